@@ -1,0 +1,24 @@
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/pallet.smk"
+include: "rules/fit.smk"
+include: "rules/results.smk"
+include: "rules/contour.smk"
+
+
+rule all:
+    """Everything for all selected analyses: results, contours and plots."""
+    default_target: True
+    input:
+        collect("results/{analysis}/results.{ending}", analysis=ANALYSES, ending=["json", "csv"]),
+        contour_files(),

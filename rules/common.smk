@@ -1,0 +1,111 @@
+"""Configuration and helpers of all rules; what can be tested without Snakemake is in src/palletfit."""
+
+import sys
+
+from palletfit import workflow_state
+from palletfit.config import NAME_PATTERN, Settings, load_analyses
+from palletfit.config import parse as parse_settings
+from palletfit.errors import PalletfitError
+from snakemake.exceptions import WorkflowError
+
+ANALYSIS_FOLDER = Path(workflow.basedir) / "config" / "analyses"
+
+try:
+    SETTINGS = parse_settings(Settings, config, file="config/config.yaml (with --config and --configfile)")
+    ANALYSES = load_analyses(SETTINGS, ANALYSIS_FOLDER)
+    if workflow.is_main_process:
+        # Records that were edited, lost or failed make Snakemake fit them again.
+        workflow_state.forget_incomplete(Path("results"), ANALYSES)
+except PalletfitError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    analysis=NAME_PATTERN,
+    region=NAME_PATTERN,
+    plane=rf"|_{NAME_PATTERN}",
+
+
+def pallet_file(wildcards):
+    """The local archive of an analysis, if it has one."""
+    path = ANALYSES[wildcards.analysis].pallet.path
+    return [] if path is None else [str(path)]
+
+
+def pallet_source(wildcards):
+    """Where an archive comes from; a change fetches it again."""
+    return ANALYSES[wildcards.analysis].pallet.model_dump(mode="json", exclude={"sha256"})
+
+
+def region_members(wildcards):
+    """Files of a region inside the archive, with their pins and what they are checked against."""
+    analysis = ANALYSES[wildcards.analysis]
+    region = analysis.regions[wildcards.region]
+    pins = analysis.pallet.sha256
+    members = [region.workspace, region.patchset]
+    return {"members": members, "sha256": [pins.get(name) for name in members], "labels": analysis.labels}
+
+
+def fit_settings(wildcards):
+    """Physics of the fits; a change makes other records necessary."""
+    return {
+        "fit": SETTINGS.fit.model_dump(mode="json"),
+        "patches": ANALYSES[wildcards.analysis].patches,
+        "on_failure": SETTINGS.on_failure,
+        "known_failures": ANALYSES[wildcards.analysis].regions[wildcards.region].known_failures,
+    }
+
+
+def region_manifests(wildcards):
+    """One manifest of records for each region that is fitted."""
+    regions = ANALYSES[wildcards.analysis].used_regions
+    return expand("results/{{analysis}}/{region}/hypotest.json", region=regions)
+
+
+def plane_of(wildcards):
+    """The plane that a file name's suffix means."""
+    return ANALYSES[wildcards.analysis].plane_of_suffix(wildcards.plane)
+
+
+def published_tables(wildcards):
+    """Published curves of a plane; a change fetches them again."""
+    return plane_of(wildcards).published.model_dump(mode="json")
+
+
+def drawn(wildcards):
+    """What a contour's plot depends on beside the results."""
+    return {
+        "title": ANALYSES[wildcards.analysis].title,
+        "plane": plane_of(wildcards).model_dump(mode="json"),
+        "contour": SETTINGS.contour.model_dump(mode="json"),
+    }
+
+
+def contour_files():
+    """Contours and plots of every plane of the selected analyses."""
+    return [
+        f"results/{name}/{file}"
+        for name, analysis in ANALYSES.items()
+        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for file in (f"exclusion{suffix}.png", f"exclusion{suffix}.pdf", f"contour{suffix}.json")
+    ]
+
+
+def claim_results():
+    """Refuse to run beside another run in this folder.
+
+    Unlike Snakemake's own lock, which the profiles switch off, this one ends with its holder,
+    however that ended.
+    """
+    try:
+        workflow_state.claim(Path("results"))
+    except PalletfitError as error:
+        raise WorkflowError(str(error)) from None
+
+
+onstart:
+    claim_results()
+
+
+onsuccess:
+    print(workflow_state.outcome(Path("results"), ANALYSES), file=sys.stderr)

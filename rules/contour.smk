@@ -1,0 +1,40 @@
+rule download_published:
+    """Fetch the experiment's own contours of a plane, where there are some."""
+    output:
+        curves="resources/published/{analysis}{plane}.json",
+    log:
+        "logs/{analysis}/download_published{plane}.log",
+    benchmark:
+        "logs/{analysis}/download_published{plane}.tsv"
+    params:
+        published=published_tables,
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/download_published.py"
+
+
+rule plot_contour:
+    """Draw the exclusion contour of a plane and measure its quality."""
+    input:
+        table="results/{analysis}/results.csv",
+        curves="resources/published/{analysis}{plane}.json",
+    output:
+        contour="results/{analysis}/contour{plane}.json",
+        png=report(
+            "results/{analysis}/exclusion{plane}.png",
+            caption="../report/exclusion.rst",
+            category="{analysis}",
+            labels={"region": "all", "what": "contour{plane}"},
+        ),
+        pdf="results/{analysis}/exclusion{plane}.pdf",
+    log:
+        "logs/{analysis}/plot_contour{plane}.log",
+    benchmark:
+        "logs/{analysis}/plot_contour{plane}.tsv"
+    params:
+        drawn=drawn,
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/plot_contour.py"

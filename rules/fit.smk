@@ -1,0 +1,22 @@
+rule hypotest:
+    """Fit every patch of a region: one record a patch, of which only missing ones are fitted.
+
+    The records (results/ANALYSIS/REGION/fits) are not declared as output, because Snakemake deletes
+    the output of a failed job; the manifest lists them when all are there.
+    """
+    input:
+        workspace="results/{analysis}/{region}/workspace.json",
+        patchset="results/{analysis}/{region}/patchset.json",
+    output:
+        manifest="results/{analysis}/{region}/hypotest.json",
+    log:
+        "logs/{analysis}/{region}/hypotest.log",
+    benchmark:
+        "logs/{analysis}/{region}/hypotest.tsv"
+    params:
+        settings=fit_settings,
+    threads: workflow.cores
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/hypotest.py"

@@ -1,0 +1,23 @@
+"""Fetch the published contours of a plane."""
+
+import json
+from pathlib import Path
+
+from palletfit import overlay, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.store import write_atomically
+
+
+def main(*, analysis: Analysis, plane: str, settings: Settings, curves: Path) -> None:
+    """Write the published curves, or why there are none, as JSON."""
+    found = overlay.fetch(
+        analysis.plane_of_suffix(plane).published,
+        folder=curves.with_suffix(""),
+        settings=settings.download,
+        analysis=analysis.name,
+    )
+    write_atomically(curves, json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

@@ -1,0 +1,33 @@
+"""Draw the exclusion contour of a plane."""
+
+import json
+from pathlib import Path
+
+from palletfit import contour as contours
+from palletfit import overlay, plots, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.results import read_table
+from palletfit.store import write_atomically
+
+
+def main(
+    *,
+    analysis: Analysis,
+    plane: str,
+    settings: Settings,
+    table: Path,
+    curves: Path,
+    contour: Path,
+    png: Path,
+    pdf: Path,
+) -> None:
+    """Write ``contour.json`` and the plot of a plane."""
+    chosen = analysis.plane_of_suffix(plane)
+    segments = overlay.segments(json.loads(curves.read_text()))
+    exclusion = contours.exclusion(read_table(table), chosen, settings.contour, segments)
+    plots.save(plots.draw_exclusion(exclusion, analysis, chosen), [png, pdf])
+    write_atomically(contour, json.dumps(exclusion.as_json(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

@@ -1,0 +1,25 @@
+"""Unpack, verify and describe one region of a pallet."""
+
+from pathlib import Path
+
+from palletfit import prepare, scripting
+from palletfit.config import Analysis, Settings
+
+
+def main(
+    *,
+    analysis: Analysis,
+    region: str,
+    settings: Settings,
+    archive: Path,
+    workspace: Path,
+    patchset: Path,
+    summary: Path,
+) -> None:
+    """Write a region's workspace, patchset and summary (HTML, and JSON beside it)."""
+    prepare.unpack_region(analysis, region, archive, workspace, patchset, settings.download)
+    prepare.describe(f"{analysis.name}/{region}", workspace, patchset, analysis.labels, summary)
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

@@ -1,0 +1,107 @@
+"""From four maximum-likelihood values to p-values and CLs.
+
+Source of all formulas: Cowan, Cranmer, Gross, Vitells, "Asymptotic formulae for likelihood-based
+tests of new physics", Eur. Phys. J. C 71 (2011) 1554, arXiv:1007.1727 (CCGV below), in the
+conventions of pyhf's ``AsymptoticCalculator`` with its default ``calc_base_dist="normal"``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.stats import norm
+
+TestStatistic = Literal["qtilde", "q", "q0"]
+
+#: The expected values in pyhf's order, in standard deviations of the background-only hypothesis.
+N_SIGMA = (-2, -1, 0, 1, 2)
+
+
+@dataclass(frozen=True)
+class PValues:
+    """Observed and expected p-values of one hypothesis test.
+
+    Attributes
+    ----------
+    CLs_obs, CLsb_obs, CLb_obs
+        Observed values. For ``q0`` `CLs_obs` is the discovery p-value p0, as pyhf returns it.
+    CLs_exp
+        Five expected values of CLs (of p0 for ``q0``), for -2, -1, 0, 1, 2 standard deviations.
+    q, q_asimov
+        The test statistic on the data and on the Asimov data.
+    """
+
+    CLs_obs: float
+    CLsb_obs: float
+    CLb_obs: float
+    CLs_exp: tuple[float, ...]
+    q: float
+    q_asimov: float
+
+
+def profile_statistic(
+    kind: TestStatistic, mu: float, mu_hat: float, twice_nll_fixed: float, twice_nll_free: float
+) -> float:
+    """Profile likelihood ratio test statistic.
+
+    ``q`` and ``qtilde`` are zero where the best fit lies above the tested value (CCGV eq. 14 and
+    16); ``q0`` is zero where it lies below (CCGV eq. 12). ``qtilde`` differs from ``q`` by the
+    lower bound of zero on `mu_hat` in the free fit, which the model's bounds impose.
+
+    Parameters
+    ----------
+    kind
+        Test statistic.
+    mu
+        Tested value of the parameter of interest.
+    mu_hat
+        Its value in the free fit.
+    twice_nll_fixed, twice_nll_free
+        Twice the negative log-likelihood at the minimum of the fit with the parameter of interest
+        fixed at `mu` (at 0 for ``q0``), and of the free fit.
+    """
+    if (kind == "q0" and mu_hat < 0) or (kind != "q0" and mu_hat > mu):
+        return 0.0
+    return max(twice_nll_fixed - twice_nll_free, 0.0)
+
+
+def p_values(kind: TestStatistic, q: float, q_asimov: float) -> PValues:
+    """Asymptotic p-values in the Wald approximation.
+
+    With ``s = sqrt(q)`` and ``a = sqrt(q_asimov)`` the quantity ``t = s - a`` (for ``qtilde``
+    above ``s = a``: ``t = (q - q_asimov) / 2a``, CCGV eq. 64-67) follows a unit Gaussian around
+    ``-a`` under signal plus background and around 0 under background only.
+
+    A model without any sensitivity has ``a = 0``: both distributions are one, and every CLs is
+    1 (pyhf divides by zero there and returns NaN).
+
+    Parameters
+    ----------
+    kind
+        Test statistic.
+    q, q_asimov
+        Its values on the data and on the Asimov data, both at least zero.
+    """
+    root, root_asimov = math.sqrt(q), math.sqrt(q_asimov)
+    if kind == "qtilde" and root > root_asimov > 0:
+        shifted = (q - q_asimov) / (2 * root_asimov)
+    elif root_asimov > 0:
+        shifted = root - root_asimov
+    else:
+        shifted = root if kind == "q0" else 0.0
+    clsb, clb = float(norm.sf(shifted + root_asimov)), float(norm.sf(shifted))
+    # The n-sigma background outcome has t = n; a large t is signal-like for q0 and
+    # background-like for the others, and pyhf orders the five values by n in both cases.
+    expected_clsb = [float(norm.sf(n + root_asimov)) for n in reversed(N_SIGMA)]
+    expected_clb = [float(norm.sf(n)) for n in reversed(N_SIGMA)]
+    if kind == "q0":
+        return PValues(clsb, clsb, clb, tuple(expected_clsb), q, q_asimov)
+    expected = [_ratio(sb, b) for sb, b in zip(expected_clsb, expected_clb, strict=True)]
+    return PValues(_ratio(clsb, clb), clsb, clb, tuple(expected), q, q_asimov)
+
+
+def _ratio(clsb: float, clb: float) -> float:
+    # Both tails underflow together far beyond any published exclusion: CLs is then zero.
+    return clsb / clb if clb > 0 else 0.0

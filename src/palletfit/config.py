@@ -1,0 +1,475 @@
+"""What a user may configure, with defaults, as data models.
+
+These models are the single source: ``config/schema.json``, ``config/analysis.schema.json`` and
+the configuration reference in ``docs/configuration.md`` are generated from them (see
+:mod:`palletfit.schema`), and the tests hold them together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from palletfit.errors import ConfigError
+
+#: One regular expression for analysis and region names, shared with Snakemake's wildcards.
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
+
+Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class FitSettings(_Model):
+    """Physics of the hypothesis test: everything here is part of a record's key."""
+
+    mu: Annotated[float, Field(ge=0)] = 1.0
+    """Signal strength that is tested (the parameter of interest, POI)."""
+    test_statistic: Literal["qtilde", "q", "q0"] = "qtilde"
+    """`qtilde` (upper limits, mu-hat bounded from below), `q` (upper limits), `q0` (discovery)."""
+    engine: Literal["reference"] = "reference"
+    """`reference` is pyhf itself."""
+    backend: Literal["numpy", "jax", "pytorch", "tensorflow"] = "numpy"
+    """pyhf's tensor backend; `pytorch` and `tensorflow` are optional extras."""
+    optimizer: Literal["scipy", "minuit"] = "scipy"
+    """The optimizer that is tried first; suspicious fits escalate to the others."""
+    normsys: Literal["code1", "code4"] = "code4"
+    """Interpolation code of normsys modifiers."""
+    histosys: Literal["code0", "code2", "code4p"] = "code4p"
+    """Interpolation code of histosys modifiers."""
+    measurement: str | None = None
+    """Measurement of the workspace that is fitted; none: its first one."""
+    starts: Annotated[list[Literal["suggested", "background", "free"]], Field(min_length=1)] = [
+        "suggested"
+    ]
+    """Starting points that every fit tries: the workspace's own, the background-only fit, the
+    free fit. The lowest minimum counts; more starts cost time and find local minima."""
+    edm_tolerance: Positive = 1e-5
+    """Largest estimated distance to the minimum, in units of the NLL, at which a fit is trusted."""
+    nll_tolerance: Positive = 1e-5
+    """Largest amount, in units of the NLL, by which a nested fit may lie below its parent."""
+    escalate: bool = True
+    """Try other optimizers and starts on suspicious fits."""
+
+
+class ExecutorSettings(_Model):
+    """Where and how fits run; nothing here changes a result."""
+
+    kind: Literal["local"] = "local"
+    """`local`: worker processes on this machine."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Worker processes; 0: one for each core that Snakemake may use."""
+    deadline: Positive = 1800.0
+    """Seconds after which the fit of one patch is ended and recorded as failed."""
+    retries: Annotated[int, Field(ge=0)] = 1
+    """How often a patch is sent again after its worker died (never after an error of the fit)."""
+
+
+class DownloadSettings(_Model):
+    """How pallets and published tables are fetched, and what is accepted."""
+
+    cache: Path | None = None
+    """Folder that is searched before the network: `pallets/ARCHIVE` and `published/ANALYSIS/FILE`.
+    Fetched files are kept there, so that compute nodes without internet can use it."""
+    offline: bool = False
+    """Never use the network."""
+    allowed_hosts: list[str] = ["doi.org", "www.hepdata.net", "hepdata.net"]
+    """Hosts that may be asked, redirects included."""
+    doi_resolver: str = "https://doi.org/"
+    """Address that a DOI is appended to."""
+    timeout: Positive = 30.0
+    """Seconds without an answer or without data after which an attempt is given up."""
+    retries: Annotated[int, Field(ge=0)] = 4
+    """Further attempts after a time-out, a lost connection, or an answer of 429 or 5xx."""
+    backoff: Annotated[float, Field(ge=0)] = 1.0
+    """Seconds before the first further attempt; doubled each time."""
+    max_archive_bytes: Annotated[int, Field(gt=0)] = 512 * 1024**2
+    """Largest download."""
+    max_unpacked_bytes: Annotated[int, Field(gt=0)] = 4 * 1024**3
+    """Largest sum of the sizes of an archive's members."""
+    max_members: Annotated[int, Field(gt=0)] = 10_000
+    """Largest number of an archive's members."""
+
+
+class ContourSettings(_Model):
+    """How the exclusion contour is made from the CLs of the points."""
+
+    confidence_level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """A point is excluded where CLs is below one minus this."""
+    interpolation: Literal["linear", "cubic", "rbf"] = "linear"
+    """Interpolation of the significance between points: on triangles (`linear`, or `cubic` for
+    Clough-Tocher), or thin-plate splines (`rbf`)."""
+    bands: list[Literal[1, 2]] = [1]
+    """Bands of the expected contour in standard deviations."""
+    grid: Annotated[int, Field(ge=50, le=2000)] = 400
+    """Points of the interpolation grid along each axis."""
+
+
+class Settings(_Model):
+    """The whole of `config/config.yaml`."""
+
+    analyses: str | list[str] = "demo"
+    """Names of files in `config/analyses`, or paths of such files; one or a list (a
+    comma-separated string works on the command line)."""
+    on_failure: Literal["fail", "continue"] = "fail"
+    """After all patches were tried: `fail` ends with an error that names the failed ones,
+    `continue` goes on and shows them as failed in every table and plot."""
+    fit: FitSettings = FitSettings()
+    executor: ExecutorSettings = ExecutorSettings()
+    download: DownloadSettings = DownloadSettings()
+    contour: ContourSettings = ContourSettings()
+
+    @field_validator("analyses")
+    @classmethod
+    def _named(cls, value: str | list[str]) -> str | list[str]:
+        names = _split(value)
+        if not names or not all(names):
+            raise ValueError("must name at least one analysis, without empty names")
+        return value
+
+    @property
+    def analysis_names(self) -> list[str]:
+        """The selected analyses as a list, in the given order, each once."""
+        return list(dict.fromkeys(_split(self.analyses)))
+
+
+class Pallet(_Model):
+    """Where a pallet comes from: exactly one of `doi`, `url`, `path`, `builtin`."""
+
+    doi: str | None = None
+    """DOI of the HEPData *resource* (not of the record)."""
+    url: str | None = None
+    """Address of the archive."""
+    path: Path | None = None
+    """Local archive; relative paths start at the analysis file."""
+    builtin: Literal["demo"] | None = None
+    """A pallet that palletfit makes itself."""
+    archive: Name | None = None
+    """File name of the archive in the download cache; none: the analysis' name."""
+    sha256: dict[str, Sha256] = {}
+    """Expected digests of files *inside* the archive (servers may re-pack archives)."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Pallet:
+        given = [key for key in ("doi", "url", "path", "builtin") if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = ", ".join(given) or "none"
+            raise ValueError(f"needs exactly one of doi, url, path, builtin, but has {found}")
+        return self
+
+
+class Region(_Model):
+    """One sub-likelihood: a background-only workspace and its patchset."""
+
+    workspace: str
+    """The background-only workspace inside the archive."""
+    patchset: str
+    """The patchset inside the archive."""
+    known_failures: dict[str, str] = {}
+    """Patches that cannot be fitted, with the reason: they are shown, and do not fail a run."""
+
+
+class Forbidden(_Model):
+    """The part of a plane that kinematics forbids."""
+
+    y_above: str
+    """Upper limit of y as an expression of x, such as `x - 125`."""
+    label: str | None = None
+    """What is written along the boundary."""
+
+
+class PublishedCurve(_Model):
+    """One published curve, as a HEPData table in CSV."""
+
+    file: str
+    """File name in the download cache, below `published/ANALYSIS/`."""
+    url: str | None = None
+    """Address of the table in CSV; none: only the cache is searched."""
+
+
+class Published(_Model):
+    """The experiment's own result for a plane."""
+
+    observed: PublishedCurve | None = None
+    expected: PublishedCurve | None = None
+    x: int | str = 0
+    """Column of x in the tables: number or header."""
+    y: int | str = 1
+    """Column of y in the tables: number or header."""
+
+
+class Plane(_Model):
+    """One plane of the signal model in which a contour is drawn."""
+
+    x: str
+    """Expression of the patchset's labels for the horizontal axis."""
+    y: str
+    """Expression of the patchset's labels for the vertical axis."""
+    x_title: str
+    y_title: str
+    select: str | None = None
+    """Condition on the labels (a pandas query) for points of this plane, such as `mn1 == 60`."""
+    title: str | None = None
+    """Further words for the plot's legend."""
+    forbidden: Forbidden | None = None
+    published: Published = Published()
+
+
+class Analysis(_Model):
+    """One file in `config/analyses`: a published likelihood and how its result is drawn."""
+
+    name: Name
+    """Short name; results go to `results/NAME`."""
+    title: str
+    """What the plots say about the search: experiment, energy, luminosity, process."""
+    reference: str | None = None
+    """Citation of the search."""
+    pallet: Pallet
+    regions: Annotated[dict[Name, Region], Field(min_length=1)]
+    """Sub-likelihoods; with several, the one with the best expected CLs is taken per point."""
+    use: list[Name] | None = None
+    """Regions that are fitted; none: all."""
+    labels: Annotated[list[str], Field(min_length=1)]
+    """The patchset's labels, in its order."""
+    patches: list[str] = ["*"]
+    """Shell patterns of the patches that are fitted."""
+    planes: Annotated[dict[Name, Plane], Field(min_length=1)]
+    """Planes in which a contour is drawn."""
+
+    @model_validator(mode="after")
+    def _used_regions_exist(self) -> Analysis:
+        unknown = sorted(set(self.use or ()) - set(self.regions))
+        if unknown:
+            raise ValueError(
+                f"use names regions that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.regions)})"
+            )
+        if self.use == []:
+            raise ValueError("use must name at least one region, or be left out")
+        return self
+
+    def plane_suffix(self, plane: str) -> str:
+        """What distinguishes a plane's files: nothing if there is only one plane."""
+        return f"_{plane}" if len(self.planes) > 1 else ""
+
+    def plane_of_suffix(self, suffix: str) -> Plane:
+        """The plane that a suffix from :meth:`plane_suffix` means."""
+        return {self.plane_suffix(name): plane for name, plane in self.planes.items()}[suffix]
+
+    @property
+    def used_regions(self) -> list[str]:
+        """Names of the regions that are fitted, in order."""
+        return list(self.regions) if self.use is None else list(dict.fromkeys(self.use))
+
+
+def _split(names: str | list[str]) -> list[str]:
+    return [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
+
+
+ModelT = TypeVar("ModelT", bound=_Model)
+
+
+def parse(model: type[ModelT], data: Mapping[str, Any], *, file: str | Path) -> ModelT:
+    """Validate configuration data; wrong data raises an error that prints the fix.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each wrong key.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [_explain(model, detail) for detail in error.errors()]
+        raise ConfigError(
+            "The configuration is wrong:\n" + "\n".join(f"    {line}" for line in problems),
+            remedy="Correct the keys above; docs/configuration.md lists all of them.",
+            file=file,
+        ) from None
+
+
+def load_analysis(name: str, folder: Path) -> tuple[Analysis, list[Path]]:
+    """Read one analysis by name or by path.
+
+    An analysis file may say ``extends: OTHER`` (a name, or a path relative to the file): it then
+    holds only what differs.
+
+    Parameters
+    ----------
+    name
+        Name of a file in `folder` (without its ending), or the path of a YAML file.
+    folder
+        Where named analyses are, usually ``config/analyses``.
+
+    Returns
+    -------
+    tuple
+        The analysis, and all files it was read from.
+
+    Raises
+    ------
+    ConfigError
+        There is no such analysis, or its file is wrong.
+    """
+    data, files = _load_extended(name, folder, ())
+    analysis = parse(Analysis, data, file=files[0])
+    return analysis, files
+
+
+def load_analyses(settings: Settings, folder: Path) -> dict[str, Analysis]:
+    """Read all selected analyses, by their name.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`load_analysis`; also if two selected files give the same name.
+    """
+    analyses: dict[str, Analysis] = {}
+    for selected in settings.analysis_names:
+        analysis, files = load_analysis(selected, folder)
+        if analysis.name in analyses:
+            raise ConfigError(
+                f"Two selected analyses have the name {analysis.name!r}.",
+                remedy="Give one of them another `name`: results are kept by name.",
+                file=files[0],
+            )
+        analyses[analysis.name] = analysis
+    return analyses
+
+
+def _load_extended(
+    name: str, folder: Path, seen: tuple[Path, ...]
+) -> tuple[dict[str, Any], list[Path]]:
+    path = _find_analysis(name, folder, base=seen[-1].parent if seen else Path())
+    if path in seen:
+        raise ConfigError(
+            "Analysis files extend each other in a circle.",
+            remedy="Remove one of the `extends` keys.",
+            file=path,
+        )
+    data = read_yaml(path)
+    data.setdefault("name", path.stem)
+    pallet = data.get("pallet")
+    if isinstance(pallet, dict) and isinstance(pallet.get("path"), str):
+        pallet["path"] = str(path.parent / Path(pallet["path"]).expanduser())
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data, [path]
+    base, files = _load_extended(str(parent), folder, (*seen, path))
+    if isinstance(pallet, dict) and {"doi", "url", "path", "builtin"} & set(pallet):
+        # Another source replaces the inherited one instead of standing beside it.
+        for key in ("doi", "url", "path", "builtin"):
+            base["pallet"].pop(key, None)
+    return _merge(base, data), [path, *files]
+
+
+def _find_analysis(name: str, folder: Path, *, base: Path) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        path = base / Path(name).expanduser()
+        if path.is_file():
+            return path
+        raise ConfigError(
+            f"There is no analysis file {name!r}.",
+            remedy="Give the path of a YAML file shaped like config/analyses/demo.yaml.",
+            file=path,
+        )
+    path = folder / f"{name}.yaml"
+    known = sorted(entry.stem for entry in folder.glob("*.yaml"))
+    if name in known:
+        return path
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    raise ConfigError(
+        f"There is no analysis {name!r}.",
+        remedy=f"{hint}Known ones: {', '.join(known)}; "
+        "or give the path of a YAML file shaped like config/analyses/demo.yaml.",
+        file=folder,
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The file is not valid YAML: {' '.join(str(error).split())}",
+            remedy="Correct the line named above.",
+            file=path,
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigError(
+            "The file is not a mapping of keys to values.",
+            remedy="Shape it like config/analyses/demo.yaml.",
+            file=path,
+        )
+    return data
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inherited = merged.get(key)
+        if isinstance(inherited, dict) and isinstance(value, dict):
+            merged[key] = _merge(inherited, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _explain(model: type[BaseModel], detail: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in detail["loc"]) or "(file)"
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(model, detail["loc"][:-1])
+        close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    if detail["type"] == "missing":
+        return f"{where}: this key is missing"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message} (it is {detail['input']!r})"
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    current: type[BaseModel] | None = model
+    skip = False
+    for part in location:
+        if skip:  # the key of a mapping such as regions.NAME
+            skip = False
+            continue
+        if current is None or part not in current.model_fields:
+            return []
+        annotation = current.model_fields[str(part)].annotation
+        skip = get_origin(annotation) is dict
+        current = _inner_model(annotation)
+    return sorted(current.model_fields) if current else []
+
+
+def _inner_model(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    for argument in get_args(annotation):
+        found = _inner_model(argument)
+        if found is not None:
+            return found
+    return None

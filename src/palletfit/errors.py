@@ -1,0 +1,78 @@
+"""The one error type a user sees: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PalletfitError(Exception):
+    """A problem that the user can act on.
+
+    Parameters
+    ----------
+    problem
+        What is wrong, as one sentence.
+    remedy
+        What to do about it, as one sentence.
+    file
+        The file concerned, if there is one.
+    patch
+        The name of the patch concerned, if there is one.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        remedy: str,
+        file: str | Path | None = None,
+        patch: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.remedy = remedy
+        self.file = None if file is None else str(file)
+        self.patch = patch
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        lines = [self.problem]
+        if self.file is not None:
+            lines.append(f"  file:   {self.file}")
+        if self.patch is not None:
+            lines.append(f"  patch:  {self.patch}")
+        lines.append(f"  remedy: {self.remedy}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments need help to survive the way back from a worker process.
+        return (_rebuild, (type(self), self.problem, self.remedy, self.file, self.patch))
+
+
+def _rebuild(
+    kind: type[PalletfitError], problem: str, remedy: str, file: str | None, patch: str | None
+) -> PalletfitError:
+    return kind(problem, remedy=remedy, file=file, patch=patch)
+
+
+class ConfigError(PalletfitError):
+    """The configuration or an analysis file is wrong."""
+
+
+class DownloadError(PalletfitError):
+    """A file could not be fetched."""
+
+
+class ArchiveError(PalletfitError):
+    """An archive is damaged, hostile, or lacks a file."""
+
+
+class PalletError(PalletfitError):
+    """A workspace, a patchset or one patch is wrong."""
+
+
+class FitError(PalletfitError):
+    """A fit gave no usable result."""
+
+
+class StoreError(PalletfitError):
+    """A record could not be written or read."""

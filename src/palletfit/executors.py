@@ -1,0 +1,173 @@
+"""Where fits run: every executor is a ``concurrent.futures.Executor``.
+
+Physics does not know this module, and this module does not know physics.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import select
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from palletfit.config import ExecutorSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Raised by a future whose worker process died.
+WorkerDied = ProcessExpired
+#: Raised by a future that exceeded the deadline.
+DeadlineExceeded = TimeoutError
+
+
+def make_executor(settings: ExecutorSettings, *, cores: int) -> LocalExecutor:
+    """Make the executor that the configuration asks for.
+
+    Parameters
+    ----------
+    settings
+        Kind, number of workers, deadline of one task in seconds.
+    cores
+        Cores that may be used on this machine.
+    """
+    workers = settings.workers or cores
+    threads = max(1, cores // workers)
+    return LocalExecutor(workers=workers, threads=threads, deadline=settings.deadline)
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Environment that limits the threads of BLAS, OpenMP, XLA and TensorFlow.
+
+    Workers that each start a thread on every core slow one another down by a factor of ten and
+    more.
+    """
+    count = str(threads)
+    limits = dict.fromkeys(
+        (
+            "OMP_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "BLIS_NUM_THREADS",
+            "VECLIB_MAXIMUM_THREADS",
+            "NUMEXPR_NUM_THREADS",
+            "TF_NUM_INTRAOP_THREADS",
+            "TF_NUM_INTEROP_THREADS",
+            "NPROC",  # the size of XLA's thread pool on CPUs
+        ),
+        count,
+    )
+    flags = os.environ.get("XLA_FLAGS", "")
+    if threads == 1 and "xla_cpu_multi_thread_eigen" not in flags:
+        limits["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    return limits
+
+
+class LocalExecutor(Executor):
+    """Worker processes on this machine, each with its share of threads, and a deadline for tasks.
+
+    A worker that dies or exceeds the deadline costs its own task only: its future raises
+    :data:`WorkerDied` or :data:`DeadlineExceeded`, and a new worker takes its place.
+
+    Parameters
+    ----------
+    workers
+        Number of processes.
+    threads
+        Threads that numerical libraries may use in each.
+    deadline
+        Seconds that one task may run.
+    """
+
+    def __init__(self, *, workers: int, threads: int, deadline: float) -> None:
+        self._deadline = deadline
+        self._limits = thread_limits(threads)
+        self._saved = {name: os.environ.get(name) for name in self._limits}
+        # Workers inherit the environment. It has to be set before they import anything, which with
+        # the spawn method is when they start; they may start (again) at any time.
+        os.environ.update(self._limits)
+        self._pool = ProcessPool(
+            max_workers=workers,
+            initializer=_start_worker,
+            initargs=(self._limits, os.getpid()),
+            # A fork would copy the threads' locks of this process in an unknown state.
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Schedule a call; see :meth:`concurrent.futures.Executor.submit`."""
+        future: Future[T] = self._pool.schedule(
+            fn, args=args, kwargs=kwargs, timeout=self._deadline
+        )
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers, at once and with their tasks if `cancel_futures`."""
+        if cancel_futures:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+        else:
+            self._pool.close()  # type: ignore[no-untyped-call]
+        if wait:
+            self._pool.join()
+        for name, value in self._saved.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After an error nobody waits for the rest.
+        self.shutdown(cancel_futures=exception_type is not None)
+
+
+def _start_worker(limits: dict[str, str], client: int) -> None:
+    os.environ.update(limits)
+    end_with(client)
+
+
+def end_with(pid: int) -> None:
+    """End this process when another one is gone, however it ended.
+
+    A client that is killed cannot tell its workers, and they would go on (or wait) for ever.
+    """
+
+    def watch() -> None:
+        _wait_for_end(pid)
+        os._exit(75)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def _wait_for_end(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):  # no Linux, or an old one
+        while _alive(pid):
+            threading.Event().wait(0.5)
+        return
+    ended = select.poll()
+    ended.register(descriptor, select.POLLIN)
+    ended.poll()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

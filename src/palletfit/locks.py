@@ -1,0 +1,76 @@
+"""One writer at a time, by locks that end with their holder.
+
+A lock is held by the kernel on an open file, so that a killed run leaves nothing to unlock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from palletfit.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+
+def acquire(path: Path) -> int | None:
+    """Take a lock, or return None if another process holds it.
+
+    The lock is held until the returned file descriptor is closed or the process ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n"
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, holder.encode(), 0)
+    return descriptor
+
+
+def holder(path: Path) -> str:
+    """Who says to hold a lock."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or "another process"
+    except OSError:
+        return "another process"
+
+
+def hold_until_exit(path: Path, *, what: str) -> None:
+    """Take a lock for the rest of this process.
+
+    Raises
+    ------
+    StoreError
+        Another process holds it.
+    """
+    if acquire(path) is None:
+        raise StoreError(
+            f"Another run is {what}: {holder(path)}.",
+            remedy="Wait for it, or end that process; finished patches are kept in both cases.",
+            file=path,
+        )
+
+
+@contextmanager
+def waiting_lock(path: Path, *, what: str) -> Iterator[None]:
+    """Hold a lock for a block, waiting for another process that holds it."""
+    said = False
+    while (descriptor := acquire(path)) is None:
+        if not said:
+            logger.warning("Waiting: another run is %s: %s", what, holder(path))
+            said = True
+        time.sleep(0.5)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

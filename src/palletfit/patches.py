@@ -1,0 +1,130 @@
+"""One signal patch: what it holds, how it is applied, and the file name it may have."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import jsonpatch
+import jsonpointer
+
+from palletfit.errors import PalletError
+
+#: File systems allow 255 bytes; the rest is for endings and temporary names.
+_LONGEST_STEM = 160
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One signal hypothesis of a patchset.
+
+    Attributes
+    ----------
+    name
+        Name in the patchset; any string.
+    values
+        One value for each of the patchset's labels.
+    operations
+        JSON Patch (RFC 6902) that turns the background-only workspace into the full one.
+    """
+
+    name: str
+    values: tuple[float | str, ...]
+    operations: Sequence[Mapping[str, Any]]
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the operations, independent of formatting."""
+        return json_digest(self.operations)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Compact JSON with sorted keys: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def json_digest(value: Any) -> str:
+    """Sha256 of a JSON value, independent of formatting."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_stem(name: str) -> str:
+    """Turn any patch name into a safe and unique file name without ending.
+
+    Letters, digits, ``_``, ``-``, ``.`` and ``~`` stay; everything else (slashes, spaces) is
+    percent-encoded, as is a leading dot. Names that are too long for a file system are cut and get
+    the start of their sha256.
+
+    Examples
+    --------
+    >>> file_stem("C1N2_Wh_hbb_700_150")
+    'C1N2_Wh_hbb_700_150'
+    >>> file_stem("../etc/passwd")
+    '%2E.%2Fetc%2Fpasswd'
+    """
+    stem = quote(name, safe="", errors="surrogatepass")
+    if stem.startswith("."):
+        stem = "%2E" + stem[1:]
+    if len(stem) > _LONGEST_STEM:
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
+        stem = f"{stem[: _LONGEST_STEM - 17]}~{digest}"
+    return stem
+
+
+def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
+    """Apply a patch to a background-only workspace, which stays as it is.
+
+    Returns
+    -------
+    dict
+        The full workspace (not validated against pyhf's schema).
+
+    Raises
+    ------
+    PalletError
+        The patch does not apply, leaves no valid workspace, or brings numbers that are not finite.
+    """
+    try:
+        spec = jsonpatch.apply_patch(workspace, patch.operations)
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
+        raise PalletError(
+            f"The patch does not apply to the workspace: {error}.",
+            remedy="Check that workspace and patchset belong together (their digest).",
+            patch=patch.name,
+        ) from None
+    except (TypeError, KeyError, AttributeError) as error:
+        raise PalletError(
+            f"The patch is not a valid JSON Patch: {error!r}.",
+            remedy="Correct its operations (RFC 6902).",
+            patch=patch.name,
+        ) from None
+    if not isinstance(spec, dict) or not spec.get("channels"):
+        raise PalletError(
+            "The patch leaves a workspace without channels.",
+            remedy="Correct its `remove` or `replace` operations.",
+            patch=patch.name,
+        )
+    for pointer in not_finite(spec, ""):
+        raise PalletError(
+            f"A number is not finite: {pointer}.",
+            remedy="Correct the yields or uncertainties there; a fit of them has no meaning.",
+            patch=patch.name,
+        )
+    return spec
+
+
+def not_finite(value: Any, pointer: str) -> Iterator[str]:
+    """JSON pointers of all numbers in a JSON value that are infinite or not a number."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from not_finite(item, f"{pointer}/{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from not_finite(item, f"{pointer}/{index}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield pointer

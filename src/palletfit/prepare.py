@@ -1,0 +1,110 @@
+"""From an archive to one region's checked workspace and patchset."""
+
+from __future__ import annotations
+
+import html
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from palletfit.archive import unpack
+from palletfit.config import Analysis, DownloadSettings
+from palletfit.pallet import validate
+from palletfit.store import write_atomically
+
+
+def unpack_region(
+    analysis: Analysis,
+    region: str,
+    archive: Path,
+    workspace: Path,
+    patchset: Path,
+    settings: DownloadSettings,
+) -> None:
+    """Unpack the two files of a region and verify their pinned digests.
+
+    Raises
+    ------
+    ArchiveError
+        The archive is damaged or hostile, lacks a file, or a digest is wrong.
+    """
+    files = analysis.regions[region]
+    wanted = [files.workspace, files.patchset]
+    pins = {
+        name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted
+    }
+    workspace.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=workspace.parent) as folder:
+        found = unpack(archive, wanted, Path(folder), settings, sha256=pins)
+        found[files.workspace].replace(workspace)
+        found[files.patchset].replace(patchset)
+
+
+def describe(
+    title: str, workspace: Path, patchset: Path, labels: Sequence[str], page: Path
+) -> dict[str, Any]:
+    """Check a region's files and write their summary as an HTML page, and as JSON beside it.
+
+    Raises
+    ------
+    PalletError
+        See :func:`palletfit.pallet.validate`.
+    """
+    summary = validate(workspace, patchset, labels)
+    write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    write_atomically(page, _page(title, summary))
+    return summary
+
+
+def _page(title: str, summary: Mapping[str, Any]) -> str:
+    channels = summary["channels"]
+    overview = {
+        "description": summary["description"],
+        "channels": len(channels),
+        "bins": summary["bins"],
+        "samples (background)": len(summary["samples"]),
+        "parameters (with signal)": summary["parameters"],
+        "parameter of interest": summary["poi"],
+        "measurements": ", ".join(summary["measurements"]),
+        "patches": summary["patches"],
+        **{f"{name} digest": digest for name, digest in summary["digests"].items()},
+        **{f"remark {number}": text for number, text in enumerate(summary["remarks"], 1)},
+    }
+    labels = {
+        name: f"{len(values)} values, {values[0]} to {values[-1]}"
+        for name, values in summary["labels"].items()
+    }
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
+            "<style>body{font:15px/1.45 sans-serif;margin:2em;max-width:60em}"
+            "table{border-collapse:collapse;margin-bottom:1.5em}"
+            "td,th{border-bottom:1px solid #ccc;padding:.25em .8em;text-align:left}"
+            "td:not(:first-child){font-variant-numeric:tabular-nums}</style></head><body>",
+            f"<h1>{html.escape(title)}</h1>",
+            _table(["pallet", ""], overview.items()),
+            _table(["label", "values"], labels.items()),
+            _table(["modifier type", "number"], summary["modifiers"].items()),
+            _table(
+                ["channel", "bins", "samples", "observed events"],
+                ((name, *map(_plain, item.values())) for name, item in channels.items()),
+            ),
+            "</body></html>\n",
+        ]
+    )
+
+
+def _plain(number: float) -> str:
+    return f"{number:g}"
+
+
+def _table(header: Sequence[str], rows: Any) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"

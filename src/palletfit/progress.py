@@ -1,0 +1,95 @@
+"""How far a run is: a live bar in a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between plain lines.
+_LINE_INTERVAL = 15.0
+
+
+class Progress:
+    """Count of finished and failed patches, with the remaining time.
+
+    Parameters
+    ----------
+    title
+        What is running, such as ``1Lbb/SR``.
+    total
+        Number of patches.
+    kept
+        Patches that were finished before.
+    """
+
+    def __init__(self, title: str, *, total: int, kept: int) -> None:
+        self.title, self.total, self.kept = title, total, kept
+        self.done = self.failed = self.suspect = 0
+        self.began = self._last_line = time.monotonic()
+        self._bar = (
+            tqdm(total=total, initial=kept, desc=title, unit="patch", dynamic_ncols=True)
+            if sys.stderr.isatty()
+            else None
+        )
+
+    def __enter__(self) -> Progress:
+        logger.info("%s: %d patches, %d of them finished before", self.title, self.total, self.kept)
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        logger.info("%s", self.line())
+
+    def advance(self, status: str) -> None:
+        """Count one more patch with its status."""
+        self.done += 1
+        self.failed += status == "failed"
+        self.suspect += status == "suspect"
+        if self._bar is not None:
+            self._bar.set_postfix(failed=self.failed, suspect=self.suspect, refresh=False)
+            self._bar.update()
+        elif time.monotonic() - self._last_line > _LINE_INTERVAL:
+            self._last_line = time.monotonic()
+            logger.info("%s", self.line())
+
+    def line(self) -> str:
+        """The present state as one line."""
+        finished = self.kept + self.done
+        text = f"{self.title}: {finished} of {self.total} patches, {self.failed} failed"
+        if self.suspect:
+            text += f", {self.suspect} suspect"
+        remaining = self.total - finished
+        elapsed = time.monotonic() - self.began
+        if remaining and self.done:
+            text += f", about {duration(elapsed / self.done * remaining)} left"
+        elif not remaining:
+            text += f", {duration(elapsed)}"
+        return text
+
+
+def duration(seconds: float) -> str:
+    """Format a time for people.
+
+    Examples
+    --------
+    >>> duration(95)
+    '1 min 35 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,227 @@
+"""Fit every patch of a region through an executor, and record each result as it arrives."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palletfit import manifest, task
+from palletfit.config import ExecutorSettings, FitSettings
+from palletfit.errors import FitError, PalletError
+from palletfit.executors import DeadlineExceeded, WorkerDied
+from palletfit.locks import waiting_lock
+from palletfit.pallet import Patchset, parse_patchset, read_json
+from palletfit.patches import Patch, json_digest
+from palletfit.progress import Progress
+from palletfit.reference import ENGINE_VERSION
+from palletfit.store import Key, RecordStore
+
+logger = logging.getLogger(__name__)
+
+#: How many failed patches an error names.
+_NAMED_FAILURES = 10
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is fitted: the patches of one region under one set of fit settings.
+
+    Attributes
+    ----------
+    title
+        ``ANALYSIS/REGION``, for people.
+    workspace
+        The background-only workspace.
+    patchset_path
+        Where the patches come from, for error messages.
+    patches
+        The selected patches.
+    labels
+        Names of the patches' values.
+    settings
+        Fit settings.
+    """
+
+    title: str
+    workspace: Mapping[str, Any]
+    patchset_path: Path
+    patches: tuple[Patch, ...]
+    labels: tuple[str, ...]
+    settings: FitSettings
+
+    @classmethod
+    def read(
+        cls,
+        title: str,
+        workspace_path: Path,
+        patchset_path: Path,
+        patterns: Sequence[str],
+        settings: FitSettings,
+    ) -> Scan:
+        """Read prepared files and select patches by shell patterns.
+
+        Raises
+        ------
+        PalletError
+            A file is not readable, or a pattern selects nothing.
+        """
+        patchset: Patchset = parse_patchset(read_json(patchset_path), patchset_path)
+        for pattern in patterns:
+            if not patchset.select([pattern]):
+                raise PalletError(
+                    f"No patch matches {pattern!r}.",
+                    remedy="Correct `patches` in the analysis file; the first patch is "
+                    f"{patchset.patches[0].name!r}.",
+                    file=patchset_path,
+                )
+        return cls(
+            title=title,
+            workspace=read_json(workspace_path),
+            patchset_path=patchset_path,
+            patches=patchset.select(patterns),
+            labels=patchset.labels,
+            settings=settings,
+        )
+
+    @property
+    def workspace_digest(self) -> str:
+        """Sha256 of the background-only workspace, independent of formatting."""
+        return json_digest(self.workspace)
+
+
+def run(
+    scan: Scan,
+    store: RecordStore,
+    executor: Executor,
+    settings: ExecutorSettings,
+) -> dict[str, Any]:
+    """Fit the patches that have no finished record yet.
+
+    Finished records with the right key are kept; missing, failed, damaged and outdated ones are
+    fitted. If another process is fitting this region its end is awaited, and its records count.
+
+    Parameters
+    ----------
+    scan
+        What is fitted.
+    store
+        Where records are.
+    executor
+        Where fits run.
+    settings
+        How often a patch is sent again after its worker died.
+
+    Returns
+    -------
+    dict
+        Manifest: for each patch its status, the file of its record and the key's digest, and the
+        number of fits that were made.
+
+    Raises
+    ------
+    StoreError
+        A record could not be written; those written before stay.
+    """
+    with waiting_lock(store.folder.parent / ".lock", what=f"fitting {scan.title}"):
+        workspace_digest = scan.workspace_digest
+        keys = {
+            patch.name: Key.of(workspace_digest, patch, scan.settings, ENGINE_VERSION)
+            for patch in scan.patches
+        }
+        records = {}
+        for patch in scan.patches:
+            record = store.find(patch.name, keys[patch.name].digest)
+            if record is not None:
+                records[patch.name] = record
+        missing = [patch for patch in scan.patches if patch.name not in records]
+        with Progress(scan.title, total=len(scan.patches), kept=len(records)) as progress:
+            for patch, result in _fit(scan, workspace_digest, missing, executor, settings.retries):
+                record = {
+                    "patch": patch.name,
+                    "values": dict(zip(scan.labels, patch.values, strict=True)),
+                    "key": keys[patch.name].as_json(),
+                    **result,
+                }
+                store.write(patch.name, record)
+                records[patch.name] = record
+                progress.advance(result["status"])
+                if result["status"] == "failed":
+                    logger.warning("%s: %s failed: %s", scan.title, patch.name, manifest.problem(record))
+        return {
+            "title": scan.title,
+            "labels": list(scan.labels),
+            "fitted": len(missing),
+            "patches": {
+                patch.name: manifest.entry(store.path(patch.name), records[patch.name])
+                for patch in scan.patches
+            },
+        }
+
+
+def _fit(
+    scan: Scan,
+    workspace_digest: str,
+    patches: Sequence[Patch],
+    executor: Executor,
+    retries: int,
+) -> Iterator[tuple[Patch, dict[str, Any]]]:
+    """Send patches and yield each with its result as it arrives, in any order."""
+    if not patches:
+        return
+    workspace = task.pack(scan.workspace)
+    pending: dict[Future[bytes], tuple[Patch, int]] = {}
+
+    def send(patch: Patch, attempt: int) -> None:
+        content = task.make_task(patch, workspace_digest, scan.settings)
+        pending[executor.submit(task.run, content, workspace)] = (patch, attempt)
+
+    for patch in patches:
+        send(patch, 0)
+    while pending:
+        done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+        for future in done:
+            patch, attempt = pending.pop(future)
+            if isinstance(future.exception(), WorkerDied) and attempt < retries:
+                logger.warning("%s: the worker of %s died; sent again", scan.title, patch.name)
+                send(patch, attempt + 1)
+            else:
+                yield patch, _result(future)
+
+
+def _result(future: Future[bytes]) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = task.unpack(future.result())
+    except DeadlineExceeded:
+        return task.failure(
+            "DeadlineExceeded",
+            "The fit did not end before the deadline.",
+            "Raise `executor.deadline`, or look at this patch alone.",
+        )
+    except WorkerDied as error:
+        return task.failure(
+            "WorkerDied",
+            f"The worker process died (exit code {error.exitcode}), perhaps for lack of memory.",
+            "Run again; use fewer `executor.workers` if memory is short.",
+        )
+    return result
+
+
+def failure_error(scan: Scan, failed: Mapping[str, str]) -> FitError:
+    """One error that names the failed patches of a region."""
+    shown = [f"    {name}: {reason}" for name, reason in list(failed.items())[:_NAMED_FAILURES]]
+    if len(failed) > _NAMED_FAILURES:
+        shown.append(f"    and {len(failed) - _NAMED_FAILURES} more")
+    return FitError(
+        f"{len(failed)} of {len(scan.patches)} patches of {scan.title} failed "
+        "(all others are finished and kept):\n" + "\n".join(shown),
+        remedy="Look at their records; then run the same command again (only these are fitted), "
+        "list them under `known_failures` of the region in the analysis file, or set "
+        "`on_failure: continue`.",
+        file=scan.patchset_path,
+    )
+
