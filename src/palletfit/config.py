@@ -125,9 +125,13 @@ class Settings(_Model):
     """After all patches were tried: `fail` ends with an error that names the failed ones,
     `continue` goes on and shows them as failed in every table and plot."""
     fit: FitSettings = FitSettings()
+    """Physics of the hypothesis tests."""
     executor: ExecutorSettings = ExecutorSettings()
+    """Where and how fits run."""
     download: DownloadSettings = DownloadSettings()
+    """How pallets and published tables are fetched."""
     contour: ContourSettings = ContourSettings()
+    """How exclusion contours are made."""
 
     @field_validator("analyses")
     @classmethod
@@ -201,7 +205,9 @@ class Published(_Model):
     """The experiment's own result for a plane."""
 
     observed: PublishedCurve | None = None
+    """The observed contour."""
     expected: PublishedCurve | None = None
+    """The expected contour."""
     x: int | str = 0
     """Column of x in the tables: number or header."""
     y: int | str = 1
@@ -216,13 +222,17 @@ class Plane(_Model):
     y: str
     """Expression of the patchset's labels for the vertical axis."""
     x_title: str
+    """Title of the horizontal axis, with its unit in brackets; `$...$` is mathematics."""
     y_title: str
+    """Title of the vertical axis."""
     select: str | None = None
     """Condition on the labels (a pandas query) for points of this plane, such as `mn1 == 60`."""
     title: str | None = None
     """Further words for the plot's legend."""
     forbidden: Forbidden | None = None
+    """The kinematically forbidden part."""
     published: Published = Published()
+    """The experiment's own contours, which are overlaid."""
 
 
 class Analysis(_Model):
@@ -235,6 +245,7 @@ class Analysis(_Model):
     reference: str | None = None
     """Citation of the search."""
     pallet: Pallet
+    """Where the archive comes from."""
     regions: Annotated[dict[Name, Region], Field(min_length=1)]
     """Sub-likelihoods; with several, the one with the best expected CLs is taken per point."""
     use: list[Name] | None = None

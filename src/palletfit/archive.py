@@ -1,0 +1,488 @@
+"""Unpack the wanted files of a pallet's archive, and nothing else.
+
+Archives come from the network, so nothing in them is trusted: an archive with one suspicious
+member is refused as a whole, what is read from it is bounded, and a file appears in its place only
+after all of them were checked. This does not rest on :func:`tarfile.data_filter`, which the
+earliest patch releases of Python 3.11 lack.
+"""
+
+from __future__ import annotations
+
+import bz2
+import difflib
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import re
+import stat
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal, cast
+
+from palletfit.config import DownloadSettings
+from palletfit.errors import ArchiveError, ConfigError
+
+ArchiveFormat = Literal["tar", "gzip", "bzip2", "xz", "zip"]
+
+#: Bytes at the beginning of a file that :func:`archive_format` needs.
+HEAD_BYTES = 512
+
+_MAGIC: tuple[tuple[bytes, ArchiveFormat], ...] = (
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),  # a zip archive without members
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+)
+
+_BLOCK_BYTES = 64 * 1024
+#: Largest header of one tar member, with its extended headers: tarfile reads them into memory.
+_TAR_HEADER_BYTES = 64 * 1024
+#: Largest entry of one member in a zip archive's directory, which zipfile reads into memory.
+_ZIP_ENTRY_BYTES = 1024
+
+#: What the libraries raise on damaged archives; RuntimeError on features they do not support.
+_DAMAGE = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One entry of an archive, of either format."""
+
+    name: str
+    size: int
+    is_file: bool
+    #: Why no archive with this entry is accepted.
+    suspicion: str | None
+    #: Opens the content; of a tar member only until the next member is asked for.
+    open: Callable[[], IO[bytes]]
+
+    @property
+    def path(self) -> PurePosixPath:
+        """The name without a leading `./` and doubled slashes."""
+        return PurePosixPath(self.name)
+
+    @property
+    def is_junk(self) -> bool:
+        """Whether this is what macOS adds to archives."""
+        return (
+            "__MACOSX" in self.path.parts
+            or self.path.name.startswith("._")
+            or self.path.name == ".DS_Store"
+        )
+
+
+def archive_format(head: bytes) -> ArchiveFormat | None:
+    """Recognise an archive by its first bytes, whatever its name says.
+
+    Parameters
+    ----------
+    head
+        The first :data:`HEAD_BYTES` bytes of the file.
+
+    Returns
+    -------
+    str or None
+        ``tar``, ``zip``, or the compression around a tar archive; None if it is none of them.
+    """
+    for magic, found in _MAGIC:
+        if head.startswith(magic):
+            return found
+    try:
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return None
+    return "tar"
+
+
+def unpack(
+    archive: Path,
+    members: Iterable[str],
+    destination: Path,
+    settings: DownloadSettings,
+    *,
+    sha256: Mapping[str, str],
+) -> dict[str, Path]:
+    """Extract files of an archive and verify their digests.
+
+    The format (tar, plain or compressed with gzip, bzip2 or xz; or zip) is recognised by content.
+    A wanted file is found by its full name in the archive or, if everything in the archive is in
+    one folder, by its name in that folder.
+
+    Parameters
+    ----------
+    archive
+        The archive.
+    members
+        Names of the wanted files inside the archive.
+    destination
+        Folder the files are written to, each under its name in `members`. Files appear only
+        after all of them were read and verified.
+    settings
+        Limits on the number of members and on the unpacked size in bytes.
+    sha256
+        Expected digests of files inside the archive. All of these files must be there; only those
+        that are wanted are verified.
+
+    Returns
+    -------
+    dict
+        Path of the extracted file for each of `members`.
+
+    Raises
+    ------
+    ArchiveError
+        The archive is damaged, too large, encrypted, has a suspicious member (a link, a device,
+        a name that leads elsewhere), lacks a file, or a file has another digest.
+    ConfigError
+        A name in `members` leads out of `destination`.
+    """
+    wanted = list(dict.fromkeys(members))
+    _check_wanted(wanted, archive)
+    if not archive.is_file():
+        raise ArchiveError(
+            "There is no such archive.", remedy="Fetch it, or correct its path.", file=archive
+        )
+    with _reading(archive):
+        listing = [member for member in _checked(archive, settings) if member.is_file]
+        places = {name: _find(name, listing, archive) for name in wanted}
+        pins = {_find(name, listing, archive): digest for name, digest in sha256.items()}
+        with _writing(destination):
+            destination.mkdir(parents=True, exist_ok=True)
+            scratch = tempfile.TemporaryDirectory(dir=destination, prefix=".unpack-")
+        with scratch as folder:
+            unpacked = _extract(archive, set(places.values()), Path(folder), settings)
+            for place, (_, found) in unpacked.items():
+                _verify(str(place), found, pins.get(place), archive)
+            return {
+                name: _put(unpacked[place][0], destination / PurePosixPath(name))
+                for name, place in places.items()
+            }
+
+
+def _check_wanted(names: Iterable[str], archive: Path) -> None:
+    for name in names:
+        suspicion = "is empty" if not PurePosixPath(name).parts else _suspicious_name(name)
+        if suspicion is not None:
+            raise ConfigError(
+                f"The file name {name!r} inside an archive {suspicion}.",
+                remedy="Correct it in the analysis file: names inside an archive are relative, "
+                "with forward slashes.",
+                file=archive,
+            )
+
+
+def _suspicious_name(name: str) -> str | None:
+    if "\x00" in name or "\\" in name:
+        return "has a backslash or a NUL character"
+    if name.startswith("/"):
+        return "is an absolute path"
+    if re.match("[A-Za-z]:", name):
+        return "starts with a drive letter"
+    if ".." in PurePosixPath(name).parts:
+        return "leads out of its folder"
+    return None
+
+
+@contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """Turn what the libraries raise on damaged archives into the user's error."""
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ArchiveError(
+            f"The archive cannot be read: {reason}.",
+            remedy="It is probably damaged or incomplete: delete it, and its copy in the download "
+            "cache if there is one, and run again.",
+            file=archive,
+        ) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Keep problems of the disk apart from those of the archive."""
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(
+            f"The unpacked file cannot be written: {error.strerror}.",
+            remedy="Check the folder's permissions and the free space.",
+            file=path,
+        ) from error
+
+
+def _checked(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
+    """Go through all members, and stop at the first that is suspicious or one too many."""
+    total = 0
+    with closing(_members(archive, settings)) as members:
+        for count, member in enumerate(members, start=1):
+            if member.suspicion is not None:
+                raise ArchiveError(
+                    f"The archive is refused: its member {member.name!r} {member.suspicion}.",
+                    remedy="A published likelihood needs no such member; check where the archive "
+                    "comes from, and re-pack its plain files if you trust it.",
+                    file=archive,
+                )
+            total += member.size
+            if count > settings.max_members:
+                raise _too_large(archive, f"more than {settings.max_members} members", "members")
+            if total > settings.max_unpacked_bytes:
+                raise _too_large(
+                    archive,
+                    f"more than {settings.max_unpacked_bytes} bytes when unpacked",
+                    "unpacked_bytes",
+                )
+            yield member
+
+
+def _too_large(archive: Path, what: str, setting: str) -> ArchiveError:
+    return ArchiveError(
+        f"The archive is refused: it has {what}.",
+        remedy=f"If you trust it, raise download.max_{setting}.",
+        file=archive,
+    )
+
+
+def _members(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
+    with archive.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    found = archive_format(head)
+    if found is None:
+        raise ArchiveError(
+            "The file is not a tar or zip archive" + ("." if head else "; it is empty."),
+            remedy="Delete it, and its copy in the download cache if there is one, and check that "
+            "the analysis file names the archive itself.",
+            file=archive,
+        )
+    return _zip_members(archive, settings) if found == "zip" else _tar_members(archive, found)
+
+
+class _BoundedStream:
+    """An uncompressed tar stream that can be read up to a limit.
+
+    tarfile reads extended headers of any size into memory, and skips members by reading through
+    them; so every step is allowed only what it needs.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._position = 0
+        self._limit = 0
+        self._last = b""
+
+    def allow(self, offset: int) -> None:
+        """Allow reading a header that starts at `offset`, with all before it."""
+        self._limit = offset + _TAR_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        if self._position >= self._limit:
+            raise tarfile.ReadError("a header or the padding is too long")
+        block = self._stream.read(size)
+        self._position += len(block)
+        self._last = block or self._last
+        return block
+
+    def finish(self, offset: int) -> None:
+        """Check that the archive ends at `offset`, and read what remains.
+
+        tarfile takes any bad header but the first for the end of the archive, and only the end of
+        a compressed file tells whether all before it was intact.
+        """
+        start = offset - (self._position - len(self._last))
+        if self._last[start : start + tarfile.BLOCKSIZE].strip(b"\x00"):
+            raise tarfile.ReadError("bad header")
+        self.allow(self._position)
+        while self.read(_BLOCK_BYTES):
+            pass
+
+
+def _decompressed(archive: Path, found: ArchiveFormat) -> IO[bytes]:
+    if found == "gzip":
+        return cast(IO[bytes], gzip.open(archive))
+    if found == "bzip2":
+        return cast(IO[bytes], bz2.open(archive))
+    if found == "xz":
+        return cast(IO[bytes], lzma.open(archive))
+    return archive.open("rb")
+
+
+def _tar_members(archive: Path, found: ArchiveFormat) -> Generator[_Member, None, None]:
+    with _decompressed(archive, found) as plain:
+        stream = _BoundedStream(plain)
+        stream.allow(0)
+        # Stream mode never seeks backwards, so no header can send tarfile in a circle.
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+            while (entry := tar.next()) is not None:
+                # tar.offset is where the next header starts: beyond this member's content.
+                stream.allow(tar.offset)
+                yield _tar_member(tar, entry)
+            stream.finish(tar.offset)
+
+
+def _tar_member(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> _Member:
+    suspicion = _suspicious_name(entry.name)
+    if entry.issym() or entry.islnk():
+        suspicion = "is a link"
+    elif not (entry.isreg() or entry.isdir()):
+        suspicion = "is neither a file nor a folder"
+    elif entry.issparse():
+        suspicion = "is a sparse file"
+    elif entry.size < 0:
+        suspicion = "has a negative size"
+    return _Member(
+        name=entry.name,
+        size=entry.size,
+        is_file=entry.isreg(),
+        suspicion=suspicion,
+        open=lambda: cast(IO[bytes], tar.extractfile(entry)),
+    )
+
+
+class _BoundedDirectory(io.FileIO):
+    """A zip file whose directory is not read if it is too large: zipfile reads it at once."""
+
+    def __init__(self, archive: Path, limit: int) -> None:
+        super().__init__(archive)
+        self._limit = max(limit, 2 * _BLOCK_BYTES)  # a comment alone may have 64 KiB
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size > self._limit:
+            raise zipfile.BadZipFile("its directory is too long")
+        return super().read(size)
+
+
+def _zip_members(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
+    limit = settings.max_members * _ZIP_ENTRY_BYTES
+    with _BoundedDirectory(archive, limit) as file, zipfile.ZipFile(file) as opened:
+        for entry in opened.infolist():
+            yield _zip_member(opened, entry)
+
+
+def _zip_member(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Member:
+    # Programs on Unix keep the file's mode in the upper half; 0 where it is not known.
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    suspicion = _suspicious_name(entry.orig_filename)
+    if kind == stat.S_IFLNK:
+        suspicion = "is a link"
+    elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        suspicion = "is neither a file nor a folder"
+    elif entry.flag_bits & 0x1:
+        suspicion = "is encrypted"
+    elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile's readers of the other methods do not bound what they unpack at once.
+        suspicion = "is compressed with a method other than deflate"
+    return _Member(
+        name=entry.filename,
+        size=entry.file_size,
+        is_file=not entry.is_dir(),
+        suspicion=suspicion,
+        open=lambda: opened.open(entry),
+    )
+
+
+def _find(name: str, files: Iterable[_Member], archive: Path) -> PurePosixPath:
+    """Find the place of a wanted file in the archive: its own, or below the only folder."""
+    paths = [member.path for member in files if not member.is_junk]
+    found = _single(PurePosixPath(name), paths, archive)
+    tops = {path.parts[:1] for path in paths}
+    if found is None and len(tops) == 1:
+        found = _single(PurePosixPath(*tops.pop(), name), paths, archive)
+    if found is not None:
+        return found
+    names = [str(path) for path in paths]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    raise ArchiveError(
+        f"The archive has no file {name!r}.",
+        remedy=f"{hint}Its files are: {', '.join(map(repr, names[:20])) or 'none'}{more}. "
+        "Correct the name in the analysis file.",
+        file=archive,
+    )
+
+
+def _single(
+    wanted: PurePosixPath, paths: Iterable[PurePosixPath], archive: Path
+) -> PurePosixPath | None:
+    matches = [path for path in paths if path == wanted]
+    if len(matches) > 1:
+        raise ArchiveError(
+            f"The archive is refused: it has {len(matches)} files named {str(wanted)!r}.",
+            remedy="Nobody can tell which of them is meant; check where the archive comes from.",
+            file=archive,
+        )
+    return matches[0] if matches else None
+
+
+def _extract(
+    archive: Path, places: set[PurePosixPath], folder: Path, settings: DownloadSettings
+) -> dict[PurePosixPath, tuple[Path, str]]:
+    """Write the wanted files to a folder under numbers, and take their digests on the way."""
+    unpacked: dict[PurePosixPath, tuple[Path, str]] = {}
+    with closing(_checked(archive, settings)) as checked:
+        for member in checked:
+            if member.is_file and member.path in places:
+                target = folder / str(len(unpacked))
+                with member.open() as content:
+                    unpacked[member.path] = (target, _write(content, target, member))
+    return unpacked
+
+
+def _write(content: IO[bytes], target: Path, member: _Member) -> str:
+    digest = hashlib.sha256()
+    size = 0
+    with _writing(target):
+        file = target.open("xb")
+    with file:
+        while block := content.read(_BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+            if size > member.size:
+                break
+            with _writing(target):
+                file.write(block)
+        with _writing(target):
+            file.flush()
+            os.fsync(file.fileno())
+    if size != member.size:
+        raise EOFError(f"{member.name} does not have the size that the archive claims")
+    return digest.hexdigest()
+
+
+def _verify(name: str, found: str, expected: str | None, archive: Path) -> None:
+    if expected is None or found == expected:
+        return
+    raise ArchiveError(
+        f"The file {name!r} in the archive has another digest than the analysis file expects:\n"
+        f"    expected sha256 {expected}\n    found    sha256 {found}",
+        remedy="The published file changed or is damaged: check its version on the publisher's "
+        "page, then update pallet.sha256 in the analysis file, or delete the archive (and its "
+        "copy in the download cache) and run again.",
+        file=archive,
+    )
+
+
+def _put(unpacked: Path, target: Path) -> Path:
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return unpacked.replace(target)

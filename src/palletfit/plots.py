@@ -1,0 +1,332 @@
+"""Plots of exclusion contours, for paper and slides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+
+from palletfit.config import Analysis, Plane
+from palletfit.contour import Curve, Exclusion, State
+from palletfit.errors import ConfigError
+
+FloatArray = npt.NDArray[np.float64]
+#: Handle of the legend (an artist, or a tuple of artists drawn over each other) and its words.
+Entry = tuple[Any, str]
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "mathtext.fontset": "dejavusans",
+    "axes.linewidth": 1.0,
+    # Ticks over hatching and bands, not below them.
+    "axes.axisbelow": False,
+    "hatch.linewidth": 0.5,
+    "hatch.color": "0.65",
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.minor.visible": True,
+    "ytick.minor.visible": True,
+    "xtick.major.size": 7,
+    "ytick.major.size": 7,
+    "xtick.minor.size": 3.5,
+    "ytick.minor.size": 3.5,
+    # Type 42 (TrueType) is what journals ask for; matplotlib's default is Type 3.
+    "pdf.fonttype": 42,
+}
+#: Told apart by lightness as well as by hue (for print in grey), after Okabe and Ito's palette for
+#: the colour-blind.
+COLOURS = {
+    "observed": "#8b1a1a",
+    "expected": "black",
+    "published": "#0072b2",
+    "band1": "#f4d74a",
+    "band2": "#fbf1bf",
+    "points": "0.35",
+    "suspect": "#d55e00",
+    "failed": "#d40000",
+}
+PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
+WORDS: dict[State, str] = {
+    "contour": "",
+    "none_excluded": "no point excluded",
+    "all_excluded": "all points excluded",
+    "too_few_points": "too few points",
+    "collinear_points": "points on one line",
+    "masked": "none in the allowed part",
+}
+#: With no more points than this, their CLs are written beside them.
+FEW_POINTS = 12
+#: Free space around the points and curves, in parts of the axes' ranges.
+MARGIN = 0.04
+
+
+def draw_exclusion(
+    exclusion: Exclusion, analysis: Analysis, plane: Plane, *, show_cls: bool | None = None
+) -> Figure:
+    """Draw the exclusion contours of one plane.
+
+    Parameters
+    ----------
+    exclusion
+        What is drawn.
+    analysis
+        Gives the title.
+    plane
+        Gives the axes' titles and the label of the forbidden part.
+    show_cls
+        Whether the observed CLs are written beside the points; none: only where they are few.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With the axes as its only ones, and the title and legend above them.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 6.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        _set_view(axes, exclusion)
+        entries = [
+            *_draw_curves(axes, exclusion),
+            *_draw_published(axes, exclusion),
+            *_draw_points(axes, exclusion),
+        ]
+        _draw_forbidden(axes, exclusion, plane)
+        if len(exclusion.points) <= FEW_POINTS if show_cls is None else show_cls:
+            _write_cls(axes, exclusion)
+        axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
+        axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
+        _write_titles(figure, exclusion, analysis, plane, entries)
+        # Renders once, so that later readers of the figure find every artist in its place.
+        figure.canvas.draw()
+    return figure
+
+
+def save(figure: Figure, paths: Sequence[Path]) -> None:
+    """Write a figure as PNG and PDF; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    paths
+        Files with the ending ``.png`` or ``.pdf``; their folders are made.
+
+    Raises
+    ------
+    ConfigError
+        A file has another ending.
+    """
+    # Without the time of creation and the version of matplotlib.
+    unnamed: dict[str, dict[str, Any]] = {
+        ".png": {"Software": None},
+        ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    }
+    for path in paths:
+        if path.suffix not in unnamed:
+            raise ConfigError(
+                "A plot cannot be written in this format.",
+                remedy="Use an ending of .png or .pdf.",
+                file=path,
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            figure.savefig(path, dpi=200, metadata=unnamed[path.suffix])
+
+
+def _set_view(axes: Axes, exclusion: Exclusion) -> None:
+    points = exclusion.points[["x", "y"]].to_numpy(dtype=np.float64)
+    segments = [part for curve in exclusion.published.values() for part in curve]
+    shown = np.concatenate([points, *segments])
+    if not len(shown):
+        return
+    low, high = shown.min(axis=0), shown.max(axis=0)
+    margin = MARGIN * np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+    # Masses are not negative: a scale that starts at zero starts there exactly.
+    lower = np.where((low >= 0) & (low < margin), 0.0, low - margin)
+    axes.set_xlim(lower[0], high[0] + margin[0])
+    axes.set_ylim(lower[1], high[1] + margin[1])
+
+
+def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    bands: list[Artist] = []
+    widths = [width for width in (2, 1) if f"expected_plus{width}" in exclusion.curves]
+    for width in widths:
+        colour = COLOURS[f"band{width}"]
+        field = exclusion.band(width)
+        if field is not None and np.nanmin(field, initial=0.0) < 0:
+            _fill(axes, exclusion, field, colour)
+        # In the legend the bands lie in each other, as thick lines.
+        bands.append(Line2D([], [], color=colour, linewidth=6.5 * width, solid_capstyle="butt"))
+    expected = exclusion.curves["expected"]
+    observed = exclusion.curves["observed"]
+    dashed = _draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6)
+    solid = _draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2)
+    sigma = ", ".join(rf"$\pm{width}$" for width in reversed(widths))
+    band = rf" ({sigma} $\sigma_{{\mathrm{{exp}}}}$)" if widths else ""
+    return [
+        (solid, _state("Observed limit", observed)),
+        ((*bands, dashed), _state(f"Expected limit{band}", expected)),
+    ]
+
+
+def _fill(axes: Axes, exclusion: Exclusion, field: FloatArray, colour: str) -> None:
+    # The corners of cells at the border of the points are filled too (corner_mask).
+    axes.contourf(
+        exclusion.grid_x,
+        exclusion.grid_y,
+        np.ma.masked_invalid(field),
+        levels=[np.nanmin(field) - 1.0, 0.0],
+        colors=[colour],
+        corner_mask=True,
+        zorder=1,
+    )
+
+
+def _draw_curve(axes: Axes, curve: Curve, **style: Any) -> Line2D:
+    for line in curve.lines:
+        axes.plot(*line.vertices.T, zorder=4, solid_joinstyle="round", **style)
+    return Line2D([], [], **style)
+
+
+def _state(words: str, curve: Curve) -> str:
+    return words if curve.state == "contour" else f"{words}: {WORDS[curve.state]}"
+
+
+def _draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    entries: list[Entry] = []
+    for name, segments in exclusion.published.items():
+        style: dict[str, Any] = {
+            "color": COLOURS["published"],
+            "linestyle": PUBLISHED_LINES[name],
+            "linewidth": 1.0,
+        }
+        for segment in segments:
+            axes.plot(*segment.T, zorder=5, **style)
+        entries.append((Line2D([], [], **style), f"Published {name} limit"))
+    return entries
+
+
+def _draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    lost_near = len(exclusion.failed_near_contour)
+    near = f", {lost_near} next to the contour" if lost_near else ""
+    styles: dict[str, tuple[str, dict[str, Any]]] = {
+        "ok": ("Signal points", {"marker": ".", "color": COLOURS["points"], "markersize": 3.5}),
+        "suspect": (
+            "Fit not trusted ({count})",
+            {
+                "marker": "D",
+                "color": COLOURS["suspect"],
+                "markerfacecolor": "white",
+                "markersize": 5,
+            },
+        ),
+        "failed": (
+            f"Fit failed ({{count}}{near})",
+            {"marker": "x", "color": COLOURS["failed"], "markersize": 6, "markeredgewidth": 1.6},
+        ),
+    }
+    entries: list[Entry] = []
+    for status, (words, style) in styles.items():
+        chosen = exclusion.points[exclusion.points["status"] == status]
+        if chosen.empty:
+            continue
+        (marks,) = axes.plot(
+            chosen["x"], chosen["y"], linestyle="none", zorder=6, clip_on=False, **style
+        )
+        entries.append((marks, words.format(count=len(chosen))))
+    return entries
+
+
+def _draw_forbidden(axes: Axes, exclusion: Exclusion, plane: Plane) -> None:
+    if plane.forbidden is None or exclusion.forbidden is None:
+        return
+    x, y = exclusion.forbidden.T
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.fill_between(
+        x, y, max(top, float(y.max())), facecolor="0.93", hatch="////", linewidth=0, zorder=2
+    )
+    axes.plot(x, y, color="0.45", linewidth=0.8, zorder=3)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    if plane.forbidden.label:
+        _write_along(axes, x, y, plane.forbidden.label)
+
+
+def _write_along(axes: Axes, x: FloatArray, y: FloatArray, label: str) -> None:
+    """Write a label on the upper side of a line, in the middle of the part that is seen."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    seen = np.flatnonzero((x > left) & (x < right) & (y > bottom) & (y < top))
+    if len(seen) < 2:
+        return
+    middle = seen[len(seen) // 2]
+    before, after = seen[0], seen[-1]
+    slope = math.degrees(math.atan2(y[after] - y[before], x[after] - x[before]))
+    up = ScaledTranslation(0, 5 / 72, axes.figure.dpi_scale_trans)
+    axes.text(
+        x[middle],
+        y[middle],
+        label,
+        transform=axes.transData + up,
+        rotation=slope,
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        horizontalalignment="center",
+        verticalalignment="bottom",
+        fontsize=10,
+        color="0.25",
+        zorder=7,
+        bbox={"facecolor": "0.93", "edgecolor": "none", "pad": 1.0},
+    )
+
+
+def _write_cls(axes: Axes, exclusion: Exclusion) -> None:
+    for _, point in exclusion.points.iterrows():
+        if np.isfinite(point["CLs_obs"]):
+            axes.annotate(
+                f"{point['CLs_obs']:.2g}",
+                (point["x"], point["y"]),
+                xytext=(0, 4),
+                textcoords="offset points",
+                horizontalalignment="center",
+                fontsize=7,
+                color=COLOURS["points"],
+                zorder=7,
+            )
+
+
+def _write_titles(
+    figure: Figure, exclusion: Exclusion, analysis: Analysis, plane: Plane, entries: list[Entry]
+) -> None:
+    level = f"All limits at {100 * exclusion.confidence_level:g}% CL"
+    words = level if plane.title is None else f"{plane.title}; {level[0].lower()}{level[1:]}"
+    lines = [*(part.strip() for part in analysis.title.split(";")), words]
+    figure.legend(
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        title="\n".join(lines),
+        title_fontsize=11,
+        alignment="left",
+        handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
+        loc="outside upper left",
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+        handlelength=2.6,
+        borderaxespad=0.2,
+    )

@@ -1,0 +1,174 @@
+"""Published exclusion contours: HEPData's CSV tables as ordered curves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from palletfit.errors import PalletError
+
+FloatArray = npt.NDArray[np.float64]
+
+#: A step is a gap where it is longer than this many typical steps and than this part of the axes.
+GAP_IN_STEPS = 10.0
+GAP_OF_RANGE = 0.1
+#: Rows are out of order where more than this part of the steps are gaps.
+DISORDER = 0.1
+#: HEPData's ways to write that a cell is empty.
+MISSING = frozenset({"", "-"})
+
+
+@dataclass(frozen=True)
+class _Block:
+    header: list[str]
+    rows: list[tuple[int, list[str]]]  # number of the line in the file, cells
+
+
+def read_curve(path: Path, x: int | str, y: int | str) -> list[FloatArray]:
+    """Read a published contour from a HEPData table in CSV.
+
+    Rows that are not in order along the curve are chained to their nearest neighbours. The curve
+    is split where it leaves the range of the plot it was read from; the two ends of a closed curve
+    that such a table starts in the middle of are joined.
+
+    Parameters
+    ----------
+    path
+        The table; it may hold several blocks, separated by empty lines, each with a header.
+    x, y
+        Columns of the coordinates: numbers (of the first block, from 0) or headers.
+
+    Returns
+    -------
+    list of arrays, each of shape (points, 2)
+        Segments of the curve in the table's units, longest first. A closed segment ends with
+        its first point.
+
+    Raises
+    ------
+    PalletError
+        The file cannot be read, lacks a column, or holds fewer than two points.
+    """
+    block, columns = _find_block(_read_blocks(path), x, y, path)
+    points = _numbers(block, columns, path)
+    points = points[np.r_[True, (np.diff(points, axis=0) != 0).any(axis=1)]]
+    if len(points) < 2:
+        raise PalletError(
+            "The published contour has fewer than two points.",
+            remedy="Take the table of the contour, not of a single limit, and check its columns.",
+            file=path,
+        )
+    segments = _segments(points)
+    return sorted(segments, key=len, reverse=True)
+
+
+def _read_blocks(path: Path) -> list[_Block]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        problem = f"Cannot read the published contour: {error.strerror}."
+    except UnicodeDecodeError:
+        problem = "The published contour is not a text file."
+    else:
+        return list(_split_blocks(text))
+    raise PalletError(problem, remedy="Download the table from HEPData as CSV.", file=path)
+
+
+def _split_blocks(text: str) -> Iterator[_Block]:
+    rows: list[tuple[int, list[str]]] = []
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        if line.startswith("#"):
+            continue
+        if line.strip():
+            rows.append((number, [cell.strip() for cell in next(csv.reader([line]))]))
+        elif rows:
+            yield _Block(header=rows[0][1], rows=rows[1:])
+            rows = []
+
+
+def _find_block(
+    blocks: list[_Block], x: int | str, y: int | str, path: Path
+) -> tuple[_Block, tuple[int, int]]:
+    numbered = isinstance(x, int) and isinstance(y, int)
+    for block in blocks[:1] if numbered else blocks:
+        columns = [_find_column(block, column) for column in (x, y)]
+        if columns[0] is not None and columns[1] is not None:
+            return block, (columns[0], columns[1])
+    known = "; ".join(", ".join(block.header) for block in blocks) or "none, the table is empty"
+    raise PalletError(
+        f"The published contour has no columns {x!r} and {y!r}.",
+        remedy=f"Set published.x and published.y of the plane to its columns: {known}.",
+        file=path,
+    )
+
+
+def _find_column(block: _Block, column: int | str) -> int | None:
+    if isinstance(column, int):
+        return column if 0 <= column < len(block.header) else None
+    return block.header.index(column) if column in block.header else None
+
+
+def _numbers(block: _Block, columns: tuple[int, int], path: Path) -> FloatArray:
+    points: list[tuple[float, float]] = []
+    for number, cells in block.rows:
+        pair = [cells[column] if column < len(cells) else "" for column in columns]
+        if MISSING.intersection(pair):
+            continue
+        try:
+            points.append((float(pair[0]), float(pair[1])))
+        except ValueError:
+            raise PalletError(
+                f"Line {number} of the published contour is not numbers: {', '.join(pair)}.",
+                remedy="Download the table from HEPData as CSV again, or choose other columns.",
+                file=path,
+            ) from None
+    return np.asarray(points, dtype=np.float64).reshape(-1, 2)
+
+
+def _segments(points: FloatArray) -> list[FloatArray]:
+    # Lengths along both axes count alike: a mass difference of 10 GeV may be long on one of them.
+    spread = np.ptp(points, axis=0)
+    scaled = (points - points.min(axis=0)) / np.where(spread > 0, spread, 1.0)
+    order = np.arange(len(points))
+    gaps = _gaps(scaled)
+    if gaps.mean() > DISORDER:
+        order = _chain(scaled)
+        gaps = _gaps(scaled[order])
+    pieces = [points[piece] for piece in np.split(order, np.flatnonzero(gaps) + 1)]
+    if len(pieces) > 1 and np.array_equal(pieces[-1][-1], pieces[0][0]):
+        pieces[0] = np.concatenate([pieces.pop(), pieces[0][1:]])
+    return [piece for piece in pieces if len(piece) > 1]
+
+
+def _gaps(scaled: FloatArray) -> npt.NDArray[np.bool_]:
+    """Whether each step along the rows, shape (points - 1,), is too long to be on the curve."""
+    steps = np.hypot(*np.diff(scaled, axis=0).T)
+    distinct = np.unique(scaled, axis=0)
+    nearest = cKDTree(distinct).query(distinct, k=2)[0][:, 1]
+    threshold = max(GAP_IN_STEPS * float(np.median(nearest)), GAP_OF_RANGE)
+    return np.asarray(steps > threshold)
+
+
+def _chain(scaled: FloatArray) -> npt.NDArray[np.intp]:
+    """Order points along a curve: grow a chain at the end that has the nearer neighbour.
+
+    Growing at both ends makes the first point irrelevant.
+    """
+    free = np.ones(len(scaled), dtype=bool)
+    free[0] = False
+    chain = [0]
+    while free.any():
+        candidates = np.flatnonzero(free)
+        to_head = np.hypot(*(scaled[candidates] - scaled[chain[0]]).T)
+        to_tail = np.hypot(*(scaled[candidates] - scaled[chain[-1]]).T)
+        at_head = to_head.min() < to_tail.min()
+        chosen = int(candidates[np.argmin(to_head if at_head else to_tail)])
+        chain.insert(0 if at_head else len(chain), chosen)
+        free[chosen] = False
+    return np.asarray(chain, dtype=np.intp)
