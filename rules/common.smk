@@ -1,5 +1,6 @@
 """Configuration and helpers of all rules; what can be tested without Snakemake is in src/palletfit."""
 
+import re
 import sys
 
 from palletfit import workflow_state
@@ -11,7 +12,9 @@ from snakemake.exceptions import WorkflowError
 ANALYSIS_FOLDER = Path(workflow.basedir) / "config" / "analyses"
 
 try:
-    SETTINGS = parse_settings(Settings, config, file="config/config.yaml (with --config and --configfile)")
+    SETTINGS = parse_settings(
+        Settings, config, file="config/config.yaml (with --config and --configfile)"
+    )
     ANALYSES = load_analyses(SETTINGS, ANALYSIS_FOLDER)
     if workflow.is_main_process:
         # Records that were edited, lost or failed make Snakemake fit them again.
@@ -21,8 +24,8 @@ except PalletfitError as error:
 
 
 wildcard_constraints:
-    analysis=NAME_PATTERN,
-    region=NAME_PATTERN,
+    analysis="|".join(map(re.escape, ANALYSES)),
+    region="|".join(re.escape(name) for item in ANALYSES.values() for name in item.regions),
     plane=rf"|_{NAME_PATTERN}",
 
 
@@ -43,7 +46,11 @@ def region_members(wildcards):
     region = analysis.regions[wildcards.region]
     pins = analysis.pallet.sha256
     members = [region.workspace, region.patchset]
-    return {"members": members, "sha256": [pins.get(name) for name in members], "labels": analysis.labels}
+    return {
+        "members": members,
+        "sha256": [pins.get(name) for name in members],
+        "labels": analysis.labels,
+    }
 
 
 def fit_settings(wildcards):

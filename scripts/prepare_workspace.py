@@ -17,8 +17,9 @@ def main(
     summary: Path,
 ) -> None:
     """Write a region's workspace, patchset and summary (HTML, and JSON beside it)."""
-    prepare.unpack_region(analysis, region, archive, workspace, patchset, settings.download)
-    prepare.describe(f"{analysis.name}/{region}", workspace, patchset, analysis.labels, summary)
+    prepare.prepare_region(
+        analysis, region, archive, workspace, patchset, summary, settings.download
+    )
 
 
 if __name__ == "__main__":

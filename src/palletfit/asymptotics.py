@@ -95,13 +95,13 @@ def p_values(kind: TestStatistic, q: float, q_asimov: float) -> PValues:
     # The n-sigma background outcome has t = n; a large t is signal-like for q0 and
     # background-like for the others, and pyhf orders the five values by n in both cases.
     expected_clsb = [float(norm.sf(n + root_asimov)) for n in reversed(N_SIGMA)]
-    expected_clb = [float(norm.sf(n)) for n in reversed(N_SIGMA)]
     if kind == "q0":
         return PValues(clsb, clsb, clb, tuple(expected_clsb), q, q_asimov)
-    expected = [_ratio(sb, b) for sb, b in zip(expected_clsb, expected_clb, strict=True)]
-    return PValues(_ratio(clsb, clb), clsb, clb, tuple(expected), q, q_asimov)
+    expected = [_cls(n, root_asimov) for n in reversed(N_SIGMA)]
+    return PValues(_cls(shifted, root_asimov), clsb, clb, tuple(expected), q, q_asimov)
 
 
-def _ratio(clsb: float, clb: float) -> float:
-    # Both tails underflow together far beyond any published exclusion: CLs is then zero.
-    return clsb / clb if clb > 0 else 0.0
+def _cls(shifted: float, root_asimov: float) -> float:
+    # By logarithms, because both tails underflow together where q is far above q_asimov; their
+    # ratio then tends to exp(-q / 2), which need not be small.
+    return math.exp(float(norm.logsf(shifted + root_asimov)) - float(norm.logsf(shifted)))

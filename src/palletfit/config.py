@@ -21,13 +21,18 @@ from palletfit.errors import ConfigError
 #: One regular expression for analysis and region names, shared with Snakemake's wildcards.
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 
+#: Keys of a pallet of which exactly one is given.
+_SOURCES = frozenset({"doi", "url", "path", "builtin"})
+
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class FitSettings(_Model):
@@ -106,7 +111,7 @@ class ContourSettings(_Model):
 
     confidence_level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """A point is excluded where CLs is below one minus this."""
-    interpolation: Literal["linear", "cubic", "rbf"] = "linear"
+    interpolation: Literal["linear", "cubic", "rbf"] = "rbf"
     """Interpolation of the significance between points: on triangles (`linear`, or `cubic` for
     Clough-Tocher), or thin-plate splines (`rbf`)."""
     bands: list[Literal[1, 2]] = [1]
@@ -269,6 +274,18 @@ class Analysis(_Model):
             raise ValueError("use must name at least one region, or be left out")
         return self
 
+    @model_validator(mode="after")
+    def _pinned_files_are_used(self) -> Analysis:
+        used = {name for item in self.regions.values() for name in (item.workspace, item.patchset)}
+        unknown = sorted(set(self.pallet.sha256) - used)
+        if unknown:
+            # A misspelt name would otherwise leave a file unverified, silently.
+            raise ValueError(
+                f"pallet.sha256 names files that no region uses: {', '.join(unknown)} "
+                f"(there are {', '.join(sorted(used))})"
+            )
+        return self
+
     def plane_suffix(self, plane: str) -> str:
         """What distinguishes a plane's files: nothing if there is only one plane."""
         return f"_{plane}" if len(self.planes) > 1 else ""
@@ -362,7 +379,7 @@ def _load_extended(
     name: str, folder: Path, seen: tuple[Path, ...]
 ) -> tuple[dict[str, Any], list[Path]]:
     path = _find_analysis(name, folder, base=seen[-1].parent if seen else Path())
-    if path in seen:
+    if path.resolve() in (file.resolve() for file in seen):
         raise ConfigError(
             "Analysis files extend each other in a circle.",
             remedy="Remove one of the `extends` keys.",
@@ -377,10 +394,10 @@ def _load_extended(
     if parent is None:
         return data, [path]
     base, files = _load_extended(str(parent), folder, (*seen, path))
-    if isinstance(pallet, dict) and {"doi", "url", "path", "builtin"} & set(pallet):
+    inherited = base.get("pallet")
+    if isinstance(pallet, dict) and isinstance(inherited, dict) and _SOURCES & set(pallet):
         # Another source replaces the inherited one instead of standing beside it.
-        for key in ("doi", "url", "path", "builtin"):
-            base["pallet"].pop(key, None)
+        base["pallet"] = {key: item for key, item in inherited.items() if key not in _SOURCES}
     return _merge(base, data), [path, *files]
 
 

@@ -149,6 +149,8 @@ class Likelihood:
             return -float(np.sum(self.model.constraint_logpdf(auxdata, point)))
 
         curvature = np.zeros(len(parameters))
+        if not auxdata.size:  # no constraint terms
+            return curvature
         for index in np.flatnonzero(~self.fixed):
             # Shifted inwards at a bound, where only one side exists.
             centre = np.clip(
@@ -229,7 +231,8 @@ def _bounded_newton_step(
     scale = np.sqrt(np.maximum(np.diag(hessian), 0.0))
     # Without curvature a parameter has no influence on the rates: it stays where it is.
     moving = free & (scale > 0)
-    if np.any(np.abs(gradient[free & ~moving]) > _SLOPE):
+    blocked = ((gradient > 0) & (lower >= -_AT_BOUND)) | ((gradient < 0) & (upper <= _AT_BOUND))
+    if np.any(np.abs(gradient[free & ~moving & ~blocked]) > _SLOPE):
         return step, np.inf
     if not np.any(moving):
         return step, 0.0

@@ -23,14 +23,28 @@ def acquire(path: Path) -> int | None:
     """Take a lock, or return None if another process holds it.
 
     The lock is held until the returned file descriptor is closed or the process ends.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written, or its file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
     except BlockingIOError:
-        os.close(descriptor)
         return None
+    except OSError as error:
+        raise StoreError(
+            f"Cannot lock the folder against a second run: {error.strerror}.",
+            remedy="Make it writable, or work on a file system with locks.",
+            file=path,
+        ) from error
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n"
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, holder.encode(), 0)

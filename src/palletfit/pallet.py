@@ -16,7 +16,7 @@ import pyhf.exceptions
 
 from palletfit.config import FitSettings
 from palletfit.errors import PalletError
-from palletfit.patches import Patch, apply, not_finite
+from palletfit.patches import Patch, apply, inconsistency, not_finite
 from palletfit.reference import build_model
 
 #: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
@@ -61,7 +61,7 @@ def read_json(path: Path) -> Any:
         raise PalletError(
             f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # neither text, nor JSON, or with a number of thousands of digits
         raise PalletError(
             f"The file is not JSON: {error}.",
             remedy="Fetch it again, or check which file of the archive the analysis names.",
@@ -122,6 +122,13 @@ def validate(workspace_path: Path, patchset_path: Path, labels: Sequence[str]) -
     """
     workspace, spec = read_json(workspace_path), read_json(patchset_path)
     _validate_schema(workspace, "workspace.json", workspace_path)
+    problem = inconsistency(workspace)
+    if problem is not None:
+        raise PalletError(
+            f"The workspace is inconsistent: {problem}.",
+            remedy="Correct the workspace; the archive may be incomplete.",
+            file=workspace_path,
+        )
     for pointer in not_finite(workspace, ""):
         raise PalletError(
             f"A number is not finite: {pointer}.",
@@ -192,6 +199,13 @@ def _check_values(patchset: Patchset, labels: Sequence[str], path: Path) -> None
                 file=path,
                 patch=patch.name,
             )
+        if any(not_finite(list(patch.values), "")):
+            raise PalletError(
+                f"A value of the patch is not finite: {list(patch.values)}.",
+                remedy="Correct the values.",
+                file=path,
+                patch=patch.name,
+            )
         if patch.values in values:
             raise PalletError(
                 f"The patch has the same values {list(patch.values)} as {values[patch.values]!r}.",
@@ -208,7 +222,7 @@ def _verify_digest(
 ) -> None:
     for algorithm, expected in spec["metadata"]["digests"].items():
         found = pyhf.utils.digest(workspace, algorithm=algorithm)
-        if found != expected:
+        if found != expected.lower():
             raise PalletError(
                 f"The patchset was made for another workspace: its {algorithm} is {expected}, "
                 f"but that of {workspace_path.name} is {found}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -90,14 +91,16 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
         The patch does not apply, leaves no valid workspace, or brings numbers that are not finite.
     """
     try:
-        spec = jsonpatch.apply_patch(workspace, patch.operations)
+        # A copy, because the values that are added become parts of the workspace, which later
+        # operations of the same patch may change.
+        spec = jsonpatch.apply_patch(workspace, copy.deepcopy(patch.operations))
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
         raise PalletError(
             f"The patch does not apply to the workspace: {error}.",
             remedy="Check that workspace and patchset belong together (their digest).",
             patch=patch.name,
         ) from None
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, IndexError) as error:
         raise PalletError(
             f"The patch is not a valid JSON Patch: {error!r}.",
             remedy="Correct its operations (RFC 6902).",
@@ -109,6 +112,13 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
             remedy="Correct its `remove` or `replace` operations.",
             patch=patch.name,
         )
+    problem = inconsistency(spec)
+    if problem is not None:
+        raise PalletError(
+            f"The patch leaves an inconsistent workspace: {problem}.",
+            remedy="Correct its operations.",
+            patch=patch.name,
+        )
     for pointer in not_finite(spec, ""):
         raise PalletError(
             f"A number is not finite: {pointer}.",
@@ -116,6 +126,33 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
             patch=patch.name,
         )
     return spec
+
+
+def inconsistency(workspace: Mapping[str, Any]) -> str | None:
+    """What pyhf overlooks when it makes a model, or None.
+
+    Of two samples with one name in a channel pyhf 0.7 keeps the last only, without a word.
+    """
+    observed = {item["name"]: item["data"] for item in workspace["observations"]}
+    channels: set[str] = set()
+    for channel in workspace["channels"]:
+        name = channel["name"]
+        if name in channels:
+            return f"two channels are called {name!r}"
+        channels.add(name)
+        if name not in observed:
+            return f"channel {name!r} has no observation"
+        samples: set[str] = set()
+        for sample in channel["samples"]:
+            if sample["name"] in samples:
+                return f"two samples of channel {name!r} are called {sample['name']!r}"
+            samples.add(sample["name"])
+            if len(sample["data"]) != len(observed[name]):
+                return (
+                    f"sample {sample['name']!r} of channel {name!r} has {len(sample['data'])} "
+                    f"bins, but {len(observed[name])} are observed"
+                )
+    return None
 
 
 def not_finite(value: Any, pointer: str) -> Iterator[str]:

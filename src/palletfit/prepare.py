@@ -11,50 +11,67 @@ from typing import Any
 
 from palletfit.archive import unpack
 from palletfit.config import Analysis, DownloadSettings
+from palletfit.errors import PalletError
 from palletfit.pallet import validate
 from palletfit.store import write_atomically
 
 
-def unpack_region(
+def prepare_region(
     analysis: Analysis,
     region: str,
     archive: Path,
     workspace: Path,
     patchset: Path,
+    page: Path,
     settings: DownloadSettings,
-) -> None:
-    """Unpack the two files of a region and verify their pinned digests.
+) -> dict[str, Any]:
+    """Unpack the two files of a region, verify their pinned digests, check and describe them.
+
+    Parameters
+    ----------
+    analysis, region
+        What is prepared.
+    archive
+        The pallet.
+    workspace, patchset
+        Where the two files go, once they are found good.
+    page
+        Where their summary goes, as an HTML page, and as JSON beside it.
+    settings
+        Limits of unpacking.
+
+    Returns
+    -------
+    dict
+        The summary, see :func:`palletfit.pallet.validate`.
 
     Raises
     ------
     ArchiveError
         The archive is damaged or hostile, lacks a file, or a digest is wrong.
+    PalletError
+        Workspace or patchset are wrong; the error names the file in the archive.
     """
     files = analysis.regions[region]
     wanted = [files.workspace, files.patchset]
-    pins = {
-        name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted
-    }
-    workspace.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=workspace.parent) as folder:
+    pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted}
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
         found = unpack(archive, wanted, Path(folder), settings, sha256=pins)
+        names = {str(path): f"{name} in {archive}" for name, path in found.items()}
+        try:
+            summary = validate(found[files.workspace], found[files.patchset], analysis.labels)
+        except PalletError as error:
+            raise PalletError(
+                error.problem,
+                remedy=error.remedy,
+                file=names.get(str(error.file), error.file),
+                patch=error.patch,
+            ) from None
         found[files.workspace].replace(workspace)
         found[files.patchset].replace(patchset)
-
-
-def describe(
-    title: str, workspace: Path, patchset: Path, labels: Sequence[str], page: Path
-) -> dict[str, Any]:
-    """Check a region's files and write their summary as an HTML page, and as JSON beside it.
-
-    Raises
-    ------
-    PalletError
-        See :func:`palletfit.pallet.validate`.
-    """
-    summary = validate(workspace, patchset, labels)
     write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
-    write_atomically(page, _page(title, summary))
+    write_atomically(page, _page(f"{analysis.name}/{region}", summary))
     return summary
 
 

@@ -116,7 +116,9 @@ def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, Fl
         pyhf.exceptions.InvalidModel,
         pyhf.exceptions.InvalidMeasurement,
         pyhf.exceptions.InvalidModifier,
+        pyhf.exceptions.InvalidNameReuse,
         pyhf.exceptions.InvalidWorkspaceOperation,
+        ArithmeticError,
         KeyError,
         IndexError,
         ValueError,
@@ -152,13 +154,17 @@ class _Search:
     likelihood: Likelihood
     attempts: list[Attempt] = field(default_factory=list)
     points: list[FloatArray] = field(default_factory=list)
+    #: Optimizers with the points from which they were started.
+    tried: set[tuple[str, bytes]] = field(default_factory=set)
     #: 2 NLL that this fit must reach because a nested fit did.
     ceiling: float = np.inf
 
     @property
     def lowest(self) -> int:
-        values = [np.inf if a.twice_nll is None else a.twice_nll for a in self.attempts]
-        return int(np.argmin(values))
+        """Index of the lowest minimum; among equal ones that with the best evidence."""
+        values = np.array([np.inf if a.twice_nll is None else a.twice_nll for a in self.attempts])
+        edms = [np.inf if a.edm is None else a.edm for a in self.attempts]
+        return int(np.lexsort((edms, values > np.min(values) + _STATISTIC_NOISE))[0])
 
     @property
     def best(self) -> FloatArray:
@@ -275,7 +281,9 @@ class _Hypotest:
             remarks.append("mu-hat is at its upper bound")
         q = profile_statistic(kind, self.mu, mu_hat, tested.twice_nll, searches["free"].twice_nll)
         q_asimov = searches["asimov_fixed"].twice_nll - asimov_free
-        noise = max(_STATISTIC_NOISE, 4 * fits["asimov_fixed"].edm, 2 * rounding)
+        # A fit that is not trusted says nothing about the sensitivity.
+        edm = min(fits["asimov_fixed"].edm, self.settings.edm_tolerance)
+        noise = max(_STATISTIC_NOISE, 4 * edm, 2 * rounding)
         if q_asimov <= noise:
             remarks.append("no sensitivity: the tested signal does not change the likelihood")
             q_asimov = 0.0
@@ -363,6 +371,9 @@ class _Hypotest:
             point = self.starts[start]
         else:
             return
+        if (optimizer, point.tobytes()) in search.tried:
+            return
+        search.tried.add((optimizer, point.tobytes()))
         attempt, found = self._attempt(search.likelihood, optimizer, start, point)
         search.attempts.append(attempt)
         search.points.append(found)
@@ -415,7 +426,7 @@ class _Outcome:
 
 def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend: str) -> _Outcome:
     """Minimise with one of pyhf's optimizers in one of its backends; NumPy is set again after."""
-    pyhf.set_backend(backend, _optimizer(optimizer), precision="64b")
+    _set_backend(backend, optimizer)
     data = pyhf.tensorlib.astensor(likelihood.data)
     arguments = {"init_pars": start.tolist(), "return_result_obj": True}
     try:
@@ -427,7 +438,7 @@ def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend
             )
     except pyhf.exceptions.FailedMinimization as error:
         result = error.result
-    except (ValueError, FloatingPointError, ZeroDivisionError, np.linalg.LinAlgError) as error:
+    except (ArithmeticError, RuntimeError, ValueError, np.linalg.LinAlgError) as error:
         return _Outcome(start, False, f"{type(error).__name__}: {error}", None, None)
     finally:
         pyhf.set_backend("numpy")
@@ -440,6 +451,18 @@ def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend
         iterations=int(result.nit) if "nit" in result else None,
         evaluations=int(result.nfev) if "nfev" in result else None,
     )
+
+
+def _set_backend(backend: str, optimizer: str) -> None:
+    try:
+        pyhf.set_backend(backend, _optimizer(optimizer), precision="64b")
+    except pyhf.exceptions.ImportBackendError as error:
+        pyhf.set_backend("numpy")
+        raise FitError(
+            f"pyhf's backend {backend} is not installed: {error}.",
+            remedy=f"Install palletfit[{backend}] where the fits run, or choose another "
+            "`fit.backend`.",
+        ) from error
 
 
 def _optimizer(name: str) -> Any:

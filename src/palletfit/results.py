@@ -25,6 +25,7 @@ EXPECTED_COLUMNS = (
     "CLs_exp_plus1",
     "CLs_exp_plus2",
 )
+_NUMERIC_COLUMNS = ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat", "fit_time")
 
 Values = tuple[float | str, ...]
 
@@ -146,8 +147,7 @@ def as_table(results: Mapping[str, Any], labels: list[str]) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
-    numeric = ["CLs_obs", *EXPECTED_COLUMNS, "mu_hat", "fit_time"]
-    return table.astype(dict.fromkeys(numeric, float))
+    return table.astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
@@ -162,5 +162,12 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read ``results.csv``."""
-    return pd.read_csv(path, dtype={"patch": str, "remark": str}, keep_default_na=True)
+    # Only numbers can be missing: a patch may well be called "NA".
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(("patch", "region", "status", "remark"), str),
+        keep_default_na=False,
+        na_values=dict.fromkeys(_NUMERIC_COLUMNS, [""]),
+        float_precision="round_trip",
+    )
 

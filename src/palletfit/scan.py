@@ -137,7 +137,7 @@ def run(
         for patch in scan.patches:
             record = store.find(patch.name, keys[patch.name].digest)
             if record is not None:
-                records[patch.name] = record
+                records[patch.name] = _with_values(record, scan.labels, patch, store)
         missing = [patch for patch in scan.patches if patch.name not in records]
         with Progress(scan.title, total=len(scan.patches), kept=len(records)) as progress:
             for patch, result in _fit(scan, workspace_digest, missing, executor, settings.retries):
@@ -161,6 +161,18 @@ def run(
                 for patch in scan.patches
             },
         }
+
+
+def _with_values(
+    record: dict[str, Any], labels: Sequence[str], patch: Patch, store: RecordStore
+) -> dict[str, Any]:
+    """Bring a kept record's values up to date: a fit does not depend on them, a plot does."""
+    values = dict(zip(labels, patch.values, strict=True))
+    if record["values"] == values:
+        return record
+    updated = {**record, "values": values}
+    store.write(patch.name, updated)
+    return updated
 
 
 def _fit(

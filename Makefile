@@ -1,0 +1,130 @@
+# palletfit: set-up, runs and checks. `make help` lists the targets.
+#
+# Variables, as in `make run ARGS="--config analyses=1Lbb" PYTHON=/opt/python3.12/bin/python3`:
+#   ARGS    further arguments of snakemake (run, report), pytest (test) or uv (lock)
+#   PYTHON  the interpreter that the environment is made with, 3.11 or newer
+#   VENV    the environment's folder, relative to this one
+#   UV      the uv program, for `make lock` only
+
+ARGS   ?=
+VENV   ?= .venv
+UV     ?= uv
+# The first that starts: a name on PATH can be a shim without an interpreter behind it.
+PYTHON ?= $(shell unset PYTHONHOME PYTHONPATH; for name in python3.11 python3; do \
+              if "$$name" -c "" 2>/dev/null; then echo "$$name"; break; fi; done)
+
+# Another environment that is active must not leak into this one.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# One dependency (connection-pool) has no wheel: old pip would build it in a deprecated way.
+export PIP_USE_PEP517 := 1
+
+MAKEFLAGS += --no-builtin-rules
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN         := $(VENV)/bin
+# Errors only: pip's warnings are about the machine's own configuration, not about this project.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
+# Programs that start others by name (shell rules of Snakemake, tests) find this environment's.
+IN_VENV     := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+# Each stamp is the record of one finished step, newer than what the step depends on.
+WORKFLOW := $(VENV)/.installed-workflow
+PACKAGE  := $(VENV)/.installed-palletfit
+DEV      := $(VENV)/.installed-dev
+EXTRAS   := $(VENV)/.installed-extras
+
+# An environment holds absolute paths: in a copied or moved folder it is made anew.
+ifneq ($(shell cat $(WORKFLOW) 2>/dev/null),$(CURDIR))
+.PHONY: $(WORKFLOW)
+endif
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST)) | sed 's/^/  /'
+
+.PHONY: run
+run: $(PACKAGE) ## fit the configured analyses on this machine, with plots and tables
+	@$(IN_VENV) snakemake --profile profiles/local $(ARGS)
+
+.PHONY: report
+report: $(PACKAGE) ## write report.html about the last run
+	@$(IN_VENV) snakemake --profile profiles/local --report report.html $(ARGS)
+
+.PHONY: test
+test: $(DEV) ## run the tests
+	@$(IN_VENV) pytest $(ARGS)
+
+.PHONY: lint
+lint: $(DEV) ## check style, types, and the workflow's rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(IN_VENV) snakemake --lint
+
+.PHONY: env
+env: $(DEV) ## only make the environment: workflow, tests and linters
+
+.PHONY: extras
+extras: $(EXTRAS) ## add pyhf's optional backends, PyTorch and TensorFlow (gigabytes)
+
+.PHONY: clean
+clean: ## remove the environment and the tools' caches, never results or downloads
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	@echo "Results and downloads are kept; to be rid of them, remove results/ and resources/."
+
+# A failed or interrupted installation leaves no stamp, and the next attempt starts from nothing.
+$(WORKFLOW): envs/workflow.txt
+	@test -n "$(PYTHON)" || { \
+	    echo "error: found no Python on PATH." >&2; \
+	    echo "remedy: install Python 3.11 or newer, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+	    echo "error: $(PYTHON) does not start or is older than Python 3.11." >&2; \
+	    echo "remedy: install Python 3.11 or newer, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c "import ensurepip, venv" 2>/dev/null || { \
+	    echo "error: $(PYTHON) cannot make virtual environments (no venv or ensurepip)." >&2; \
+	    echo "remedy: on Debian and Ubuntu install the package python3-venv" \
+	         "(or the one named after the version, as python3.11-venv)." >&2; exit 1; }
+	@echo "Making the environment $(VENV) with $$("$(PYTHON)" --version): a minute or two, once."
+	@if [ -e $(EXTRAS) ]; then \
+	    echo "The optional backends go with the old one; make extras adds them again."; fi
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(PIP_INSTALL) --require-hashes -r envs/workflow.txt
+	@echo "$(CURDIR)" > $@
+
+$(PACKAGE): pyproject.toml $(WORKFLOW)
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): envs/dev.txt $(PACKAGE)
+	@echo "Installing what tests and linters need."
+	@$(PIP_INSTALL) --require-hashes -r envs/dev.txt
+	@touch $@
+
+$(EXTRAS): envs/extras.txt envs/pytorch.txt $(PACKAGE)
+	@echo "Installing PyTorch and TensorFlow: some minutes."
+	@$(PIP_INSTALL) --require-hashes -r envs/extras.txt
+	@$(PIP_INSTALL) -r envs/pytorch.txt
+	@touch $@
+
+# The largest environment is resolved first and binds the others, so that all of them agree.
+# Locked versions stay unless they no longer fit; `make lock ARGS=--upgrade` renews them.
+LOCK = $(UV) pip compile --quiet --generate-hashes --no-annotate --universal --python-version 3.11 \
+           --fork-strategy fewest --custom-compile-command "make lock" $(ARGS)
+
+.PHONY: lock
+lock: ## resolve envs/*.in to envs/*.txt (needs uv)
+	@command -v $(UV) >/dev/null || { \
+	    echo "error: the program uv was not found." >&2; \
+	    echo "remedy: install uv, or say make lock UV=/path/to/uv" >&2; exit 1; }
+	$(LOCK) envs/dev.in -o envs/dev.txt
+	$(LOCK) envs/workflow.in -c envs/dev.txt -o envs/workflow.txt
+	$(LOCK) envs/worker.in -c envs/dev.txt -o envs/worker.txt
+	$(LOCK) envs/extras.in -c envs/dev.txt -o envs/extras.txt

@@ -1,0 +1,283 @@
+"""Configuration: defaults, errors that print the fix, and analysis files that build on others."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from palletfit.config import (
+    Analysis,
+    FitSettings,
+    Settings,
+    load_analyses,
+    load_analysis,
+    parse,
+    read_yaml,
+)
+from palletfit.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+ANALYSES = ROOT / "config" / "analyses"
+
+MINIMAL = {
+    "title": "a search",
+    "pallet": {"doi": "10.17182/hepdata.1.v1/r1", "sha256": {"bkg.json": "0" * 64}},
+    "regions": {"SR": {"workspace": "bkg.json", "patchset": "patches.json"}},
+    "labels": ["m1", "m2"],
+    "planes": {"masses": {"x": "m1", "y": "m2", "x_title": "x", "y_title": "y"}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder of analyses with one of them, ``base``."""
+    write(tmp_path / "analyses" / "base.yaml", MINIMAL)
+    return tmp_path / "analyses"
+
+
+def write(path: Path, data: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+def problems(data: dict, model=Settings) -> str:
+    with pytest.raises(ConfigError) as error:
+        parse(model, data, file="some.yaml")
+    assert "file:   some.yaml" in str(error.value)
+    return error.value.problem
+
+
+def test_the_shipped_configuration_says_the_defaults():
+    shipped = read_yaml(ROOT / "config" / "config.yaml")
+    assert parse(Settings, shipped, file="config.yaml") == Settings()
+    assert Settings().analysis_names == ["demo"]
+
+
+@pytest.mark.parametrize("path", sorted(ANALYSES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_analysis_loads(path):
+    analysis, files = load_analysis(path.stem, ANALYSES)
+    assert analysis.name == path.stem
+    assert files[0] == path
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"analysis": "demo"}, "analysis: unknown key; did you mean 'analyses'?"),
+        ({"fit": {"optimiser": "minuit"}}, "fit.optimiser: unknown key; did you mean 'optimizer'?"),
+        ({"fit": {"xyzzy": 1}}, "fit.xyzzy: unknown key; known keys: backend, "),
+        ({"executor": {"worker": 2}}, "executor.worker: unknown key; did you mean 'workers'?"),
+        ({"fit": {"mu": -1}}, "fit.mu: Input should be greater than or equal to 0 (it is -1)"),
+        ({"fit": {"mu": math.inf}}, "fit.mu: Input should be a finite number (it is inf)"),
+        ({"fit": {"backend": "cupy"}}, "fit.backend: Input should be 'numpy'"),
+        ({"fit": {"starts": []}}, "fit.starts: List should have at least 1 item"),
+        ({"analyses": ""}, "analyses: must name at least one analysis"),
+        ({"analyses": ["1Lbb", ""]}, "must name at least one analysis, without empty names"),
+        ({"analyses": "1Lbb,,staus"}, "must name at least one analysis, without empty names"),
+    ],
+)
+def test_wrong_settings_are_explained(data, expected):
+    assert expected in problems(data)
+
+
+def test_all_wrong_settings_are_named_at_once():
+    found = problems({"fit": {"mu": "one", "edm_tolerance": 0}, "on_failure": "stop"})
+    assert all(f"{key}: " in found for key in ("fit.mu", "fit.edm_tolerance", "on_failure"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"regions": {"SR": {"workspace": "a", "patchset": "b", "known_failure": {}}}},
+            "regions.SR.known_failure: unknown key; did you mean 'known_failures'?",
+        ),
+        (
+            {"planes": {"masses": {**MINIMAL["planes"]["masses"], "forbiden": None}}},
+            "planes.masses.forbiden: unknown key; did you mean 'forbidden'?",
+        ),
+        (
+            {
+                "planes": {
+                    "masses": {
+                        **MINIMAL["planes"]["masses"],
+                        "published": {"observed": {"file": "a.csv", "uri": "b"}},
+                    }
+                }
+            },
+            "planes.masses.published.observed.uri: unknown key; did you mean 'url'?",
+        ),
+        ({"regions": {}}, "regions: Dictionary should have at least 1 item"),
+        ({"regions": {"S/R": MINIMAL["regions"]["SR"]}}, "regions.S/R"),
+        ({"name": "../other"}, "name: String should match pattern"),
+        ({"name": "new\n"}, "name: String should match pattern"),
+        ({"use": ["CR"]}, "use names regions that do not exist: CR (there are SR)"),
+        ({"use": []}, "use must name at least one region"),
+        (
+            {"pallet": {"doi": "a", "sha256": {"bgk.json": "0" * 64}}},
+            "pallet.sha256 names files that no region uses: bgk.json (there are bkg.json, patches",
+        ),
+        ({"pallet": {}}, "needs exactly one of doi, url, path, builtin, but has none"),
+        (
+            {"pallet": {"doi": "a", "url": "b"}},
+            "needs exactly one of doi, url, path, builtin, but has doi, url",
+        ),
+        ({"pallet": {"doi": "a", "sha256": {"f": "12"}}}, "pallet.sha256.f: String should match"),
+    ],
+)
+def test_wrong_analyses_are_explained(change, expected):
+    assert expected in problems({"name": "base", **MINIMAL, **change}, Analysis)
+
+
+def test_missing_keys_are_named():
+    assert "labels: this key is missing" in problems(
+        {key: value for key, value in MINIMAL.items() if key != "labels"}, Analysis
+    )
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        FitSettings().mu = 2.0
+
+
+@pytest.mark.parametrize(
+    "selected", ["base,other", " base , other ", ["base", "other"], ["base", "other", "base"]]
+)
+def test_analyses_are_selected_by_string_or_list(folder, selected):
+    write(folder / "other.yaml", MINIMAL)
+    found = load_analyses(Settings(analyses=selected), folder)
+    assert list(found) == ["base", "other"]
+
+
+def test_an_analysis_is_selected_by_path(folder, tmp_path, monkeypatch):
+    path = write(tmp_path / "mine" / "search.yml", MINIMAL)
+    assert load_analysis(str(path), folder)[0].name == "search"
+    monkeypatch.chdir(tmp_path)
+    assert load_analysis("mine/search.yml", folder)[0].name == "search"
+
+
+def test_a_name_beats_the_file_name(folder):
+    write(folder / "other.yaml", {**MINIMAL, "name": "chosen"})
+    assert list(load_analyses(Settings(analyses="other"), folder)) == ["chosen"]
+
+
+@pytest.mark.parametrize(
+    ("selected", "expected"),
+    [
+        ("bsae", "Did you mean 'base'? Known ones: base;"),
+        ("zzz", "Known ones: base;"),
+        ("missing.yaml", "There is no analysis file 'missing.yaml'"),
+        ("../analyses/base", "There is no analysis '../analyses/base'"),
+    ],
+)
+def test_unknown_analyses_are_explained(folder, selected, expected):
+    with pytest.raises(ConfigError) as error:
+        load_analysis(selected, folder)
+    assert expected in str(error.value)
+
+
+def test_two_analyses_of_one_name_are_refused(folder, tmp_path):
+    path = write(tmp_path / "mine" / "base.yaml", MINIMAL)
+    with pytest.raises(ConfigError, match="Two selected analyses have the name 'base'"):
+        load_analyses(Settings(analyses=["base", str(path)]), folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [", "The file is not valid YAML"),
+        ("- a\n- b\n", "The file is not a mapping"),
+        ("", "The file is not a mapping"),
+        (b"a: \xff", "The file is not valid YAML"),
+    ],
+)
+def test_unreadable_files_are_explained(tmp_path, text, expected):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=expected):
+        read_yaml(path)
+
+
+def test_a_missing_file_is_explained(tmp_path):
+    with pytest.raises(ConfigError, match="Cannot read the file: No such file"):
+        read_yaml(tmp_path / "some.yaml")
+
+
+def test_an_extending_file_says_only_what_differs(folder):
+    write(
+        folder / "child.yaml",
+        {
+            "extends": "base",
+            "labels": ["m"],
+            "planes": {"masses": {"x": "m"}},
+            "patches": ["signal_1*"],
+        },
+    )
+    child, files = load_analysis("child", folder)
+    base, _ = load_analysis("base", folder)
+    assert files == [folder / "child.yaml", folder / "base.yaml"]
+    assert (child.name, child.title, child.pallet) == ("child", base.title, base.pallet)
+    assert child.labels == ["m"]  # lists are replaced, not joined
+    plane = child.planes["masses"]
+    assert (plane.x, plane.y) == ("m", "m2")
+    assert base.planes["masses"].x == "m1"
+
+
+def test_another_source_replaces_the_inherited_one_and_keeps_the_pins(folder, tmp_path):
+    path = write(
+        tmp_path / "mine" / "local.yaml", {"extends": "base", "pallet": {"path": "pallet.tgz"}}
+    )
+    pallet = load_analysis(str(path), folder)[0].pallet
+    assert pallet.doi is None
+    assert pallet.path == path.parent / "pallet.tgz"
+    assert pallet.sha256 == MINIMAL["pallet"]["sha256"]
+
+
+def test_files_extend_files_beside_them(folder, tmp_path):
+    write(tmp_path / "mine" / "first.yaml", {**MINIMAL, "pallet": {"path": "data/pallet.tgz"}})
+    second = write(tmp_path / "mine" / "second" / "child.yaml", {"extends": "../first.yaml"})
+    analysis, files = load_analysis(str(second), folder)
+    assert len(files) == 2
+    # The inherited path still starts at the file that says it.
+    assert analysis.pallet.path.resolve() == tmp_path / "mine" / "data" / "pallet.tgz"
+
+
+@pytest.mark.parametrize("own", [None, {"path": "pallet.tgz"}])
+def test_a_file_that_extends_an_incomplete_one_is_explained(folder, own):
+    incomplete = {key: value for key, value in MINIMAL.items() if key != "pallet"}
+    write(folder / "incomplete.yaml", incomplete)
+    write(folder / "child.yaml", {"extends": "incomplete", **({"pallet": own} if own else {})})
+    if own:
+        assert load_analysis("child", folder)[0].pallet.path == folder / "pallet.tgz"
+    else:
+        with pytest.raises(ConfigError, match="pallet: this key is missing"):
+            load_analysis("child", folder)
+
+
+@pytest.mark.parametrize("path", ["a", "a.yaml", "./a.yaml", "../analyses/a.yaml"])
+def test_a_circle_is_refused(folder, path):
+    write(folder / "a.yaml", {"extends": "b"})
+    write(folder / "b.yaml", {"extends": path})
+    with pytest.raises(ConfigError, match="extend each other in a circle"):
+        load_analysis("a", folder)
+
+
+def test_planes_have_suffixes_only_where_there_are_several():
+    plane = MINIMAL["planes"]["masses"]
+    single = Analysis.model_validate({"name": "a", **MINIMAL})
+    double = Analysis.model_validate({"name": "a", **MINIMAL, "planes": {"p": plane, "q": plane}})
+    assert single.plane_suffix("masses") == ""
+    assert double.plane_suffix("q") == "_q"
+    assert double.plane_of_suffix("_q") is double.planes["q"]
+
+
+def test_used_regions_keep_their_order_and_come_once():
+    region = MINIMAL["regions"]["SR"]
+    data = {"name": "a", **MINIMAL, "regions": {"A": region, "B": region, "C": region}}
+    assert Analysis.model_validate(data).used_regions == ["A", "B", "C"]
+    assert Analysis.model_validate({**data, "use": ["C", "A", "C"]}).used_regions == ["C", "A"]

@@ -1,0 +1,104 @@
+"""Runs the workflow as a user does: the snakemake program, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .pallets import TinyPallet
+
+
+@dataclass
+class Folder:
+    """A working directory, with what is needed to run the workflow there."""
+
+    path: Path
+    project: Path
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        """The snakemake command line for this folder's configuration."""
+        file = self.path / "config.yaml"
+        file.write_text(yaml.safe_dump(self.config))
+        return [
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(self.project / "Snakefile")),
+            *("--configfile", str(file), "--directory", str(self.path)),
+            *("--profile", str(self.project / "profiles" / "local"), *arguments),
+        ]
+
+    def run(self, *arguments: str, succeeds: bool = True, timeout: float = 600) -> Run:
+        """Run the workflow to its end."""
+        began = time.time()
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.project,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert (done.returncode == 0) is succeeds, done.stdout
+        return Run(done.stdout, sorted(self.fitted_since(began)))
+
+    def environment(self) -> dict[str, str]:
+        """A plain environment; nothing of the test process's own settings."""
+        hidden = re.compile(r"PYTEST|OMP_|OPENBLAS_|MKL_")
+        return {name: value for name, value in os.environ.items() if not hidden.match(name)}
+
+    def records(self) -> dict[Path, dict[str, Any]]:
+        """All readable records of all analyses and regions."""
+        found = {}
+        for path in self.path.glob("results/*/*/fits/*.json"):
+            try:
+                found[path] = json.loads(path.read_bytes())
+            except ValueError:
+                continue
+        return found
+
+    def fitted_since(self, moment: float) -> list[str]:
+        """Names of the patches that a worker fitted after a moment."""
+        return [
+            record["patch"]
+            for record in self.records().values()
+            if record.get("worker", {}).get("began", 0.0) >= moment
+        ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its output, and the patches that were fitted in it."""
+
+    output: str
+    fitted: list[str]
+
+    @property
+    def idle(self) -> bool:
+        return "Nothing to be done" in self.output
+
+
+@pytest.fixture
+def folder(tmp_path: Path, project: Path) -> Folder:
+    """An empty working directory."""
+    return Folder(tmp_path, project, {"download": {"offline": True}})
+
+
+@pytest.fixture
+def tiny(folder: Folder) -> TinyPallet:
+    """An analysis of six quick patches, selected in the folder's configuration."""
+    pallet = TinyPallet(folder.path)
+    pallet.write()
+    folder.config["analyses"] = [str(pallet.analysis_path)]
+    return pallet
