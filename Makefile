@@ -68,6 +68,10 @@ lint: $(DEV) ## check style, types, and the workflow's rules
 	$(BIN)/snakefmt --check Snakefile rules
 	$(IN_VENV) snakemake --lint
 
+.PHONY: schema
+schema: $(PACKAGE) ## write config/*.schema.json and docs/configuration.md from the models
+	@$(BIN)/python -m palletfit.schema
+
 .PHONY: env
 env: $(DEV) ## only make the environment: workflow, tests and linters
 

@@ -30,9 +30,9 @@ wildcard_constraints:
 
 
 def pallet_file(wildcards):
-    """The local archive of an analysis, if it has one."""
+    """The local archive of an analysis, if it has one; the rule's script says if it is missing."""
     path = ANALYSES[wildcards.analysis].pallet.path
-    return [] if path is None else [str(path)]
+    return [str(path)] if path is not None and path.exists() else []
 
 
 def pallet_source(wildcards):

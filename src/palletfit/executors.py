@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import select
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -133,6 +134,8 @@ class LocalExecutor(Executor):
 
 def _start_worker(limits: dict[str, str], client: int) -> None:
     os.environ.update(limits)
+    # An interrupt from the terminal reaches every process; the client decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(client)
 
 

@@ -112,7 +112,10 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
             remedy="Correct its `remove` or `replace` operations.",
             patch=patch.name,
         )
-    problem = inconsistency(spec)
+    try:
+        problem = inconsistency(spec)
+    except (KeyError, TypeError) as error:
+        problem = f"something in it has another shape than pyhf's schema says ({error!r})"
     if problem is not None:
         raise PalletError(
             f"The patch leaves an inconsistent workspace: {problem}.",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from types import TracebackType
+from typing import NoReturn
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +35,21 @@ class Progress:
         self.title, self.total, self.kept = title, total, kept
         self.done = self.failed = self.suspect = 0
         self.began = self._last_line = time.monotonic()
-        self._bar = (
-            tqdm(total=total, initial=kept, desc=title, unit="patch", dynamic_ncols=True)
-            if sys.stderr.isatty()
-            else None
-        )
+        self._bar: tqdm[NoReturn] | None = None
+        self._redirection = ExitStack()
 
     def __enter__(self) -> Progress:
         logger.info("%s: %d patches, %d of them finished before", self.title, self.total, self.kept)
+        if sys.stderr.isatty():
+            # Log lines are written above the bar instead of into it.
+            self._redirection.enter_context(logging_redirect_tqdm())
+            self._bar = tqdm(
+                total=self.total,
+                initial=self.kept,
+                desc=self.title,
+                unit="patch",
+                dynamic_ncols=True,
+            )
         return self
 
     def __exit__(
@@ -50,6 +60,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+        self._redirection.close()
         logger.info("%s", self.line())
 
     def advance(self, status: str) -> None:

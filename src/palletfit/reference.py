@@ -426,6 +426,8 @@ class _Outcome:
 
 def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend: str) -> _Outcome:
     """Minimise with one of pyhf's optimizers in one of its backends; NumPy is set again after."""
+    if np.all(likelihood.fixed):
+        return _Outcome(start, True, "there is nothing to fit", None, None)
     _set_backend(backend, optimizer)
     data = pyhf.tensorlib.astensor(likelihood.data)
     arguments = {"init_pars": start.tolist(), "return_result_obj": True}
@@ -438,7 +440,13 @@ def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend
             )
     except pyhf.exceptions.FailedMinimization as error:
         result = error.result
-    except (ArithmeticError, RuntimeError, ValueError, np.linalg.LinAlgError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,  # pyhf's Minuit where hesse finds no covariance matrix
+        RuntimeError,
+        ValueError,
+        np.linalg.LinAlgError,
+    ) as error:
         return _Outcome(start, False, f"{type(error).__name__}: {error}", None, None)
     finally:
         pyhf.set_backend("numpy")

@@ -170,4 +170,3 @@ def read_table(path: Path) -> pd.DataFrame:
         na_values=dict.fromkeys(_NUMERIC_COLUMNS, [""]),
         float_precision="round_trip",
     )
-

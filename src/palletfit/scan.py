@@ -151,7 +151,9 @@ def run(
                 records[patch.name] = record
                 progress.advance(result["status"])
                 if result["status"] == "failed":
-                    logger.warning("%s: %s failed: %s", scan.title, patch.name, manifest.problem(record))
+                    logger.warning(
+                        "%s: %s failed: %s", scan.title, patch.name, manifest.problem(record)
+                    )
         return {
             "title": scan.title,
             "labels": list(scan.labels),
@@ -220,6 +222,12 @@ def _result(future: Future[bytes]) -> dict[str, Any]:
             f"The worker process died (exit code {error.exitcode}), perhaps for lack of memory.",
             "Run again; use fewer `executor.workers` if memory is short.",
         )
+    except Exception as error:  # noqa: BLE001  what befalls one task must not end the others
+        return task.failure(
+            type(error).__name__,
+            f"The executor could not run the fit: {error}",
+            "Run again; if it happens again, check the environment of the workers.",
+        )
     return result
 
 
@@ -236,4 +244,3 @@ def failure_error(scan: Scan, failed: Mapping[str, str]) -> FitError:
         "`on_failure: continue`.",
         file=scan.patchset_path,
     )
-

@@ -49,6 +49,9 @@ def run(main: Callable[..., None], namespace: Mapping[str, Any]) -> None:
     except PalletfitError as error:
         logger.error("%s", error)
         sys.exit(1)
+    except KeyboardInterrupt:
+        logger.error("Interrupted. What is finished is kept; run the same command again to go on.")
+        sys.exit(130)
 
 
 def _set_up_logging(path: Path | None) -> None:
@@ -103,7 +106,9 @@ def _from_command_line(main: Callable[..., None], folder: Path) -> dict[str, Any
                 "--config", type=Path, default=folder.parent / "config.yaml", help="settings"
             )
         elif typing.get_origin(kind) is list:
-            parser.add_argument(f"--{name}", nargs="+", type=typing.get_args(kind)[0], required=True)
+            parser.add_argument(
+                f"--{name}", nargs="+", type=typing.get_args(kind)[0], required=True
+            )
         elif kind is Analysis:
             parser.add_argument(f"--{name}", required=True, help="name, or path of a YAML file")
         else:

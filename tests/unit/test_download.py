@@ -17,7 +17,7 @@ from palletfit.config import DownloadSettings, Pallet, PublishedCurve
 from palletfit.download import fetch_pallet, fetch_published
 from palletfit.errors import ConfigError, DownloadError
 
-from .loopback import Answer, Loopback
+from ..loopback import Answer, Loopback
 
 LANDING = b"<!DOCTYPE html>\n<html><head><title>HEPData</title></head><body>A record</body></html>"
 TABLE = b"#: name: Observed limit\nM(X) [GEV],M(Y) [GEV]\n840.7,0.0\n837.2,8.8\n"

@@ -50,9 +50,7 @@ def test_a_copied_folder_needs_no_fits(folder: Folder, tiny: TinyPallet) -> None
     assert folder.run(tiny.hypotest()).idle
 
 
-def test_another_mu_fits_all_and_the_first_one_comes_back(
-    folder: Folder, tiny: TinyPallet
-) -> None:
+def test_another_mu_fits_all_and_the_first_one_comes_back(folder: Folder, tiny: TinyPallet) -> None:
     folder.run(tiny.hypotest())
     first = tiny.record(tiny.names[0]).read_bytes()
     folder.config["fit"] = {"mu": 0.5}

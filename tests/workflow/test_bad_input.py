@@ -1,0 +1,97 @@
+"""What is wrong with the input is said clearly, and costs no finished work."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .conftest import Folder
+from .pallets import TinyPallet
+
+
+def test_unknown_analysis(folder: Folder) -> None:
+    folder.config["analyses"] = "1Lb"
+    run = folder.run(succeeds=False)
+    assert "There is no analysis '1Lb'." in run.output
+    assert "Did you mean '1Lbb'?" in run.output
+
+
+def test_unknown_key(folder: Folder, tiny: TinyPallet) -> None:
+    folder.config["fit"] = {"test_stat": "qtilde"}
+    run = folder.run(succeeds=False)
+    assert "fit.test_stat: unknown key; did you mean 'test_statistic'?" in run.output
+    del folder.config["fit"]
+    del tiny.analysis["labels"]
+    tiny.write()
+    run = folder.run(succeeds=False)
+    assert "labels: this key is missing" in run.output
+    assert str(tiny.analysis_path) in run.output
+
+
+def test_patch_names_with_slashes_and_dots(folder: Folder, tiny: TinyPallet) -> None:
+    names = ["../../escape", "a/b", ".hidden", "ü m=1.5", "..", "x" * 300]
+    for patch, name in zip(tiny.patches, names, strict=True):
+        patch["metadata"]["name"] = name
+    tiny.write()
+    folder.run()
+    assert sorted(record["patch"] for record in folder.records().values()) == sorted(names)
+    results = json.loads((folder.path / "results/tiny/results.json").read_bytes())
+    assert sorted(results) == sorted(names)
+    assert not list(folder.path.parent.glob("escape*"))
+    assert folder.run().idle
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "many"])
+def test_yields_that_are_no_numbers(folder: Folder, tiny: TinyPallet, value: object) -> None:
+    broken = tiny.patches[0]
+    broken["patch"][0]["value"]["data"] = [value, 1.0]
+    tiny.write()
+    run = folder.run(tiny.hypotest(), succeeds=False)
+    assert f"{broken['metadata']['name']}:" in run.output
+    assert "remedy:" in run.output
+    assert "Traceback" not in run.output
+    assert len(run.fitted) == 6  # all were tried, five have a result
+    states = [record["status"] for record in folder.records().values()]
+    assert sorted(states) == ["failed", *["ok"] * 5]
+
+
+def test_empty_patchset(folder: Folder, tiny: TinyPallet) -> None:
+    tiny.patches = []
+    tiny.write()
+    run = folder.run(succeeds=False)
+    assert "The patchset holds no patches." in run.output
+    assert "patchset.json in resources/pallets/tiny.archive" in run.output
+
+
+def test_wrong_digest_and_missing_archive(folder: Folder, tiny: TinyPallet) -> None:
+    tiny.analysis["pallet"]["sha256"] = {"BkgOnly.json": "0" * 64}
+    tiny.write()
+    run = folder.run(succeeds=False)
+    assert "BkgOnly.json" in run.output
+    assert "0" * 64 in run.output
+    (folder.path / "tiny.tar.gz").unlink()
+    (folder.path / "resources/pallets/tiny.archive").unlink()
+    run = folder.run(succeeds=False)
+    assert "tiny.tar.gz" in run.output
+    assert "remedy:" in run.output
+
+
+def test_one_broken_analysis_costs_the_other_nothing(folder: Folder, tiny: TinyPallet) -> None:
+    other = TinyPallet(folder.path, "other", count=4)
+    other.patches[0]["metadata"]["values"] = [1]
+    other.write()
+    folder.config["analyses"] = [str(tiny.analysis_path), str(other.analysis_path)]
+    run = folder.run(succeeds=False)
+    assert "The patch has 1 values for 2 labels" in run.output
+    assert (folder.path / "results/tiny/exclusion.pdf").exists()
+
+
+def test_one_dimensional_plane_still_makes_a_plot(folder: Folder, tiny: TinyPallet) -> None:
+    for index, patch in enumerate(tiny.patches):
+        patch["metadata"]["values"] = [100 + index, 0]
+    tiny.write()
+    folder.run()
+    contour = json.loads((folder.path / "results/tiny/contour.json").read_bytes())
+    assert contour["curves"]["observed"]["state"] == "collinear_points"
+    assert (folder.path / "results/tiny/exclusion.png").stat().st_size > 10_000

@@ -1,0 +1,76 @@
+"""The main job: the built-in demo pallet with the project's own configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from .conftest import Folder
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Folder:
+    """A folder in which the demo was run."""
+    folder = Folder(tmp_path_factory.mktemp("demo"), project)
+    folder.run()
+    return folder
+
+
+def test_results(demo: Folder) -> None:
+    results = json.loads((demo.path / "results/demo/results.json").read_bytes())
+    assert len(results) >= 60
+    for name, result in results.items():
+        assert result["status"] == "ok", (name, result)
+        assert result["CLs_exp"] == sorted(result["CLs_exp"])
+        assert {"mass_hypotheses", "CLs_obs", "CLs_exp", "fit_time"} <= result.keys()
+    excluded = [name for name, result in results.items() if result["CLs_obs"] < 0.05]
+    assert 10 < len(excluded) < len(results) - 10
+    table = (demo.path / "results/demo/results.csv").read_text().splitlines()
+    assert len(table) == len(results) + 1
+
+
+def test_every_minimum_has_its_evidence(demo: Folder) -> None:
+    for record in demo.records().values():
+        assert record["fits"].keys() == {"background", "free", "fixed", "asimov_fixed"}
+        for fit in record["fits"].values():
+            assert fit["trusted"], (record["patch"], fit)
+            assert fit["edm"] < 1e-5
+            assert fit["twice_nll"] == min(item["twice_nll"] for item in fit["attempts"])
+        free = record["fits"]["free"]["twice_nll"]
+        assert free <= record["fits"]["fixed"]["twice_nll"] + 2e-5
+        assert free <= record["fits"]["background"]["twice_nll"] + 2e-5
+
+
+def test_contour_crosses_the_plane(demo: Folder) -> None:
+    contour = json.loads((demo.path / "results/demo/contour.json").read_bytes())
+    for name in ("observed", "expected", "expected_minus1", "expected_plus1"):
+        (line,) = contour["curves"][name]["lines"]
+        masses = [vertex[0] for vertex in line["vertices"]]
+        assert max(masses) - min(masses) > 400, name
+    assert contour["leave_one_out"]["observed"]["all"]["rms"] < 1.0
+    for ending in ("png", "pdf"):
+        assert (demo.path / f"results/demo/exclusion.{ending}").stat().st_size > 10_000
+
+
+def test_a_second_run_has_nothing_to_do(demo: Folder) -> None:
+    run = demo.run()
+    assert run.idle
+    assert run.fitted == []
+
+
+def test_report(demo: Folder) -> None:
+    demo.run("--report", "report.html")
+    page = (demo.path / "report.html").read_text()
+    for name in ("exclusion.png", "results.csv", "summary.html"):
+        assert name in page
+    assert "significance of the" in page  # a caption
+
+
+def test_logs_are_plain_lines(demo: Folder) -> None:
+    log = (demo.path / "logs/demo/combined/hypotest.log").read_text()
+    assert re.search(r"demo/combined: 70 of 70 patches, 0 failed", log)
+    assert "\r" not in log
+    assert "\x1b" not in log
