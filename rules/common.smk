@@ -1,5 +1,6 @@
 """Configuration and helpers of all rules; what can be tested without Snakemake is in src/palletfit."""
 
+import os
 import re
 import sys
 
@@ -8,6 +9,11 @@ from palletfit.config import NAME_PATTERN, Settings, load_analyses
 from palletfit.config import parse as parse_settings
 from palletfit.errors import PalletfitError
 from snakemake.exceptions import WorkflowError
+
+# Scripts find this checkout's package in other software environments (conda), too.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(workflow.basedir) / "src"), os.environ.get("PYTHONPATH")])
+)
 
 ANALYSIS_FOLDER = Path(workflow.basedir) / "config" / "analyses"
 

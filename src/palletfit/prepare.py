@@ -11,7 +11,7 @@ from typing import Any
 
 from palletfit.archive import unpack
 from palletfit.config import Analysis, DownloadSettings
-from palletfit.errors import PalletError
+from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet import validate
 from palletfit.store import write_atomically
 
@@ -47,11 +47,18 @@ def prepare_region(
 
     Raises
     ------
+    ConfigError
+        The analysis has no such region.
     ArchiveError
         The archive is damaged or hostile, lacks a file, or a digest is wrong.
     PalletError
         Workspace or patchset are wrong; the error names the file in the archive.
     """
+    if region not in analysis.regions:
+        raise ConfigError(
+            f"The analysis {analysis.name} has no region {region!r}.",
+            remedy=f"Its regions are {', '.join(analysis.regions)}.",
+        )
     files = analysis.regions[region]
     wanted = [files.workspace, files.patchset]
     pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted}
@@ -73,6 +80,14 @@ def prepare_region(
     write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
     write_atomically(page, _page(f"{analysis.name}/{region}", summary))
     return summary
+
+
+_STYLE = """
+body { font: 15px/1.45 sans-serif; margin: 2em; max-width: 60em }
+table { border-collapse: collapse; margin-bottom: 1.5em }
+td, th { border-bottom: 1px solid #ccc; padding: .25em .8em; text-align: left }
+td:not(:first-child) { font-variant-numeric: tabular-nums }
+"""
 
 
 def _page(title: str, summary: Mapping[str, Any]) -> str:
@@ -97,10 +112,7 @@ def _page(title: str, summary: Mapping[str, Any]) -> str:
         [
             "<!DOCTYPE html>",
             f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
-            "<style>body{font:15px/1.45 sans-serif;margin:2em;max-width:60em}"
-            "table{border-collapse:collapse;margin-bottom:1.5em}"
-            "td,th{border-bottom:1px solid #ccc;padding:.25em .8em;text-align:left}"
-            "td:not(:first-child){font-variant-numeric:tabular-nums}</style></head><body>",
+            f"<style>{_STYLE}</style></head><body>",
             f"<h1>{html.escape(title)}</h1>",
             _table(["pallet", ""], overview.items()),
             _table(["label", "values"], labels.items()),
@@ -115,7 +127,7 @@ def _page(title: str, summary: Mapping[str, Any]) -> str:
 
 
 def _plain(number: float) -> str:
-    return f"{number:g}"
+    return f"{number:.10g}"
 
 
 def _table(header: Sequence[str], rows: Any) -> str:

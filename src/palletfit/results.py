@@ -167,6 +167,5 @@ def read_table(path: Path) -> pd.DataFrame:
         path,
         dtype=dict.fromkeys(("patch", "region", "status", "remark"), str),
         keep_default_na=False,
-        na_values=dict.fromkeys(_NUMERIC_COLUMNS, [""]),
-        float_precision="round_trip",
+        na_values={column: [""] for column in _NUMERIC_COLUMNS},
     )
