@@ -121,4 +121,4 @@ onstart:
 
 
 onsuccess:
-    print(workflow_state.outcome(Path("results"), ANALYSES), file=sys.stderr)
+    print(workflow_state.outcome(Path("results"), ANALYSES, SETTINGS), file=sys.stderr)

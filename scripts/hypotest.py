@@ -21,8 +21,9 @@ def main(
     cores: int,
 ) -> None:
     """Write one record a patch into ``fits`` beside the manifest, then the manifest."""
+    known = analysis.regions[region].known_failures
     todo = scan.Scan.read(
-        f"{analysis.name}/{region}", workspace, patchset, analysis.patches, settings.fit
+        f"{analysis.name}/{region}", workspace, patchset, analysis.patches, settings.fit, known
     )
     store = RecordStore(manifest.parent / "fits")
     with make_executor(settings.executor, cores=cores) as executor:

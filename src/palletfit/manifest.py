@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.config import Region
-from palletfit.errors import PalletError
+from palletfit.errors import FitError, PalletError
 from palletfit.store import RecordStore
 
 
@@ -27,8 +27,9 @@ def entry(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     }
     if record["status"] == "failed":
         described["problem"] = problem(record)
-        # What is wrong with the pallet stays wrong; anything else may pass.
-        described["retry"] = record["error"]["kind"] != PalletError.__name__
+        # The same fit of the same pallet fails again; anything else may pass.
+        lasting = (PalletError.__name__, FitError.__name__)
+        described["retry"] = record["error"]["kind"] not in lasting
     return described
 
 

@@ -240,6 +240,7 @@ def summarise(
     modifiers: Counter[str] = Counter()
     for _, kind in background.modifiers:
         modifiers[kind] += 1
+    parameters = _count_parameters(workspace, patchset)
     unusual = [item.name for item in patchset.patches if not _PLAIN_NAME.fullmatch(item.name)]
     return {
         "channels": {
@@ -253,7 +254,7 @@ def summarise(
         "bins": sum(len(data) for data in observations.values()),
         "samples": list(background.samples),
         "modifiers": dict(sorted(modifiers.items())),
-        "parameters": _count_parameters(workspace, patchset),
+        "parameters": parameters,
         "measurements": [item["name"] for item in workspace["measurements"]],
         "poi": workspace["measurements"][0]["config"]["poi"],
         "patches": len(patchset.patches),
@@ -264,8 +265,11 @@ def summarise(
         "description": spec["metadata"].get("description", ""),
         "digests": dict(spec["metadata"]["digests"]),
         "remarks": [
-            f"{len(unusual)} patch names beyond pyhf's schema, such as {name!r}"
-            for name in unusual[:1]
+            *(
+                f"{len(unusual)} patch names beyond pyhf's schema, such as {name!r}"
+                for name in unusual[:1]
+            ),
+            *(["no patch gives a model that can be fitted"] if parameters is None else []),
         ],
     }
 

@@ -21,6 +21,8 @@ class Attempt:
     ----------
     optimizer, start
         What was tried, from where.
+    moved
+        Whether the optimizer gave a point of its own; if not, Newton steps began at the start.
     reported_success, message, iterations, evaluations
         What the optimizer said of itself.
     optimizer_twice_nll
@@ -35,6 +37,7 @@ class Attempt:
 
     optimizer: str
     start: str
+    moved: bool
     reported_success: bool
     message: str
     iterations: int | None

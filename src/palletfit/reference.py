@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ ENGINE_VERSION = "reference-1"
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
 _POLISH_MARGIN = 1e-2
+#: The edm that further Newton steps aim at where a result depends on a fit to first order.
+_SHARP = 1e-13
 #: Below this a test statistic on the Asimov data is numerical noise of 2 NLL (about 1e-13 of it).
 _STATISTIC_NOISE = 1e-10
 #: Where q_A is smaller than this, the edm that is good enough elsewhere is as large as q itself.
@@ -196,7 +198,7 @@ class _Search:
             if not attempt.doubts:
                 return True, f"{attempt.optimizer} from {attempt.start}: edm {best.edm:.1e}"
         ways = list(dict.fromkeys(f"{item.optimizer} from {item.start}" for item in agreeing))
-        if len({item.optimizer for item in agreeing}) > 1:
+        if len({item.optimizer for item in agreeing if item.moved}) > 1:
             return True, f"{' and '.join(ways)} agree, edm {best.edm:.1e}"
         return False, f"only {' and '.join(ways)}: {'; '.join(best.doubts)}"
 
@@ -247,6 +249,8 @@ class _Hypotest:
         self._compare_nested(searches)
 
         source = searches["fixed" if self.discovery else "background"]
+        # The Asimov data depend on it to first order, where a minimum does to second.
+        self._sharpen(source)
         tested = searches["background" if self.discovery else "fixed"]
         asimov, asimov_free = self._asimov(source)
         asimov_fixed = _Search(Likelihood(self.model, asimov, tested.likelihood.mu))
@@ -255,8 +259,8 @@ class _Hypotest:
         self._escalate(asimov_fixed)
         searches["asimov_fixed"] = asimov_fixed
         if asimov_fixed.twice_nll - asimov_free < _WEAK_SENSITIVITY:
-            for name in ("free", "background" if self.discovery else "fixed", "asimov_fixed"):
-                self._try(searches[name], "newton", "best")
+            for search in (searches["free"], tested, asimov_fixed):
+                self._sharpen(search)
         return self._conclude(searches, tested, asimov_free)
 
     def _conclude(
@@ -282,8 +286,6 @@ class _Hypotest:
                 "narrow that its logarithms cancel only to that precision"
             )
         kind, mu_hat = self.settings.test_statistic, fits["free"].mu
-        if not self.discovery and mu_hat >= searches["free"].likelihood.upper[self._poi] - 1e-8:
-            remarks.append("mu-hat is at its upper bound")
         if kind == "qtilde" and mu_hat < 0:
             remarks.append(
                 "mu-hat is negative, which the measurement's bounds allow: as in pyhf, qtilde is "
@@ -297,6 +299,8 @@ class _Hypotest:
         if q_asimov <= noise:
             remarks.append("no sensitivity: the tested signal does not change the likelihood")
             q_asimov = 0.0
+        elif not self.discovery and mu_hat >= searches["free"].likelihood.upper[self._poi] - 1e-8:
+            remarks.append("mu-hat is at its upper bound")
         return {
             "p_values": p_values(kind, q, q_asimov),
             "mu_hat": mu_hat,
@@ -388,19 +392,31 @@ class _Hypotest:
         search.attempts.append(attempt)
         search.points.append(found)
 
+    def _sharpen(self, search: _Search) -> None:
+        """Go on with Newton steps from the lowest minimum, as far as the likelihood falls."""
+        index = search.lowest
+        attempt = search.attempts[index]
+        if attempt.twice_nll is None or attempt.edm is None:
+            return
+        point, evidence, steps = polish(search.likelihood, search.points[index], edm=_SHARP)
+        search.points[index] = point
+        search.attempts[index] = replace(
+            attempt,
+            twice_nll=evidence.twice_nll,
+            edm=evidence.edm if np.isfinite(evidence.edm) else None,
+            gradient_norm=evidence.gradient_norm,
+            at_bounds=evidence.at_bounds,
+            polish_steps=attempt.polish_steps + steps,
+        )
+
     def _attempt(
         self, likelihood: Likelihood, optimizer: str, start: str, point: FloatArray
     ) -> tuple[Attempt, FloatArray]:
         began = time.perf_counter()
-        goal = _POLISH_MARGIN * self.settings.edm_tolerance
-        if optimizer == "newton":
-            outcome, goal = _Outcome(point, True, "Newton steps only", None, None), 0.0
-        else:
-            outcome = _minimise(
-                likelihood, optimizer, likelihood.start(point), self.settings.backend
-            )
+        outcome = _minimise(likelihood, optimizer, likelihood.start(point), self.settings.backend)
         reached = likelihood.start(outcome.parameters)
         optimizer_value = likelihood.twice_nll(reached)
+        goal = _POLISH_MARGIN * self.settings.edm_tolerance
         reached, evidence, steps = polish(likelihood, reached, edm=goal)
         doubts = []
         if not outcome.success:
@@ -413,6 +429,7 @@ class _Hypotest:
         attempt = Attempt(
             optimizer=optimizer,
             start=start,
+            moved=outcome.moved,
             reported_success=outcome.success,
             message=outcome.message,
             iterations=outcome.iterations,
@@ -432,16 +449,17 @@ class _Hypotest:
 @dataclass(frozen=True)
 class _Outcome:
     parameters: FloatArray
+    moved: bool
     success: bool
     message: str
-    iterations: int | None
-    evaluations: int | None
+    iterations: int | None = None
+    evaluations: int | None = None
 
 
 def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend: str) -> _Outcome:
     """Minimise with one of pyhf's optimizers in one of its backends; NumPy is set again after."""
     if np.all(likelihood.fixed):
-        return _Outcome(start, True, "there is nothing to fit", None, None)
+        return _Outcome(start, True, True, "there is nothing to fit")
     _set_backend(backend, optimizer)
     data = pyhf.tensorlib.astensor(likelihood.data)
     arguments = {"init_pars": start.tolist(), "return_result_obj": True}
@@ -461,13 +479,14 @@ def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend
         ValueError,
         np.linalg.LinAlgError,
     ) as error:
-        return _Outcome(start, False, f"{type(error).__name__}: {error}", None, None)
+        return _Outcome(start, False, False, f"{type(error).__name__}: {error}")
     finally:
         pyhf.set_backend("numpy")
     found = np.asarray(result.x, dtype=float).reshape(-1)
     usable = found.shape == start.shape and bool(np.all(np.isfinite(found)))
     return _Outcome(
         parameters=found if usable else start,
+        moved=usable,
         success=bool(result.success) and usable,
         message=str(result.message) if usable else "its parameters are not finite",
         iterations=int(result.nit) if "nit" in result else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,15 +62,23 @@ class Scan:
         patchset_path: Path,
         patterns: Sequence[str],
         settings: FitSettings,
+        known_failures: Collection[str] = (),
     ) -> Scan:
         """Read prepared files and select patches by shell patterns.
 
         Raises
         ------
         PalletError
-            A file is not readable, or a pattern selects nothing.
+            A file is not readable, a pattern selects nothing, or a known failure is no patch.
         """
         patchset: Patchset = parse_patchset(read_json(patchset_path), patchset_path)
+        for name in set(known_failures) - {patch.name for patch in patchset.patches}:
+            raise PalletError(
+                "There is no patch of the name that `known_failures` gives.",
+                remedy="Correct or remove it in the analysis file.",
+                file=patchset_path,
+                patch=name,
+            )
         for pattern in patterns:
             if not patchset.select([pattern]):
                 raise PalletError(
@@ -192,7 +200,12 @@ def _fit(
 
     def send(patch: Patch, attempt: int) -> None:
         content = task.make_task(patch, workspace_digest, scan.settings)
-        pending[executor.submit(task.run, content, workspace)] = (patch, attempt)
+        try:
+            future = executor.submit(task.run, content, workspace)
+        except RuntimeError as error:  # a pool that broke down takes no more
+            future = Future()
+            future.set_exception(error)
+        pending[future] = (patch, attempt)
 
     for patch in patches:
         send(patch, 0)

@@ -7,6 +7,7 @@ back when its key is asked for again.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -164,7 +165,9 @@ def _umask() -> int:
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        # Some network file systems refuse this; the file itself is safe.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

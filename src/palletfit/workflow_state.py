@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palletfit import manifest
-from palletfit.config import Analysis, Region
+from palletfit.config import Analysis, Region, Settings
 from palletfit.locks import hold_until_exit
 from palletfit.store import RecordStore
 
@@ -54,7 +54,7 @@ def _is_complete(path: Path, region: Region) -> bool:
         return False
 
 
-def outcome(results: Path, analyses: Mapping[str, Analysis]) -> str:
+def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings) -> str:
     """Where a finished run's results are, and what came out, for the end of its output."""
     lines = []
     for name, analysis in analyses.items():
@@ -63,7 +63,7 @@ def outcome(results: Path, analyses: Mapping[str, Analysis]) -> str:
             points = json.loads((folder / "results.json").read_bytes()).values()
         except (OSError, ValueError):
             continue  # another target than the whole analysis was asked for
-        lines.append(_summary_line(analysis, list(points)))
+        lines.append(_summary_line(analysis, list(points), settings))
         lines += [
             f"  contour: {folder / f'exclusion{suffix}.{ending}'}"
             for suffix in map(analysis.plane_suffix, analysis.planes)
@@ -74,10 +74,19 @@ def outcome(results: Path, analyses: Mapping[str, Analysis]) -> str:
     return "\n".join(lines)
 
 
-def _summary_line(analysis: Analysis, points: Sequence[Mapping[str, Any]]) -> str:
+def _summary_line(
+    analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: Settings
+) -> str:
     status = Counter(point["status"] for point in points)
-    excluded = sum(point["CLs_obs"] is not None and point["CLs_obs"] < 0.05 for point in points)
+    level = settings.contour.confidence_level
+    size = round(1 - level, 12)  # 0.05, not 0.05 and a rounding error
+    excluded = sum(point["CLs_obs"] is not None and point["CLs_obs"] < size for point in points)
+    found = (
+        ""
+        if settings.fit.test_statistic == "q0"
+        else f"{excluded} excluded at {100 * level:.4g}% CL, "
+    )
     return (
-        f"{analysis.name}: {len(points)} signal points, {excluded} excluded at 95% CL, "
+        f"{analysis.name}: {len(points)} signal points, {found}"
         f"{status['suspect']} suspect, {status['failed']} failed"
     )

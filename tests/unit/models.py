@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyhf
+
+import palletfit
+from palletfit.executors import thread_limits
 
 Spec = dict[str, Any]
 
@@ -160,3 +164,16 @@ def model_and_data(spec: Spec) -> tuple[Any, np.ndarray]:
         }
     )
     return model, np.asarray(opened.data(model), dtype=float)
+
+
+def environment(**more: object) -> dict[str, str]:
+    """Environment of a subprocess that imports this package and is content with one thread."""
+    paths = [str(more.pop("PYTHONPATH", "")), str(Path(palletfit.__file__).parents[1])]
+    return {
+        **os.environ,
+        **thread_limits(1),
+        "JAX_PLATFORMS": "cpu",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **{name: str(value) for name, value in more.items()},
+        "PYTHONPATH": os.pathsep.join(filter(None, [*paths, os.environ.get("PYTHONPATH", "")])),
+    }

@@ -153,7 +153,7 @@ def test_cls_of_zero_and_one_have_a_finite_significance():
     results = results_of(np.where(x < 450, 10.0, -10.0), x, y)
     results.loc[x < 450, "CLs_obs"] = 0.0
     results.loc[x > 450, "CLs_obs"] = 1.0
-    found = run(results)
+    found = run(results, interpolation="linear")
     # Between 400 and 500, from +5 to -5.
     expected = 400 + 100 * (MAX_SIGNIFICANCE - LEVEL) / (2 * MAX_SIGNIFICANCE)
     (line,) = found.curves["observed"].lines

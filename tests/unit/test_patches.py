@@ -77,9 +77,7 @@ def test_adding_a_sample_leaves_the_workspace_as_it_is():
     background = models.background()
     before = copy.deepcopy(background)
     added = models.signal([1.0, 2.0])
-    spec = apply(
-        background, make({"op": "add", "path": "/channels/0/samples/-", "value": added})
-    )
+    spec = apply(background, make({"op": "add", "path": "/channels/0/samples/-", "value": added}))
     assert spec["channels"][0]["samples"][-1] == added
     assert len(spec["channels"][0]["samples"]) == 2
     assert background == before
@@ -121,7 +119,23 @@ def test_a_patch_that_changes_what_it_added_can_be_applied_again():
         ({"op": "copy", "path": "/channels/0"}, "does not apply"),
         ({"op": "add", "path": 3, "value": 1}, "does not apply"),
         ("add", "does not apply"),
-        ({"op": "replace", "path": "/channels/0/name/x", "value": 1}, "not a valid JSON Patch"),
+        ({"op": "remove", "path": "/observations"}, "has another shape .*'observations'"),
+        ({"op": "remove", "path": "/observations/0"}, "channel 'SR' has no observation"),
+        ({"op": "add", "path": "/channels/-", "value": {"name": "VR"}}, "'VR' has no observation"),
+        ({"op": "add", "path": "/channels/-", "value": 3}, "has another shape"),
+        ({"op": "copy", "from": "/channels/0", "path": "/channels/-"}, "two channels are called"),
+        (
+            {
+                "op": "add",
+                "path": "/channels/0/samples/-",
+                "value": models.signal([1.0, 2.0], name="bkg"),
+            },
+            "two samples of channel 'SR' are called 'bkg'",
+        ),
+        (
+            {"op": "add", "path": "/channels/0/samples/-", "value": models.signal([1.0])},
+            "sample 'signal' of channel 'SR' has 1 bins, but 2 are observed",
+        ),
         ({"op": "replace", "path": "/channels", "value": []}, "without channels"),
         ({"op": "remove", "path": "/channels"}, "without channels"),
         ({"op": "replace", "path": "", "value": [1, 2]}, "without channels"),
@@ -140,6 +154,11 @@ def test_bad_patches_are_named(operation, problem):
         apply(models.background(), make(operation, name="bad/one"))
     assert error.value.patch == "bad/one"
     assert error.value.remedy
+
+
+def test_operations_that_are_no_list():
+    with pytest.raises(PalletError, match="expected to be sequence of operations"):
+        apply(models.background(), Patch(name="bad", values=(), operations=3))
 
 
 def test_pointers_of_all_numbers_that_are_not_finite():

@@ -51,7 +51,7 @@ def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared
     assert results.keys() == expected.keys()
     assert {result["status"] for result in results.values()} == {"ok"}
     for name, result in results.items():
-        # pyhf's own optimizer stops up to 1e-6 above the minimum in 2 NLL.
+        # pyhf's own optimizer stops up to 1e-6 above the minimum in 2 NLL, which is 2e-5 in CLs.
         assert largest_difference(result, expected[name]) < 5e-5, name
         assert result["mass_hypotheses"] == expected[name]["values"]
     contour = json.loads((folder.path / "results/staus/contour.json").read_bytes())
@@ -60,7 +60,7 @@ def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared
         distance = contour["distance_to_published"][curve]["symmetric"]
         # The points are 40 GeV apart where the contour runs.
         assert distance["mean"] < 6.0, curve
-        assert distance["max"] < 25.0, curve
+        assert distance["maximum"] < 25.0, curve
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_1lbb_near_its_contour(folder: Folder, shared: Path) -> None:
 @pytest.mark.slow
 def test_odd_patches_of_sbottom(folder: Folder, shared: Path) -> None:
     odd = ["sbottom_1000_131_1", "sbottom_1600_1595_60", "sbottom_1500_1495_60"]
-    normal = ["sbottom_1000_205_60", "sbottom_1400_1000_60", "sbottom_1200_550_60"]
+    normal = ["sbottom_500_280_150", "sbottom_450_445_60", "sbottom_1000_930_800"]
     select(folder, shared, "sbottom", use=["RegionB"], patches=odd + normal)
     folder.run("results/sbottom/results.csv")
     results = json.loads((folder.path / "results/sbottom/results.json").read_bytes())

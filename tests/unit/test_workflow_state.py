@@ -1,0 +1,172 @@
+"""What a run makes of what an earlier one left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from palletfit import manifest
+from palletfit.config import Analysis, ContourSettings, FitSettings, Settings
+from palletfit.errors import StoreError
+from palletfit.store import RecordStore
+from palletfit.workflow_state import claim, forget_incomplete, outcome
+
+from . import models
+
+
+def analysis(known_failures=None, planes=("masses",), use=None) -> Analysis:
+    plane = {"x": "m1", "y": "m2", "x_title": "x", "y_title": "y"}
+    region = {
+        "workspace": "a",
+        "patchset": "b",
+        "known_failures": dict.fromkeys(known_failures or (), "known"),
+    }
+    return Analysis.model_validate(
+        {
+            "name": "search",
+            "title": "a search",
+            "pallet": {"builtin": "demo"},
+            "regions": {"A": region, "B": region},
+            "use": use,
+            "labels": ["m1", "m2"],
+            "planes": dict.fromkeys(planes, plane),
+        }
+    )
+
+
+def fill(results: Path, region="A", **failures: str) -> Path:
+    """Records of two good patches and some failed ones, with their manifest."""
+    folder = results / "search" / region
+    store = RecordStore(folder / "fits")
+    entries = {}
+    for name, kind in {"p": None, "q": None, **failures}.items():
+        record = {"patch": name, "key": {"digest": "k"}, "status": "failed" if kind else "ok"}
+        if kind:
+            record["error"] = {"kind": kind, "problem": "it broke"}
+        entries[name] = manifest.entry(store.write(name, record), record)
+    path = folder / "hypotest.json"
+    path.write_text(json.dumps({"patches": entries}))
+    return path
+
+
+def forget(results: Path, chosen: Analysis) -> list[Path]:
+    return forget_incomplete(results, {"search": chosen})
+
+
+def test_complete_manifests_stay(tmp_path):
+    paths = [fill(tmp_path, "A"), fill(tmp_path, "B")]
+    assert forget(tmp_path, analysis()) == []
+    assert all(path.exists() for path in paths)
+
+
+def test_nothing_is_there_at_first(tmp_path):
+    assert forget(tmp_path, analysis()) == []
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "edited", "empty manifest", "cut manifest"])
+def test_a_manifest_goes_if_its_records_are_not_what_they_were(tmp_path, damage):
+    path, other = fill(tmp_path, "A"), fill(tmp_path, "B")
+    record = path.parent / "fits" / "q.json"
+    if damage == "lost":
+        record.unlink()
+    elif damage == "cut":
+        record.write_bytes(record.read_bytes()[:-9])
+    elif damage == "edited":
+        record.write_text(record.read_text().replace('"ok"', '"suspect"'))
+    elif damage == "empty manifest":
+        path.write_text("{}")
+    else:
+        path.write_bytes(path.read_bytes()[:-9])
+    assert forget(tmp_path, analysis()) == [path]
+    assert not path.exists()
+    assert other.exists()
+    # Records are never touched.
+    assert (path.parent / "fits" / "p.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "goes"),
+    [("WorkerDied", True), ("DeadlineExceeded", True), ("FitError", False), ("PalletError", False)],
+)
+def test_a_manifest_goes_if_a_failure_may_pass(tmp_path, kind, goes):
+    path = fill(tmp_path, bad=kind)
+    assert forget(tmp_path, analysis()) == ([path] if goes else [])
+
+
+def test_known_failures_keep_their_manifest(tmp_path):
+    fill(tmp_path, bad="DeadlineExceeded")
+    assert forget(tmp_path, analysis(known_failures=["bad"])) == []
+
+
+def test_regions_that_are_not_used_are_not_looked_at(tmp_path):
+    path = fill(tmp_path, "B", bad="WorkerDied")
+    assert forget(tmp_path, analysis(use=["A"])) == []
+    assert path.exists()
+
+
+def point(status="ok", observed=0.5):
+    return {"status": status, "CLs_obs": observed}
+
+
+def test_the_outcome_counts_points_and_names_files(tmp_path):
+    folder = tmp_path / "search"
+    folder.mkdir()
+    points = [
+        point(observed=0.01),
+        point(observed=0.05),
+        point("suspect", 0.02),
+        point("failed", None),
+    ]
+    (folder / "results.json").write_text(json.dumps(dict(enumerate(points))))
+    for suffix in ("_p.png", "_p.pdf", "_q.png"):
+        (folder / f"exclusion{suffix}").touch()
+    assert outcome(tmp_path, {"search": analysis(planes=("p", "q"))}, Settings()).splitlines() == [
+        "search: 4 signal points, 2 excluded at 95% CL, 1 suspect, 1 failed",
+        f"  contour: {folder / 'exclusion_p.png'}",
+        f"  contour: {folder / 'exclusion_p.pdf'}",
+        f"  contour: {folder / 'exclusion_q.png'}",
+        f"  results: {folder / 'results.csv'} and {folder / 'results.json'}",
+    ]
+
+
+def test_an_analysis_without_results_has_no_outcome(tmp_path):
+    assert outcome(tmp_path, {"search": analysis()}, Settings()) == ""
+
+
+CLAIM = """
+import sys
+from pathlib import Path
+from palletfit.workflow_state import claim
+claim(Path(sys.argv[1]))
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_run_in_a_folder_is_refused(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", CLAIM, str(tmp_path)],
+        env=models.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "claimed\n"
+        with pytest.raises(StoreError, match=f"at work in this folder: process {first.pid} on"):
+            claim(tmp_path)
+        first.kill()
+
+
+def test_the_outcome_follows_the_settings(tmp_path):
+    folder = tmp_path / "search"
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps({"a": point(observed=0.07)}))
+    settings = Settings(contour=ContourSettings(confidence_level=0.9))
+    assert "1 excluded at 90% CL" in outcome(tmp_path, {"search": analysis()}, settings)
+    discovery = Settings(fit=FitSettings(test_statistic="q0"))
+    assert "excluded" not in outcome(tmp_path, {"search": analysis()}, discovery)
