@@ -1,6 +1,5 @@
 """Configuration and helpers of all rules; what can be tested without Snakemake is in src/palletfit."""
 
-import os
 import re
 import sys
 
@@ -10,10 +9,7 @@ from palletfit.config import parse as parse_settings
 from palletfit.errors import PalletfitError
 from snakemake.exceptions import WorkflowError
 
-# Scripts find this checkout's package in other software environments (conda), too.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(Path(workflow.basedir) / "src"), os.environ.get("PYTHONPATH")])
-)
+workflow_state.export_package(Path(workflow.basedir) / "src")
 
 ANALYSIS_FOLDER = Path(workflow.basedir) / "config" / "analyses"
 

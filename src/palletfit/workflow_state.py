@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,12 @@ from palletfit import manifest
 from palletfit.config import Analysis, Region, Settings
 from palletfit.locks import hold_until_exit
 from palletfit.store import RecordStore
+
+
+def export_package(source: Path) -> None:
+    """Let scripts import this checkout's package in other software environments (conda), too."""
+    others = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(source), others]))
 
 
 def claim(results: Path) -> None:
