@@ -51,6 +51,8 @@ def main() -> None:
 def read_records(region: Path) -> dict[str, dict[str, Any]]:
     """Read all records of a region by patch name."""
     records = [json.loads(path.read_text()) for path in sorted(region.glob("fits/*.json"))]
+    if not records:
+        raise SystemExit(f"There are no records in {region / 'fits'}: run the workflow first.")
     return {record["patch"]: record for record in records}
 
 
