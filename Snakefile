@@ -20,5 +20,6 @@ rule all:
     """Everything for all selected analyses: results, contours and plots."""
     default_target: True
     input:
+        all_manifests(),
         collect("results/{analysis}/results.{ending}", analysis=ANALYSES, ending=["json", "csv"]),
         contour_files(),

@@ -6,11 +6,13 @@ import sys
 from palletfit import workflow_state
 from palletfit.config import NAME_PATTERN, Settings, load_analyses
 from palletfit.config import parse as parse_settings
+from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
 
+RESULTS = Path("results")
 ANALYSIS_FOLDER = Path(workflow.basedir) / "config" / "analyses"
 
 try:
@@ -19,8 +21,8 @@ try:
     )
     ANALYSES = load_analyses(SETTINGS, ANALYSIS_FOLDER)
     if workflow.is_main_process:
-        # Records that were edited, lost or failed make Snakemake fit them again.
-        workflow_state.forget_incomplete(Path("results"), ANALYSES)
+        workflow_state.note_incomplete(RESULTS, ANALYSES)
+        workflow_state.announce()
 except PalletfitError as error:
     raise WorkflowError(str(error)) from None
 
@@ -59,6 +61,9 @@ def fit_settings(wildcards):
     """Physics of the fits; a change makes other records necessary."""
     return {
         "fit": SETTINGS.fit.model_dump(mode="json"),
+        "engine": VERSIONS[SETTINGS.fit.engine],
+        # Rises when records were found lost, damaged or failed for a reason that may pass.
+        "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region),
         "patches": ANALYSES[wildcards.analysis].patches,
         "on_failure": SETTINGS.on_failure,
         "known_failures": ANALYSES[wildcards.analysis].regions[wildcards.region].known_failures,
@@ -91,7 +96,9 @@ def drawn(wildcards):
 
 
 def contour_files():
-    """Contours and plots of every plane of the selected analyses."""
+    """Contours and plots of every plane of the selected analyses; p0 of q0 has none."""
+    if SETTINGS.fit.test_statistic == "q0":
+        return []
     return [
         f"results/{name}/{file}"
         for name, analysis in ANALYSES.items()
@@ -107,9 +114,18 @@ def claim_results():
     however that ended.
     """
     try:
-        workflow_state.claim(Path("results"))
+        workflow_state.claim(RESULTS)
     except PalletfitError as error:
         raise WorkflowError(str(error)) from None
+
+
+def all_manifests():
+    """Manifests of all regions that are fitted, of all selected analyses."""
+    return [
+        f"results/{name}/{region}/hypotest.json"
+        for name, analysis in ANALYSES.items()
+        for region in analysis.used_regions
+    ]
 
 
 onstart:
@@ -117,4 +133,4 @@ onstart:
 
 
 onsuccess:
-    print(workflow_state.outcome(Path("results"), ANALYSES, SETTINGS), file=sys.stderr)
+    print(workflow_state.outcome(RESULTS, ANALYSES, SETTINGS), file=sys.stderr)

@@ -1,7 +1,7 @@
 rule download_published:
     """Fetch the experiment's own contours of a plane, where there are some."""
     output:
-        curves="resources/published/{analysis}{plane}.json",
+        curves="resources/published/{analysis}/curves{plane}.json",
     log:
         "logs/{analysis}/download_published{plane}.log",
     benchmark:
@@ -18,7 +18,7 @@ rule plot_contour:
     """Draw the exclusion contour of a plane and measure its quality."""
     input:
         table="results/{analysis}/results.csv",
-        curves="resources/published/{analysis}{plane}.json",
+        curves="resources/published/{analysis}/curves{plane}.json",
     output:
         contour="results/{analysis}/contour{plane}.json",
         png=report(

@@ -30,7 +30,7 @@ def main(
         found = scan.run(todo, store, executor, settings.executor)
     failed = manifests.failures(found, analysis.regions[region])
     if failed and settings.on_failure == "fail":
-        raise scan.failure_error(todo, failed)
+        raise scan.failure_error(todo, failed, store)
     write_atomically(manifest, json.dumps(found, indent=1) + "\n")
 
 

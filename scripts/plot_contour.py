@@ -6,6 +6,7 @@ from pathlib import Path
 from palletfit import contour as contours
 from palletfit import overlay, plots, scripting
 from palletfit.config import Analysis, Settings
+from palletfit.errors import ConfigError
 from palletfit.results import read_table
 from palletfit.store import write_atomically
 
@@ -22,6 +23,11 @@ def main(
     pdf: Path,
 ) -> None:
     """Write ``contour.json`` and the plot of a plane."""
+    if settings.fit.test_statistic == "q0":
+        raise ConfigError(
+            "There is no exclusion contour for the test statistic q0.",
+            remedy="Use results.csv (CLs_obs is then p0), or set `fit.test_statistic: qtilde`.",
+        )
     chosen = analysis.plane_of_suffix(plane)
     segments = overlay.segments(json.loads(curves.read_text()))
     exclusion = contours.exclusion(read_table(table), chosen, settings.contour, segments)

@@ -452,7 +452,8 @@ def _write(content: IO[bytes], target: Path, member: _Member) -> str:
     digest = hashlib.sha256()
     size = 0
     with _writing(target):
-        file = target.open("xb")
+        # Without a buffer: nothing is left to write, and to fail, when the file is closed.
+        file = target.open("xb", buffering=0)
     with file:
         while block := content.read(_BLOCK_BYTES):
             digest.update(block)
@@ -460,13 +461,18 @@ def _write(content: IO[bytes], target: Path, member: _Member) -> str:
             if size > member.size:
                 break
             with _writing(target):
-                file.write(block)
+                _write_all(file, block)
         with _writing(target):
-            file.flush()
             os.fsync(file.fileno())
     if size != member.size:
         raise EOFError(f"{member.name} does not have the size that the archive claims")
     return digest.hexdigest()
+
+
+def _write_all(file: io.FileIO, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _verify(name: str, found: str, expected: str | None, archive: Path) -> None:

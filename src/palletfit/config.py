@@ -17,12 +17,21 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from palletfit.errors import ConfigError
+from palletfit.expressions import require_names
 
 #: One regular expression for analysis and region names, shared with Snakemake's wildcards.
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 
 #: Keys of a pallet of which exactly one is given.
 _SOURCES = frozenset({"doi", "url", "path", "builtin"})
+
+#: Columns of ``results.csv`` that labels stand beside.
+RESULT_COLUMNS = frozenset(
+    {
+        *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
+        *(f"CLs_exp_{name}" for name in ("minus2", "minus1", "0", "plus1", "plus2")),
+    }
+)
 
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -257,10 +266,30 @@ class Analysis(_Model):
     """Regions that are fitted; none: all."""
     labels: Annotated[list[str], Field(min_length=1)]
     """The patchset's labels, in its order."""
-    patches: list[str] = ["*"]
+    patches: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the patches that are fitted."""
     planes: Annotated[dict[Name, Plane], Field(min_length=1)]
     """Planes in which a contour is drawn."""
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_columns(cls, labels: list[str]) -> list[str]:
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        taken = sorted(set(labels) & RESULT_COLUMNS)
+        if twice:
+            raise ValueError(f"must differ from one another, but {', '.join(twice)} is repeated")
+        if taken:
+            raise ValueError(f"must not be columns of results.csv, but {', '.join(taken)} is one")
+        return labels
+
+    @model_validator(mode="after")
+    def _planes_use_labels(self) -> Analysis:
+        for plane in self.planes.values():
+            for expression in filter(None, (plane.x, plane.y, plane.select)):
+                require_names(expression, set(self.labels), "the labels are")
+            if plane.forbidden is not None:
+                require_names(plane.forbidden.y_above, {"x"}, "it may only use")
+        return self
 
     @model_validator(mode="after")
     def _used_regions_exist(self) -> Analysis:
@@ -439,7 +468,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"The file is not UTF-8 text: {error}.", remedy="Save it as UTF-8.", file=path
+        ) from None
+    except yaml.YAMLError as error:
         raise ConfigError(
             f"The file is not valid YAML: {' '.join(str(error).split())}",
             remedy="Correct the line named above.",
@@ -475,7 +508,9 @@ def _explain(model: type[BaseModel], detail: Mapping[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{where}: this key is missing"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message} (it is {detail['input']!r})"
+    given = detail["input"]
+    # A whole mapping says nothing about what is wrong in it.
+    return f"{where}: {message}" + ("" if isinstance(given, dict) else f" (it is {given!r})")
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

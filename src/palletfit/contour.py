@@ -25,7 +25,7 @@ from scipy.interpolate import (
 from scipy.spatial import Delaunay
 from scipy.stats import norm
 
-from palletfit.config import ContourSettings, Plane
+from palletfit.config import RESULT_COLUMNS, ContourSettings, Plane
 from palletfit.errors import ConfigError
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,7 +43,6 @@ CURVES = {
     "CLs_exp_plus2": "expected_plus2",
 }
 #: Columns of the results table that are not labels of the signal points.
-RESERVED = frozenset({"patch", "region", "status", *CURVES})
 
 #: Largest significance that enters an interpolation. CLs of exactly 0 or 1 has no finite one, and
 #: CLs far below 3e-7 (five standard deviations) says more about the fit than about the data. Points
@@ -283,7 +282,7 @@ def plane_points(results: pd.DataFrame, plane: Plane) -> pd.DataFrame:
     ConfigError
         An expression is wrong, or two points of the plane have the same coordinates.
     """
-    labels = results.drop(columns=[name for name in results if name in RESERVED])
+    labels = results.drop(columns=[name for name in results if name in RESULT_COLUMNS])
     if plane.select is not None:
         chosen = _evaluate(labels, plane, "select")
         if chosen.dtype != np.bool_:
@@ -388,6 +387,8 @@ def _evaluate(labels: pd.DataFrame, plane: Plane, key: str) -> pd.Series[Any]:
     except Exception as error:  # noqa: BLE001
         raise _wrong_expression(labels, plane, key, " ".join(str(error).split())) from None
     if isinstance(value, pd.Series):
+        if key != "select" and not np.isfinite(value.to_numpy(dtype=np.float64)).all():
+            raise _wrong_expression(labels, plane, key, "it is not finite for every point")
         return value
     if isinstance(value, (bool, int, float, np.generic)):
         return pd.Series(value, index=labels.index)

@@ -74,5 +74,9 @@ class FitError(PalletfitError):
     """A fit gave no usable result."""
 
 
+class BackendError(PalletfitError):
+    """A tensor backend is not installed where fits run."""
+
+
 class StoreError(PalletfitError):
     """A record could not be written or read."""

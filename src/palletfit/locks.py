@@ -5,6 +5,7 @@ A lock is held by the kernel on an open file, so that a killed run leaves nothin
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -45,9 +46,11 @@ def acquire(path: Path) -> int | None:
             remedy="Make it writable, or work on a file system with locks.",
             file=path,
         ) from error
-    holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n"
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, holder.encode(), 0)
+    # Who holds it is for people; a full disk does not keep it from being held.
+    with contextlib.suppress(OSError):
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n"
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
     return descriptor
 
 
@@ -70,7 +73,8 @@ def hold_until_exit(path: Path, *, what: str) -> None:
     if acquire(path) is None:
         raise StoreError(
             f"Another run is {what}: {holder(path)}.",
-            remedy="Wait for it, or end that process; finished patches are kept in both cases.",
+            remedy="Wait for it, or interrupt it (Ctrl-C there, or kill -INT); finished patches "
+            "are kept in both cases.",
             file=path,
         )
 

@@ -59,7 +59,7 @@ def file_stem(name: str) -> str:
 
     Letters, digits, ``_``, ``-``, ``.`` and ``~`` stay; everything else (slashes, spaces) is
     percent-encoded, as is a leading dot. Names that are too long for a file system are cut and get
-    the start of their sha256.
+    the start of their sha256; so does an empty name.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def file_stem(name: str) -> str:
     stem = quote(name, safe="", errors="surrogatepass")
     if stem.startswith("."):
         stem = "%2E" + stem[1:]
-    if len(stem) > _LONGEST_STEM:
+    if not stem or len(stem) > _LONGEST_STEM:
         digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
         stem = f"{stem[: _LONGEST_STEM - 17]}~{digest}"
     return stem

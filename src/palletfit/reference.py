@@ -24,12 +24,9 @@ import pyhf.exceptions
 
 from palletfit.asymptotics import p_values, profile_statistic
 from palletfit.config import FitSettings
-from palletfit.errors import FitError, PalletError
+from palletfit.errors import BackendError, FitError, PalletError
 from palletfit.evidence import FloatArray, Likelihood, polish
 from palletfit.records import Attempt, Fit, HypotestResult
-
-#: Part of every record's key: raise it when a change of this engine changes results.
-ENGINE_VERSION = "reference-1"
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
 _POLISH_MARGIN = 1e-2
@@ -499,7 +496,7 @@ def _set_backend(backend: str, optimizer: str) -> None:
         pyhf.set_backend(backend, _optimizer(optimizer), precision="64b")
     except pyhf.exceptions.ImportBackendError as error:
         pyhf.set_backend("numpy")
-        raise FitError(
+        raise BackendError(
             f"pyhf's backend {backend} is not installed: {error}.",
             remedy=f"Install palletfit[{backend}] where the fits run, or choose another "
             "`fit.backend`.",

@@ -12,13 +12,13 @@ from typing import Any
 
 from palletfit import manifest, task
 from palletfit.config import ExecutorSettings, FitSettings
+from palletfit.engines import VERSIONS
 from palletfit.errors import FitError, PalletError
 from palletfit.executors import DeadlineExceeded, WorkerDied
 from palletfit.locks import waiting_lock
 from palletfit.pallet import Patchset, parse_patchset, read_json
 from palletfit.patches import Patch, json_digest
 from palletfit.progress import Progress
-from palletfit.reference import ENGINE_VERSION
 from palletfit.store import Key, RecordStore
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,9 @@ def run(
     with waiting_lock(store.folder.parent / ".lock", what=f"fitting {scan.title}"):
         workspace_digest = scan.workspace_digest
         keys = {
-            patch.name: Key.of(workspace_digest, patch, scan.settings, ENGINE_VERSION)
+            patch.name: Key.of(
+                workspace_digest, patch, scan.settings, VERSIONS[scan.settings.engine]
+            )
             for patch in scan.patches
         }
         records = {}
@@ -244,16 +246,19 @@ def _result(future: Future[bytes]) -> dict[str, Any]:
     return result
 
 
-def failure_error(scan: Scan, failed: Mapping[str, str]) -> FitError:
-    """One error that names the failed patches of a region."""
+def failure_error(scan: Scan, failed: Mapping[str, str], store: RecordStore) -> FitError:
+    """One error that names the failed patches of a region, with the remedy that all share."""
+    records = [store.read(store.path(name)) for name in failed]
+    remedies = {record["error"]["remedy"] for record in records if record is not None}
     shown = [f"    {name}: {reason}" for name, reason in list(failed.items())[:_NAMED_FAILURES]]
     if len(failed) > _NAMED_FAILURES:
         shown.append(f"    and {len(failed) - _NAMED_FAILURES} more")
     return FitError(
         f"{len(failed)} of {len(scan.patches)} patches of {scan.title} failed "
         "(all others are finished and kept):\n" + "\n".join(shown),
-        remedy="Look at their records; then run the same command again (only these are fitted), "
-        "list them under `known_failures` of the region in the analysis file, or set "
+        remedy=(remedies.pop() if len(remedies) == 1 else f"See their records in {store.folder}.")
+        + " Then run the same command again: only these are fitted. To go on without them, list "
+        "them under `known_failures` of the region in the analysis file, or set "
         "`on_failure: continue`.",
         file=scan.patchset_path,
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 from palletfit.config import Analysis, Settings, load_analyses, parse, read_yaml
 from palletfit.errors import PalletfitError
+from palletfit.workflow_state import end_with_run
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def run(main: Callable[..., None], namespace: Mapping[str, Any]) -> None:
         if rule is not None:
             folder = Path(rule.scriptdir).parent / "config" / "analyses"
             _set_up_logging(Path(rule.log[0]) if rule.log else None)
+            end_with_run()
             arguments = _from_rule(main, rule, folder)
         else:
             _set_up_logging(None)

@@ -4,15 +4,49 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from palletfit import manifest
 from palletfit.config import Analysis, Region, Settings
 from palletfit.locks import hold_until_exit
-from palletfit.store import RecordStore
+from palletfit.processes import end_with
+from palletfit.store import RecordStore, write_atomically
+
+#: File that counts how often a region's records were found incomplete.
+_COUNT = ".refits"
+#: Environment variable that tells jobs the process and host of their run.
+_ANNOUNCED = "PALLETFIT_RUN"
+
+
+def announce() -> None:
+    """Tell the scripts of this run which process they belong to, see :func:`end_with_run`."""
+    os.environ[_ANNOUNCED] = f"{os.getpid()}@{socket.gethostname()}"
+
+
+def end_with_run() -> None:
+    """End this process when the run that started it is gone, however it ended.
+
+    A run that is killed cannot tell its jobs, and they would go on fitting unseen. Jobs on
+    other machines, and those of a batch system, do not descend from the run and are let alone.
+    """
+    process, _, host = os.environ.get(_ANNOUNCED, "").partition("@")
+    if host == socket.gethostname() and process.isdigit() and int(process) in _ancestors():
+        end_with(int(process))
+
+
+def _ancestors() -> Iterator[int]:
+    process = os.getppid()
+    while process > 1:
+        yield process
+        try:
+            status = Path(f"/proc/{process}/status").read_text()
+        except OSError:
+            return
+        process = int(status.split("PPid:", 1)[1].split(maxsplit=1)[0])
 
 
 def export_package(source: Path) -> None:
@@ -32,25 +66,36 @@ def claim(results: Path) -> None:
     hold_until_exit(results / ".run.lock", what="at work in this folder")
 
 
-def forget_incomplete(results: Path, analyses: Mapping[str, Analysis]) -> list[Path]:
-    """Remove manifests that no longer describe finished records, so that these are fitted again.
+def note_incomplete(results: Path, analyses: Mapping[str, Analysis]) -> list[Path]:
+    """Count for each region how often its records were found incomplete after a finished run.
 
-    A manifest is only an index: no record is touched. It goes if a record was lost, edited or
-    cut, or if a patch failed for a reason that may pass (a dead worker, the deadline).
+    The count is a parameter of the rule that fits: when it has risen, Snakemake runs the rule
+    again, and all that follows from it, whatever the target is. Records are incomplete if one was
+    lost, edited or cut, or if a patch failed for a reason that may pass (a dead worker, the
+    deadline).
 
     Returns
     -------
     list
-        The removed manifests.
+        The manifests of these regions.
     """
-    removed = []
+    incomplete = []
     for name, analysis in analyses.items():
         for region in analysis.used_regions:
             path = results / name / region / "hypotest.json"
             if path.exists() and not _is_complete(path, analysis.regions[region]):
-                path.unlink(missing_ok=True)
-                removed.append(path)
-    return removed
+                count = refits(results, name, region) + 1
+                write_atomically(path.parent / _COUNT, f"{count}\n")
+                incomplete.append(path)
+    return incomplete
+
+
+def refits(results: Path, analysis: str, region: str) -> int:
+    """How often a region's records were found incomplete, see :func:`note_incomplete`."""
+    try:
+        return int((results / analysis / region / _COUNT).read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _is_complete(path: Path, region: Region) -> bool:
@@ -68,6 +113,10 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
         folder = results / name
         try:
             points = json.loads((folder / "results.json").read_bytes()).values()
+            made = (folder / "results.json").stat().st_mtime
+            fitted = [folder / region / "hypotest.json" for region in analysis.used_regions]
+            if made < max(path.stat().st_mtime for path in fitted):
+                continue
         except (OSError, ValueError):
             continue  # another target than the whole analysis was asked for
         lines.append(_summary_line(analysis, list(points), settings))

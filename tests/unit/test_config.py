@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,7 @@ def test_two_analyses_of_one_name_are_refused(folder, tmp_path):
         ("a: [", "The file is not valid YAML"),
         ("- a\n- b\n", "The file is not a mapping"),
         ("", "The file is not a mapping"),
-        (b"a: \xff", "The file is not valid YAML"),
+        (b"a: \xff", "The file is not UTF-8 text"),
     ],
 )
 def test_unreadable_files_are_explained(tmp_path, text, expected):
@@ -214,7 +215,7 @@ def test_an_extending_file_says_only_what_differs(folder):
         {
             "extends": "base",
             "labels": ["m"],
-            "planes": {"masses": {"x": "m"}},
+            "planes": {"masses": {"x": "m", "y": "2 * m"}},
             "patches": ["signal_1*"],
         },
     )
@@ -224,7 +225,7 @@ def test_an_extending_file_says_only_what_differs(folder):
     assert (child.name, child.title, child.pallet) == ("child", base.title, base.pallet)
     assert child.labels == ["m"]  # lists are replaced, not joined
     plane = child.planes["masses"]
-    assert (plane.x, plane.y) == ("m", "m2")
+    assert (plane.x, plane.y, plane.x_title) == ("m", "2 * m", base.planes["masses"].x_title)
     assert base.planes["masses"].x == "m1"
 
 
@@ -281,3 +282,21 @@ def test_used_regions_keep_their_order_and_come_once():
     data = {"name": "a", **MINIMAL, "regions": {"A": region, "B": region, "C": region}}
     assert Analysis.model_validate(data).used_regions == ["A", "B", "C"]
     assert Analysis.model_validate({**data, "use": ["C", "A", "C"]}).used_regions == ["C", "A"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["m1", "m1"]}, "m1 is repeated"),
+        ({"labels": ["m1", "status"]}, "must not be columns of results.csv, but status is one"),
+        ({"patches": []}, "at least 1 item"),
+        ({"planes": {"masses": {"x": "m3"}}}, "uses m3, but the labels are: m1, m2"),
+        ({"planes": {"masses": {"select": "@os.system('x')"}}}, "is not an expression"),
+        ({"planes": {"masses": {"y": "m1.to_csv('x')"}}}, "more than numbers, labels"),
+        ({"planes": {"masses": {"forbidden": {"y_above": "m1"}}}}, "uses m1, but it may only use"),
+    ],
+)
+def test_what_planes_and_labels_may_not_be(folder, changes, message):
+    write(folder / "child.yaml", {"extends": "base", **changes})
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_analysis("child", folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from palletfit import executors
+from palletfit import processes
 from palletfit.config import ExecutorSettings
 from palletfit.executors import (
     DeadlineExceeded,
@@ -166,7 +166,7 @@ def test_workers_end_when_their_client_is_killed(tmp_path):
 
 ORPHAN = """
 import sys, time
-from palletfit.executors import end_with
+from palletfit.processes import end_with
 end_with(int(sys.argv[1]))
 time.sleep(600)
 """
@@ -194,7 +194,7 @@ def test_watching_is_possible_without_pidfd(monkeypatch):
         # It is a child of this process, so it is there until someone waits for it.
         collector = threading.Thread(target=other.wait)
         collector.start()
-        executors._wait_for_end(other.pid)
+        processes._wait_for_end(other.pid)
         collector.join(timeout=60)
     assert time.monotonic() - began >= 0.25
 

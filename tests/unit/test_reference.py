@@ -16,7 +16,7 @@ from scipy.optimize import OptimizeResult
 
 from palletfit import reference
 from palletfit.config import FitSettings
-from palletfit.errors import FitError, PalletError
+from palletfit.errors import BackendError, FitError, PalletError
 from palletfit.evidence import Likelihood
 
 from . import models
@@ -433,7 +433,7 @@ def test_a_missing_backend_is_an_error_that_says_what_to_install(monkeypatch):
         set_backend(name, *arguments, **options)
 
     monkeypatch.setattr(pyhf, "set_backend", missing)
-    with pytest.raises(FitError, match="backend pytorch is not installed") as error:
+    with pytest.raises(BackendError, match="backend pytorch is not installed") as error:
         hypotest(models.full("normsys"), backend="pytorch")
     assert "palletfit[pytorch]" in error.value.remedy
     assert pyhf.tensorlib.name == "numpy"

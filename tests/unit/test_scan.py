@@ -12,6 +12,7 @@ from pebble import ProcessExpired
 
 from palletfit import manifest, reference, scan, store, task
 from palletfit.config import ExecutorSettings, FitSettings, Region
+from palletfit.engines import VERSIONS
 from palletfit.errors import FitError, PalletError, StoreError
 from palletfit.locks import holder
 from palletfit.store import RecordStore
@@ -120,7 +121,7 @@ def test_records_and_manifest_say_what_was_fitted(tmp_path, records, executor):
     assert record["patch"] == "signal_200_50"
     assert record["values"] == {"m1": 200, "m2": 50}
     assert record["key"]["digest"] == entry["key"]
-    assert record["key"]["engine"] == reference.ENGINE_VERSION
+    assert record["key"]["engine"] == VERSIONS["reference"]
     assert record["key"]["settings"]["mu"] == 1.0
     assert record["CLs_obs"] == pytest.approx(1 / (1 + 7.0 + 12.0))
     assert record["worker"]["pid"] == os.getpid()
@@ -159,7 +160,7 @@ def test_other_settings_fit_all_again_and_back_none(tmp_path, records, executor)
 
 def test_another_engine_fits_all_again(tmp_path, records, executor, monkeypatch):
     run(make(tmp_path=tmp_path), records, executor)
-    monkeypatch.setattr(scan, "ENGINE_VERSION", "reference-next")
+    monkeypatch.setitem(VERSIONS, "reference", "reference-next")
     assert run(make(tmp_path=tmp_path), records, executor)["fitted"] == 3
 
 
@@ -328,7 +329,8 @@ def test_failed_patches_are_named_in_one_error(tmp_path, records, executor):
     failed = manifest.failures(found, region)
     assert "signal_100_50" not in failed
     assert len(failed) == 11
-    error = scan.failure_error(todo, failed)
+    error = scan.failure_error(todo, failed, records)
+    assert error.remedy.startswith("Raise `executor.deadline`")  # which all of them share
     assert isinstance(error, FitError)
     assert "11 of 14 patches of search/SR failed" in error.problem
     assert "    signal_200_50: The fit did not end before the deadline." in error.problem

@@ -13,7 +13,7 @@ from palletfit import manifest
 from palletfit.config import Analysis, ContourSettings, FitSettings, Settings
 from palletfit.errors import StoreError
 from palletfit.store import RecordStore
-from palletfit.workflow_state import claim, forget_incomplete, outcome
+from palletfit.workflow_state import claim, note_incomplete, outcome, refits
 
 from . import models
 
@@ -53,22 +53,22 @@ def fill(results: Path, region="A", **failures: str) -> Path:
     return path
 
 
-def forget(results: Path, chosen: Analysis) -> list[Path]:
-    return forget_incomplete(results, {"search": chosen})
+def note(results: Path, chosen: Analysis) -> list[Path]:
+    return note_incomplete(results, {"search": chosen})
 
 
-def test_complete_manifests_stay(tmp_path):
+def test_complete_manifests_are_not_noted(tmp_path):
     paths = [fill(tmp_path, "A"), fill(tmp_path, "B")]
-    assert forget(tmp_path, analysis()) == []
+    assert note(tmp_path, analysis()) == []
     assert all(path.exists() for path in paths)
 
 
 def test_nothing_is_there_at_first(tmp_path):
-    assert forget(tmp_path, analysis()) == []
+    assert note(tmp_path, analysis()) == []
 
 
 @pytest.mark.parametrize("damage", ["lost", "cut", "edited", "empty manifest", "cut manifest"])
-def test_a_manifest_goes_if_its_records_are_not_what_they_were(tmp_path, damage):
+def test_records_that_are_not_what_they_were_are_noted(tmp_path, damage):
     path, other = fill(tmp_path, "A"), fill(tmp_path, "B")
     record = path.parent / "fits" / "q.json"
     if damage == "lost":
@@ -81,30 +81,39 @@ def test_a_manifest_goes_if_its_records_are_not_what_they_were(tmp_path, damage)
         path.write_text("{}")
     else:
         path.write_bytes(path.read_bytes()[:-9])
-    assert forget(tmp_path, analysis()) == [path]
-    assert not path.exists()
+    assert refits(tmp_path, "search", "A") == 0
+    assert note(tmp_path, analysis()) == [path]
+    assert refits(tmp_path, "search", "A") == 1
+    assert refits(tmp_path, "search", "B") == 0
+    # Neither manifests nor records are touched.
+    assert path.exists()
     assert other.exists()
-    # Records are never touched.
     assert (path.parent / "fits" / "p.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("kind", "goes"),
-    [("WorkerDied", True), ("DeadlineExceeded", True), ("FitError", False), ("PalletError", False)],
+    ("kind", "noted"),
+    [
+        ("WorkerDied", True),
+        ("DeadlineExceeded", True),
+        ("BackendError", True),
+        ("FitError", False),
+        ("PalletError", False),
+    ],
 )
-def test_a_manifest_goes_if_a_failure_may_pass(tmp_path, kind, goes):
+def test_failures_that_may_pass_are_noted(tmp_path, kind, noted):
     path = fill(tmp_path, bad=kind)
-    assert forget(tmp_path, analysis()) == ([path] if goes else [])
+    assert note(tmp_path, analysis()) == ([path] if noted else [])
 
 
-def test_known_failures_keep_their_manifest(tmp_path):
+def test_known_failures_are_not_noted(tmp_path):
     fill(tmp_path, bad="DeadlineExceeded")
-    assert forget(tmp_path, analysis(known_failures=["bad"])) == []
+    assert note(tmp_path, analysis(known_failures=["bad"])) == []
 
 
 def test_regions_that_are_not_used_are_not_looked_at(tmp_path):
     path = fill(tmp_path, "B", bad="WorkerDied")
-    assert forget(tmp_path, analysis(use=["A"])) == []
+    assert note(tmp_path, analysis(use=["A"])) == []
     assert path.exists()
 
 
@@ -113,8 +122,8 @@ def point(status="ok", observed=0.5):
 
 
 def test_the_outcome_counts_points_and_names_files(tmp_path):
-    folder = tmp_path / "search"
-    folder.mkdir()
+    folder = fill(tmp_path).parents[1]
+    fill(tmp_path, "B")
     points = [
         point(observed=0.01),
         point(observed=0.05),
@@ -163,8 +172,8 @@ def test_a_second_run_in_a_folder_is_refused(tmp_path):
 
 
 def test_the_outcome_follows_the_settings(tmp_path):
-    folder = tmp_path / "search"
-    folder.mkdir()
+    folder = fill(tmp_path).parents[1]
+    fill(tmp_path, "B")
     (folder / "results.json").write_text(json.dumps({"a": point(observed=0.07)}))
     settings = Settings(contour=ContourSettings(confidence_level=0.9))
     assert "1 excluded at 90% CL" in outcome(tmp_path, {"search": analysis()}, settings)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +27,9 @@ class Folder:
     path: Path
     project: Path
     config: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    #: Largest file in bytes that the workflow's jobs can write, as on a full disk.
+    file_size_limit: int | None = None
 
     def command(self, *arguments: str) -> list[str]:
         """The snakemake command line for this folder's configuration."""
@@ -49,6 +54,7 @@ class Folder:
             text=True,
             timeout=timeout,
             check=False,
+            preexec_fn=self._limit,
         )
         assert (done.returncode == 0) is succeeds, done.stdout
         return Run(done.stdout, sorted(self.fitted_since(began)))
@@ -56,7 +62,13 @@ class Folder:
     def environment(self) -> dict[str, str]:
         """A plain environment; nothing of the test process's own settings."""
         hidden = re.compile(r"PYTEST|OMP_|OPENBLAS_|MKL_")
-        return {name: value for name, value in os.environ.items() if not hidden.match(name)}
+        kept = {name: value for name, value in os.environ.items() if not hidden.match(name)}
+        return {**kept, **self.variables}
+
+    def _limit(self) -> None:
+        if self.file_size_limit is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size_limit, -1))
 
     def records(self) -> dict[Path, dict[str, Any]]:
         """All readable records of all analyses and regions."""

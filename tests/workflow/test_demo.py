@@ -50,7 +50,7 @@ def test_contour_crosses_the_plane(demo: Folder) -> None:
         (line,) = contour["curves"][name]["lines"]
         masses = [vertex[0] for vertex in line["vertices"]]
         assert max(masses) - min(masses) > 400, name
-    assert contour["leave_one_out"]["observed"]["all"]["rms"] < 1.0
+    assert contour["leave_one_out"]["observed"]["all_points"]["rms"] < 1.0
     for ending in ("png", "pdf"):
         assert (demo.path / f"results/demo/exclusion.{ending}").stat().st_size > 10_000
 

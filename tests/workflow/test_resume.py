@@ -24,8 +24,9 @@ def test_a_second_run_has_nothing_to_do(folder: Folder, tiny: TinyPallet) -> Non
     assert second.fitted == []
 
 
-def test_damaged_records_are_fitted_again(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run(tiny.hypotest())
+@pytest.mark.parametrize("target", ["all", "results/tiny/contour.json"])
+def test_damaged_records_are_fitted_again(folder: Folder, tiny: TinyPallet, target: str) -> None:
+    folder.run(target)
     truncated, edited, lost = (tiny.record(name) for name in tiny.names[:3])
     kept = {path: path.read_bytes() for path in folder.records()}
 
@@ -34,13 +35,16 @@ def test_damaged_records_are_fitted_again(folder: Folder, tiny: TinyPallet) -> N
     content["CLs_obs"] = 0.01
     edited.write_text(json.dumps(content))
     lost.unlink()
-    run = folder.run(tiny.hypotest())
+    table = (folder.path / "results/tiny/results.csv").stat().st_mtime_ns
+    folder.run(target, "-n")  # looking does not count as repairing
+    run = folder.run(target)
 
     assert run.fitted == tiny.names[:3]
     for path in sorted(kept.keys() - {truncated, edited, lost}):
         assert path.read_bytes() == kept[path]
     assert json.loads(edited.read_bytes())["CLs_obs"] != 0.01
-    assert folder.run(tiny.hypotest()).idle
+    assert (folder.path / "results/tiny/results.csv").stat().st_mtime_ns > table
+    assert folder.run(target).idle
 
 
 def test_a_copied_folder_needs_no_fits(folder: Folder, tiny: TinyPallet) -> None:
@@ -113,6 +117,46 @@ def test_failures_can_be_tolerated_or_known(folder: Folder, tiny: TinyPallet) ->
     assert run.fitted in ([], [name])
 
 
+def test_patches_over_the_deadline_are_fitted_with_a_longer_one(
+    folder: Folder, tiny: TinyPallet
+) -> None:
+    folder.config["executor"] = {"deadline": 0.01}
+    folder.config["on_failure"] = "continue"
+    folder.run()
+    results = json.loads((folder.path / "results/tiny/results.json").read_bytes())
+    assert {result["problem"] for result in results.values()} == {
+        "The fit did not end before the deadline."
+    }
+    del folder.config["executor"]
+    assert folder.run().fitted == tiny.names
+    assert folder.run().idle
+
+
+def test_a_new_engine_version_makes_records_outdated(folder: Folder, tiny: TinyPallet) -> None:
+    folder.run()
+    # The workflow's own processes, with another version than the one in this checkout.
+    (folder.path / "sitecustomize.py").write_text(
+        "import palletfit.engines\npalletfit.engines.VERSIONS['reference'] = 'reference-next'\n"
+    )
+    folder.variables["PYTHONPATH"] = str(folder.path)
+    assert folder.run().fitted == tiny.names
+    assert folder.run().idle
+
+
+def test_a_full_disk_keeps_what_is_finished(folder: Folder, tiny: TinyPallet) -> None:
+    folder.run(tiny.hypotest())
+    kept = {path: path.read_bytes() for path in folder.records()}
+    for name in tiny.names[:2]:
+        tiny.record(name).unlink()
+    limit = max(len(content) for content in kept.values()) // 2
+    folder.file_size_limit = limit
+    run = folder.run(tiny.hypotest(), "--until", "hypotest", succeeds=False)
+    assert "The disk is full; finished patches are kept." in run.output
+    assert "remedy: Free space there" in run.output
+    folder.file_size_limit = None
+    assert folder.run(tiny.hypotest()).fitted == tiny.names[:2]
+
+
 def test_kill_in_the_middle_loses_nothing(folder: Folder) -> None:
     folder.config["analyses"] = "demo"
     target = "results/demo/combined/hypotest.json"
@@ -132,6 +176,10 @@ def test_kill_in_the_middle_loses_nothing(folder: Folder) -> None:
         # Snakemake alone: nobody is left to tell its jobs and workers.
         first.send_signal(signal.SIGKILL)
         first.wait()
+    time.sleep(3)
+    left = len(folder.records())
+    time.sleep(3)
+    assert len(folder.records()) == left, "the jobs of a killed run go on"
     before = {path: path.read_bytes() for path in folder.records()}
     run = folder.run(target)
     assert "nlock" not in run.output  # nothing about unlocking
@@ -162,17 +210,34 @@ def test_two_analyses_side_by_side(folder: Folder, tiny: TinyPallet) -> None:
     assert folder.run(*targets).fitted == [other.patches[0]["metadata"]["name"]]
 
 
-def test_two_runs_at_once_in_one_folder(folder: Folder, tiny: TinyPallet) -> None:
+def test_two_runs_at_once_in_one_folder(folder: Folder) -> None:
+    slow = TinyPallet(folder.path, "slow", count=6)
+    slow.workspace["channels"] += [_wide_channel()]
+    slow.workspace["observations"] += [{"name": "wide", "data": [100] * 40}]
+    slow.write()
+    folder.config["analyses"] = str(slow.analysis_path)
+    with (folder.path / "first.log").open("w") as log:
+        first = subprocess.Popen(
+            folder.command(),
+            cwd=folder.project,
+            env=folder.environment(),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
     lock = folder.path / "results/.run.lock"
-    lock.parent.mkdir()
-    with lock.open("w") as file:
-        import fcntl
+    _wait(lambda: lock.exists() and lock.read_text() != "", 60, folder)
+    second = folder.run(succeeds=False)
+    assert f"Another run is at work in this folder: process {first.pid} on" in second.output
+    assert "remedy: Wait for it" in second.output
+    assert first.wait() == 0, (folder.path / "first.log").read_text()
+    assert folder.run().idle
 
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write("process 1234 on elsewhere")
-        file.flush()
-        run = folder.run(succeeds=False)
-    assert "Another run is at work in this folder: process 1234 on elsewhere" in run.output
-    assert "remedy: Wait for it" in run.output
-    assert run.fitted == []
-    assert folder.run(tiny.hypotest()).fitted == tiny.names
+
+def _wide_channel() -> dict:
+    """A channel whose many parameters make fits take seconds."""
+    shape = {"name": "shape", "type": "shapesys", "data": [5.0] * 40}
+    return {
+        "name": "wide",
+        "samples": [{"name": "background", "data": [100.0] * 40, "modifiers": [shape]}],
+    }
