@@ -8,7 +8,6 @@ import os
 import stat
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from palletfit.errors import StoreError
 from palletfit.patches import Patch
 from palletfit.store import Key, RecordStore, write_atomically
 
+from ..disks import small_file_system
 from . import models
 
 
@@ -265,20 +265,8 @@ def test_a_file_that_becomes_too_large_leaves_the_old_record(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    with suppress(OSError):
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            yield folder
-            subprocess.run(["umount", str(folder)], check=True)
-            return
-    pytest.skip("mounting a small file system is not permitted here")
+    with small_file_system(tmp_path / "disk") as folder:
+        yield folder
 
 
 def test_a_full_disk_leaves_all_earlier_records(small_disk):

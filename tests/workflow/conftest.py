@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
-import signal
 import subprocess
 import sys
 import time
@@ -28,8 +26,6 @@ class Folder:
     project: Path
     config: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
-    #: Largest file in bytes that the workflow's jobs can write, as on a full disk.
-    file_size_limit: int | None = None
 
     def command(self, *arguments: str) -> list[str]:
         """The snakemake command line for this folder's configuration."""
@@ -54,7 +50,6 @@ class Folder:
             text=True,
             timeout=timeout,
             check=False,
-            preexec_fn=self._limit,
         )
         assert (done.returncode == 0) is succeeds, done.stdout
         return Run(done.stdout, sorted(self.fitted_since(began)))
@@ -64,11 +59,6 @@ class Folder:
         hidden = re.compile(r"PYTEST|OMP_|OPENBLAS_|MKL_")
         kept = {name: value for name, value in os.environ.items() if not hidden.match(name)}
         return {**kept, **self.variables}
-
-    def _limit(self) -> None:
-        if self.file_size_limit is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size_limit, -1))
 
     def records(self) -> dict[Path, dict[str, Any]]:
         """All readable records of all analyses and regions."""

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from ..disks import small_file_system
 from .conftest import Folder
 from .pallets import TinyPallet
 
@@ -144,17 +145,19 @@ def test_a_new_engine_version_makes_records_outdated(folder: Folder, tiny: TinyP
 
 
 def test_a_full_disk_keeps_what_is_finished(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run(tiny.hypotest())
-    kept = {path: path.read_bytes() for path in folder.records()}
-    for name in tiny.names[:2]:
-        tiny.record(name).unlink()
-    limit = max(len(content) for content in kept.values()) // 2
-    folder.file_size_limit = limit
-    run = folder.run(tiny.hypotest(), "--until", "hypotest", succeeds=False)
-    assert "The disk is full; finished patches are kept." in run.output
-    assert "remedy: Free space there" in run.output
-    folder.file_size_limit = None
-    assert folder.run(tiny.hypotest()).fitted == tiny.names[:2]
+    with small_file_system(folder.path / "results/tiny/SR/fits") as disk:
+        rest = disk / "other people's data"
+        rest.write_bytes(bytes(48 * 1024))  # leaves room for some of the six records
+        run = folder.run(tiny.hypotest(), succeeds=False)
+        assert "The disk is full; finished patches are kept." in run.output
+        assert "remedy: Free space there" in run.output
+        assert "Traceback" not in run.output
+        kept = {path: path.read_bytes() for path in folder.records()}
+        assert 0 < len(kept) < 6
+        rest.unlink()
+        run = folder.run(tiny.hypotest())
+        finished = {json.loads(content)["patch"] for content in kept.values()}
+        assert run.fitted == sorted(set(tiny.names) - finished)
 
 
 def test_kill_in_the_middle_loses_nothing(folder: Folder) -> None:
