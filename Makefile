@@ -91,15 +91,18 @@ $(WORKFLOW): envs/workflow.txt
 	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
 	    echo "error: $(PYTHON) does not start or is older than Python 3.11." >&2; \
 	    echo "remedy: install Python 3.11 or newer, or say make PYTHON=/path/to/python3" >&2; exit 1; }
-	@"$(PYTHON)" -c "import ensurepip, venv" 2>/dev/null || { \
-	    echo "error: $(PYTHON) cannot make virtual environments (no venv or ensurepip)." >&2; \
+	@"$(PYTHON)" -c "import venv" && \
+	    { "$(PYTHON)" -c "import ensurepip" || "$(PYTHON)" -c "import pip"; } 2>/dev/null || { \
+	    echo "error: $(PYTHON) cannot make virtual environments (no venv, or no ensurepip and no pip)." >&2; \
 	    echo "remedy: on Debian and Ubuntu install the package python3-venv" \
 	         "(or the one named after the version, as python3.11-venv)." >&2; exit 1; }
 	@echo "Making the environment $(VENV) with $$("$(PYTHON)" --version): a minute or two, once."
 	@if [ -e $(EXTRAS) ]; then \
 	    echo "The optional backends go with the old one; make extras adds them again."; fi
 	@rm -rf $(VENV)
-	@"$(PYTHON)" -m venv $(VENV)
+	@if "$(PYTHON)" -c "import ensurepip" 2>/dev/null; then "$(PYTHON)" -m venv $(VENV); else \
+	    "$(PYTHON)" -m venv --without-pip $(VENV) && \
+	    "$(PYTHON)" -m pip --python $(BIN)/python install --quiet --no-input pip; fi
 	@$(PIP_INSTALL) --require-hashes -r envs/workflow.txt
 	@echo "$(CURDIR)" > $@
 
