@@ -95,3 +95,15 @@ def test_one_dimensional_plane_still_makes_a_plot(folder: Folder, tiny: TinyPall
     contour = json.loads((folder.path / "results/tiny/contour.json").read_bytes())
     assert contour["curves"]["observed"]["state"] == "collinear_points"
     assert (folder.path / "results/tiny/exclusion.png").stat().st_size > 10_000
+
+
+def test_discovery_has_results_but_no_exclusion_contour(folder: Folder, tiny: TinyPallet) -> None:
+    folder.config["fit"] = {"test_statistic": "q0"}
+    run = folder.run()
+    assert run.fitted == tiny.names
+    assert "excluded at" not in run.output
+    results = json.loads((folder.path / "results/tiny/results.json").read_bytes())
+    assert all(0 < result["CLs_obs"] <= 0.5 for result in results.values())  # p0
+    assert not list((folder.path / "results/tiny").glob("exclusion*"))
+    run = folder.run("results/tiny/exclusion.png", succeeds=False)
+    assert "There is no exclusion contour for the test statistic q0." in run.output
