@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import norm
 
 from palletfit.config import ContourSettings, Forbidden, Plane, load_analysis
-from palletfit.contour import CURVES, MAX_SIGNIFICANCE, exclusion, plane_points
+from palletfit.contour import CURVES, MAX_SIGNIFICANCE, exclusion
 from palletfit.errors import ConfigError
+from palletfit.planes import plane_points
 from palletfit.published import read_curve
 
 ROOT = Path(__file__).parents[2]

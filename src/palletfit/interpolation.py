@@ -1,0 +1,215 @@
+"""Interpolation of values between signal points, and how large its error is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+from scipy.interpolate import (
+    CloughTocher2DInterpolator,
+    LinearNDInterpolator,
+    RBFInterpolator,
+)
+from scipy.spatial import Delaunay
+
+from palletfit.config import ContourSettings
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Lengths below this, in units of the axes' ranges, count as zero.
+TOLERANCE = 1e-9
+#: Points that far from the contour, in units of significance, count as near.
+NEAR = 1.0
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """How far interpolated significances are from the fitted ones, over some points.
+
+    Parameters
+    ----------
+    points
+        Number of points.
+    rms, maximum
+        Root mean square and largest absolute difference of Z; none without points.
+    worst_patch
+        Patch with the largest difference.
+    misclassified
+        Points that are excluded and interpolated as not excluded, or the other way round.
+    """
+
+    points: int
+    rms: float | None
+    maximum: float | None
+    worst_patch: str | None
+    misclassified: int
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Error of the interpolation: every inner point against the interpolation of the others.
+
+    Parameters
+    ----------
+    all_points
+        Over all points inside the convex hull (none on it: that would be extrapolation).
+    near_contour
+        Over those whose Z is less than one from the contour's.
+    """
+
+    all_points: Residuals
+    near_contour: Residuals
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Points in the unit square, in which lengths along both axes count alike.
+
+    `scaled` has shape (points, 2); `origin` and `size` (2,) lead back to the units of the axes;
+    `hull` is the convex hull in the unit square.
+    """
+
+    scaled: FloatArray
+    origin: FloatArray
+    size: FloatArray
+    hull: shapely.Geometry
+
+    @classmethod
+    def of(cls, points: pd.DataFrame) -> Geometry:
+        """Take the columns ``x`` and ``y``."""
+        coordinates = points[["x", "y"]].to_numpy(dtype=np.float64)
+        if len(coordinates) == 0:
+            return cls(coordinates, np.zeros(2), np.ones(2), shapely.MultiPoint())
+        origin = coordinates.min(axis=0)
+        spread = np.ptp(coordinates, axis=0)
+        size = np.where(spread > 0, spread, 1.0)
+        scaled = (coordinates - origin) / size
+        return cls(scaled, origin, size, shapely.MultiPoint(scaled).convex_hull)
+
+    def scale(self, vertices: FloatArray) -> FloatArray:
+        """Bring points of shape (n, 2) into the unit square."""
+        return np.asarray((vertices - self.origin) / self.size)
+
+    def axes(self, count: int) -> tuple[FloatArray, FloatArray]:
+        """Axes of a grid over the points' range, in the units of the plane."""
+        upper = self.origin + self.size
+        x, y = np.linspace(self.origin, upper, count).T
+        return x, y
+
+
+def _interpolator(
+    scaled: FloatArray, values: FloatArray, kind: str
+) -> Callable[[FloatArray], FloatArray]:
+    """Interpolate values of shape (points, curves); NaN outside the convex hull of the points."""
+    triangles = Delaunay(scaled)
+    if kind == "linear":
+        return LinearNDInterpolator(triangles, values)  # type: ignore[no-any-return]
+    if kind == "cubic":
+        # A tighter tolerance than the default of 1e-6 in the gradients, for planes to stay planes.
+        return CloughTocher2DInterpolator(  # type: ignore[no-any-return]
+            triangles, values, tol=1e-9, maxiter=2000
+        )
+    spline = RBFInterpolator(scaled, values, kernel="thin_plate_spline")
+
+    def inside(where: FloatArray) -> FloatArray:
+        found = spline(where)
+        found[triangles.find_simplex(where, tol=TOLERANCE) < 0] = np.nan
+        return np.asarray(found)
+
+    return inside
+
+
+def field(
+    geometry: Geometry,
+    significance: FloatArray,
+    settings: ContourSettings,
+    grid_x: FloatArray,
+    grid_y: FloatArray,
+) -> FloatArray:
+    """Interpolate over a grid.
+
+    Parameters
+    ----------
+    geometry
+        The points.
+    significance
+        Values of shape (points, curves).
+    settings
+        Kind of the interpolation.
+    grid_x, grid_y
+        Axes of the grid in the units of the plane.
+
+    Returns
+    -------
+    array of shape (len(grid_y), len(grid_x), curves)
+        NaN outside the convex hull of the points.
+    """
+    nodes = np.stack(np.meshgrid(grid_x, grid_y), axis=-1)
+    interpolate = _interpolator(geometry.scaled, significance, settings.interpolation)
+    values = interpolate(geometry.scale(nodes.reshape(-1, 2)))
+    return values.reshape(len(grid_y), len(grid_x), -1)
+
+
+def leave_one_out(
+    geometry: Geometry,
+    significance: FloatArray,
+    patches: list[str],
+    curves: Sequence[str],
+    settings: ContourSettings,
+    level: float,
+) -> dict[str, LeaveOneOut]:
+    """Interpolate each inner point from all others, and compare.
+
+    Parameters
+    ----------
+    geometry, significance, patches
+        The points, their values of shape (points, columns), and their names.
+    curves
+        Names of the leading columns that are compared.
+    settings
+        Kind of the interpolation.
+    level
+        The contour's value.
+    """
+    to_border = shapely.distance(shapely.points(geometry.scaled), geometry.hull.exterior)
+    inner = np.flatnonzero(to_border > TOLERANCE)
+    predicted = np.empty((len(inner), significance.shape[1]))
+    for row, index in enumerate(inner):
+        others = np.delete(np.arange(len(patches)), index)
+        interpolate = _interpolator(
+            geometry.scaled[others], significance[others], settings.interpolation
+        )
+        predicted[row] = interpolate(geometry.scaled[[index]])[0]
+    names = [patches[index] for index in inner]
+    errors = {}
+    for column, name in enumerate(curves):
+        true, guess = significance[inner, column], predicted[:, column]
+        near = np.abs(true - level) < NEAR
+        errors[name] = LeaveOneOut(
+            all_points=_residuals(true, guess, names, np.ones_like(near), level),
+            near_contour=_residuals(true, guess, names, near, level),
+        )
+    return errors
+
+
+def _residuals(
+    true: FloatArray,
+    guess: FloatArray,
+    patches: list[str],
+    chosen: npt.NDArray[np.bool_],
+    level: float,
+) -> Residuals:
+    if not chosen.any():
+        return Residuals(0, None, None, None, 0)
+    difference = np.where(chosen, np.abs(guess - true), 0.0)
+    return Residuals(
+        points=int(chosen.sum()),
+        rms=float(np.sqrt(np.mean(difference[chosen] ** 2))),
+        maximum=float(difference.max()),
+        worst_patch=patches[int(difference.argmax())],
+        misclassified=int((((guess > level) != (true > level)) & chosen).sum()),
+    )
