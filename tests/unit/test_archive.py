@@ -19,6 +19,8 @@ from palletfit.archive import unpack
 from palletfit.config import DownloadSettings
 from palletfit.errors import ArchiveError, ConfigError
 
+from ..disks import small_file_system
+
 PALLETS = Path(__file__).parents[3] / "shared" / "pallets"
 SETTINGS = DownloadSettings(max_unpacked_bytes=1_000_000, max_members=20)
 BACKGROUND = b'{"channels": []}'
@@ -517,3 +519,18 @@ def test_published_pallet_with_regions(out):
     unpacked = unpack(archive, pins, out, DownloadSettings(), sha256=pins)
     assert unpacked["Region-combined/BkgOnly.json"] == out / "Region-combined" / "BkgOnly.json"
     assert sorted(path.name for path in out.iterdir()) == ["Region-combined"]
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path):
+    archive = tmp_path / "pallet.tar"
+    content = tmp_path / "BkgOnly.json"
+    content.write_bytes(bytes(200 * 1024))
+    with tarfile.open(archive, "w") as tar:
+        tar.add(content, "BkgOnly.json")
+    with (
+        small_file_system(tmp_path / "disk") as disk,
+        pytest.raises(ArchiveError, match="cannot be written: No space left") as error,
+    ):
+        unpack(archive, ["BkgOnly.json"], disk / "out", DownloadSettings(), sha256={})
+    assert "free space" in error.value.remedy
+    assert "delete" not in error.value.remedy
