@@ -521,16 +521,18 @@ def test_published_pallet_with_regions(out):
     assert sorted(path.name for path in out.iterdir()) == ["Region-combined"]
 
 
-def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path):
+@pytest.mark.parametrize("size", [6_000, 200_000])
+def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path, size):
     archive = tmp_path / "pallet.tar"
     content = tmp_path / "BkgOnly.json"
-    content.write_bytes(bytes(200 * 1024))
+    content.write_bytes(bytes(size))
     with tarfile.open(archive, "w") as tar:
         tar.add(content, "BkgOnly.json")
     with (
         small_file_system(tmp_path / "disk") as disk,
         pytest.raises(ArchiveError, match="cannot be written: No space left") as error,
     ):
+        (disk / "rest").write_bytes(bytes(60 * 1024))  # leaves room for names, not for content
         unpack(archive, ["BkgOnly.json"], disk / "out", DownloadSettings(), sha256={})
     assert "free space" in error.value.remedy
     assert "delete" not in error.value.remedy
