@@ -528,11 +528,9 @@ def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path, size):
     content.write_bytes(bytes(size))
     with tarfile.open(archive, "w") as tar:
         tar.add(content, "BkgOnly.json")
-    with (
-        small_file_system(tmp_path / "disk") as disk,
-        pytest.raises(ArchiveError, match="cannot be written: No space left") as error,
-    ):
+    with small_file_system(tmp_path / "disk") as disk:
         (disk / "rest").write_bytes(bytes(60 * 1024))  # leaves room for names, not for content
-        unpack(archive, ["BkgOnly.json"], disk / "out", DownloadSettings(), sha256={})
+        with pytest.raises(ArchiveError, match="cannot be written: No space left") as error:
+            unpack(archive, ["BkgOnly.json"], disk / "out", DownloadSettings(), sha256={})
     assert "free space" in error.value.remedy
     assert "delete" not in error.value.remedy
