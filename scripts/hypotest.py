@@ -27,7 +27,7 @@ def main(
     )
     store = RecordStore(manifest.parent / "fits")
     with make_executor(settings.executor, cores=cores) as executor:
-        found = scan.run(todo, store, executor, settings.executor)
+        found = scan.run(todo, store, executor, settings.executor, workers=executor.workers)
     failed = manifests.failures(found, analysis.regions[region])
     if failed and settings.on_failure == "fail":
         raise scan.failure_error(todo, failed, store)

@@ -51,12 +51,14 @@ class FitSettings(_Model):
     """Signal strength that is tested (the parameter of interest, POI)."""
     test_statistic: Literal["qtilde", "q", "q0"] = "qtilde"
     """`qtilde` (upper limits, mu-hat bounded from below), `q` (upper limits), `q0` (discovery)."""
-    engine: Literal["reference"] = "reference"
-    """`reference` is pyhf itself."""
+    engine: Literal["batched", "reference"] = "batched"
+    """`batched` fits many patches at once, exactly, with exact second derivatives; `reference` is
+    pyhf itself, which also fits what the other does not support."""
     backend: Literal["numpy", "jax", "pytorch", "tensorflow"] = "numpy"
-    """pyhf's tensor backend; `pytorch` and `tensorflow` are optional extras."""
+    """Array library: `numpy` for CPUs, `jax` for accelerators; `pytorch` and `tensorflow` are
+    optional extras of the reference engine."""
     optimizer: Literal["scipy", "minuit"] = "scipy"
-    """The optimizer that is tried first; suspicious fits escalate to the others."""
+    """The optimizer that the reference engine tries first; suspicious fits go on to others."""
     normsys: Literal["code1", "code4"] = "code4"
     """Interpolation code of normsys modifiers."""
     histosys: Literal["code0", "code2", "code4p"] = "code4p"
@@ -66,14 +68,23 @@ class FitSettings(_Model):
     starts: Annotated[list[Literal["suggested", "background", "free"]], Field(min_length=1)] = [
         "suggested"
     ]
-    """Starting points that every fit tries: the workspace's own, the background-only fit, the
-    free fit. The lowest minimum counts; more starts cost time and find local minima."""
+    """Starting points that every fit of the reference engine tries: the workspace's own, the
+    background-only fit, the free fit. The lowest minimum counts; more starts cost time and find
+    local minima. The batched engine always tries all of them."""
     edm_tolerance: Positive = 1e-5
     """Largest estimated distance to the minimum, in units of the NLL, at which a fit is trusted."""
     nll_tolerance: Positive = 1e-5
     """Largest amount, in units of the NLL, by which a nested fit may lie below its parent."""
     escalate: bool = True
-    """Try other optimizers and starts on suspicious fits."""
+    """Try other optimizers and starts on suspicious fits of the reference engine."""
+
+    @model_validator(mode="after")
+    def _backend_of_engine(self) -> FitSettings:
+        if self.engine == "batched" and self.backend not in ("numpy", "jax"):
+            raise ValueError(
+                f"backend {self.backend} needs engine reference (batched runs on numpy and jax)"
+            )
+        return self
 
 
 class ExecutorSettings(_Model):
@@ -83,8 +94,12 @@ class ExecutorSettings(_Model):
     """`local`: worker processes on this machine."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Worker processes; 0: one for each core that Snakemake may use."""
+    patches_per_task: Annotated[int, Field(ge=0)] = 0
+    """Patches that are fitted together; 0: one with engine `reference`, and with `batched` up to
+    32, so that every worker gets a few tasks."""
     deadline: Positive = 1800.0
-    """Seconds after which the fit of one patch is ended and recorded as failed."""
+    """Seconds after which a task is ended. Its patches are then fitted one by one, and one that
+    exceeds the deadline alone is recorded as failed."""
     retries: Annotated[int, Field(ge=0)] = 1
     """How often a patch is sent again after its worker died (never after an error of the fit)."""
 

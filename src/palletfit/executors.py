@@ -83,9 +83,15 @@ class LocalExecutor(Executor):
         Threads that numerical libraries may use in each.
     deadline
         Seconds that one task may run.
+
+    Attributes
+    ----------
+    workers
+        Number of processes.
     """
 
     def __init__(self, *, workers: int, threads: int, deadline: float) -> None:
+        self.workers = workers
         self._deadline = deadline
         self._limits = thread_limits(threads)
         self._saved = {name: os.environ.get(name) for name in self._limits}

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -90,10 +91,78 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     PalletError
         The patch does not apply, leaves no valid workspace, or brings numbers that are not finite.
     """
+    # A copy, because the values that are added become parts of the workspace, which later
+    # operations of the same patch may change.
+    operations = copy.deepcopy(patch.operations)
+    with _patch_errors(patch):
+        spec: dict[str, Any] = jsonpatch.apply_patch(workspace, operations)
+    _check(spec, patch)
+    for pointer in not_finite(spec, ""):
+        raise _not_finite(pointer, patch)
+    return spec
+
+
+def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
+    """Apply a patch like :func:`apply`, but share what stays as it is.
+
+    Samples that the patch does not touch are the workspace's own objects, samples that it adds
+    are those of its operations: neither may be changed. That numbers are finite is left to who
+    makes a model of them.
+
+    Returns
+    -------
+    dict
+        The full workspace.
+
+    Raises
+    ------
+    PalletError
+        As :func:`apply`.
+    """
+    spec: dict[str, Any] = _copy_above_samples(workspace)
+    owned: set[int] = set()
+    with _patch_errors(patch):
+        for operation in patch.operations:
+            item = dict(operation)
+            for key in ("path", "from"):
+                if key in item:
+                    _own_sample(spec, jsonpointer.JsonPointer(item[key]).parts, owned)
+            if "value" in item:
+                item["value"] = _copy_above_samples(item["value"])
+            spec = jsonpatch.JsonPatch([item]).apply(spec, in_place=True)
+    _check(spec, patch)
+    return spec
+
+
+def _copy_above_samples(value: Any) -> Any:
+    """Copy a part of a workspace, but not its samples."""
+    if isinstance(value, dict):
+        if "data" in value and "modifiers" in value:
+            return value
+        return {key: _copy_above_samples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy_above_samples(item) for item in value]
+    return value
+
+
+def _own_sample(spec: Any, parts: Sequence[str], owned: set[int]) -> None:
+    """Copy the sample that a pointer leads into, so that it can be changed."""
+    if len(parts) < 5 or parts[0] != "channels" or parts[2] != "samples":
+        return
     try:
-        # A copy, because the values that are added become parts of the workspace, which later
-        # operations of the same patch may change.
-        spec = jsonpatch.apply_patch(workspace, copy.deepcopy(patch.operations))
+        samples = spec["channels"][int(parts[1])]["samples"]
+        sample = samples[int(parts[3])]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return  # applying the operation fails, with a better message
+    if id(sample) not in owned:
+        samples[int(parts[3])] = copy.deepcopy(sample)
+        owned.add(id(samples[int(parts[3])]))
+
+
+@contextmanager
+def _patch_errors(patch: Patch) -> Iterator[None]:
+    try:
+        yield
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
         raise PalletError(
             f"The patch does not apply to the workspace: {error}.",
@@ -106,6 +175,17 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
             remedy="Correct its operations (RFC 6902).",
             patch=patch.name,
         ) from None
+
+
+def _not_finite(pointer: str, patch: Patch) -> PalletError:
+    return PalletError(
+        f"A number is not finite: {pointer}.",
+        remedy="Correct the yields or uncertainties there; a fit of them has no meaning.",
+        patch=patch.name,
+    )
+
+
+def _check(spec: Any, patch: Patch) -> None:
     if not isinstance(spec, dict) or not spec.get("channels"):
         raise PalletError(
             "The patch leaves a workspace without channels.",
@@ -122,13 +202,6 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
             remedy="Correct its operations.",
             patch=patch.name,
         )
-    for pointer in not_finite(spec, ""):
-        raise PalletError(
-            f"A number is not finite: {pointer}.",
-            remedy="Correct the yields or uncertainties there; a fit of them has no meaning.",
-            patch=patch.name,
-        )
-    return spec
 
 
 def inconsistency(workspace: Mapping[str, Any]) -> str | None:

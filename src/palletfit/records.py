@@ -20,7 +20,7 @@ class Attempt:
     Attributes
     ----------
     optimizer, start
-        What was tried, from where.
+        What was tried, from where; ``newton`` is the batched engine's own.
     moved
         Whether the optimizer gave a point of its own; if not, Newton steps began at the start.
     reported_success, message, iterations, evaluations
@@ -66,6 +66,10 @@ class Fit:
         Parameter of interest there.
     trusted, reason
         Whether the minimum is trusted, and why (not).
+    agreed
+        Attempts that ended at this minimum.
+    spread
+        How far their ends lie apart in 2 NLL.
     attempts
         In the order in which they were made.
     """
@@ -77,6 +81,8 @@ class Fit:
     mu: float
     trusted: bool
     reason: str
+    agreed: int
+    spread: float
     attempts: tuple[Attempt, ...]
 
 
@@ -95,19 +101,29 @@ class HypotestResult:
         data.
     remarks
         What a reader should know about the result.
+    engine
+        What made the fits: ``batched`` or ``reference``.
     parameters
         Number of parameters of the model.
     build_time, fit_time
-        Wall time of making the model and of all fits, in seconds.
+        Wall time of making the model and of all fits, in seconds; of the batched engine the
+        patch's share of its batch.
+    mu_hat_error
+        Uncertainty of `mu_hat` from the curvature of the likelihood, with all other parameters
+        free; None where there is none.
+    software
+        Versions of what the result depends on.
     """
 
     p_values: PValues
     mu_hat: float
     fits: dict[str, Fit]
     remarks: tuple[str, ...]
+    engine: str
     parameters: int
     build_time: float
     fit_time: float
+    mu_hat_error: float | None = None
     software: dict[str, str] = field(default_factory=dict)
 
     @property

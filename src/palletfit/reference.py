@@ -22,10 +22,10 @@ import numpy as np
 import pyhf
 import pyhf.exceptions
 
-from palletfit.asymptotics import p_values, profile_statistic
 from palletfit.config import FitSettings
 from palletfit.errors import BackendError, FitError, PalletError
 from palletfit.evidence import FloatArray, Likelihood, polish
+from palletfit.hypotest import check_poi_bounds, conclude, tested_mu
 from palletfit.records import Attempt, Fit, HypotestResult
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
@@ -78,6 +78,7 @@ def hypotest(spec: Mapping[str, Any], settings: FitSettings) -> HypotestResult:
         result = test.run()
     return HypotestResult(
         **result,
+        engine="reference",
         parameters=model.config.npars,
         build_time=built - started,
         fit_time=time.perf_counter() - built,
@@ -202,6 +203,7 @@ class _Search:
     def freeze(self, settings: FitSettings) -> Fit:
         best = self.attempts[self.lowest]
         trusted, reason = self.verdict(settings)
+        ends = [item.twice_nll for item in self.attempts if item.twice_nll is not None]
         return Fit(
             twice_nll=self.twice_nll,
             edm=np.inf if best.edm is None else best.edm,
@@ -210,6 +212,8 @@ class _Search:
             mu=float(self.best[self.likelihood.model.config.poi_index]),
             trusted=trusted,
             reason=reason,
+            agreed=sum(end <= self.twice_nll + 2 * settings.nll_tolerance for end in ends),
+            spread=max(ends, default=np.inf) - min(ends, default=np.inf) if ends else np.inf,
             attempts=tuple(self.attempts),
         )
 
@@ -225,7 +229,7 @@ class _Hypotest:
             "displaced": self._displaced(),
         }
         self.discovery = settings.test_statistic == "q0"
-        self.mu = 1.0 if self.discovery else settings.mu
+        self.mu = tested_mu(settings)
         self._check_poi_bounds()
 
     def run(self) -> dict[str, Any]:
@@ -258,11 +262,9 @@ class _Hypotest:
         if asimov_fixed.twice_nll - asimov_free < _WEAK_SENSITIVITY:
             for search in (searches["free"], tested, asimov_fixed):
                 self._sharpen(search)
-        return self._conclude(searches, tested, asimov_free)
+        return self._conclude(searches, asimov_free)
 
-    def _conclude(
-        self, searches: Mapping[str, _Search], tested: _Search, asimov_free: float
-    ) -> dict[str, Any]:
+    def _conclude(self, searches: Mapping[str, _Search], asimov_free: float) -> dict[str, Any]:
         fits = {name: search.freeze(self.settings) for name, search in searches.items()}
         for name, fit in fits.items():
             if not np.isfinite(fit.twice_nll):
@@ -270,40 +272,23 @@ class _Hypotest:
                     f"The {name} fit found no finite minimum: {fit.reason}.",
                     remedy="Look at the yields of this patch; try another optimizer or backend.",
                 )
-        remarks = [
-            f"{name} fit: {len(fit.at_bounds)} nuisance parameters at a bound "
-            f"({', '.join(fit.at_bounds[:5])})"
-            for name, fit in fits.items()
-            if fit.at_bounds
-        ]
+        remarks = []
         rounding = self._rounding()
         if rounding > self.settings.nll_tolerance:
             remarks.append(
                 f"pyhf's NLL is uncertain by about {rounding:.0e}: a Poisson constraint is so "
                 "narrow that its logarithms cancel only to that precision"
             )
-        kind, mu_hat = self.settings.test_statistic, fits["free"].mu
-        if kind == "qtilde" and mu_hat < 0:
-            remarks.append(
-                "mu-hat is negative, which the measurement's bounds allow: as in pyhf, qtilde is "
-                "then q with the p-values of qtilde; choose `fit.test_statistic: q`"
-            )
-        q = profile_statistic(kind, self.mu, mu_hat, tested.twice_nll, searches["free"].twice_nll)
-        q_asimov = searches["asimov_fixed"].twice_nll - asimov_free
         # A fit that is not trusted says nothing about the sensitivity.
         edm = min(fits["asimov_fixed"].edm, self.settings.edm_tolerance)
-        noise = max(_STATISTIC_NOISE, 4 * edm, 2 * rounding)
-        if q_asimov <= noise:
-            remarks.append("no sensitivity: the tested signal does not change the likelihood")
-            q_asimov = 0.0
-        elif not self.discovery and mu_hat >= searches["free"].likelihood.upper[self._poi] - 1e-8:
-            remarks.append("mu-hat is at its upper bound")
-        return {
-            "p_values": p_values(kind, q, q_asimov),
-            "mu_hat": mu_hat,
-            "fits": fits,
-            "remarks": tuple(remarks),
-        }
+        return conclude(
+            self.settings,
+            fits,
+            q_asimov=searches["asimov_fixed"].twice_nll - asimov_free,
+            noise=max(_STATISTIC_NOISE, 4 * edm, 2 * rounding),
+            mu_upper=searches["free"].likelihood.upper[self._poi],
+            remarks=remarks,
+        )
 
     def _rounding(self) -> float:
         """Rounding error of the NLL: terms of size ``n log n`` cancel in a Poisson constraint.
@@ -321,13 +306,7 @@ class _Hypotest:
 
     def _check_poi_bounds(self) -> None:
         lower, upper = self.model.config.suggested_bounds()[self._poi]
-        if not lower <= 0.0 <= self.mu <= upper:
-            raise PalletError(
-                f"The tested mu = {self.mu:g} or the background-only mu = 0 lies outside the "
-                f"bounds [{lower:g}, {upper:g}] that the measurement gives "
-                f"{self.model.config.poi_name!r}.",
-                remedy="Choose `fit.mu` inside the bounds.",
-            )
+        check_poi_bounds(self.mu, lower, upper, self.model.config.poi_name)
 
     def _displaced(self) -> FloatArray:
         # A fixed pattern of about half a prefit width, for models whose suggested start is a trap.

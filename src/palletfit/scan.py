@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from palletfit.store import Key, RecordStore
 
 logger = logging.getLogger(__name__)
 
+#: Without a choice a task has at most so many patches, and a worker about so many tasks.
+_LARGEST_TASK, _TASKS_A_WORKER = 32, 4
 #: How many failed patches an error names.
 _NAMED_FAILURES = 10
 
@@ -107,6 +110,8 @@ def run(
     store: RecordStore,
     executor: Executor,
     settings: ExecutorSettings,
+    *,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Fit the patches that have no finished record yet.
 
@@ -122,7 +127,9 @@ def run(
     executor
         Where fits run.
     settings
-        How often a patch is sent again after its worker died.
+        How many patches share a task; how often a patch is sent again after its worker died.
+    workers
+        How many tasks run side by side.
 
     Returns
     -------
@@ -150,7 +157,8 @@ def run(
                 records[patch.name] = _with_values(record, scan.labels, patch, store)
         missing = [patch for patch in scan.patches if patch.name not in records]
         with Progress(scan.title, total=len(scan.patches), kept=len(records)) as progress:
-            for patch, result in _fit(scan, workspace_digest, missing, executor, settings.retries):
+            arriving = _fit(scan, workspace_digest, missing, executor, settings, workers)
+            for patch, result in arriving:
                 record = {
                     "patch": patch.name,
                     "values": dict(zip(scan.labels, patch.values, strict=True)),
@@ -192,58 +200,83 @@ def _fit(
     workspace_digest: str,
     patches: Sequence[Patch],
     executor: Executor,
-    retries: int,
+    settings: ExecutorSettings,
+    workers: int,
 ) -> Iterator[tuple[Patch, dict[str, Any]]]:
     """Send patches and yield each with its result as it arrives, in any order."""
     if not patches:
         return
     workspace = task.pack(scan.workspace)
-    pending: dict[Future[bytes], tuple[Patch, int]] = {}
+    pending: dict[Future[bytes], tuple[Sequence[Patch], int]] = {}
 
-    def send(patch: Patch, attempt: int) -> None:
-        content = task.make_task(patch, workspace_digest, scan.settings)
+    def send(some: Sequence[Patch], attempt: int) -> None:
+        content = task.make_task(some, workspace_digest, scan.settings)
         try:
             future = executor.submit(task.run, content, workspace)
         except RuntimeError as error:  # a pool that broke down takes no more
             future = Future()
             future.set_exception(error)
-        pending[future] = (patch, attempt)
+        pending[future] = (some, attempt)
 
-    for patch in patches:
-        send(patch, 0)
+    size = patches_per_task(len(patches), scan.settings, settings, workers)
+    for first in range(0, len(patches), size):
+        send(patches[first : first + size], 0)
     while pending:
         done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
         for future in done:
-            patch, attempt = pending.pop(future)
-            if isinstance(future.exception(), WorkerDied) and attempt < retries:
-                logger.warning("%s: the worker of %s died; sent again", scan.title, patch.name)
-                send(patch, attempt + 1)
+            some, attempt = pending.pop(future)
+            lost = isinstance(future.exception(), (WorkerDied, DeadlineExceeded))
+            if lost and len(some) > 1:
+                # Each alone, so that a patch that kills or blocks its worker costs no other.
+                logger.warning("%s: lost %d patches; sent again one by one", scan.title, len(some))
+                for patch in some:
+                    send([patch], attempt)
+            elif isinstance(future.exception(), WorkerDied) and attempt < settings.retries:
+                logger.warning("%s: the worker of %s died; sent again", scan.title, some[0].name)
+                send(some, attempt + 1)
             else:
-                yield patch, _result(future)
+                yield from zip(some, _results(future, len(some)), strict=True)
 
 
-def _result(future: Future[bytes]) -> dict[str, Any]:
+def patches_per_task(
+    patches: int, fit: FitSettings, settings: ExecutorSettings, workers: int
+) -> int:
+    """How many patches share a task.
+
+    The batched engine gains from many; workers that end together, and records that are written
+    early, ask for few.
+    """
+    if settings.patches_per_task:
+        return settings.patches_per_task
+    if fit.engine == "reference":
+        return 1
+    return max(1, min(_LARGEST_TASK, math.ceil(patches / (_TASKS_A_WORKER * workers))))
+
+
+def _results(future: Future[bytes], count: int) -> list[dict[str, Any]]:
     try:
-        result: dict[str, Any] = task.unpack(future.result())
+        results: list[dict[str, Any]] = task.unpack(future.result())
     except DeadlineExceeded:
-        return task.failure(
+        failed = task.failure(
             "DeadlineExceeded",
             "The fit did not end before the deadline.",
             "Raise `executor.deadline`, or look at this patch alone.",
         )
     except WorkerDied as error:
-        return task.failure(
+        failed = task.failure(
             "WorkerDied",
             f"The worker process died (exit code {error.exitcode}), perhaps for lack of memory.",
             "Run again; use fewer `executor.workers` if memory is short.",
         )
     except Exception as error:  # noqa: BLE001  what befalls one task must not end the others
-        return task.failure(
+        failed = task.failure(
             type(error).__name__,
             f"The executor could not run the fit: {error}",
             "Run again; if it happens again, check the environment of the workers.",
         )
-    return result
+    else:
+        return results
+    return [failed] * count
 
 
 def failure_error(scan: Scan, failed: Mapping[str, str], store: RecordStore) -> FitError:

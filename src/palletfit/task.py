@@ -1,8 +1,8 @@
-"""What a worker runs: one patch in, one result out, both as compressed JSON.
+"""What a worker runs: some patches in, as many results out, both as compressed JSON.
 
 The function is called by name in the installed package, so that what is kept in this module (the
-workspaces a worker has seen) lives as long as the worker does. Nothing but plain data crosses the
-boundary, and a failed fit comes back as data, too.
+workspaces a worker has seen, lowered to arrays) lives as long as the worker does. Nothing but plain
+data crosses the boundary, and a failed fit comes back as data, too.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ import time
 import traceback
 import zlib
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from palletfit.config import FitSettings
 from palletfit.errors import PalletfitError
-from palletfit.patches import Patch, apply, canonical_json
+from palletfit.patches import Patch, apply, canonical_json, json_digest
 from palletfit.records import finite
 
-#: How many parsed workspaces a worker keeps.
+if TYPE_CHECKING:
+    from palletfit.batched import Engine
+
+#: How many parsed workspaces, and engines for them, a worker keeps.
 _KEPT_WORKSPACES = 4
 _workspaces: OrderedDict[str, dict[str, Any]] = OrderedDict()
+_engines: OrderedDict[tuple[str, str], Engine] = OrderedDict()
 
 
 def pack(value: Any) -> bytes:
@@ -36,15 +41,18 @@ def unpack(data: bytes) -> Any:
     return json.loads(zlib.decompress(data))
 
 
-def make_task(patch: Patch, workspace_digest: str, settings: FitSettings) -> bytes:
-    """Pack what a worker needs to know about one patch."""
+def make_task(patches: Sequence[Patch], workspace_digest: str, settings: FitSettings) -> bytes:
+    """Pack what a worker needs to know about some patches."""
     return pack(
         {
-            "patch": {
-                "name": patch.name,
-                "values": list(patch.values),
-                "operations": list(patch.operations),
-            },
+            "patches": [
+                {
+                    "name": patch.name,
+                    "values": list(patch.values),
+                    "operations": list(patch.operations),
+                }
+                for patch in patches
+            ],
             "workspace": workspace_digest,
             "settings": settings.model_dump(mode="json"),
         }
@@ -52,7 +60,7 @@ def make_task(patch: Patch, workspace_digest: str, settings: FitSettings) -> byt
 
 
 def run(task: bytes, workspace: bytes) -> bytes:
-    """Fit one patch.
+    """Fit some patches.
 
     Parameters
     ----------
@@ -64,40 +72,65 @@ def run(task: bytes, workspace: bytes) -> bytes:
     Returns
     -------
     bytes
-        Packed result: ``status`` and the keys of
+        Packed list of results, in the order of the patches: ``status`` and the keys of
         :meth:`palletfit.records.HypotestResult.as_json`, or ``status: failed`` and ``error``;
         with ``worker`` in both cases. Nothing is raised for a patch that cannot be fitted.
     """
-    # Imported here, where threads are already pinned, and not when a client makes tasks.
-    from palletfit import reference
-
     began = time.time()
     content = unpack(task)
-    patch = Patch(
-        name=content["patch"]["name"],
-        values=tuple(content["patch"]["values"]),
-        operations=content["patch"]["operations"],
-    )
-    try:
-        settings = FitSettings.model_validate(content["settings"])
-        spec = apply(_workspace(content["workspace"], workspace), patch)
-        result = reference.hypotest(spec, settings).as_json()
-    except PalletfitError as error:
-        result = failure(type(error).__name__, error.problem, error.remedy)
-    except Exception as error:  # noqa: BLE001  one patch's surprise must not end the others
-        result = failure(
-            type(error).__name__,
-            f"The fit raised an unexpected error: {error}",
-            "Report it with the traceback of this record; other patches are not affected.",
-            details=traceback.format_exc(limit=20),
-        )
-    result["worker"] = {
+    patches = [
+        Patch(name=item["name"], values=tuple(item["values"]), operations=item["operations"])
+        for item in content["patches"]
+    ]
+    results = _fit(patches, content, workspace)
+    worker = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "began": began,
         "ended": time.time(),
     }
-    return pack(finite(result))
+    return pack([finite({**results[patch.name], "worker": worker}) for patch in patches])
+
+
+def _fit(
+    patches: Sequence[Patch], content: Mapping[str, Any], workspace: bytes
+) -> dict[str, dict[str, Any]]:
+    """Results by name. What befalls one patch must not end the others."""
+    results: dict[str, dict[str, Any]] = {}
+    try:
+        settings = FitSettings.model_validate(content["settings"])
+        spec = _workspace(content["workspace"], workspace)
+        if settings.engine == "batched":
+            for patch, result in _engine(content["workspace"], spec, settings).hypotests(patches):
+                results[patch.name] = (
+                    _describe(result) if isinstance(result, PalletfitError) else result.as_json()
+                )
+        else:
+            # Imported here, where threads are already pinned, and not when a client makes tasks.
+            from palletfit import reference
+
+            for patch in patches:
+                results[patch.name] = reference.hypotest(apply(spec, patch), settings).as_json()
+    except Exception as error:  # noqa: BLE001
+        missing = [patch for patch in patches if patch.name not in results]
+        if len(patches) > 1:
+            # Which one it was shows when each is fitted alone.
+            for patch in missing:
+                results |= _fit([patch], content, workspace)
+        else:
+            results[missing[0].name] = _describe(error)
+    return results
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    if isinstance(error, PalletfitError):
+        return failure(type(error).__name__, error.problem, error.remedy)
+    return failure(
+        type(error).__name__,
+        f"The fit raised an unexpected error: {error}",
+        "Report it with the traceback of this record; other patches are not affected.",
+        details=traceback.format_exc(limit=20),
+    )
 
 
 def failure(kind: str, problem: str, remedy: str, *, details: str = "") -> dict[str, Any]:
@@ -115,3 +148,16 @@ def _workspace(digest: str, packed: bytes) -> dict[str, Any]:
             _workspaces.popitem(last=False)
     _workspaces.move_to_end(digest)
     return known
+
+
+def _engine(digest: str, workspace: dict[str, Any], settings: FitSettings) -> Engine:
+    # Imported here for the reason given in _fit.
+    from palletfit.batched import Engine
+
+    key = digest, json_digest(settings.model_dump(mode="json"))
+    if key not in _engines:
+        _engines[key] = Engine(workspace, settings)
+        while len(_engines) > _KEPT_WORKSPACES:
+            _engines.popitem(last=False)
+    _engines.move_to_end(key)
+    return _engines[key]

@@ -26,7 +26,7 @@ EVERY_MODIFIER = tuple(models.MODIFIERS)
 
 
 def hypotest(spec, **settings):
-    return reference.hypotest(spec, FitSettings(**settings))
+    return reference.hypotest(spec, FitSettings(engine="reference", **settings))
 
 
 def plain(spec, kind, mu=1.0, **optimizer):
@@ -372,8 +372,8 @@ from unit import models
 import pyhf
 
 spec = models.full(*models.MODIFIERS)
-expected = reference.hypotest(spec, FitSettings()).p_values
-found = reference.hypotest(spec, FitSettings(backend=sys.argv[1]))
+expected = reference.hypotest(spec, FitSettings(engine="reference")).p_values
+found = reference.hypotest(spec, FitSettings(engine="reference", backend=sys.argv[1]))
 assert found.status == "ok"
 assert pyhf.tensorlib.name == "numpy"
 for one, other in zip((expected.CLs_obs, *expected.CLs_exp),

@@ -31,16 +31,18 @@ class Counting(Executor):
 
     def __init__(self) -> None:
         self.tasks: list[str] = []
+        self.sizes: list[int] = []
         self.disturb = {}
 
     def submit(self, fn, /, *args, **kwargs):
-        name = task.unpack(args[0])["patch"]["name"]
-        earlier = self.tasks.count(name)
-        self.tasks.append(name)
+        names = [patch["name"] for patch in task.unpack(args[0])["patches"]]
+        earlier = {name: self.tasks.count(name) for name in names}
+        self.tasks += names
+        self.sizes.append(len(names))
         future: Future = Future()
         try:
-            if name in self.disturb:
-                self.disturb[name](earlier)
+            for name in set(names) & set(self.disturb):
+                self.disturb[name](earlier[name])
             future.set_result(fn(*args, **kwargs))
         except Exception as error:  # noqa: BLE001  as an executor does
             future.set_exception(error)
@@ -76,6 +78,7 @@ def make(patches=None, patterns=("*",), folder: Path | None = None, tmp_path=Non
     background = models.background("normsys")
     content = models.patchset(background, patches or models.grid())
     paths = models.write(folder or tmp_path, background, content)
+    settings = {"engine": "reference", **settings}
     return scan.Scan.read("search/SR", *paths, list(patterns), FitSettings(**settings))
 
 
@@ -215,6 +218,33 @@ def test_a_patch_is_sent_again_after_its_worker_died(
     assert found["patches"]["signal_200_50"]["status"] == expected
     assert executor.tasks.count("signal_200_50") == deaths + 1
     assert len(executor.tasks) == 3 + deaths
+
+
+@pytest.mark.parametrize("loss", [died(), TimeoutError()])
+def test_patches_that_were_lost_together_are_sent_one_by_one(tmp_path, records, executor, loss):
+    executor.disturb["signal_200_50"] = raising(loss)
+    todo = make(tmp_path=tmp_path)
+    found = run(todo, records, executor, patches_per_task=3, retries=0)
+    statuses = [entry["status"] for entry in found["patches"].values()]
+    assert statuses == ["ok", "failed", "ok"]
+    assert executor.sizes == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("patches", "engine", "workers", "expected"),
+    [
+        (125, "reference", 2, 1),
+        (125, "batched", 2, 16),
+        (125, "batched", 16, 2),
+        (10_000, "batched", 2, 32),
+        (3, "batched", 8, 1),
+    ],
+)
+def test_patches_share_tasks_with_the_batched_engine(patches, engine, workers, expected):
+    fit = FitSettings(engine=engine)
+    assert scan.patches_per_task(patches, fit, ExecutorSettings(), workers) == expected
+    chosen = ExecutorSettings(patches_per_task=7)
+    assert scan.patches_per_task(patches, fit, chosen, workers) == 7
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from palletfit import reference, task
+from palletfit import batched, reference, task
 from palletfit.config import FitSettings
 from palletfit.errors import FitError
 from palletfit.patches import Patch, json_digest
@@ -22,9 +22,14 @@ def patch(name="signal", operations=None) -> Patch:
     return Patch(name, (100, 50), spec["patch"] if operations is None else operations)
 
 
-def run(chosen: Patch, background=BACKGROUND, settings=None):
-    content = task.make_task(chosen, json_digest(background), settings or FitSettings())
+def run_all(patches, background=BACKGROUND, settings=None):
+    content = task.make_task(patches, json_digest(background), settings or FitSettings())
     return task.unpack(task.run(content, task.pack(background)))
+
+
+def run(chosen: Patch, background=BACKGROUND, settings=None):
+    settings = settings or FitSettings(engine="reference")
+    return run_all([chosen], background, settings)[0]
 
 
 def test_packing_is_undone_by_unpacking():
@@ -34,8 +39,9 @@ def test_packing_is_undone_by_unpacking():
 
 
 def test_a_task_gives_what_the_engine_gives():
-    result = run(patch(), settings=FitSettings(test_statistic="q0"))
-    expected = reference.hypotest(models.full("normsys"), FitSettings(test_statistic="q0"))
+    settings = FitSettings(engine="reference", test_statistic="q0")
+    result = run(patch(), settings=settings)
+    expected = reference.hypotest(models.full("normsys"), settings)
     assert result["status"] == "ok"
     assert result["CLs_obs"] == expected.p_values.CLs_obs
     assert result["CLs_exp"] == list(expected.p_values.CLs_exp)
@@ -43,8 +49,53 @@ def test_a_task_gives_what_the_engine_gives():
     assert result["worker"]["began"] <= result["worker"]["ended"]
 
 
-def test_a_patch_that_does_not_apply_is_data():
-    result = run(patch(operations=[{"op": "remove", "path": "/channels/9"}]))
+def test_patches_of_one_task_are_fitted_together_and_come_back_in_order():
+    patches = [patch(f"signal {number}") for number in range(3)]
+    results = run_all(patches)
+    assert [result["engine"] for result in results] == ["batched"] * 3
+    alone = run(patches[0])
+    for result in results:
+        assert result["status"] == "ok"
+        assert result["CLs_obs"] == pytest.approx(alone["CLs_obs"], abs=1e-5)
+        assert result["worker"]["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("engine", ["batched", "reference"])
+def test_a_bad_patch_costs_no_other_of_its_task(engine):
+    bad = patch("bad", operations=[{"op": "remove", "path": "/channels/9"}])
+    results = run_all([patch("a"), bad, patch("b")], settings=FitSettings(engine=engine))
+    assert [result["status"] for result in results] == ["ok", "failed", "ok"]
+    assert "does not apply" in results[1]["error"]["problem"]
+
+
+def test_a_surprise_in_the_batched_engine_costs_the_patch_it_belongs_to(monkeypatch):
+    plain = batched.Engine.hypotests
+
+    def surprising(self, patches):
+        if any(item.name == "bad" for item in patches):
+            raise RuntimeError("what?")
+        yield from plain(self, patches)
+
+    monkeypatch.setattr(batched.Engine, "hypotests", surprising)
+    results = run_all([patch("a"), patch("bad"), patch("b")])
+    assert [result["status"] for result in results] == ["ok", "failed", "ok"]
+    assert "surprising" in results[1]["error"]["details"]
+
+
+def test_a_worker_lowers_a_workspace_once_and_keeps_few(monkeypatch):
+    monkeypatch.setattr(task, "_engines", type(task._engines)())
+    first = [run_all([patch()]), dict(task._engines)][1]
+    run_all([patch("other")])
+    assert dict(task._engines) == first
+    for number in range(6):
+        run_all([patch()], settings=FitSettings(mu=1.0 + number / 10))
+    assert len(task._engines) == 4
+
+
+@pytest.mark.parametrize("engine", ["batched", "reference"])
+def test_a_patch_that_does_not_apply_is_data(engine):
+    bad = patch(operations=[{"op": "remove", "path": "/channels/9"}])
+    result = run(bad, settings=FitSettings(engine=engine))
     assert result["status"] == "failed"
     assert result["error"]["kind"] == "PalletError"
     assert "does not apply" in result["error"]["problem"]
@@ -93,9 +144,9 @@ def test_a_worker_parses_a_workspace_once_and_keeps_few(monkeypatch):
         run(patch(), background)
     kept = list(task._workspaces)
     assert kept == [json_digest(background) for background in backgrounds[-4:]]
-    content = task.make_task(patch(), kept[0], FitSettings())
+    content = task.make_task([patch()], kept[0], FitSettings(engine="reference"))
     # A workspace that is known is not looked at again.
-    assert task.unpack(task.run(content, b"not a workspace"))["status"] == "ok"
+    assert task.unpack(task.run(content, b"not a workspace"))[0]["status"] == "ok"
     assert list(task._workspaces)[-1] == kept[0]
 
 

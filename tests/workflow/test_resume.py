@@ -137,7 +137,7 @@ def test_a_new_engine_version_makes_records_outdated(folder: Folder, tiny: TinyP
     folder.run()
     # The workflow's own processes, with another version than the one in this checkout.
     (folder.path / "sitecustomize.py").write_text(
-        "import palletfit.engines\npalletfit.engines.VERSIONS['reference'] = 'reference-next'\n"
+        "import palletfit.engines\npalletfit.engines.VERSIONS['batched'] = 'batched-next'\n"
     )
     folder.variables["PYTHONPATH"] = str(folder.path)
     assert folder.run().fitted == tiny.names

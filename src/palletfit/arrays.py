@@ -1,0 +1,234 @@
+"""The array libraries that the batched engine runs on: one source, two back ends.
+
+The likelihood and the solver are written against the namespace that an :class:`Arrays` brings.
+NumPy needs nothing compiled, and is the better choice on CPUs; JAX compiles one solver step for
+each structure and keeps it, also on disk, which pays off on accelerators.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from palletfit.errors import BackendError
+
+ArrayBackend = Literal["numpy", "jax"]
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+#: Damping that a factorization which failed is tried with next, relative to the metric.
+FIRST_DAMPING = 1e-3
+#: Every further attempt multiplies the damping by this.
+DAMPING_FACTOR = 10.0
+#: Damping beyond this moves nothing.
+LARGEST_DAMPING = 1e12
+
+
+class Arrays:
+    """NumPy as the array library.
+
+    Attributes
+    ----------
+    name
+        ``numpy`` or ``jax``.
+    xp
+        The array namespace.
+    eager
+        Whether arrays hold values while a function runs (and not while it is traced), so that
+        work which depends on values can be left out.
+    lanes
+        How many fits advance together: as many as keep the temporary arrays in the caches.
+    """
+
+    name: ArrayBackend = "numpy"
+    xp: Any = np
+    eager = True
+    lanes = 16
+    #: Whether blocks of lanes may shrink as lanes finish; compiled code has one size.
+    flexible = True
+
+    def compile(self, function: FunctionT) -> FunctionT:
+        """Compile a pure function of arrays; here it stays as it is."""
+        return function
+
+    def put(self, values: Any) -> Any:
+        """Copy NumPy arrays (or nested dictionaries of them) to where fits run."""
+        return values
+
+    def get(self, values: Any) -> NDArray[Any]:
+        """Copy an array back to NumPy."""
+        return np.asarray(values)
+
+    def select(self, mask: Any, new: Any, old: Any) -> Any:
+        """Rows of `new` where `mask` is true, else of `old`; may return one of the two."""
+        if mask.all():
+            return new
+        return np.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    def set_rows(self, target: Any, rows: Any, values: Any) -> Any:
+        """Replace some rows of an array that nobody else uses."""
+        target[rows] = values
+        return target
+
+    def add(self, target: Any, where: Any, values: Any) -> Any:
+        """Add to a part of an array that nobody else uses; the result may be the same array."""
+        target[where] += values
+        return target
+
+    def add_diagonal(self, matrices: Any, values: Any) -> Any:
+        """Add to the diagonals of ``(…, K, K)``, see :meth:`add`."""
+        np.einsum("...ii->...i", matrices)[...] += values
+        return matrices
+
+    def without_diagonal(self, matrices: Any) -> Any:
+        """Set the diagonals of ``(…, K, K)`` to zero, see :meth:`add`."""
+        np.einsum("...ii->...i", matrices)[...] = 0.0
+        return matrices
+
+    def solve(self, matrix: Any, metric: Any, right: Any, damping: Any) -> tuple[Any, Any]:
+        """Solve ``(matrix + damping * diag(metric)) s = right`` by Cholesky factorization.
+
+        Parameters
+        ----------
+        matrix
+            Symmetric, shape ``(lanes, K, K)``.
+        metric, right
+            Shape ``(lanes, K)``.
+        damping
+            Shape ``(lanes,)``. Where the factorization fails, the damping is raised until it
+            does not.
+
+        Returns
+        -------
+        tuple
+            The solutions, shape ``(lanes, K)``, and the damping of each that was needed.
+        """
+        solution, needed = np.zeros_like(right), np.array(damping, dtype=float)
+        for lane in range(len(right)):
+            solution[lane], needed[lane] = _solve(
+                matrix[lane], metric[lane], right[lane], needed[lane]
+            )
+        return solution, needed
+
+
+def _solve(
+    matrix: NDArray[np.float64],
+    metric: NDArray[np.float64],
+    right: NDArray[np.float64],
+    damping: float,
+) -> tuple[NDArray[np.float64], float]:
+    while damping <= LARGEST_DAMPING:
+        damped = matrix
+        if damping > 0:
+            damped = matrix.copy()
+            damped.flat[:: len(metric) + 1] += damping * metric
+        # The transpose of a symmetric matrix is itself, and in the order that LAPACK likes.
+        _, solution, info = lapack.dposv(damped.T, right)
+        if info == 0:
+            return solution, damping
+        damping = next_damping(damping)
+    return np.zeros_like(right), damping
+
+
+def next_damping(damping: float) -> float:
+    """What to try after a factorization failed."""
+    return max(damping * DAMPING_FACTOR, FIRST_DAMPING)
+
+
+class JaxArrays(Arrays):
+    """JAX as the array library, in double precision.
+
+    Parameters
+    ----------
+    cache
+        Folder where compiled steps are kept, so that the next process need not compile them; None
+        keeps them in memory only.
+
+    Raises
+    ------
+    BackendError
+        JAX is not installed.
+    """
+
+    name: ArrayBackend = "jax"
+    eager = False
+    flexible = False
+
+    def __init__(self, cache: Path | None = None) -> None:
+        try:
+            import jax
+        except ImportError as error:
+            raise BackendError(
+                f"JAX is not installed: {error}.",
+                remedy="Install palletfit[jax] where the fits run, or choose `fit.backend: numpy`.",
+            ) from error
+        jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+        if cache is not None:
+            jax.config.update("jax_compilation_cache_dir", str(cache))  # type: ignore[no-untyped-call]
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # type: ignore[no-untyped-call]
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)  # type: ignore[no-untyped-call]
+        self._jax = jax
+        self.xp = jax.numpy
+        self.lanes = 16 if jax.default_backend() == "cpu" else 1024
+
+    def compile(self, function: FunctionT) -> FunctionT:
+        """Compile at the first call with arguments of each shape."""
+        return cast(FunctionT, self._jax.jit(function))
+
+    def put(self, values: Any) -> Any:
+        """Copy NumPy arrays (or nested dictionaries of them) to the device."""
+        return self._jax.tree_util.tree_map(self.xp.asarray, values)
+
+    def select(self, mask: Any, new: Any, old: Any) -> Any:
+        """See :meth:`Arrays.select`."""
+        return self.xp.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    def set_rows(self, target: Any, rows: Any, values: Any) -> Any:
+        """See :meth:`Arrays.set_rows`."""
+        return target.at[rows].set(values)
+
+    def add(self, target: Any, where: Any, values: Any) -> Any:
+        """See :meth:`Arrays.add`."""
+        return target.at[where].add(values)
+
+    def add_diagonal(self, matrices: Any, values: Any) -> Any:
+        """See :meth:`Arrays.add_diagonal`."""
+        return matrices + values[..., None] * self.xp.eye(matrices.shape[-1])
+
+    def without_diagonal(self, matrices: Any) -> Any:
+        """See :meth:`Arrays.without_diagonal`."""
+        return self.xp.where(self.xp.eye(matrices.shape[-1], dtype=bool), 0.0, matrices)
+
+    def solve(self, matrix: Any, metric: Any, right: Any, damping: Any) -> tuple[Any, Any]:
+        """See :meth:`Arrays.solve`; a failed lane gets no step, and a higher damping."""
+        xp = self.xp
+        size = right.shape[-1]
+        damped = matrix + (damping[:, None] * metric)[:, :, None] * xp.eye(size)
+        factor = xp.linalg.cholesky(damped)
+        bad = ~xp.all(xp.isfinite(factor), axis=(1, 2))
+        factor = xp.where(bad[:, None, None], xp.eye(size), factor)
+        solution = self._jax.scipy.linalg.cho_solve((factor, True), right[:, :, None])[:, :, 0]
+        raised = xp.maximum(damping * DAMPING_FACTOR, FIRST_DAMPING)
+        return xp.where(bad[:, None], 0.0, solution), xp.where(bad, raised, damping)
+
+
+def compilation_cache() -> Path:
+    """Folder of the user for compiled steps, see :class:`JaxArrays`."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "palletfit" / "jax"
+
+
+def make_arrays(backend: ArrayBackend) -> Arrays:
+    """The array library of a name.
+
+    Raises
+    ------
+    BackendError
+        It is not installed.
+    """
+    return JaxArrays(compilation_cache()) if backend == "jax" else Arrays()

@@ -1,0 +1,499 @@
+"""The batched engine: the hypothesis tests of many patches at once.
+
+The background is lowered to arrays once (:mod:`palletfit.model`), and all patches are fitted
+together (:mod:`palletfit.newton`), each fit from several starts. The lowest minimum counts; a patch
+with a fit that does not converge, or that this engine does not support, goes to the reference
+engine, and its result says so.
+
+A test makes four fits: background-only, free and at the tested signal strength on the data, and the
+latter on the Asimov data. The free fit of Asimov data is known: it is the point that generated them
+(Cowan et al., Eur. Phys. J. C 71 (2011) 1554, section 3.2).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit import reference
+from palletfit.arrays import Arrays, make_arrays
+from palletfit.config import FitSettings
+from palletfit.errors import PalletfitError
+from palletfit.hypotest import check_poi_bounds, conclude, tested_mu
+from palletfit.interpcodes import FloatArray
+from palletfit.likelihood import constants, evaluate, expected, own_arrays, shared_arrays
+from palletfit.model import Background, Lowered, Spec
+from palletfit.newton import OUTCOMES, UNDAMPED, Lanes, Minima, Solver
+from palletfit.patches import Patch, apply, apply_sharing
+from palletfit.records import Attempt, Fit, HypotestResult
+
+#: The edm at which a fit ends, in units of the NLL.
+_TOLERANCE = 1e-10
+#: The same where a result depends on a fit to first order, or the signal is weak.
+_SHARP = 1e-14
+#: Ends of fits that differ by less in NLL are one minimum.
+_SAME = 1e-8
+#: A q on Asimov data below this is weak: its fits have to be sharp.
+_WEAK = 1e-2
+#: A q on Asimov data below this is rounding.
+_NO_SENSITIVITY = 1e-12
+
+
+class Engine:
+    """Hypothesis tests of the patches of one background-only workspace.
+
+    Parameters
+    ----------
+    workspace
+        Background-only workspace; must not change while this object lives.
+    settings
+        Physics of the tests. Of these `optimizer`, `starts` and `escalate` concern the reference
+        engine only.
+    arrays
+        Array library; by default that of ``settings.backend``.
+
+    Raises
+    ------
+    BackendError
+        The array library is not installed.
+    """
+
+    def __init__(
+        self, workspace: Spec, settings: FitSettings, *, arrays: Arrays | None = None
+    ) -> None:
+        self.workspace, self.settings = workspace, settings
+        self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
+        self._background = Background(workspace, settings)
+        self._software = reference.software_versions(settings)
+        self._solvers: dict[Any, tuple[Any, dict[bool, Solver]]] = {}
+
+    def hypotests(
+        self, patches: Sequence[Patch]
+    ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
+        """Test all patches together.
+
+        Yields
+        ------
+        tuple
+            Each patch once, not in order, with its result or the error that explains why there
+            is none.
+        """
+        began = time.perf_counter()
+        specs: list[Spec] = []
+        sound: list[Patch] = []
+        for patch in patches:
+            try:
+                specs.append(apply_sharing(self.workspace, patch))
+                sound.append(patch)
+            except PalletfitError as error:
+                yield patch, error
+        batches, unsupported = self._background.lower(specs)
+        build_time = (time.perf_counter() - began) / max(len(specs), 1)
+        for batch in batches:
+            tests = _Tests(self, batch)
+            for row, result in tests.run():
+                patch = sound[batch.index[row]]
+                if isinstance(result, HypotestResult):
+                    yield patch, replace(result, build_time=build_time)
+                elif isinstance(result, str):
+                    yield patch, self._refer(patch, result)
+                else:
+                    result.patch = patch.name
+                    yield patch, result
+        for index, reason in unsupported.items():
+            yield sound[index], self._refer(sound[index], reason)
+
+    def _refer(self, patch: Patch, reason: str) -> HypotestResult | PalletfitError:
+        """Leave a patch to the reference engine."""
+        settings = self.settings.model_copy(update={"engine": "reference"})
+        try:
+            result = reference.hypotest(apply(self.workspace, patch), settings)
+        except PalletfitError as error:
+            error.patch = patch.name
+            return error
+        remark = f"fitted by the reference engine: {reason}"
+        return replace(result, remarks=(remark, *result.remarks))
+
+    def solver(self, batch: Lowered) -> tuple[Any, dict[bool, Solver]]:
+        """Shared arrays of a batch's layout, and its solvers: with and without own samples."""
+        key = id(batch.layout)
+        if key not in self._solvers:
+            shared = self.arrays.put(shared_arrays(batch.layout))
+            self._solvers[key] = shared, {}
+        return self._solvers[key]
+
+
+@dataclass
+class _Fits:
+    """One kind of fit of all patches of a batch."""
+
+    data: FloatArray
+    aux: FloatArray
+    mu: float | None
+    #: From each start: its name, rows, ends, and seconds a lane.
+    attempts: list[tuple[str, NDArray[np.int64], Minima, float]] = field(default_factory=list)
+    point: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    value: FloatArray = field(default_factory=lambda: np.zeros(0))
+    edm: FloatArray = field(default_factory=lambda: np.zeros(0))
+    gradient_norm: FloatArray = field(default_factory=lambda: np.zeros(0))
+    converged: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def add(self, start: str, rows: NDArray[np.int64], minima: Minima, seconds: float) -> None:
+        """Keep the lower minima; among equal ones those that have converged."""
+        self.attempts.append((start, rows, minima, seconds))
+        if not len(self.value):
+            count, size = len(self.data), minima.point.shape[1]
+            self.point = np.zeros((count, size))
+            self.value, self.edm = np.full(count, np.inf), np.full(count, np.inf)
+            self.gradient_norm = np.full(count, np.inf)
+            self.converged = np.zeros(count, dtype=bool)
+        lower = minima.value < self.value[rows] - _SAME
+        same = np.abs(minima.value - self.value[rows]) <= _SAME
+        better = lower | (
+            same
+            & np.where(
+                minima.converged == self.converged[rows],
+                minima.edm < self.edm[rows],
+                minima.converged,
+            )
+        )
+        into, which = rows[better], np.flatnonzero(better)
+        self.point[into], self.value[into] = minima.point[which], minima.value[which]
+        self.edm[into], self.gradient_norm[into] = minima.edm[which], minima.gradient_norm[which]
+        self.converged[into] = minima.converged[which]
+
+    def agreed(self) -> NDArray[np.int64]:
+        """Number of starts of each patch that ended at the lowest minimum."""
+        count = np.zeros(len(self.value), dtype=int)
+        for _, rows, minima, _ in self.attempts:
+            count[rows] += np.abs(minima.value - self.value[rows]) <= _SAME
+        return count
+
+
+class _Tests:
+    """The hypothesis tests of one batch."""
+
+    def __init__(self, engine: Engine, batch: Lowered) -> None:
+        self.engine, self.batch = engine, batch
+        self.settings = engine.settings
+        self.shared, self._solvers = engine.solver(batch)
+        self.own = engine.arrays.put(own_arrays(batch))
+        self.rows = np.arange(len(batch))
+        self.poi = batch.layout.poi
+        self.mu = tested_mu(self.settings)
+        # Whether all samples of the patches vanish with the signal.
+        self.only_signal = all(
+            np.all((part["factors"][..., 0] > 0) | (np.abs(part["nominal"]).sum(axis=-1) == 0))
+            and np.all(part["factors"][..., 0] + (np.abs(part["odd"]).sum(axis=(-2, -1)) == 0) > 0)
+            for part in batch.parts
+        )
+
+    def run(self) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
+        """Fit, and conclude for each row; a string says why another engine has to."""
+        began = time.perf_counter()
+        batch = self.batch
+        suggested = batch.init
+        background = _Fits(batch.data, batch.aux, 0.0)
+        self.fit(background, {"suggested": suggested})
+        # A neighbour's minimum is another start, and a near one.
+        self.fit(background, {"neighbour": self._neighbours(background, 1)})
+        free = _Fits(batch.data, batch.aux, None)
+        self.fit(free, {"suggested": suggested, "background": background.point})
+        fixed = _Fits(batch.data, batch.aux, self.mu)
+        starts = {"suggested": suggested, "background": background.point, "free": free.point}
+        self.fit(fixed, starts)
+        below = np.flatnonzero(fixed.value < free.value - _SAME)
+        self.fit(free, {"fixed": fixed.point}, below)
+        for fits in (background, free, fixed):
+            self.escalate(fits)
+        discovery = self.settings.test_statistic == "q0"
+        source = fixed if discovery else background
+        # The Asimov data depend on it to first order, where a minimum does to second.
+        self.sharpen(source, self.rows)
+        rates, aux = self.asimov(source)
+        asimov = _Fits(rates, aux, 0.0 if discovery else self.mu)
+        tested = background if discovery else fixed
+        starts = {"source": source.point, "fixed": tested.point, "suggested": suggested}
+        self.fit(asimov, starts)
+        self.escalate(asimov)
+        # The NLL without constants is zero at the point that generated the data.
+        weak = np.flatnonzero(2 * asimov.value < _WEAK)
+        for fits in (free, tested, asimov):
+            self.sharpen(fits, weak)
+        named = {"background": background, "free": free, "fixed": fixed, "asimov_fixed": asimov}
+        errors = self.mu_errors(free)
+        negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
+        seconds = (time.perf_counter() - began) / len(batch)
+        frozen = {name: self.freeze(fits) for name, fits in named.items()}
+        for row in range(len(batch)):
+            fits_of = {name: fits[row] for name, fits in frozen.items()}
+            below_zero = [name for name, where in negative.items() if where[row].any()]
+            yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
+
+    # ------------------------------------------------------------------ fits
+
+    def lanes(self, fits: _Fits, start: FloatArray, rows: NDArray[np.int64]) -> Lanes:
+        """One lane for each of some rows."""
+        batch = self.batch
+        fixed, point = batch.fixed[rows].copy(), np.array(start[rows], dtype=float)
+        held = batch.fixed[rows]
+        point[held] = batch.init[rows][held]
+        if fits.mu is not None:
+            fixed[:, self.poi] = True
+            point[:, self.poi] = fits.mu
+        return Lanes(
+            patch=rows,
+            start=point,
+            fixed=fixed,
+            lower=batch.lower[rows],
+            upper=batch.upper[rows],
+            data=fits.data[rows],
+            aux=fits.aux[rows],
+            precision=batch.precision[rows],
+            factor=batch.factor[rows],
+        )
+
+    def fit(
+        self,
+        fits: _Fits,
+        starts: Mapping[str, FloatArray],
+        rows: NDArray[np.int64] | None = None,
+        tolerance: float = _TOLERANCE,
+    ) -> None:
+        """Fit some rows from several starts."""
+        rows = self.rows if rows is None else rows
+        if not len(rows):
+            return
+        began = time.perf_counter()
+        lanes = Lanes.join([self.lanes(fits, start, rows) for start in starts.values()])
+        minima = self.solver(fits).minimise(lanes, tolerance)
+        seconds = (time.perf_counter() - began) / len(lanes)
+        for number, start in enumerate(starts):
+            part = slice(number * len(rows), (number + 1) * len(rows))
+            names = minima.__dataclass_fields__
+            found = Minima(**{name: getattr(minima, name)[part] for name in names})
+            fits.add(start, rows, found, seconds)
+
+    def solver(self, fits: _Fits) -> Solver:
+        """The solver of a kind of fit: without signal its samples need not be looked at."""
+        with_own = not (fits.mu == 0.0 and self.only_signal)
+        if with_own not in self._solvers:
+            self._solvers[with_own] = Solver(self.engine.arrays, self.batch.layout, self.shared)
+        solver = self._solvers[with_own]
+        solver.own = self.own if with_own else []
+        return solver
+
+    def escalate(self, fits: _Fits) -> None:
+        """Try further starts where no start converged, or only one found the lowest minimum."""
+        doubtful = np.flatnonzero(~fits.converged | (fits.agreed() < 2))
+        if not len(doubtful):
+            return
+        starts = {
+            "displaced": self._displaced(1.0),
+            "displaced back": self._displaced(-1.0),
+            "neighbour": self._neighbours(fits, 1),
+            "next neighbour": self._neighbours(fits, -1),
+        }
+        self.fit(fits, starts, doubtful)
+
+    def sharpen(self, fits: _Fits, rows: NDArray[np.int64]) -> None:
+        """Go on from the lowest minimum to a much smaller edm."""
+        rows = rows[fits.converged[rows] & (fits.edm[rows] > _SHARP)]
+        if not len(rows):
+            return
+        minima = self.solver(fits).minimise(self.lanes(fits, fits.point, rows), _SHARP)
+        good = minima.value <= fits.value[rows] + _SAME
+        into = rows[good]
+        fits.point[into], fits.value[into] = minima.point[good], minima.value[good]
+        fits.edm[into] = np.minimum(fits.edm[into], minima.edm[good])
+        fits.gradient_norm[into] = minima.gradient_norm[good]
+
+    def _neighbours(self, fits: _Fits, shift: int) -> FloatArray:
+        """The minima of other patches, with everything that only this patch has at its start."""
+        points = np.roll(np.where(fits.converged[:, None], fits.point, self.batch.init), shift, 0)
+        both = self.batch.present & np.roll(self.batch.present, shift, 0)
+        return np.where(both, points, self.batch.init)
+
+    def _displaced(self, sign: float) -> FloatArray:
+        """A fixed pattern of half a prefit width, for models whose suggested start is a trap."""
+        batch = self.batch
+        constrained = batch.precision + batch.factor
+        width = np.where(
+            constrained > 0,
+            0.5 / np.sqrt(np.maximum(constrained, 1e-30)),
+            np.minimum((batch.upper - batch.lower) / 20, 0.5),
+        )
+        pattern = sign * np.cos(2.0 * np.arange(batch.init.shape[1]) + 1.0)
+        return np.where(batch.fixed, batch.init, batch.init + width * pattern)
+
+    # ------------------------------------------------------------------ at the minima
+
+    def _lane(self, fits: _Fits) -> dict[str, Any]:
+        batch = self.batch
+        put = self.engine.arrays.put
+        return {
+            "own": self.own,
+            "data": put(fits.data),
+            "aux": put(fits.aux),
+            "precision": put(batch.precision),
+            "factor": put(batch.factor),
+        }
+
+    def rates(self, point: FloatArray, fits: _Fits) -> FloatArray:
+        """Expected counts of all patches."""
+        arrays = self.engine.arrays
+        found = expected(
+            arrays, self.batch.layout, self.shared, self._lane(fits), arrays.put(point)
+        )
+        return np.array(arrays.get(found))
+
+    def asimov(self, source: _Fits) -> tuple[FloatArray, FloatArray]:
+        """Main and auxiliary data that are exactly as expected at the minima of some fits."""
+        batch, point = self.batch, source.point
+        aux = np.where(batch.precision > 0, point, point * batch.factor)
+        return self.rates(point, source), aux
+
+    def mu_errors(self, free: _Fits) -> FloatArray:
+        """Standard deviations of mu-hat from the Hessian; NaN where it gives none."""
+        batch, arrays = self.batch, self.engine.arrays
+        errors = np.full(len(batch), np.nan)
+        size = max(arrays.lanes, 1)
+        for first in range(0, len(batch), size):
+            rows = np.resize(np.arange(first, min(first + size, len(batch))), size)
+            lane = self._lane(free)
+            lane = {
+                "own": [{k: v[rows] for k, v in part.items()} for part in self.own],
+                **{name: lane[name][rows] for name in ("data", "aux", "precision", "factor")},
+            }
+            point = free.point[rows]
+            with np.errstate(all="ignore"):
+                found = evaluate(arrays, batch.layout, self.shared, lane, arrays.put(point), None)
+            hessian = np.array(arrays.get(found.hessian))
+            at_bound = (point <= batch.lower[rows]) | (point >= batch.upper[rows])
+            frozen = batch.fixed[rows] | at_bound
+            frozen[:, self.poi] = False
+            hessian *= ~frozen[:, :, None] & ~frozen[:, None, :]
+            np.einsum("...ii->...i", hessian)[...] += frozen
+            unit = np.zeros(point.shape)
+            unit[:, self.poi] = 1.0
+            metric = np.maximum(np.abs(np.einsum("...ii->...i", hessian)), 1e-10)
+            solution, damping = Arrays().solve(hessian, metric, unit, np.full(len(rows), UNDAMPED))
+            variance = solution[:, self.poi]
+            usable = (damping <= UNDAMPED) & (variance > 0) & np.isfinite(variance)
+            errors[rows] = np.where(usable, np.sqrt(np.where(usable, variance, 1.0)), np.nan)
+        return errors
+
+    # ------------------------------------------------------------------ records
+
+    def freeze(self, fits: _Fits) -> list[Fit]:
+        """Records of one kind of fit, patch by patch."""
+        batch = self.batch
+        constant = constants(batch, fits.data, fits.aux)
+        bounds = (batch.lower, batch.upper)
+        attempts: list[list[Attempt]] = [[] for _ in self.rows]
+        ends: list[list[float]] = [[] for _ in self.rows]
+        for start, rows, minima, seconds in fits.attempts:
+            for place, row in enumerate(rows):
+                outcome = int(minima.outcome[place])
+                value = float(2 * (minima.value[place] + constant[row]))
+                ends[row].append(float(minima.value[place]))
+                attempts[row].append(
+                    Attempt(
+                        optimizer="newton",
+                        start=start,
+                        moved=True,
+                        reported_success=bool(minima.converged[place]),
+                        message=OUTCOMES[outcome],
+                        iterations=int(minima.iterations[place]),
+                        evaluations=int(minima.iterations[place]),
+                        optimizer_twice_nll=value,
+                        twice_nll=value,
+                        edm=float(minima.edm[place]),
+                        gradient_norm=float(minima.gradient_norm[place]),
+                        at_bounds=self._at_bounds(row, minima.point[place], bounds),
+                        polish_steps=0,
+                        doubts=() if minima.converged[place] else (OUTCOMES[outcome],),
+                        seconds=seconds,
+                    )
+                )
+        agreed = fits.agreed()
+        records = []
+        for row in range(len(batch)):
+            finite = [end for end in ends[row] if np.isfinite(end)]
+            spread = 2 * (max(finite) - min(finite)) if finite else np.inf
+            count = f"{agreed[row]} of {len(ends[row])} starts"
+            reason = f"{count} agree, edm {fits.edm[row]:.1e}"
+            if agreed[row] < len(ends[row]) and finite:
+                reason += f", the others end up to {spread:.1e} above in 2 NLL"
+            if not fits.converged[row]:
+                reason = f"not converged: {attempts[row][0].message}"
+            records.append(
+                Fit(
+                    twice_nll=float(2 * (fits.value[row] + constant[row])),
+                    edm=float(fits.edm[row]),
+                    gradient_norm=float(fits.gradient_norm[row]),
+                    at_bounds=self._at_bounds(row, fits.point[row], bounds),
+                    mu=float(fits.point[row, self.poi]),
+                    trusted=bool(fits.converged[row]),
+                    reason=reason,
+                    agreed=int(agreed[row]),
+                    spread=float(spread),
+                    attempts=tuple(attempts[row]),
+                )
+            )
+        return records
+
+    def _at_bounds(
+        self, row: int, point: FloatArray, bounds: tuple[FloatArray, FloatArray]
+    ) -> tuple[str, ...]:
+        at = (point <= bounds[0][row]) | (point >= bounds[1][row])
+        at &= ~self.batch.fixed[row]
+        at[self.poi] = False
+        names = self.batch.names[row]
+        return tuple(str(names[column]) for column in np.flatnonzero(at))
+
+    def conclude(
+        self,
+        row: int,
+        fits: dict[str, Fit],
+        asimov: _Fits,
+        mu_error: float,
+        below_zero: Sequence[str],
+        seconds: float,
+    ) -> HypotestResult | PalletfitError | str:
+        """The result of one patch, or why the reference engine has to make it."""
+        batch = self.batch
+        name = str(batch.names[row][self.poi])
+        lower, upper = float(batch.lower[row, self.poi]), float(batch.upper[row, self.poi])
+        try:
+            check_poi_bounds(self.mu, lower, upper, name)
+            for title, fit in fits.items():
+                if not fit.trusted:
+                    return f"its {title} fit: {fit.reason}"
+            remarks = [
+                f"{title} fit: a rate is below zero in a bin without events" for title in below_zero
+            ]
+            result = conclude(
+                self.settings,
+                fits,
+                q_asimov=float(2 * asimov.value[row]),
+                noise=_NO_SENSITIVITY,
+                mu_upper=upper,
+                remarks=remarks,
+            )
+        except PalletfitError as error:
+            return error
+        return HypotestResult(
+            **result,
+            engine="batched",
+            parameters=int(batch.present[row].sum()),
+            build_time=0.0,
+            fit_time=seconds,
+            mu_hat_error=float(mu_error) if np.isfinite(mu_error) else None,
+            software=self.engine._software,
+        )

@@ -1,0 +1,173 @@
+"""HistFactory's interpolation codes, with their first and second derivatives.
+
+Source of the formulas: Cranmer et al., "HistFactory", CERN-OPEN-2012-016, section 4.1, in the
+conventions of pyhf 0.7 (also where these depart from it: pyhf's code2 jumps at ``|alpha| = 1``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+#: Codes whose derivative jumps at ``alpha = 0``.
+KINKED = frozenset({"code0", "code1"})
+
+# The polynomial of code4 between -1 and 1: its six coefficients follow from value, slope and
+# curvature of both exponentials at -1 and 1. Columns: value - 1, slope, curvature at 1, then at -1.
+_MATCH = (
+    np.array(
+        [
+            [15, -15, -7, -7, 1, -1],
+            [24, 24, -9, 9, 1, 1],
+            [-10, 10, 10, 10, -2, 2],
+            [-24, -24, 14, -14, -2, -2],
+            [3, -3, -3, -3, 1, -1],
+            [8, 8, -5, 5, 1, 1],
+        ]
+    )
+    / 16
+)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How a histosys modifier moves a bin, ``S * odd + A * even``, with derivatives.
+
+    ``S = (hi - lo) / 2`` and ``A = (hi + lo) / 2 - nominal``.
+    """
+
+    odd: Any
+    even: Any
+    odd_slope: Any
+    even_slope: Any
+    even_curvature: Any
+
+
+def shift(code: str, alpha: Any, side: Any, xp: Any) -> Shift:
+    """Additive interpolation of histosys modifiers.
+
+    Parameters
+    ----------
+    code
+        ``code0``, ``code2`` or ``code4p``.
+    alpha
+        Nuisance parameters, any shape.
+    side
+        Sign of each `alpha`, which decides where it is zero.
+    xp
+        Array namespace.
+    """
+    one, zero = xp.ones_like(alpha), xp.zeros_like(alpha)
+    if code == "code0":
+        return Shift(alpha, alpha * side, one, side, zero)
+    square = alpha * alpha
+    inside = square < 1.0
+    if code == "code4p":
+        polynomial = square * (15.0 + square * (3.0 * square - 10.0)) / 8.0
+        slope = alpha * (15.0 + square * (9.0 * square - 20.0)) / 4.0
+        curvature = 15.0 * (1.0 - square) * (1.0 - 3.0 * square) / 4.0
+        return Shift(
+            alpha,
+            xp.where(inside, polynomial, alpha * side),
+            one,
+            xp.where(inside, slope, side),
+            xp.where(inside, curvature, zero),
+        )
+    above, below = alpha > 1.0, alpha < -1.0
+    return Shift(
+        xp.where(above, alpha - 1.0, alpha),
+        xp.where(above, 2.0 * (alpha - 1.0), xp.where(below, -2.0 * alpha, square)),
+        one,
+        xp.where(above, 2.0, xp.where(below, -2.0, 2.0 * alpha)),
+        xp.where(above | below, zero, 2.0 * one),
+    )
+
+
+def scale_coefficients(hi: FloatArray, lo: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What :func:`scale` needs of normsys modifiers.
+
+    Parameters
+    ----------
+    hi, lo
+        Factors at ``alpha = 1`` and ``alpha = -1``, above zero, any shape.
+
+    Returns
+    -------
+    tuple
+        The polynomial's coefficients of ``alpha**1`` to ``alpha**6``, shape ``(6, ...)``, and
+        the logarithms of `hi` and `lo`.
+    """
+    log_hi, log_lo = np.log(hi), np.log(lo)
+    conditions = np.stack(
+        [hi - 1.0, lo - 1.0, log_hi * hi, -log_lo * lo, log_hi**2 * hi, log_lo**2 * lo]
+    )
+    return np.tensordot(_MATCH, conditions, axes=1), log_hi, log_lo
+
+
+def scale(
+    code: str, alpha: Any, side: Any, terms: Any, xp: Any, *, eager: bool
+) -> tuple[Any, Any, Any]:
+    """Multiplicative interpolation of normsys modifiers: factor and its two derivatives.
+
+    Parameters
+    ----------
+    code
+        ``code1`` or ``code4``.
+    alpha, side
+        Nuisance parameters and their signs, shape ``(lanes, n)``.
+    terms
+        ``coefficients`` of shape ``([lanes,] 6, channels, samples, n)``, ``log_hi`` and ``log_lo``
+        of shape ``([lanes,] channels, samples, n)``.
+    xp
+        Array namespace.
+    eager
+        Whether values are known, so that exponentials are made only where they are needed.
+
+    Returns
+    -------
+    tuple
+        Arrays of shape ``(lanes, channels, samples, n)``.
+    """
+    at = alpha[:, None, None, :]
+    up = side[:, None, None, :] >= 0.0
+    if code == "code1":
+        return _exponential(at, xp.where(up, terms["log_hi"], -terms["log_lo"]), xp)
+    a1, a2, a3, a4, a5, a6 = xp.moveaxis(terms["coefficients"], -4, 0)
+    value = 1.0 + at * (a1 + at * (a2 + at * (a3 + at * (a4 + at * (a5 + at * a6)))))
+    slope = a1 + at * (
+        2.0 * a2 + at * (3.0 * a3 + at * (4.0 * a4 + at * (5.0 * a5 + (6.0 * at) * a6)))
+    )
+    curvature = 2.0 * a2 + at * (6.0 * a3 + at * (12.0 * a4 + at * (20.0 * a5 + (30.0 * at) * a6)))
+    outside = xp.abs(alpha) >= 1.0
+    if not eager:
+        tail = _exponential(at, xp.where(up, terms["log_hi"], -terms["log_lo"]), xp)
+        far = outside[:, None, None, :]
+        return (
+            xp.where(far, tail[0], value),
+            xp.where(far, tail[1], slope),
+            xp.where(far, tail[2], curvature),
+        )
+    lanes, columns = np.nonzero(outside)
+    if len(lanes):
+        upward = alpha[lanes, columns] > 0.0
+        if terms["log_hi"].ndim == at.ndim:
+            log_hi = terms["log_hi"][lanes, :, :, columns]
+            log_lo = terms["log_lo"][lanes, :, :, columns]
+        else:
+            log_hi = np.moveaxis(terms["log_hi"][:, :, columns], -1, 0)
+            log_lo = np.moveaxis(terms["log_lo"][:, :, columns], -1, 0)
+        rate = np.where(upward[:, None, None], log_hi, -log_lo)
+        tail = _exponential(alpha[lanes, columns][:, None, None], rate, xp)
+        for whole, part in zip((value, slope, curvature), tail, strict=True):
+            whole[lanes, :, :, columns] = part
+    return value, slope, curvature
+
+
+def _exponential(alpha: Any, rate: Any, xp: Any) -> tuple[Any, Any, Any]:
+    value = xp.exp(alpha * rate)
+    return value, value * rate, value * rate * rate

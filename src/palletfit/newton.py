@@ -1,0 +1,428 @@
+"""Many box-constrained minimizations at once, by Newton's method with the exact Hessian.
+
+Every fit is a *lane*. All lanes of a block advance together, one Newton step at a time; a lane that
+has converged (or given up) leaves, and a waiting one takes its place.
+
+One step: parameters at a bound with the gradient pointing outwards are frozen; the Newton system
+of the others is solved by Cholesky factorization, damped as far as it takes to be positive
+definite; the step is shortened to a few prefit standard deviations, projected onto the bounds, and
+accepted if the likelihood falls (Levenberg-Marquardt: a good prediction lowers the damping, a bad
+one raises it).
+
+A lane has converged when the *undamped* estimated distance to the minimum, ``edm = g^T H^-1 g / 2``
+over the parameters that are not frozen, is small: there the Hessian is positive definite, so the
+point is a minimum and no saddle. Sources: Nocedal and Wright, "Numerical Optimization", chapters 4
+and 16; F. James, "MINUIT", CERN D506, for the edm.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit.arrays import Arrays
+from palletfit.interpcodes import KINKED, FloatArray
+from palletfit.likelihood import evaluate
+from palletfit.model import Layout
+
+#: Damping that counts as none: it keeps directions without any influence from blowing up.
+UNDAMPED = 1e-11
+#: A damping so large that no step is left.
+_STUCK = 1e9
+#: Longest step in prefit standard deviations.
+_LONGEST = 3.0
+#: Rounding error of the NLL in units of its size.
+_ROUNDING = 2e-14
+#: A step is accepted if it brings this part of what its slope promises.
+_SUFFICIENT = 1e-4
+#: The prediction of a step was good, or bad, if it was met to these parts.
+_GOOD, _BAD = 0.75, 0.25
+
+RUNNING, CONVERGED, STUCK, EXHAUSTED, HOPELESS = range(5)
+#: What became of a lane, in words.
+OUTCOMES = {
+    CONVERGED: "converged",
+    STUCK: "no step lowers the likelihood further",
+    EXHAUSTED: "too many iterations",
+    HOPELESS: "the likelihood is not finite at the start",
+}
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Fits that wait; all arrays are NumPy's and have a row a lane.
+
+    Attributes
+    ----------
+    patch
+        Row of each lane's patch in the arrays of its own samples.
+    start
+        Where to begin, ``(L, K)``; clipped to the bounds.
+    fixed, lower, upper
+        ``(L, K)``
+    data, aux, precision, factor
+        As in :func:`palletfit.likelihood.evaluate`.
+    """
+
+    patch: NDArray[np.int64]
+    start: FloatArray
+    fixed: NDArray[np.bool_]
+    lower: FloatArray
+    upper: FloatArray
+    data: FloatArray
+    aux: FloatArray
+    precision: FloatArray
+    factor: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.patch)
+
+    def take(self, rows: Any) -> Lanes:
+        """Some of the lanes."""
+        return Lanes(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+
+    def at(self, start: FloatArray) -> Lanes:
+        """The same lanes with other starts."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Lanes(**{**fields, "start": start})
+
+    @classmethod
+    def join(cls, parts: Sequence[Lanes]) -> Lanes:
+        """All lanes of several sets."""
+        names = cls.__dataclass_fields__
+        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+
+
+@dataclass(frozen=True)
+class Minima:
+    """Where lanes ended; arrays with a row a lane.
+
+    Attributes
+    ----------
+    point
+        Parameters, ``(L, K)``.
+    value
+        NLL without constants.
+    edm
+        Undamped estimated distance to the minimum; infinite where the Hessian is not positive
+        definite.
+    gradient_norm
+        Largest component of the gradient among parameters that are not at a bound.
+    outcome
+        Key of :data:`OUTCOMES`.
+    iterations
+        Evaluations of the likelihood with its derivatives.
+    """
+
+    point: FloatArray
+    value: FloatArray
+    edm: FloatArray
+    gradient_norm: FloatArray
+    outcome: NDArray[np.int64]
+    iterations: NDArray[np.int64]
+
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """Lanes with a proven minimum."""
+        return np.asarray(self.outcome == CONVERGED)
+
+
+class Solver:
+    """Minimizes the likelihood of the patches of one layout.
+
+    Parameters
+    ----------
+    arrays
+        Array library.
+    layout
+        Columns and blocks.
+    shared
+        From :func:`palletfit.likelihood.shared_arrays`.
+    iterations
+        After how many evaluations a lane gives up.
+
+    Attributes
+    ----------
+    own
+        To be set before :meth:`minimise`: from :func:`palletfit.likelihood.own_arrays`, or an
+        empty list to switch the patches' samples off.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        layout: Layout,
+        shared: Any,
+        *,
+        iterations: int = 200,
+    ) -> None:
+        self.arrays, self.layout, self.iterations = arrays, layout, iterations
+        self.shared = shared
+        self.own: Any = []
+        self._kinked = np.zeros(layout.parameters, dtype=bool)
+        normsys, histosys = layout.codes
+        if histosys in KINKED:
+            self._kinked[: layout.hist] = True
+        if normsys in KINKED:
+            self._kinked[layout.alphas - layout.norm : layout.alphas] = True
+        self._step = arrays.compile(self._advance)
+
+    def minimise(self, lanes: Lanes, tolerance: float) -> Minima:
+        """Run all lanes to their ends.
+
+        Parameters
+        ----------
+        lanes
+            Fits to make.
+        tolerance
+            Largest edm of a lane that has converged.
+        """
+        found = _Results(len(lanes), self.layout.parameters)
+        waiting: Iterator[int] = iter(range(len(lanes)))
+        if not len(lanes):
+            return found.minima
+        size = self.arrays.lanes
+        rows = np.array(list(itertools.islice(waiting, size)))
+        # Compiled code has one size: what is missing to it repeats the first lane, unheard.
+        idle = 0 if self.arrays.flexible else size - len(rows)
+        owner = np.concatenate([rows, np.full(idle, -1)])
+        filled = np.concatenate([rows, np.full(idle, rows[0])])
+        state = self._begin(lanes, filled)
+        with np.errstate(all="ignore"):
+            while True:
+                state = self._step(self.shared, self.own, state, tolerance)
+                outcome = self.arrays.get(state["outcome"])
+                if self._kinked.any():
+                    state = self._cross_kinks(state, outcome)
+                    outcome = self.arrays.get(state["outcome"])
+                done = np.flatnonzero((outcome != RUNNING) & (owner >= 0))
+                if not len(done):
+                    continue
+                found.store(owner[done], done, state, self.arrays)
+                owner[done] = -1
+                fresh = list(itertools.islice(waiting, len(done)))
+                if fresh:
+                    places = done[: len(fresh)]
+                    owner[places] = fresh
+                    state = self._refill(state, lanes, places, np.array(fresh))
+                kept = np.flatnonzero(owner >= 0)
+                if not len(kept):
+                    return found.minima
+                if self.arrays.flexible and len(kept) < len(owner):
+                    owner = owner[kept]
+                    state = {name: values[kept] for name, values in state.items()}
+
+    # ------------------------------------------------------------------ set-up
+
+    def _begin(self, lanes: Lanes, rows: NDArray[np.int64]) -> dict[str, Any]:
+        return {name: self.arrays.put(item) for name, item in self._new(lanes, rows).items()}
+
+    def _refill(
+        self, state: dict[str, Any], lanes: Lanes, places: Any, rows: NDArray[np.int64]
+    ) -> dict[str, Any]:
+        new = self._new(lanes, rows)
+        return {
+            name: self.arrays.set_rows(values, places, new[name]) for name, values in state.items()
+        }
+
+    def _new(self, lanes: Lanes, rows: NDArray[np.int64]) -> dict[str, Any]:
+        """State of lanes that have not been evaluated yet: the start is their first trial."""
+        some = lanes.take(rows)
+        count, size = some.start.shape
+        # Fixed parameters may stand outside of their bounds.
+        start = np.where(some.fixed, some.start, np.clip(some.start, some.lower, some.upper))
+        width = np.maximum(some.upper - some.lower, 1e-12)
+        constrained = np.sqrt(some.precision + some.factor)
+        return {
+            "patch": some.patch,
+            "data": some.data,
+            "aux": some.aux,
+            "precision": some.precision,
+            "factor": some.factor,
+            "fixed": some.fixed,
+            "lower": some.lower,
+            "upper": some.upper,
+            # One over the prefit standard deviation; half the range where there is none.
+            "narrow": np.where(constrained > 0, constrained, 2.0 / width),
+            "side": np.where(start < 0, -1.0, 1.0),
+            "trial": start,
+            "point": start,
+            "value": np.full(count, np.inf),
+            "gradient": np.zeros((count, size)),
+            "hessian": np.zeros((count, size, size)),
+            "fisher": np.ones((count, size)),
+            "slope": np.zeros(count),
+            "predicted": np.zeros(count),
+            "damping": np.full(count, UNDAMPED),
+            "edm": np.full(count, np.inf),
+            "gradient_norm": np.full(count, np.inf),
+            "iterations": np.zeros(count, dtype=int),
+            "outcome": np.full(count, RUNNING),
+        }
+
+    # ------------------------------------------------------------------ one step
+
+    def _advance(self, shared: Any, own: Any, state: Mapping[str, Any], tolerance: Any) -> Any:
+        """Evaluate the trial points, accept or refuse them, and propose the next ones."""
+        xp = self.arrays.xp
+        lane = {
+            "own": [{name: item[state["patch"]] for name, item in part.items()} for part in own],
+            **{name: state[name] for name in ("data", "aux", "precision", "factor")},
+        }
+        trial = state["trial"]
+        # Away from kinks the side of a parameter is its sign.
+        side = xp.where(self._kinked, state["side"], xp.where(trial < 0, -1.0, 1.0))
+        found = evaluate(self.arrays, self.layout, shared, lane, trial, side)
+        new = {
+            "point": trial,
+            "value": found.value,
+            "gradient": found.gradient,
+            "hessian": found.hessian,
+            "fisher": found.fisher,
+        }
+        noise = _ROUNDING * (1.0 + xp.abs(found.value))
+        finite = (found.value < xp.inf) & xp.all(xp.isfinite(found.gradient), axis=1)
+        first = ~(state["value"] < xp.inf)
+        change = found.value - state["value"]
+        accepted = finite & (first | (change <= _SUFFICIENT * state["slope"] + noise))
+        met = xp.where(
+            state["predicted"] > noise, -change / xp.maximum(state["predicted"], noise), 1.0
+        )
+        damping = state["damping"]
+        damping = xp.where(
+            accepted & (first | (met > _GOOD)),
+            xp.where(damping < 1e-6, UNDAMPED, damping * 0.1),
+            xp.where(accepted & (met > _BAD), damping, xp.maximum(damping * 10.0, 1e-3)),
+        )
+        kept = {name: self.arrays.select(accepted, new[name], state[name]) for name in new}
+        # Without a start there is nothing to go back to.
+        hopeless = first & ~finite
+        proposed = self._propose({**state, **kept, "damping": damping})
+        edm = xp.where(proposed["undamped"], proposed["edm"], xp.inf)
+        iterations = state["iterations"] + 1
+        outcome = xp.where(
+            state["outcome"] != RUNNING,
+            state["outcome"],
+            xp.where(
+                hopeless,
+                HOPELESS,
+                xp.where(
+                    edm <= tolerance,
+                    CONVERGED,
+                    xp.where(
+                        proposed["damping"] > _STUCK,
+                        STUCK,
+                        xp.where(iterations >= self.iterations, EXHAUSTED, RUNNING),
+                    ),
+                ),
+            ),
+        )
+        return {
+            **state,
+            **kept,
+            "trial": proposed["trial"],
+            "slope": proposed["slope"],
+            "predicted": proposed["predicted"],
+            "damping": proposed["damping"],
+            "edm": edm,
+            "gradient_norm": proposed["gradient_norm"],
+            "iterations": iterations,
+            "outcome": outcome,
+        }
+
+    def _propose(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        xp = self.arrays.xp
+        point, gradient, fisher = state["point"], state["gradient"], state["fisher"]
+        lower, upper = state["lower"], state["upper"]
+        if self._kinked.any():
+            positive = state["side"] > 0
+            lower = xp.where(self._kinked & positive, xp.maximum(lower, 0.0), lower)
+            upper = xp.where(self._kinked & ~positive, xp.minimum(upper, 0.0), upper)
+        held = (point <= lower) & (gradient >= 0) | (point >= upper) & (gradient <= 0)
+        diagonal = xp.abs(xp.diagonal(state["hessian"], axis1=1, axis2=2))
+        # A parameter without any influence stays where it is.
+        idle = (xp.maximum(fisher, diagonal) < 1e-14) & (xp.abs(gradient) < 1e-14)
+        free = ~(held | state["fixed"] | idle)
+        right = xp.where(free, -gradient, 0.0)
+        matrix = state["hessian"] * free[:, :, None] * free[:, None, :]
+        matrix = self.arrays.add_diagonal(matrix, xp.where(free, 0.0, 1.0))
+        metric = xp.where(free, xp.maximum(fisher, 1e-10), 1.0)
+        step, damping = self.arrays.solve(matrix, metric, right, state["damping"])
+        edm = 0.5 * xp.sum(right * step, axis=1)
+        # Not so far as to leave the region where the Hessian means something.
+        reach = xp.max(xp.abs(step) * state["narrow"], axis=1)
+        step = step * xp.minimum(1.0, _LONGEST / xp.maximum(reach, 1e-30))[:, None]
+        trial = xp.where(state["fixed"], point, xp.clip(point + step, lower, upper))
+        moved = trial - point
+        slope = xp.sum(gradient * moved, axis=1)
+        curved = (moved[:, None, :] @ (state["hessian"] @ moved[:, :, None]))[:, 0, 0]
+        return {
+            "trial": trial,
+            "slope": xp.minimum(slope, 0.0),
+            "predicted": -slope - 0.5 * curved,
+            "damping": damping,
+            "undamped": damping <= 10 * UNDAMPED,
+            "edm": edm,
+            "gradient_norm": xp.max(xp.abs(right), axis=1),
+        }
+
+    def _cross_kinks(self, state: dict[str, Any], outcome: NDArray[np.int64]) -> dict[str, Any]:
+        """Where a lane ended at a kink, see whether the other side goes down, too."""
+        rows = np.flatnonzero(outcome == CONVERGED)
+        point = self.arrays.get(state["point"])
+        at_kink = (point == 0.0) & self._kinked & ~self.arrays.get(state["fixed"])
+        rows = rows[at_kink[rows].any(axis=1)]
+        if not len(rows):
+            return state
+        xp = self.arrays.xp
+        side = self.arrays.get(state["side"])
+        other = np.where(at_kink, -side, side)
+        lane = {
+            "own": [{n: item[state["patch"]] for n, item in part.items()} for part in self.own],
+            **{name: state[name] for name in ("data", "aux", "precision", "factor")},
+        }
+        found = evaluate(
+            self.arrays, self.layout, self.shared, lane, state["point"], xp.asarray(other)
+        )
+        gradient = self.arrays.get(found.gradient)
+        downhill = at_kink & (gradient * other < -1e-9)
+        crossing = np.zeros(len(side), dtype=bool)
+        crossing[rows] = downhill[rows].any(axis=1)
+        # One parameter at a time: the others' slopes may change with it.
+        steepest = np.argmax(np.where(downhill, np.abs(gradient), -1.0), axis=1)
+        flipped = side.copy()
+        chosen = np.flatnonzero(crossing)
+        flipped[chosen, steepest[chosen]] *= -1
+        return {
+            **state,
+            "side": xp.asarray(flipped),
+            "outcome": xp.asarray(np.where(crossing, RUNNING, outcome)),
+            # The same point is evaluated again, from the other side.
+            "trial": xp.where(xp.asarray(crossing)[:, None], state["point"], state["trial"]),
+            "value": xp.where(xp.asarray(crossing), xp.inf, state["value"]),
+        }
+
+
+class _Results:
+    """Collects lanes in the order of their rows."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.minima = Minima(
+            point=np.zeros((count, size)),
+            value=np.full(count, np.inf),
+            edm=np.full(count, np.inf),
+            gradient_norm=np.full(count, np.inf),
+            outcome=np.full(count, HOPELESS),
+            iterations=np.zeros(count, dtype=int),
+        )
+
+    def store(
+        self, rows: NDArray[np.int64], places: NDArray[np.int64], state: Any, arrays: Arrays
+    ) -> None:
+        for name in self.minima.__dataclass_fields__:
+            getattr(self.minima, name)[rows] = arrays.get(state[name])[places]
