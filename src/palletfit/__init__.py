@@ -1,5 +1,24 @@
-"""Distributed statistical inference on published likelihoods."""
+"""Distributed statistical inference on published likelihoods.
+
+``palletfit.hypotest`` tests all signal patches of a likelihood, ``palletfit.fit`` fits one model;
+see :mod:`palletfit.api`.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from palletfit.api import BestFit, Results, fit, hypotest
+
 __version__ = "0.1.0"
+__all__ = ["BestFit", "Results", "__version__", "fit", "hypotest"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported before it is asked for: most programs need a small part of the package only.
+    if name in __all__:
+        from palletfit import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

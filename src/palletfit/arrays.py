@@ -70,11 +70,6 @@ class Arrays:
             return new
         return np.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    def set_rows(self, target: Any, rows: Any, values: Any) -> Any:
-        """Replace some rows of an array that nobody else uses."""
-        target[rows] = values
-        return target
-
     def add(self, target: Any, where: Any, values: Any) -> Any:
         """Add to a part of an array that nobody else uses; the result may be the same array."""
         target[where] += values
@@ -187,10 +182,6 @@ class JaxArrays(Arrays):
     def select(self, mask: Any, new: Any, old: Any) -> Any:
         """See :meth:`Arrays.select`."""
         return self.xp.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-
-    def set_rows(self, target: Any, rows: Any, values: Any) -> Any:
-        """See :meth:`Arrays.set_rows`."""
-        return target.at[rows].set(values)
 
     def add(self, target: Any, where: Any, values: Any) -> Any:
         """See :meth:`Arrays.add`."""

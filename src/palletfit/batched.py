@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,11 @@ from numpy.typing import NDArray
 from palletfit import reference
 from palletfit.arrays import Arrays, make_arrays
 from palletfit.config import FitSettings
-from palletfit.errors import PalletfitError
-from palletfit.hypotest import check_poi_bounds, conclude, tested_mu
+from palletfit.errors import FitError, PalletError, PalletfitError
+from palletfit.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.interpcodes import FloatArray
 from palletfit.likelihood import constants, evaluate, expected, own_arrays, shared_arrays
-from palletfit.model import Background, Lowered, Spec
+from palletfit.model import Background, Layout, Lowered, Spec
 from palletfit.newton import OUTCOMES, UNDAMPED, Lanes, Minima, Solver
 from palletfit.patches import Patch, apply, apply_sharing
 from palletfit.records import Attempt, Fit, HypotestResult
@@ -42,6 +43,33 @@ _SAME = 1e-8
 _WEAK = 1e-2
 #: A q on Asimov data below this is rounding.
 _NO_SENSITIVITY = 1e-12
+
+
+@dataclass(frozen=True)
+class BestFit:
+    """The best fit of one model.
+
+    Attributes
+    ----------
+    parameters
+        By name, in pyhf's notation.
+    errors
+        Standard deviations by name; zero for fixed parameters and those at a bound.
+    covariance
+        Inverse of the Hessian of the NLL, in the order of `parameters`, ``(n, n)``.
+    evidence
+        2 NLL at the minimum, and why it is one.
+    """
+
+    parameters: dict[str, float]
+    errors: dict[str, float]
+    covariance: FloatArray
+    evidence: Fit
+
+    @property
+    def twice_nll(self) -> float:
+        """Twice the negative log-likelihood at the minimum, as pyhf has it."""
+        return self.evidence.twice_nll
 
 
 class Engine:
@@ -70,7 +98,7 @@ class Engine:
         self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
         self._background = Background(workspace, settings)
         self._software = reference.software_versions(settings)
-        self._solvers: dict[Any, tuple[Any, dict[bool, Solver]]] = {}
+        self._compiled: dict[Layout, _Compiled] = {}
 
     def hypotests(
         self, patches: Sequence[Patch]
@@ -108,6 +136,25 @@ class Engine:
         for index, reason in unsupported.items():
             yield sound[index], self._refer(sound[index], reason)
 
+    def fit(self, patch: Patch, mu: float | None) -> BestFit:
+        """Fit one patch to the data, with `mu` free or fixed.
+
+        Raises
+        ------
+        PalletError
+            The patch does not apply, or the engine does not support its model.
+        FitError
+            No start led to a proven minimum.
+        """
+        batches, unsupported = self._background.lower([apply_sharing(self.workspace, patch)])
+        if unsupported:
+            raise PalletError(
+                f"The batched engine does not support this model: {unsupported[0]}.",
+                remedy="Fit it with pyhf.infer.mle.fit.",
+                patch=patch.name,
+            )
+        return _Tests(self, batches[0]).best_fit(mu)
+
     def _refer(self, patch: Patch, reason: str) -> HypotestResult | PalletfitError:
         """Leave a patch to the reference engine."""
         settings = self.settings.model_copy(update={"engine": "reference"})
@@ -119,13 +166,22 @@ class Engine:
         remark = f"fitted by the reference engine: {reason}"
         return replace(result, remarks=(remark, *result.remarks))
 
-    def solver(self, batch: Lowered) -> tuple[Any, dict[bool, Solver]]:
-        """Shared arrays of a batch's layout, and its solvers: with and without own samples."""
-        key = id(batch.layout)
-        if key not in self._solvers:
-            shared = self.arrays.put(shared_arrays(batch.layout))
-            self._solvers[key] = shared, {}
-        return self._solvers[key]
+    def compiled(self, layout: Layout) -> _Compiled:
+        """What all batches of a layout share."""
+        if layout not in self._compiled:
+            self._compiled[layout] = _Compiled(self.arrays, layout)
+        return self._compiled[layout]
+
+
+class _Compiled:
+    """Functions of one layout, compiled once, and the shared arrays."""
+
+    def __init__(self, arrays: Arrays, layout: Layout) -> None:
+        self.shared = arrays.put(shared_arrays(layout))
+        self.expected = arrays.compile(partial(expected, arrays, layout))
+        self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
+        #: With the patches' own samples, and without.
+        self.solvers = {own: Solver(arrays, layout, self.shared) for own in (True, False)}
 
 
 @dataclass
@@ -181,7 +237,7 @@ class _Tests:
     def __init__(self, engine: Engine, batch: Lowered) -> None:
         self.engine, self.batch = engine, batch
         self.settings = engine.settings
-        self.shared, self._solvers = engine.solver(batch)
+        self.compiled = engine.compiled(batch.layout)
         self.own = engine.arrays.put(own_arrays(batch))
         self.rows = np.arange(len(batch))
         self.poi = batch.layout.poi
@@ -282,9 +338,7 @@ class _Tests:
     def solver(self, fits: _Fits) -> Solver:
         """The solver of a kind of fit: without signal its samples need not be looked at."""
         with_own = not (fits.mu == 0.0 and self.only_signal)
-        if with_own not in self._solvers:
-            self._solvers[with_own] = Solver(self.engine.arrays, self.batch.layout, self.shared)
-        solver = self._solvers[with_own]
+        solver = self.compiled.solvers[with_own]
         solver.own = self.own if with_own else []
         return solver
 
@@ -333,24 +387,35 @@ class _Tests:
 
     # ------------------------------------------------------------------ at the minima
 
-    def _lane(self, fits: _Fits) -> dict[str, Any]:
-        batch = self.batch
-        put = self.engine.arrays.put
-        return {
-            "own": self.own,
-            "data": put(fits.data),
-            "aux": put(fits.aux),
-            "precision": put(batch.precision),
-            "factor": put(batch.factor),
-        }
+    def _lanes(
+        self, fits: _Fits, point: FloatArray
+    ) -> Iterator[tuple[NDArray[np.int64], dict[str, Any], Any]]:
+        """Rows, what they have of their own, and points; in pieces of one size."""
+        batch, arrays = self.batch, self.engine.arrays
+        size = arrays.lanes
+        for first in range(0, len(batch), size):
+            rows = np.arange(first, min(first + size, len(batch)))
+            # Compiled code has one size: the first row again, which nobody reads.
+            filled = rows if arrays.flexible else np.resize(rows, size)
+            lane = {
+                "own": [{k: v[filled] for k, v in part.items()} for part in self.own],
+                "data": arrays.put(fits.data[filled]),
+                "aux": arrays.put(fits.aux[filled]),
+                "precision": arrays.put(batch.precision[filled]),
+                "factor": arrays.put(batch.factor[filled]),
+            }
+            yield rows, lane, arrays.put(point[filled])
 
     def rates(self, point: FloatArray, fits: _Fits) -> FloatArray:
         """Expected counts of all patches."""
         arrays = self.engine.arrays
-        found = expected(
-            arrays, self.batch.layout, self.shared, self._lane(fits), arrays.put(point)
-        )
-        return np.array(arrays.get(found))
+        found = [
+            np.asarray(arrays.get(self.compiled.expected(self.compiled.shared, lane, at)))[
+                : len(rows)
+            ]
+            for rows, lane, at in self._lanes(fits, point)
+        ]
+        return np.concatenate(found)
 
     def asimov(self, source: _Fits) -> tuple[FloatArray, FloatArray]:
         """Main and auxiliary data that are exactly as expected at the minima of some fits."""
@@ -360,33 +425,61 @@ class _Tests:
 
     def mu_errors(self, free: _Fits) -> FloatArray:
         """Standard deviations of mu-hat from the Hessian; NaN where it gives none."""
-        batch, arrays = self.batch, self.engine.arrays
-        errors = np.full(len(batch), np.nan)
-        size = max(arrays.lanes, 1)
-        for first in range(0, len(batch), size):
-            rows = np.resize(np.arange(first, min(first + size, len(batch))), size)
-            lane = self._lane(free)
-            lane = {
-                "own": [{k: v[rows] for k, v in part.items()} for part in self.own],
-                **{name: lane[name][rows] for name in ("data", "aux", "precision", "factor")},
-            }
-            point = free.point[rows]
-            with np.errstate(all="ignore"):
-                found = evaluate(arrays, batch.layout, self.shared, lane, arrays.put(point), None)
-            hessian = np.array(arrays.get(found.hessian))
-            at_bound = (point <= batch.lower[rows]) | (point >= batch.upper[rows])
-            frozen = batch.fixed[rows] | at_bound
+        errors = np.full(len(self.batch), np.nan)
+        for rows, hessian, frozen in self._hessians(free):
             frozen[:, self.poi] = False
-            hessian *= ~frozen[:, :, None] & ~frozen[:, None, :]
-            np.einsum("...ii->...i", hessian)[...] += frozen
-            unit = np.zeros(point.shape)
+            unit = np.zeros(frozen.shape)
             unit[:, self.poi] = 1.0
-            metric = np.maximum(np.abs(np.einsum("...ii->...i", hessian)), 1e-10)
-            solution, damping = Arrays().solve(hessian, metric, unit, np.full(len(rows), UNDAMPED))
+            solution, proper = _solve_free(hessian, frozen, unit)
             variance = solution[:, self.poi]
-            usable = (damping <= UNDAMPED) & (variance > 0) & np.isfinite(variance)
+            usable = proper & (variance > 0) & np.isfinite(variance)
             errors[rows] = np.where(usable, np.sqrt(np.where(usable, variance, 1.0)), np.nan)
         return errors
+
+    def best_fit(self, mu: float | None) -> BestFit:
+        """The best fit of the batch's only patch."""
+        batch = self.batch
+        fits = _Fits(batch.data, batch.aux, mu)
+        starts = {
+            "suggested": batch.init,
+            "displaced": self._displaced(1.0),
+            "displaced back": self._displaced(-1.0),
+        }
+        self.fit(fits, starts)
+        self.sharpen(fits, self.rows)
+        evidence = self.freeze(fits)[0]
+        if not evidence.trusted:
+            raise FitError(
+                f"The fit has no proven minimum: {evidence.reason}.",
+                remedy="Look at the yields; try pyhf.infer.mle.fit.",
+            )
+        ((_, hessian, frozen),) = self._hessians(fits)
+        if mu is not None:
+            frozen[:, self.poi] = True
+        count = frozen.shape[1]
+        columns = np.repeat(hessian[:1], count, axis=0), np.repeat(frozen[:1], count, axis=0)
+        covariance, _ = _solve_free(*columns, np.eye(count) * ~frozen[0])
+        own = np.flatnonzero(batch.present[0])
+        names = [str(batch.names[0][column]) for column in own]
+        errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        return BestFit(
+            parameters=dict(zip(names, fits.point[0, own].tolist(), strict=True)),
+            errors=dict(zip(names, errors[own].tolist(), strict=True)),
+            covariance=covariance[np.ix_(own, own)],
+            evidence=evidence,
+        )
+
+    def _hessians(
+        self, fits: _Fits
+    ) -> Iterator[tuple[NDArray[np.int64], FloatArray, NDArray[np.bool_]]]:
+        """Rows, Hessians at their minima, and which parameters are fixed or at a bound."""
+        batch = self.batch
+        at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
+        for rows, lane, at in self._lanes(fits, fits.point):
+            with np.errstate(all="ignore"):
+                found = self.compiled.evaluate(self.compiled.shared, lane, at, None)
+            hessian = np.array(self.engine.arrays.get(found.hessian))[: len(rows)]
+            yield rows, hessian, (batch.fixed | at_bound)[rows]
 
     # ------------------------------------------------------------------ records
 
@@ -497,3 +590,14 @@ class _Tests:
             mu_hat_error=float(mu_error) if np.isfinite(mu_error) else None,
             software=self.engine._software,
         )
+
+
+def _solve_free(
+    hessian: FloatArray, frozen: NDArray[np.bool_], right: FloatArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Solve without the frozen parameters; and where the matrix is positive definite."""
+    hessian = hessian * ~frozen[:, :, None] * ~frozen[:, None, :]
+    np.einsum("...ii->...i", hessian)[...] += frozen
+    metric = np.maximum(np.abs(np.einsum("...ii->...i", hessian)), 1e-10)
+    solution, damping = Arrays().solve(hessian, metric, right, np.full(len(right), UNDAMPED))
+    return solution, damping <= UNDAMPED

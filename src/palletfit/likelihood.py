@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
@@ -39,8 +39,7 @@ _SMALLEST = 1e-20
 _STIRLING = 1e3
 
 
-@dataclass(frozen=True)
-class Derivatives:
+class Derivatives(NamedTuple):
     """Value and derivatives of the NLL without constants, for each lane.
 
     Attributes

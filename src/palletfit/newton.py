@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,8 @@ class Solver:
         if normsys in KINKED:
             self._kinked[layout.alphas - layout.norm : layout.alphas] = True
         self._step = arrays.compile(self._advance)
+        self._merge = arrays.compile(self._choose)
+        self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
 
     def minimise(self, lanes: Lanes, tolerance: float) -> Minima:
         """Run all lanes to their ends.
@@ -225,10 +228,18 @@ class Solver:
     def _refill(
         self, state: dict[str, Any], lanes: Lanes, places: Any, rows: NDArray[np.int64]
     ) -> dict[str, Any]:
-        new = self._new(lanes, rows)
-        return {
-            name: self.arrays.set_rows(values, places, new[name]) for name, values in state.items()
-        }
+        if self.arrays.flexible:
+            new = self._new(lanes, rows)
+            for name, values in state.items():
+                values[places] = new[name]
+            return state
+        # All places, so that the shapes of compiled code stay; most of them are not used.
+        count = len(state["value"])
+        whole = np.full(count, rows[0])
+        whole[places] = rows
+        mask = np.zeros(count, dtype=bool)
+        mask[places] = True
+        return self._merge(self.arrays.put(mask), self._begin(lanes, whole), state)
 
     def _new(self, lanes: Lanes, rows: NDArray[np.int64]) -> dict[str, Any]:
         """State of lanes that have not been evaluated yet: the start is their first trial."""
@@ -264,6 +275,9 @@ class Solver:
             "iterations": np.zeros(count, dtype=int),
             "outcome": np.full(count, RUNNING),
         }
+
+    def _choose(self, mask: Any, new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.arrays.select(mask, new[name], old[name]) for name in old}
 
     # ------------------------------------------------------------------ one step
 
@@ -386,9 +400,7 @@ class Solver:
             "own": [{n: item[state["patch"]] for n, item in part.items()} for part in self.own],
             **{name: state[name] for name in ("data", "aux", "precision", "factor")},
         }
-        found = evaluate(
-            self.arrays, self.layout, self.shared, lane, state["point"], xp.asarray(other)
-        )
+        found = self._evaluate(self.shared, lane, state["point"], xp.asarray(other))
         gradient = self.arrays.get(found.gradient)
         downhill = at_kink & (gradient * other < -1e-9)
         crossing = np.zeros(len(side), dtype=bool)

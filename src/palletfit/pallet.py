@@ -121,6 +121,33 @@ def validate(workspace_path: Path, patchset_path: Path, labels: Sequence[str]) -
         Names the file, the patch where it is one, and the remedy.
     """
     workspace, spec = read_json(workspace_path), read_json(patchset_path)
+    patchset = check(workspace, spec, labels, workspace_path, patchset_path)
+    return summarise(workspace, spec, patchset)
+
+
+def check(
+    workspace: Any,
+    spec: Any,
+    labels: Sequence[str] | None = None,
+    workspace_path: Path = Path("workspace"),
+    patchset_path: Path = Path("patchset"),
+) -> Patchset:
+    """Check the contents of a workspace and its patchset, see :func:`validate`.
+
+    Parameters
+    ----------
+    workspace, spec
+        Contents of the two files.
+    labels
+        The patchset's labels as they should be; None takes its own.
+    workspace_path, patchset_path
+        What errors call the two.
+
+    Raises
+    ------
+    PalletError
+        Names the file, the patch where it is one, and the remedy.
+    """
     _validate_schema(workspace, "workspace.json", workspace_path)
     problem = inconsistency(workspace)
     if problem is not None:
@@ -143,9 +170,9 @@ def validate(workspace_path: Path, patchset_path: Path, labels: Sequence[str]) -
             file=patchset_path,
         )
     _validate_schema(_with_plain_names(spec), "patchset.json", patchset_path)
-    _check_values(patchset, labels, patchset_path)
+    _check_values(patchset, patchset.labels if labels is None else labels, patchset_path)
     _verify_digest(workspace, spec, workspace_path, patchset_path)
-    return summarise(workspace, spec, patchset)
+    return patchset
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:

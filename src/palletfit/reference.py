@@ -25,7 +25,7 @@ import pyhf.exceptions
 from palletfit.config import FitSettings
 from palletfit.errors import BackendError, FitError, PalletError
 from palletfit.evidence import FloatArray, Likelihood, polish
-from palletfit.hypotest import check_poi_bounds, conclude, tested_mu
+from palletfit.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.records import Attempt, Fit, HypotestResult
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
