@@ -22,9 +22,9 @@ ArrayBackend = Literal["numpy", "jax"]
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 #: Damping that a factorization which failed is tried with next, relative to the metric.
-FIRST_DAMPING = 1e-3
+FIRST_DAMPING = 1e-2
 #: Every further attempt multiplies the damping by this.
-DAMPING_FACTOR = 10.0
+DAMPING_FACTOR = 3.0
 #: Damping beyond this moves nothing.
 LARGEST_DAMPING = 1e12
 
@@ -130,9 +130,9 @@ def _solve(
     return np.zeros_like(right), damping
 
 
-def next_damping(damping: float) -> float:
-    """What to try after a factorization failed."""
-    return max(damping * DAMPING_FACTOR, FIRST_DAMPING)
+def next_damping(damping: Any, xp: Any = np) -> Any:
+    """What to try after a factorization or a step failed."""
+    return xp.maximum(damping * DAMPING_FACTOR, FIRST_DAMPING)
 
 
 class JaxArrays(Arrays):
@@ -204,8 +204,8 @@ class JaxArrays(Arrays):
         bad = ~xp.all(xp.isfinite(factor), axis=(1, 2))
         factor = xp.where(bad[:, None, None], xp.eye(size), factor)
         solution = self._jax.scipy.linalg.cho_solve((factor, True), right[:, :, None])[:, :, 0]
-        raised = xp.maximum(damping * DAMPING_FACTOR, FIRST_DAMPING)
-        return xp.where(bad[:, None], 0.0, solution), xp.where(bad, raised, damping)
+        needed = xp.where(bad, next_damping(damping, xp), damping)
+        return xp.where(bad[:, None], 0.0, solution), needed
 
 
 def compilation_cache() -> Path:

@@ -27,7 +27,14 @@ from palletfit.config import FitSettings
 from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.interpcodes import FloatArray
-from palletfit.likelihood import constants, evaluate, expected, own_arrays, shared_arrays
+from palletfit.likelihood import (
+    constants,
+    evaluate,
+    expected,
+    own_arrays,
+    own_of,
+    shared_arrays,
+)
 from palletfit.model import Background, Layout, Lowered, Spec
 from palletfit.newton import OUTCOMES, UNDAMPED, Lanes, Minima, Solver
 from palletfit.patches import Patch, apply, apply_sharing
@@ -339,7 +346,7 @@ class _Tests:
         """The solver of a kind of fit: without signal its samples need not be looked at."""
         with_own = not (fits.mu == 0.0 and self.only_signal)
         solver = self.compiled.solvers[with_own]
-        solver.own = self.own if with_own else []
+        solver.own = self.own if with_own else {}
         return solver
 
     def escalate(self, fits: _Fits) -> None:
@@ -398,7 +405,7 @@ class _Tests:
             # Compiled code has one size: the first row again, which nobody reads.
             filled = rows if arrays.flexible else np.resize(rows, size)
             lane = {
-                "own": [{k: v[filled] for k, v in part.items()} for part in self.own],
+                "own": own_of(self.own, filled),
                 "data": arrays.put(fits.data[filled]),
                 "aux": arrays.put(fits.aux[filled]),
                 "precision": arrays.put(batch.precision[filled]),

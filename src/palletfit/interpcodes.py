@@ -121,8 +121,9 @@ def scale(
     alpha, side
         Nuisance parameters and their signs, shape ``(lanes, n)``.
     terms
-        ``coefficients`` of shape ``([lanes,] 6, channels, samples, n)``, ``log_hi`` and ``log_lo``
-        of shape ``([lanes,] channels, samples, n)``.
+        ``coefficients`` of shape ``([lanes,] 6, n, rows)``, ``log_hi`` and ``log_lo`` of shape
+        ``([lanes,] n, rows)``. Where rows do not differ from lane to lane, ``polynomials`` of
+        shape ``(n, 7, rows)``, with a one and the coefficients.
     xp
         Array namespace.
     eager
@@ -131,22 +132,20 @@ def scale(
     Returns
     -------
     tuple
-        Arrays of shape ``(lanes, channels, samples, n)``.
+        Arrays of shape ``(lanes, n, rows)``.
     """
-    at = alpha[:, None, None, :]
-    up = side[:, None, None, :] >= 0.0
+    at = alpha[:, :, None]
+    up = side[:, :, None] >= 0.0
     if code == "code1":
         return _exponential(at, xp.where(up, terms["log_hi"], -terms["log_lo"]), xp)
-    a1, a2, a3, a4, a5, a6 = xp.moveaxis(terms["coefficients"], -4, 0)
-    value = 1.0 + at * (a1 + at * (a2 + at * (a3 + at * (a4 + at * (a5 + at * a6)))))
-    slope = a1 + at * (
-        2.0 * a2 + at * (3.0 * a3 + at * (4.0 * a4 + at * (5.0 * a5 + (6.0 * at) * a6)))
-    )
-    curvature = 2.0 * a2 + at * (6.0 * a3 + at * (12.0 * a4 + at * (20.0 * a5 + (30.0 * at) * a6)))
+    if "polynomials" in terms:
+        value, slope, curvature = _shared_polynomials(alpha, terms["polynomials"], xp)
+    else:
+        value, slope, curvature = _polynomials(at, terms["coefficients"], xp)
     outside = xp.abs(alpha) >= 1.0
     if not eager:
         tail = _exponential(at, xp.where(up, terms["log_hi"], -terms["log_lo"]), xp)
-        far = outside[:, None, None, :]
+        far = outside[:, :, None]
         return (
             xp.where(far, tail[0], value),
             xp.where(far, tail[1], slope),
@@ -154,17 +153,38 @@ def scale(
         )
     lanes, columns = np.nonzero(outside)
     if len(lanes):
-        upward = alpha[lanes, columns] > 0.0
-        if terms["log_hi"].ndim == at.ndim:
-            log_hi = terms["log_hi"][lanes, :, :, columns]
-            log_lo = terms["log_lo"][lanes, :, :, columns]
-        else:
-            log_hi = np.moveaxis(terms["log_hi"][:, :, columns], -1, 0)
-            log_lo = np.moveaxis(terms["log_lo"][:, :, columns], -1, 0)
-        rate = np.where(upward[:, None, None], log_hi, -log_lo)
-        tail = _exponential(alpha[lanes, columns][:, None, None], rate, xp)
+        chosen = (lanes, columns) if terms["log_hi"].ndim == at.ndim else columns
+        upward = alpha[lanes, columns, None] > 0.0
+        rate = np.where(upward, terms["log_hi"][chosen], -terms["log_lo"][chosen])
+        tail = _exponential(alpha[lanes, columns, None], rate, xp)
         for whole, part in zip((value, slope, curvature), tail, strict=True):
-            whole[lanes, :, :, columns] = part
+            whole[lanes, columns] = part
+    return value, slope, curvature
+
+
+def _polynomials(at: Any, coefficients: Any, xp: Any) -> tuple[Any, Any, Any]:
+    a1, a2, a3, a4, a5, a6 = xp.moveaxis(coefficients, -3, 0)
+    value = 1.0 + at * (a1 + at * (a2 + at * (a3 + at * (a4 + at * (a5 + at * a6)))))
+    slope = a1 + at * (
+        2.0 * a2 + at * (3.0 * a3 + at * (4.0 * a4 + at * (5.0 * a5 + (6.0 * at) * a6)))
+    )
+    curvature = 2.0 * a2 + at * (6.0 * a3 + at * (12.0 * a4 + at * (20.0 * a5 + (30.0 * at) * a6)))
+    return value, slope, curvature
+
+
+def _shared_polynomials(alpha: Any, polynomials: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """The same as matrix products of powers and coefficients, one for each parameter."""
+    powers = [xp.ones_like(alpha)]
+    for _ in range(6):
+        powers.append(powers[-1] * alpha)
+    zero = xp.zeros_like(alpha)
+    first = [zero, *(number * powers[number - 1] for number in range(1, 7))]
+    second = [zero, zero, *(n * (n - 1) * powers[n - 2] for n in range(2, 7))]
+    basis = xp.stack([xp.stack(row, axis=-1) for row in (powers, first, second)])
+    lanes, count = alpha.shape
+    basis = xp.transpose(basis, (2, 0, 1, 3)).reshape(count, 3 * lanes, 7)
+    found = (basis @ polynomials).reshape(count, 3, lanes, -1)
+    value, slope, curvature = (xp.swapaxes(found[:, row], 0, 1) for row in range(3))
     return value, slope, curvature
 
 

@@ -22,7 +22,7 @@ those of :mod:`palletfit.model`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from palletfit.arrays import Arrays
-from palletfit.interpcodes import FloatArray, Shift, scale, scale_coefficients, shift
+from palletfit.interpcodes import FloatArray, scale, scale_coefficients, shift
 from palletfit.model import Block, Layout, Lowered
 
 #: Stands for a factor of zero.
@@ -61,40 +61,72 @@ class Derivatives(NamedTuple):
     rates: Any
 
 
-def shared_arrays(layout: Layout) -> list[dict[str, Any]]:
-    """The shared samples of each block, laid out for :func:`evaluate`."""
-    return [_part_arrays(block.shared, fits=False) for block in layout.blocks]
+def shared_arrays(layout: Layout) -> dict[str, Any]:
+    """The shared samples, laid out for :func:`evaluate`.
+
+    ``rows`` holds what is the same for all bins of a sample, for the samples of all blocks one
+    after the other (R rows); ``blocks`` what is not.
+    """
+    parts = [block.shared for block in layout.blocks]
+    rows = _row_arrays(parts)
+    # The polynomials of all samples become one matrix product for each parameter.
+    one = np.ones_like(rows["log_hi"])[None]
+    polynomials = np.concatenate([one, np.moveaxis(rows["coefficients"], -3, 0)])
+    rows["polynomials"] = np.ascontiguousarray(np.moveaxis(polynomials, 1, 0))
+    return {"rows": rows, "blocks": [_shared_block(part) for part in parts]}
 
 
-def own_arrays(lowered: Lowered) -> list[dict[str, Any]]:
-    """The patches' own samples of each block, laid out for :func:`evaluate`."""
-    return [_part_arrays(part, fits=True) for part in lowered.parts]
+def own_arrays(lowered: Lowered) -> dict[str, Any]:
+    """The patches' own samples, laid out like the shared ones, patches first."""
+    blocks = [
+        {name: part[name] for name in ("nominal", "odd", "even", "bins")} for part in lowered.parts
+    ]
+    return {"rows": _row_arrays(lowered.parts), "blocks": blocks}
 
 
-def _part_arrays(part: Mapping[str, Any], *, fits: bool) -> dict[str, Any]:
-    coefficients, log_hi, log_lo = scale_coefficients(part["hi"], part["lo"])
-    arrays = {
-        "nominal": part["nominal"],
-        "odd": part["odd"],
-        "even": part["even"],
-        # Patches first, so that lanes can be picked.
-        "coefficients": np.moveaxis(coefficients, 0, 1) if fits else coefficients,
+def own_of(own: Any, rows: Any) -> Any:
+    """Pick patches from :func:`own_arrays`; nothing from nothing."""
+    if not own:
+        return own
+    return {
+        "rows": {name: values[rows] for name, values in own["rows"].items()},
+        "blocks": [{name: values[rows] for name, values in part.items()} for part in own["blocks"]],
+    }
+
+
+def _row_arrays(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Arrays with rows last: log_hi and log_lo ``(…, norm, R)``, factors ``(…, factors, R)``."""
+
+    def rows(name: str) -> FloatArray:
+        flat = [
+            part[name].reshape(*part[name].shape[:-3], -1, part[name].shape[-1]) for part in parts
+        ]
+        return np.ascontiguousarray(np.swapaxes(np.concatenate(flat, axis=-2), -1, -2))
+
+    coefficients, log_hi, log_lo = scale_coefficients(rows("hi"), rows("lo"))
+    return {
+        # (…, 6, norm, R)
+        "coefficients": np.ascontiguousarray(np.moveaxis(coefficients, 0, -3)),
         "log_hi": log_hi,
         "log_lo": log_lo,
-        "factors": part["factors"],
-        "bins": part["bins"],
+        "factors": rows("factors"),
     }
-    if not fits:
-        odd, even = part["odd"], part["even"]
-        rows = part["nominal"].size
-        arrays |= {
-            "odd_rows": odd.reshape(rows, -1).T.copy(),
-            "even_rows": even.reshape(rows, -1).T.copy(),
-            # Bins before samples: (C, N, S, hist)
-            "odd_bins": np.ascontiguousarray(np.swapaxes(odd, 1, 2)),
-            "even_bins": np.ascontiguousarray(np.swapaxes(even, 1, 2)),
-        }
-    return arrays
+
+
+def _shared_block(part: Mapping[str, Any]) -> dict[str, Any]:
+    odd, even = part["odd"], part["even"]
+    cells = part["nominal"].size
+    return {
+        "nominal": part["nominal"],
+        "bins": part["bins"],
+        "odd": odd,
+        "even": even,
+        "odd_cells": odd.reshape(cells, -1).T.copy(),
+        "even_cells": even.reshape(cells, -1).T.copy(),
+        # Bins before samples: (C, N, S, hist)
+        "odd_bins": np.ascontiguousarray(np.swapaxes(odd, 1, 2)),
+        "even_bins": np.ascontiguousarray(np.swapaxes(even, 1, 2)),
+    }
 
 
 def constants(lowered: Lowered, data: FloatArray, aux: FloatArray) -> FloatArray:
@@ -149,7 +181,7 @@ def value(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) ->
 
 def expected(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:
     """Expected counts in the order of the blocks, ``(L, B)``; arguments as :func:`evaluate`."""
-    return _rates(_blocks(arrays, layout, shared, lane, point, None), arrays.xp)
+    return _rates(_Model(arrays, layout, shared, lane, point, None))
 
 
 def evaluate(
@@ -166,9 +198,9 @@ def evaluate(
     shared
         From :func:`shared_arrays`.
     lane
-        What each lane has of its own: ``own`` (list of parts from :func:`own_arrays`, a row a
-        lane; an empty list where the patches' samples are switched off), ``data`` ``(L, B)``, and
-        ``aux``, ``precision``, ``factor`` ``(L, K)``.
+        What each lane has of its own: ``own`` (from :func:`own_of`; empty where the patches'
+        samples are switched off), ``data`` ``(L, B)``, and ``aux``, ``precision``, ``factor``
+        ``(L, K)``.
     point
         Parameters, ``(L, K)``.
     side
@@ -176,20 +208,13 @@ def evaluate(
         positive one.
     """
     xp = arrays.xp
-    blocks = _blocks(arrays, layout, shared, lane, point, side)
-    rates, data = _rates(blocks, xp), lane["data"]
+    model = _Model(arrays, layout, shared, lane, point, side)
+    rates, data = _rates(model), lane["data"]
     some = data > 0
     safe = xp.where(some, rates, 1.0)
     ratio = xp.where(some, data / safe, 0.0)
-    sums = []
-    first = 0
-    for block, parts in zip(layout.blocks, blocks, strict=True):
-        size = len(block.channels) * block.bins
-        shape = (len(point), len(block.channels), block.bins)
-        weight = (1.0 - ratio[:, first : first + size]).reshape(shape)
-        sums.append(_block_sums(arrays, layout, block, parts, weight))
-        first += size
-    return _assemble(arrays, layout, lane, point, rates, ratio, ratio / safe, sums)
+    sums = _Sums(model, 1.0 - ratio)
+    return _assemble(model, lane, rates, ratio / safe, sums)
 
 
 # --------------------------------------------------------------------------- rates
@@ -197,93 +222,104 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Part:
-    """Rates of the samples of one part (shared or own) of a block, for their derivatives."""
+    """The samples of one part (shared or own) of a block."""
 
     terms: Mapping[str, Any]
     is_shared: bool
-    shift: Shift
+    rows: slice  # of this part among all rows
     factor: Any  # F, (L, C, S, N)
     rate: Any  # (L, C, S, N)
-    slope: Any  # dF / F for columns of normsys and factors, (L, C, S, norm + factors)
-    curvature: Any  # d2F / F for columns of normsys, (L, C, S, norm)
-    inverse: Any  # one over each bin parameter, (L, C, N, T)
 
 
-def _blocks(
-    arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any, side: Any
-) -> list[list[_Part]]:
-    xp, alphas = arrays.xp, layout.alphas
-    if side is None:
-        side = xp.where(point < 0, -1.0, 1.0)
-    moved = shift(layout.codes[1], point[:, : layout.hist], side[:, : layout.hist], xp)
-    scaled = slice(alphas - layout.norm, alphas)
-    scales = point[:, scaled], side[:, scaled]
-    factors = _nonzero(point[:, alphas : alphas + layout.factors], xp)
-    in_bins = _nonzero(point[:, alphas + layout.factors :], xp)
-    in_bins = xp.concatenate([in_bins, xp.ones_like(point[:, :1])], axis=1)
-    blocks = []
-    for number, block in enumerate(layout.blocks):
-        slots = in_bins[:, block.slots]
-        parts = [(shared[number], True)]
-        if lane["own"]:
-            parts.append((lane["own"][number], False))
-        blocks.append(
-            [
-                _part(arrays, layout, terms, is_shared, moved, scales, factors, slots)
-                for terms, is_shared in parts
-                if terms["nominal"].shape[-2]
-            ]
-        )
-    return blocks
+class _Model:
+    """Rates at a point, and what their derivatives need.
+
+    Attributes
+    ----------
+    slope
+        dF / F for columns of normsys and factors, ``(L, norm + factors, R)``.
+    curvature
+        d2F / F for columns of normsys, ``(L, norm, R)``.
+    inverse
+        One over each bin parameter, by block; ``(L, C, N, T)``.
+    blocks
+        Parts of each block.
+    """
+
+    def __init__(
+        self, arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any, side: Any
+    ) -> None:
+        xp, alphas = arrays.xp, layout.alphas
+        self.arrays, self.layout, self.point = arrays, layout, point
+        if side is None:
+            side = xp.where(point < 0, -1.0, 1.0)
+        self.shift = shift(layout.codes[1], point[:, : layout.hist], side[:, : layout.hist], xp)
+        scaled = slice(alphas - layout.norm, alphas)
+        factors = _nonzero(point[:, alphas : alphas + layout.factors], xp)
+        in_bins = _nonzero(point[:, alphas + layout.factors :], xp)
+        in_bins = xp.concatenate([in_bins, xp.ones_like(point[:, :1])], axis=1)
+
+        sources = [shared] + ([lane["own"]] if lane["own"] else [])
+        values, slopes, curvatures, inverses = [], [], [], []
+        for source in sources:
+            terms = source["rows"]
+            value, slope, curvature = scale(
+                layout.codes[0], point[:, scaled], side[:, scaled], terms, xp, eager=arrays.eager
+            )
+            value = _nonzero(value, xp)
+            multiplies = terms["factors"] > 0
+            factor = xp.where(multiplies, factors[:, :, None], 1.0)
+            values.append(xp.prod(value, axis=1) * xp.prod(factor, axis=1))
+            slopes.append(slope / value)
+            curvatures.append(curvature / value)
+            inverses.append(xp.where(multiplies, 1.0 / factor, 0.0))
+        normsys, normfactors = xp.concatenate(slopes, axis=2), xp.concatenate(inverses, axis=2)
+        self.slope = xp.concatenate([normsys, normfactors], axis=1)
+        self.curvature = curvatures
+        row_factor = xp.concatenate(values, axis=1)
+
+        self.inverse, self.blocks, self.rows = [], [[] for _ in layout.blocks], 0
+        slots = [in_bins[:, block.slots] for block in layout.blocks]
+        self.inverse = [1.0 / values for values in slots]
+        for source in sources:
+            for number, terms in enumerate(source["blocks"]):
+                self._add(number, terms, source is shared, row_factor, slots[number])
+
+    def _add(
+        self, number: int, terms: Mapping[str, Any], is_shared: bool, row_factor: Any, slots: Any
+    ) -> None:
+        xp, nominal = self.arrays.xp, terms["nominal"]
+        shape = nominal.shape if is_shared else nominal.shape[1:]
+        rows = slice(self.rows, self.rows + shape[0] * shape[1])
+        self.rows = rows.stop
+        if not shape[1]:
+            return
+        moved = self.shift
+        if is_shared:
+            shifts = moved.odd @ terms["odd_cells"] + moved.even @ terms["even_cells"]
+            additive = nominal + shifts.reshape(-1, *shape)
+        else:
+            cells = (len(self.point), -1, self.layout.hist)
+            shifts = terms["odd"].reshape(cells) @ moved.odd[:, :, None]
+            shifts = shifts + terms["even"].reshape(cells) @ moved.even[:, :, None]
+            additive = nominal + shifts.reshape(-1, *shape)
+        factor = row_factor[:, rows].reshape(-1, *shape[:2], 1)
+        if slots.shape[-1]:
+            in_bins = xp.where(terms["bins"] > 0, slots[:, :, None], 1.0)
+            factor = factor * xp.prod(in_bins, axis=-1)
+        factor = xp.broadcast_to(factor, (len(self.point), *shape))
+        self.blocks[number].append(_Part(terms, is_shared, rows, factor, additive * factor))
 
 
 def _nonzero(values: Any, xp: Any) -> Any:
     return xp.where(xp.abs(values) < _SMALLEST, _SMALLEST, values)
 
 
-def _part(
-    arrays: Arrays,
-    layout: Layout,
-    terms: Mapping[str, Any],
-    is_shared: bool,
-    moved: Shift,
-    scales: tuple[Any, Any],
-    factors: Any,
-    slots: Any,
-) -> _Part:
-    xp, nominal = arrays.xp, terms["nominal"]
-    if is_shared:
-        shape = nominal.shape
-        shifts = moved.odd @ terms["odd_rows"] + moved.even @ terms["even_rows"]
-        additive = nominal + shifts.reshape(-1, *shape)
-    else:
-        shape = nominal.shape[1:]
-        shifts = terms["odd"] @ moved.odd[:, None, None, :, None]
-        shifts = shifts + terms["even"] @ moved.even[:, None, None, :, None]
-        additive = nominal + shifts[..., 0]
-    value, slope, curvature = scale(layout.codes[0], *scales, terms, xp, eager=arrays.eager)
-    value = _nonzero(value, xp)
-    multiplies = terms["factors"] > 0
-    factor = xp.where(multiplies, factors[:, None, None, :], 1.0)
-    row = xp.prod(value, axis=-1) * xp.prod(factor, axis=-1)
-    in_bins = xp.where(terms["bins"] > 0, slots[:, :, None], 1.0)
-    product = xp.broadcast_to(row[..., None] * xp.prod(in_bins, axis=-1), (len(slots), *shape))
-    return _Part(
-        terms=terms,
-        is_shared=is_shared,
-        shift=moved,
-        factor=product,
-        rate=additive * product,
-        slope=xp.concatenate([slope / value, xp.where(multiplies, 1.0 / factor, 0.0)], axis=-1),
-        curvature=curvature / value,
-        inverse=1.0 / slots,
-    )
-
-
-def _rates(blocks: list[list[_Part]], xp: Any) -> Any:
+def _rates(model: _Model) -> Any:
     """Sum over samples and flatten."""
-    flat = [sum(xp.sum(part.rate, axis=2) for part in parts) for parts in blocks]
-    return xp.concatenate([rates.reshape(len(rates), -1) for rates in flat], axis=1)
+    xp, lanes = model.arrays.xp, len(model.point)
+    flat = [sum(xp.sum(part.rate, axis=2) for part in parts) for parts in model.blocks]
+    return xp.concatenate([rates.reshape(lanes, -1) for rates in flat], axis=1)
 
 
 def _constraint_value(lane: Any, point: Any, xp: Any) -> Any:
@@ -298,173 +334,183 @@ def _constraint_value(lane: Any, point: Any, xp: Any) -> Any:
 # --------------------------------------------------------------------------- derivatives
 
 
-@dataclass
-class _BlockSums:
-    """Sums over the samples of a block. Columns: h with histosys, d with normsys and factors.
+class _Sums:
+    """Sums over samples. Columns: h with histosys, d with normsys and factors.
 
-    The sums for a slot go over the samples that its parameter multiplies.
+    Attributes
+    ----------
+    hist, norm, slot
+        Derivatives of the rates by block: ``(L, C, N, h)``, ``(L, C, N, d)``, ``(L, C, N, T)``.
+    slot_hist, slot_norm, slot_slot
+        Second derivatives with a bin parameter in each slot, by block, times `weight`:
+        ``(L, C, N, T, h)``, ``(L, C, N, T, d)`` and ``(L, C, N, T, T)``; the diagonal of the last
+        has no meaning.
+    hist_norm, norm_norm
+        Second derivatives times weight, summed over all bins: ``(L, h, d)`` and ``(L, d, d)``;
+        the diagonal of the latter has no meaning.
+    hist_curvature, norm_curvature
+        The same of one parameter twice, ``(L, h)`` and ``(L, norm)``.
+    weight
+        ``1 - n / lambda``, ``(L, B)``.
     """
 
-    hist: Any = 0.0  # J, (L, C, N, h)
-    norm: Any = 0.0  # J, (L, C, N, d)
-    slot: Any = 0.0  # J, (L, C, N, T)
-    slot_hist: Any = 0.0  # d2 lambda / d slot d h, (L, C, N, T, h)
-    slot_norm: Any = 0.0  # (L, C, N, T, d)
-    slot_slot: Any = 0.0  # (L, C, N, T, T), the diagonal has no meaning
-    # With weight, summed over all bins:
-    hist_norm: Any = 0.0  # (L, h, d)
-    norm_norm: Any = 0.0  # (L, d, d), the diagonal has no meaning
-    hist_curvature: Any = 0.0  # (L, h)
-    norm_curvature: Any = 0.0  # (L, norm)
-    inverse: Any = 0.0  # one over the parameter in each slot, (L, C, N, T)
-
-
-def _block_sums(
-    arrays: Arrays, layout: Layout, block: Block, parts: list[_Part], weight: Any
-) -> _BlockSums:
-    xp, lanes = arrays.xp, len(weight)
-    sums = _BlockSums(inverse=parts[0].inverse)
-    for part in parts:
-        weighted = part.rate * weight[:, :, None, :]
-        row = xp.sum(weighted, axis=3)
-        rows = part.slope.reshape(lanes, -1, part.slope.shape[-1])
-        columns = xp.swapaxes((part.slope * row[..., None]).reshape(rows.shape), 1, 2)
-        by_bin = xp.swapaxes(part.rate, 2, 3)
-        norm = by_bin @ part.slope
-        sums.norm = sums.norm + norm
-        sums.norm_norm = sums.norm_norm + columns @ rows
-        sums.norm_curvature = sums.norm_curvature + xp.sum(
-            part.curvature * row[..., None], axis=(1, 2)
-        )
-        hist = None
+    def __init__(self, model: _Model, weight: Any) -> None:
+        xp, layout = model.arrays.xp, model.layout
+        self.model, self.weight, self.lanes = model, weight, len(weight)
+        self.hist, self.norm, self.slot = [], [], []
+        self.slot_hist, self.slot_norm, self.slot_slot = [], [], []
+        self.hist_curvature: Any = 0.0
+        row_weight, self._hist_rows = {}, {}
+        first = 0
+        for number, (block, parts) in enumerate(zip(layout.blocks, model.blocks, strict=True)):
+            size = len(block.channels) * block.bins
+            shape = (self.lanes, len(block.channels), block.bins)
+            by_bin = weight[:, first : first + size].reshape(shape)
+            first += size
+            for part in parts:
+                weighted = part.rate * by_bin[:, :, None, :]
+                row_weight[part.rows.start] = xp.sum(weighted, axis=3).reshape(self.lanes, -1)
+            self._block(number, block, parts, by_bin)
+        rows = xp.concatenate([row_weight[at] for at in sorted(row_weight)], axis=1)
+        slope = model.slope
+        other = xp.swapaxes(slope, 1, 2)
+        self.norm_norm = (slope * rows[:, None, :]) @ other
+        self.hist_norm: Any = None
         if layout.hist:
-            hist, left = (_shared_hist if part.is_shared else _own_hist)(xp, part, weight, sums)
-            sums.hist = sums.hist + hist
-            sums.hist_norm = sums.hist_norm + left @ rows
-        if block.slots.shape[2]:
-            _add_slots(xp, part, hist, norm, sums, all_bins=block.all_bins)
-    return sums
+            left = [self._hist_rows[at] for at in sorted(self._hist_rows)]
+            self.hist_norm = xp.swapaxes(xp.concatenate(left, axis=1), 1, 2) @ other
+        self.norm_curvature: Any = 0.0
+        begin = 0
+        for curvature in model.curvature:
+            end = begin + curvature.shape[2]
+            self.norm_curvature = (
+                self.norm_curvature + (curvature @ rows[:, begin:end, None])[..., 0]
+            )
+            begin = end
 
+    def _block(self, number: int, block: Block, parts: list[_Part], weight: Any) -> None:
+        xp, layout = self.model.arrays.xp, self.model.layout
+        depth = block.slots.shape[2]
+        hist = norm = slot = slot_hist = slot_norm = slot_slot = 0.0
+        inverse = self.model.inverse[number]
+        for part in parts:
+            channels, samples = part.rate.shape[1:3]
+            slope = self.model.slope[:, :, part.rows]
+            slope = slope.reshape(self.lanes, -1, channels, samples)
+            slope = xp.transpose(slope, (0, 2, 3, 1))
+            norm_part = xp.swapaxes(part.rate, 2, 3) @ slope
+            norm = norm + norm_part
+            hist_part: Any = 0.0
+            if layout.hist:
+                hist_part = (self._shared_hist if part.is_shared else self._own_hist)(part, weight)
+                hist = hist + hist_part
+            if not depth:
+                continue
+            if part.is_shared and block.all_bins:
+                rate = xp.sum(part.rate, axis=2)[..., None]
+                slot = slot + rate * inverse
+                slot_norm = slot_norm + norm_part[..., None, :]
+                if layout.hist:
+                    slot_hist = slot_hist + hist_part[..., None, :]
+                continue
+            mask = part.terms["bins"]
+            chosen = xp.moveaxis(part.rate[..., None] * mask, 2, -1)  # (L, C, N, T, S)
+            slot = slot + xp.sum(chosen, axis=-1) * inverse
+            slot_norm = slot_norm + chosen @ slope[:, :, None]
+            if depth > 1:
+                pairs = chosen @ xp.moveaxis(mask, -3, -2)
+                slot_slot = slot_slot + pairs * inverse[..., None, :]
+            if layout.hist:
+                slot_hist = slot_hist + self._slot_hist(part, mask)
+        self.hist.append(hist)
+        self.norm.append(norm)
+        self.slot.append(slot)
+        scaled = weight[..., None] * inverse
+        self.slot_hist.append(scaled[..., None] * slot_hist)
+        self.slot_norm.append(scaled[..., None] * slot_norm)
+        self.slot_slot.append(scaled[..., None] * slot_slot)
 
-def _shared_hist(xp: Any, part: _Part, weight: Any, sums: _BlockSums) -> tuple[Any, Any]:
-    """J of histosys parameters, and their rows for the mixed curvature, ``(L, h, C S)``."""
-    terms, slope = part.terms, part.shift.even_slope
-    lanes, channels, samples, bins = part.factor.shape
-    by_bin = xp.transpose(part.factor, (1, 3, 0, 2))
-    hist = by_bin @ terms["odd_bins"] + slope * (by_bin @ terms["even_bins"])
-    weighted = part.factor * weight[:, :, None, :]
-    if bins == 1:
-        moved = terms["odd"][..., 0, :] + slope[:, None, None, :] * terms["even"][..., 0, :]
-        rows = xp.swapaxes((moved * weighted).reshape(lanes, channels * samples, -1), 1, 2)
-    else:
-        by_sample = xp.transpose(weighted, (1, 2, 0, 3))
-        moved = by_sample @ terms["odd"] + slope * (by_sample @ terms["even"])
-        rows = xp.transpose(moved.reshape(channels * samples, lanes, -1), (1, 2, 0))
-    curved = weighted.reshape(lanes, -1) @ xp.swapaxes(terms["even_rows"], 0, 1)
-    sums.hist_curvature = sums.hist_curvature + part.shift.even_curvature * curved
-    return xp.transpose(hist, (2, 0, 1, 3)), rows
+    def _shared_hist(self, part: _Part, weight: Any) -> Any:
+        """J of histosys parameters; and their rows for the mixed curvature."""
+        xp, terms, moved = self.model.arrays.xp, part.terms, self.model.shift
+        slope = moved.even_slope
+        lanes, channels, samples, bins = part.factor.shape
+        by_bin = xp.transpose(part.factor, (1, 3, 0, 2))
+        hist = by_bin @ terms["odd_bins"] + slope * (by_bin @ terms["even_bins"])
+        weighted = part.factor * weight[:, :, None, :]
+        if bins == 1:
+            rows = slope[:, None, None, :] * terms["even"][..., 0, :] + terms["odd"][..., 0, :]
+            rows = (rows * weighted).reshape(lanes, channels * samples, -1)
+        else:
+            by_sample = xp.transpose(weighted, (1, 2, 0, 3))
+            rows = by_sample @ terms["odd"] + slope * (by_sample @ terms["even"])
+            rows = xp.swapaxes(rows.reshape(channels * samples, lanes, -1), 0, 1)
+        self._hist_rows[part.rows.start] = rows
+        curved = weighted.reshape(lanes, -1) @ xp.swapaxes(terms["even_cells"], 0, 1)
+        self.hist_curvature = self.hist_curvature + moved.even_curvature * curved
+        return xp.transpose(hist, (2, 0, 1, 3))
 
+    def _own_hist(self, part: _Part, weight: Any) -> Any:
+        """As :meth:`_shared_hist`, for arrays with a row a lane."""
+        xp, terms, shifted = self.model.arrays.xp, part.terms, self.model.shift
+        lanes, channels, samples, _ = part.factor.shape
+        slope = shifted.even_slope[:, None, None, None, :]
+        moved = (terms["odd"] + slope * terms["even"]) * part.factor[..., None]
+        rows = xp.sum(moved * weight[:, :, None, :, None], axis=3)
+        self._hist_rows[part.rows.start] = rows.reshape(lanes, channels * samples, -1)
+        flat = (part.factor * weight[:, :, None, :]).reshape(lanes, 1, -1)
+        curved = (flat @ terms["even"].reshape(lanes, flat.shape[-1], -1))[:, 0]
+        self.hist_curvature = self.hist_curvature + shifted.even_curvature * curved
+        return xp.sum(moved, axis=2)
 
-def _own_hist(xp: Any, part: _Part, weight: Any, sums: _BlockSums) -> tuple[Any, Any]:
-    """As :func:`_shared_hist`, for arrays with a row a lane."""
-    terms = part.terms
-    slope, curvature = part.shift.even_slope, part.shift.even_curvature
-    lanes, channels, samples, _ = part.factor.shape
-    moved = terms["odd"] + slope[:, None, None, None, :] * terms["even"]
-    moved = moved * part.factor[..., None]
-    weighted = part.factor * weight[:, :, None, :]
-    rows = xp.sum(moved * weight[:, :, None, :, None], axis=3)
-    flat = weighted.reshape(lanes, 1, -1)
-    curved = (flat @ terms["even"].reshape(lanes, flat.shape[-1], -1))[:, 0]
-    sums.hist_curvature = sums.hist_curvature + curvature * curved
-    rows = xp.swapaxes(rows.reshape(lanes, channels * samples, -1), 1, 2)
-    return xp.sum(moved, axis=2), rows
-
-
-def _add_slots(
-    xp: Any, part: _Part, hist: Any, norm: Any, sums: _BlockSums, *, all_bins: bool
-) -> None:
-    """Add what the parameters of single bins need, see :class:`_BlockSums`."""
-    mask, inverse = part.terms["bins"], part.inverse
-    if part.is_shared and all_bins:
-        rate = xp.sum(part.rate, axis=2)[..., None]
-        sums.slot = sums.slot + rate * inverse
-        sums.slot_norm = sums.slot_norm + norm[..., None, :]
-        if hist is not None:
-            sums.slot_hist = sums.slot_hist + hist[..., None, :]
-        sums.slot_slot = sums.slot_slot + 0.0 * rate[..., None]
-        return
-    # (L, C, N, T, S)
-    chosen = xp.moveaxis(part.rate[..., None] * mask, 2, -1)
-    sums.slot = sums.slot + xp.sum(chosen, axis=-1) * inverse
-    sums.slot_norm = sums.slot_norm + chosen @ part.slope[:, :, None]
-    pairs = chosen @ xp.moveaxis(mask, -3, -2)  # (L, C, N, T, S) @ ([L,] C, N, S, T)
-    sums.slot_slot = sums.slot_slot + pairs * inverse[..., None, :]
-    if hist is None:
-        return
-    scaled = xp.moveaxis(part.factor[..., None] * mask, 2, -1)
-    slope = part.shift.even_slope
-    if part.is_shared:
+    def _slot_hist(self, part: _Part, mask: Any) -> Any:
+        """Derivatives of what a bin parameter multiplies, ``(L, C, N, T, h)``."""
+        xp, slope = self.model.arrays.xp, self.model.shift.even_slope
+        scaled = xp.moveaxis(part.factor[..., None] * mask, 2, -1)
+        if not part.is_shared:
+            moved = part.terms["odd"] + slope[:, None, None, None, :] * part.terms["even"]
+            return scaled @ xp.swapaxes(moved, 2, 3)
         lanes, channels, bins, depth, samples = scaled.shape
         flat = xp.transpose(scaled, (1, 2, 0, 3, 4)).reshape(channels, bins, -1, samples)
         odd, even = (
             (flat @ part.terms[name]).reshape(channels, bins, lanes, depth, -1)
             for name in ("odd_bins", "even_bins")
         )
-        added = xp.transpose(odd + slope[:, None, :] * even, (2, 0, 1, 3, 4))
-    else:
-        moved = part.terms["odd"] + slope[:, None, None, None, :] * part.terms["even"]
-        added = scaled @ xp.swapaxes(moved, 2, 3)
-    sums.slot_hist = sums.slot_hist + added
+        return xp.transpose(odd + slope[:, None, :] * even, (2, 0, 1, 3, 4))
 
 
-def _assemble(
-    arrays: Arrays,
-    layout: Layout,
-    lane: Any,
-    point: Any,
-    rates: Any,
-    ratio: Any,
-    information: Any,
-    sums: list[_BlockSums],
-) -> Derivatives:
+def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sums) -> Derivatives:
     """Put the sums of all blocks together."""
+    arrays, layout, point = model.arrays, model.layout, model.point
     xp, lanes = arrays.xp, len(point)
-    shared = layout.alphas + layout.factors
+    end = layout.alphas + layout.factors
     first = layout.alphas - layout.norm  # of the columns d
-    jacobian = xp.zeros((lanes, rates.shape[1], shared))
-    if layout.hist:
-        hist = [item.hist.reshape(lanes, -1, layout.hist) for item in sums]
-        jacobian = arrays.add(jacobian, (..., slice(layout.hist)), xp.concatenate(hist, axis=1))
-    norm = [item.norm.reshape(lanes, -1, shared - first) for item in sums]
-    jacobian = arrays.add(jacobian, (..., slice(first, shared)), xp.concatenate(norm, axis=1))
+    hist, norm = slice(layout.hist), slice(first, end)
 
-    weight = 1.0 - ratio
-    gradient = (weight[:, None, :] @ jacobian)[:, 0]
-    # Expected information. A rate may be zero or below where nothing is observed.
-    expected_weight = xp.where(rates > _SMALLEST, 1.0 / xp.maximum(rates, _SMALLEST), 0.0)
-    fisher = (expected_weight[:, None, :] @ (jacobian * jacobian))[:, 0]
-    core = xp.swapaxes(jacobian * information[..., None], 1, 2) @ jacobian
-    norm_norm = arrays.without_diagonal(sum(item.norm_norm for item in sums))
-    core = arrays.add(core, (..., slice(first, shared), slice(first, shared)), norm_norm)
-    diagonal = xp.zeros((lanes, shared))
-    norms = sum(item.norm_curvature for item in sums)
-    diagonal = arrays.add(diagonal, (..., slice(first, layout.alphas)), norms)
-    if layout.hist:
-        mixed = sum(item.hist_norm for item in sums)
-        core = arrays.add(core, (..., slice(layout.hist), slice(first, shared)), mixed)
-        mixed = xp.swapaxes(mixed, 1, 2)
-        core = arrays.add(core, (..., slice(first, shared), slice(layout.hist)), mixed)
-        hist = sum(item.hist_curvature for item in sums)
-        diagonal = arrays.add(diagonal, (..., slice(layout.hist)), hist)
-    core = arrays.add_diagonal(core, diagonal)
+    def flat(items: list[Any], *shape: int) -> Any:
+        return xp.concatenate([item.reshape(lanes, -1, *shape) for item in items], axis=1)
 
+    jacobian = xp.zeros((lanes, rates.shape[1], layout.parameters))
+    if layout.hist:
+        jacobian = arrays.add(jacobian, (..., hist), flat(sums.hist, layout.hist))
+    jacobian = arrays.add(jacobian, (..., norm), flat(sums.norm, end - first))
     if layout.locals:
-        slots = _Slots(arrays, layout, jacobian, weight, expected_weight, information, sums)
-        gradient = xp.concatenate([gradient, slots.gradient], axis=1)
-        fisher = xp.concatenate([fisher, slots.fisher], axis=1)
-        top = xp.concatenate([core, xp.swapaxes(slots.rows, 1, 2)], axis=2)
-        core = xp.concatenate([top, xp.concatenate([slots.rows, slots.square], axis=2)], axis=1)
+        used = [(item, block) for item, block in zip(sums.slot, layout.blocks, strict=True)]
+        slots = flat([item for item, block in used if block.slots.shape[2]])
+        where = (slice(None), layout.slot_bin, end + layout.slot_column)
+        jacobian = arrays.add(jacobian, where, slots[:, layout.real_slots])
+
+    gradient = (sums.weight[:, None, :] @ jacobian)[:, 0]
+    # Expected information. A rate may be zero or below where nothing is observed.
+    inverse = xp.where(rates > _SMALLEST, 1.0 / xp.maximum(rates, _SMALLEST), 0.0)
+    fisher = (inverse[:, None, :] @ (jacobian * jacobian))[:, 0]
+    hessian = xp.swapaxes(jacobian * information[..., None], 1, 2) @ jacobian
+    hessian = arrays.add(hessian, (..., norm, norm), arrays.without_diagonal(sums.norm_norm))
+    if layout.hist:
+        hessian = arrays.add(hessian, (..., hist, norm), sums.hist_norm)
+        hessian = arrays.add(hessian, (..., norm, hist), xp.swapaxes(sums.hist_norm, 1, 2))
+    if layout.locals:
+        hessian = _add_slots(model, hessian, sums, flat)
 
     poisson = lane["factor"] > 0
     aux = xp.where(poisson, lane["aux"], 0.0)
@@ -472,69 +518,38 @@ def _assemble(
     distance = point - lane["aux"]
     pull = lane["precision"] * distance + (point * lane["factor"] - aux) / safe * poisson
     curvature = lane["precision"] + aux / (safe * safe)
+    diagonal = arrays.add(curvature + 0.0, (..., slice(first, layout.alphas)), sums.norm_curvature)
+    if layout.hist:
+        diagonal = arrays.add(diagonal, (..., hist), sums.hist_curvature)
     terms = _poisson(lane["data"], rates, xp)
     return Derivatives(
         value=xp.sum(terms, axis=1) + _constraint_value(lane, point, xp),
         gradient=gradient + pull,
-        hessian=arrays.add_diagonal(core, curvature),
+        hessian=arrays.add_diagonal(hessian, diagonal),
         fisher=fisher + curvature,
         rates=rates,
     )
 
 
-class _Slots:
-    """Derivatives in the columns of bin parameters, gathered from the slots of the bins."""
-
-    def __init__(
-        self,
-        arrays: Arrays,
-        layout: Layout,
-        jacobian: Any,
-        weight: Any,
-        expected_weight: Any,
-        information: Any,
-        sums: list[_BlockSums],
-    ) -> None:
-        xp, lanes = arrays.xp, len(weight)
-        self.arrays, self.layout = arrays, layout
-        shared = layout.alphas + layout.factors
-        first = layout.alphas - layout.norm
-        gradient, fisher, rows, squares = [], [], [], []
-        begin = 0
-        for block, item in zip(layout.blocks, sums, strict=True):
-            size, depth = len(block.channels) * block.bins, block.slots.shape[2]
-            part = slice(begin, begin + size)
-            begin += size
-            if not depth:
-                continue
-            slope = item.slot.reshape(lanes, size, depth)
-            inverse = item.inverse.reshape(lanes, size, depth)
-            scaled = weight[:, part, None] * inverse
-            gradient.append((weight[:, part, None] * slope).reshape(lanes, -1))
-            fisher.append((expected_weight[:, part, None] * slope * slope).reshape(lanes, -1))
-            row = (information[:, part, None] * slope)[..., None] * jacobian[:, part, None, :]
-            norm = item.slot_norm.reshape(lanes, size, depth, -1) * scaled[..., None]
-            row = arrays.add(row, (..., slice(first, shared)), norm)
-            if layout.hist:
-                hist = item.slot_hist.reshape(lanes, size, depth, -1) * scaled[..., None]
-                row = arrays.add(row, (..., slice(layout.hist)), hist)
-            rows.append(row.reshape(lanes, size * depth, shared))
-            pairs = item.slot_slot.reshape(lanes, size, depth, depth) * scaled[..., None]
-            pairs = arrays.without_diagonal(pairs)
-            pairs = pairs + (information[:, part, None] * slope)[..., None] * slope[:, :, None]
-            squares.append(pairs.reshape(lanes, -1))
-        self.gradient = self._gather(xp.concatenate(gradient, axis=1))
-        self.fisher = self._gather(xp.concatenate(fisher, axis=1))
-        self.rows = self._gather(xp.concatenate(rows, axis=1))
-        zero = xp.zeros((lanes, 1))
-        pairs = xp.concatenate([*squares, zero], axis=1)[:, layout.slot_pairs]
-        self.square = pairs
-        if layout.slot_sums is not None:
-            self.square = layout.slot_sums.T @ pairs @ layout.slot_sums
-
-    def _gather(self, by_slot: Any) -> Any:
-        """From slots to columns; a parameter in several bins sums their slots."""
-        if self.layout.slot_sums is None:
-            return by_slot[:, self.layout.slot_of_column]
-        by_column = self.arrays.xp.tensordot(by_slot, self.layout.slot_sums, axes=(1, 0))
-        return self.arrays.xp.moveaxis(by_column, -1, 1)
+def _add_slots(model: _Model, hessian: Any, sums: _Sums, flat: Callable[..., Any]) -> Any:
+    """Add the curvature of bin parameters, from the slots of all bins."""
+    arrays, layout, xp = model.arrays, model.layout, model.arrays.xp
+    end = layout.alphas + layout.factors
+    first = layout.alphas - layout.norm
+    used = [number for number, block in enumerate(layout.blocks) if block.slots.shape[2]]
+    bins = slice(end, layout.parameters)
+    norm = layout.by_column(flat([sums.slot_norm[n] for n in used], end - first))
+    hessian = arrays.add(hessian, (..., bins, slice(first, end)), norm)
+    hessian = arrays.add(hessian, (..., slice(first, end), bins), xp.swapaxes(norm, 1, 2))
+    if layout.hist:
+        hist = layout.by_column(flat([sums.slot_hist[n] for n in used], layout.hist))
+        hessian = arrays.add(hessian, (..., bins, slice(layout.hist)), hist)
+        hessian = arrays.add(hessian, (..., slice(layout.hist), bins), xp.swapaxes(hist, 1, 2))
+    if all(layout.blocks[number].slots.shape[2] == 1 for number in used):
+        return hessian
+    pairs = [arrays.without_diagonal(sums.slot_slot[number] + 0.0) for number in used]
+    zero = xp.zeros((len(hessian), 1))
+    square = xp.concatenate([flat(pairs), zero], axis=1)[:, layout.slot_pairs]
+    if layout.slot_sums is not None:
+        square = layout.slot_sums.T @ square @ layout.slot_sums
+    return arrays.add(hessian, (..., bins, bins), square)

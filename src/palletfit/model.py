@@ -527,6 +527,11 @@ class Layout:
                 pairs[span, span] = pair + np.arange(depth * depth).reshape(depth, depth)
                 slot, pair = slot + depth, pair + depth * depth
         real = np.flatnonzero(owner < self.locals)
+        depths = [block.slots.shape[2] for block in self.blocks]
+        bins = [len(block.channels) * block.bins for block in self.blocks]
+        bin_of_slot = np.repeat(np.arange(sum(bins)), np.repeat(depths, bins))
+        #: The slots in use, their bins, and their columns counted from the first bin parameter.
+        self.real_slots, self.slot_bin, self.slot_column = real, bin_of_slot[real], owner[real]
         self.slot_sums: FloatArray | None = None
         if len(real) == self.locals:
             # Every bin parameter stands in one bin.
@@ -537,6 +542,12 @@ class Layout:
             self.slot_sums = (owner[:, None] == np.arange(self.locals)).astype(float)
         #: Where the curvature of a pair of columns (or slots) is; the last place holds a zero.
         self.slot_pairs = np.where(pairs < 0, pair, pairs)
+
+    def by_column(self, by_slot: Any) -> Any:
+        """From slots to columns, ``(L, slots, n)``; a parameter in several bins sums its slots."""
+        if self.slot_sums is None:
+            return by_slot[:, self.slot_of_column]
+        return self.slot_sums.T @ by_slot
 
     def _blocks(self) -> Iterator[Block]:
         for bins in sorted({bins for _, bins in self.channels}):

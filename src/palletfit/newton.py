@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.arrays import Arrays
+from palletfit.arrays import Arrays, next_damping
 from palletfit.interpcodes import KINKED, FloatArray
-from palletfit.likelihood import evaluate
+from palletfit.likelihood import evaluate, own_of
 from palletfit.model import Layout
 
 #: Damping that counts as none: it keeps directions without any influence from blowing up.
@@ -43,6 +43,9 @@ _ROUNDING = 2e-14
 _SUFFICIENT = 1e-4
 #: The prediction of a step was good, or bad, if it was met to these parts.
 _GOOD, _BAD = 0.75, 0.25
+
+#: A good prediction multiplies the damping by this; below the second it goes altogether.
+_EASE, _NEGLIGIBLE = 0.01, 0.1
 
 RUNNING, CONVERGED, STUCK, EXHAUSTED, HOPELESS = range(5)
 #: What became of a lane, in words.
@@ -151,7 +154,7 @@ class Solver:
     ----------
     own
         To be set before :meth:`minimise`: from :func:`palletfit.likelihood.own_arrays`, or an
-        empty list to switch the patches' samples off.
+        empty dictionary to switch the patches' samples off.
     """
 
     def __init__(
@@ -164,7 +167,7 @@ class Solver:
     ) -> None:
         self.arrays, self.layout, self.iterations = arrays, layout, iterations
         self.shared = shared
-        self.own: Any = []
+        self.own: Any = {}
         self._kinked = np.zeros(layout.parameters, dtype=bool)
         normsys, histosys = layout.codes
         if histosys in KINKED:
@@ -285,7 +288,7 @@ class Solver:
         """Evaluate the trial points, accept or refuse them, and propose the next ones."""
         xp = self.arrays.xp
         lane = {
-            "own": [{name: item[state["patch"]] for name, item in part.items()} for part in own],
+            "own": own_of(own, state["patch"]),
             **{name: state[name] for name in ("data", "aux", "precision", "factor")},
         }
         trial = state["trial"]
@@ -310,8 +313,8 @@ class Solver:
         damping = state["damping"]
         damping = xp.where(
             accepted & (first | (met > _GOOD)),
-            xp.where(damping < 1e-6, UNDAMPED, damping * 0.1),
-            xp.where(accepted & (met > _BAD), damping, xp.maximum(damping * 10.0, 1e-3)),
+            xp.where(damping * _EASE < _NEGLIGIBLE, UNDAMPED, damping * _EASE),
+            xp.where(accepted & (met > _BAD), damping, next_damping(damping, xp)),
         )
         kept = {name: self.arrays.select(accepted, new[name], state[name]) for name in new}
         # Without a start there is nothing to go back to.
@@ -397,7 +400,7 @@ class Solver:
         side = self.arrays.get(state["side"])
         other = np.where(at_kink, -side, side)
         lane = {
-            "own": [{n: item[state["patch"]] for n, item in part.items()} for part in self.own],
+            "own": own_of(self.own, state["patch"]),
             **{name: state[name] for name in ("data", "aux", "precision", "factor")},
         }
         found = self._evaluate(self.shared, lane, state["point"], xp.asarray(other))
