@@ -85,7 +85,9 @@ class Arrays:
         np.einsum("...ii->...i", matrices)[...] = 0.0
         return matrices
 
-    def solve(self, matrix: Any, metric: Any, right: Any, damping: Any) -> tuple[Any, Any]:
+    def solve(
+        self, matrix: Any, metric: Any, right: Any, damping: Any, free: Any
+    ) -> tuple[Any, Any]:
         """Solve ``(matrix + damping * diag(metric)) s = right`` by Cholesky factorization.
 
         Parameters
@@ -97,6 +99,8 @@ class Arrays:
         damping
             Shape ``(lanes,)``. Where the factorization fails, the damping is raised until it
             does not.
+        free
+            The unknowns, ``(lanes, K)``; all others are zero.
 
         Returns
         -------
@@ -105,8 +109,9 @@ class Arrays:
         """
         solution, needed = np.zeros_like(right), np.array(damping, dtype=float)
         for lane in range(len(right)):
+            held = np.flatnonzero(~free[lane])
             solution[lane], needed[lane] = _solve(
-                matrix[lane], metric[lane], right[lane], needed[lane]
+                matrix[lane], metric[lane], right[lane], needed[lane], held
             )
         return solution, needed
 
@@ -116,15 +121,19 @@ def _solve(
     metric: NDArray[np.float64],
     right: NDArray[np.float64],
     damping: float,
+    held: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], float]:
+    size = len(metric)
     while damping <= LARGEST_DAMPING:
-        damped = matrix
-        if damping > 0:
-            damped = matrix.copy()
-            damped.flat[:: len(metric) + 1] += damping * metric
+        # A copy, which the factorization overwrites.
+        damped = matrix.copy()
+        damped.flat[:: size + 1] += damping * metric
+        damped[held], damped[:, held] = 0.0, 0.0
+        damped[held, held] = 1.0
         # The transpose of a symmetric matrix is itself, and in the order that LAPACK likes.
-        _, solution, info = lapack.dposv(damped.T, right)
+        _, solution, info = lapack.dposv(damped.T, right, overwrite_a=True)
         if info == 0:
+            solution[held] = 0.0
             return solution, damping
         damping = next_damping(damping)
     return np.zeros_like(right), damping
@@ -195,14 +204,18 @@ class JaxArrays(Arrays):
         """See :meth:`Arrays.without_diagonal`."""
         return self.xp.where(self.xp.eye(matrices.shape[-1], dtype=bool), 0.0, matrices)
 
-    def solve(self, matrix: Any, metric: Any, right: Any, damping: Any) -> tuple[Any, Any]:
+    def solve(
+        self, matrix: Any, metric: Any, right: Any, damping: Any, free: Any
+    ) -> tuple[Any, Any]:
         """See :meth:`Arrays.solve`; a failed lane gets no step, and a higher damping."""
         xp = self.xp
-        size = right.shape[-1]
-        damped = matrix + (damping[:, None] * metric)[:, :, None] * xp.eye(size)
+        damped = matrix * free[:, :, None] * free[:, None, :]
+        diagonal = xp.where(free, damping[:, None] * metric, 1.0)
+        damped = damped + diagonal[:, :, None] * xp.eye(right.shape[-1])
         factor = xp.linalg.cholesky(damped)
         bad = ~xp.all(xp.isfinite(factor), axis=(1, 2))
-        factor = xp.where(bad[:, None, None], xp.eye(size), factor)
+        factor = xp.where(bad[:, None, None], xp.eye(right.shape[-1]), factor)
+        right = xp.where(free, right, 0.0)
         solution = self._jax.scipy.linalg.cho_solve((factor, True), right[:, :, None])[:, :, 0]
         needed = xp.where(bad, next_damping(damping, xp), damping)
         return xp.where(bad[:, None], 0.0, solution), needed

@@ -34,6 +34,7 @@ from palletfit.likelihood import (
     own_arrays,
     own_of,
     shared_arrays,
+    value,
 )
 from palletfit.model import Background, Layout, Lowered, Spec
 from palletfit.newton import OUTCOMES, UNDAMPED, Lanes, Minima, Solver
@@ -46,6 +47,15 @@ _TOLERANCE = 1e-10
 _SHARP = 1e-14
 #: Ends of fits that differ by less in NLL are one minimum.
 _SAME = 1e-8
+#: How many starts have to end at the lowest minimum, or further ones are tried.
+_SEEN = 2
+#: Displaced starts of every fit, and further ones where they are needed.
+_DISPLACED, _FURTHER = 2, 8
+#: How many parameters may be mirrored, and how often.
+_MIRRORED, _ROUNDS = 24, 8
+#: Parameters of at least this many standard deviations may have a second minimum on the other
+#: side, if the NLL there is not higher by more than this.
+_SIZEABLE, _NEAR = 0.3, 5.0
 #: A q on Asimov data below this is weak: its fits have to be sharp.
 _WEAK = 1e-2
 #: A q on Asimov data below this is rounding.
@@ -143,8 +153,19 @@ class Engine:
         for index, reason in unsupported.items():
             yield sound[index], self._refer(sound[index], reason)
 
-    def fit(self, patch: Patch, mu: float | None) -> BestFit:
+    def fit(
+        self, patch: Patch, mu: float | None, *, asimov: Mapping[str, float] | None = None
+    ) -> BestFit:
         """Fit one patch to the data, with `mu` free or fixed.
+
+        Parameters
+        ----------
+        patch
+            Signal patch.
+        mu
+            Where the parameter of interest is fixed; None leaves it free.
+        asimov
+            Fit Asimov data instead: those that these parameters, by name, expect.
 
         Raises
         ------
@@ -160,7 +181,7 @@ class Engine:
                 remedy="Fit it with pyhf.infer.mle.fit.",
                 patch=patch.name,
             )
-        return _Tests(self, batches[0]).best_fit(mu)
+        return _Tests(self, batches[0]).best_fit(mu, asimov)
 
     def _refer(self, patch: Patch, reason: str) -> HypotestResult | PalletfitError:
         """Leave a patch to the reference engine."""
@@ -187,6 +208,7 @@ class _Compiled:
         self.shared = arrays.put(shared_arrays(layout))
         self.expected = arrays.compile(partial(expected, arrays, layout))
         self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
+        self.value = arrays.compile(partial(value, arrays, layout))
         #: With the patches' own samples, and without.
         self.solvers = {own: Solver(arrays, layout, self.shared) for own in (True, False)}
 
@@ -230,6 +252,14 @@ class _Fits:
         self.edm[into], self.gradient_norm[into] = minima.edm[which], minima.gradient_norm[which]
         self.converged[into] = minima.converged[which]
 
+    def multimodal(self) -> NDArray[np.bool_]:
+        """Patches whose starts ended at more than one minimum."""
+        highest = np.full(len(self.value), -np.inf)
+        for _, rows, minima, _ in self.attempts:
+            ends = np.where(minima.converged, minima.value, -np.inf)
+            highest[rows] = np.maximum(highest[rows], ends)
+        return np.asarray(highest > self.value + _SAME)
+
     def agreed(self) -> NDArray[np.int64]:
         """Number of starts of each patch that ended at the lowest minimum."""
         count = np.zeros(len(self.value), dtype=int)
@@ -263,12 +293,12 @@ class _Tests:
         suggested = batch.init
         background = _Fits(batch.data, batch.aux, 0.0)
         self.fit(background, {"suggested": suggested})
-        # A neighbour's minimum is another start, and a near one.
-        self.fit(background, {"neighbour": self._neighbours(background, 1)})
         free = _Fits(batch.data, batch.aux, None)
-        self.fit(free, {"suggested": suggested, "background": background.point})
+        displaced = self._displaced_starts()
+        self.fit(free, {"background": background.point, "displaced 1": displaced["displaced 1"]})
+        self.fit(background, {"free": free.point})
         fixed = _Fits(batch.data, batch.aux, self.mu)
-        starts = {"suggested": suggested, "background": background.point, "free": free.point}
+        starts = {"background": background.point, "free": free.point, **displaced}
         self.fit(fixed, starts)
         below = np.flatnonzero(fixed.value < free.value - _SAME)
         self.fit(free, {"fixed": fixed.point}, below)
@@ -278,12 +308,18 @@ class _Tests:
         source = fixed if discovery else background
         # The Asimov data depend on it to first order, where a minimum does to second.
         self.sharpen(source, self.rows)
-        rates, aux = self.asimov(source)
+        rates, aux = self.asimov(source.point, source)
         asimov = _Fits(rates, aux, 0.0 if discovery else self.mu)
         tested = background if discovery else fixed
-        starts = {"source": source.point, "fixed": tested.point, "suggested": suggested}
-        self.fit(asimov, starts)
+        starts = {"source": source.point, "fixed": tested.point}
+        self.fit(asimov, {**starts, "displaced 1": displaced["displaced 1"]})
         self.escalate(asimov)
+        # Other data, but the same model: a minimum of the one may be near a lower of the other.
+        several = np.flatnonzero(asimov.multimodal() | tested.multimodal())
+        self.fit(tested, {"asimov": asimov.point}, several)
+        self.fit(asimov, {"fixed again": tested.point}, several)
+        for fits in (tested, asimov):
+            self.mirror(fits, several)
         # The NLL without constants is zero at the point that generated the data.
         weak = np.flatnonzero(2 * asimov.value < _WEAK)
         for fits in (free, tested, asimov):
@@ -301,9 +337,9 @@ class _Tests:
     # ------------------------------------------------------------------ fits
 
     def lanes(self, fits: _Fits, start: FloatArray, rows: NDArray[np.int64]) -> Lanes:
-        """One lane for each of some rows."""
+        """One lane for each of some rows, from its own start."""
         batch = self.batch
-        fixed, point = batch.fixed[rows].copy(), np.array(start[rows], dtype=float)
+        fixed, point = batch.fixed[rows].copy(), np.array(start, dtype=float)
         held = batch.fixed[rows]
         point[held] = batch.init[rows][held]
         if fits.mu is not None:
@@ -333,14 +369,12 @@ class _Tests:
         if not len(rows):
             return
         began = time.perf_counter()
-        lanes = Lanes.join([self.lanes(fits, start, rows) for start in starts.values()])
+        lanes = Lanes.join([self.lanes(fits, start[rows], rows) for start in starts.values()])
         minima = self.solver(fits).minimise(lanes, tolerance)
         seconds = (time.perf_counter() - began) / len(lanes)
         for number, start in enumerate(starts):
-            part = slice(number * len(rows), (number + 1) * len(rows))
-            names = minima.__dataclass_fields__
-            found = Minima(**{name: getattr(minima, name)[part] for name in names})
-            fits.add(start, rows, found, seconds)
+            part = np.arange(number * len(rows), (number + 1) * len(rows))
+            fits.add(start, rows, minima.take(part), seconds)
 
     def solver(self, fits: _Fits) -> Solver:
         """The solver of a kind of fit: without signal its samples need not be looked at."""
@@ -350,85 +384,147 @@ class _Tests:
         return solver
 
     def escalate(self, fits: _Fits) -> None:
-        """Try further starts where no start converged, or only one found the lowest minimum."""
-        doubtful = np.flatnonzero(~fits.converged | (fits.agreed() < 2))
-        if not len(doubtful):
-            return
-        starts = {
-            "displaced": self._displaced(1.0),
-            "displaced back": self._displaced(-1.0),
-            "neighbour": self._neighbours(fits, 1),
-            "next neighbour": self._neighbours(fits, -1),
-        }
-        self.fit(fits, starts, doubtful)
+        """Try further starts where the first ones do not settle what the lowest minimum is.
+
+        Where there are several minima, they mostly differ in the signs of parameters whose effect
+        has the same sign in both directions (one-sided systematic uncertainties). So parameters
+        are mirrored where that looks promising; and where minima differ, starts are displaced at
+        random.
+        """
+        self.mirror(fits, self.rows)
+        doubtful = ~fits.converged | (fits.agreed() < _SEEN) | fits.multimodal()
+        before = fits.value.copy()
+        further = self._displaced_starts(_DISPLACED + 1, _FURTHER)
+        self.fit(fits, further, np.flatnonzero(doubtful))
+        self.mirror(fits, np.flatnonzero(fits.value < before - _SAME))
+
+    def mirror(self, fits: _Fits, rows: NDArray[np.int64]) -> None:
+        """From the lowest minimum go on to others by the signs of parameters, while they fall."""
+        for number in range(_ROUNDS):
+            pairs, points = self._mirrored(fits, rows)
+            if not len(pairs):
+                return
+            before = fits.value.copy()
+            self._fit_each(fits, f"mirrored {number + 1}", pairs, points)
+            rows = rows[fits.value[rows] < before[rows] - _SAME]
+
+    def _mirrored(
+        self, fits: _Fits, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Points with the sign of one parameter changed that lie beyond a hump of the likelihood.
+
+        A hump is where the likelihood is lower at the mirrored value than half-way, at zero.
+        Looked at are parameters with a sizeable value, and points that are not hopelessly high.
+        Returned are the row of each point, in order, and the points.
+        """
+        alphas = np.where(self.batch.fixed, 0.0, fits.point)[rows, : self.batch.layout.alphas]
+        alphas = np.where(fits.converged[rows, None], np.abs(alphas), 0.0)
+        # Of each patch the largest ones only.
+        least = np.sort(alphas, axis=1)[:, -_MIRRORED:][:, :1]
+        places, columns = np.nonzero(alphas >= np.maximum(least, _SIZEABLE))
+        rows = rows[places]
+        mirrored = fits.point[rows]
+        mirrored[np.arange(len(rows)), columns] *= -1.0
+        there = self.values(fits, mirrored, rows)
+        near = there < fits.value[rows] + _NEAR
+        rows, columns, mirrored, there = rows[near], columns[near], mirrored[near], there[near]
+        half_way = mirrored.copy()
+        half_way[np.arange(len(rows)), columns] = 0.0
+        beyond = there < self.values(fits, half_way, rows)
+        return rows[beyond], mirrored[beyond]
+
+    def _fit_each(
+        self, fits: _Fits, name: str, rows: NDArray[np.int64], points: FloatArray
+    ) -> None:
+        """Fit rows, which may stand there several times in a row, each from its own point."""
+        began = time.perf_counter()
+        minima = self.solver(fits).minimise(self.lanes(fits, points, rows), _TOLERANCE)
+        seconds = (time.perf_counter() - began) / len(rows)
+        _, first, count = np.unique(rows, return_index=True, return_counts=True)
+        rank = np.arange(len(rows)) - np.repeat(first, count)
+        for number in range(int(rank.max()) + 1):
+            some = np.flatnonzero(rank == number)
+            fits.add(f"{name}.{number + 1}", rows[some], minima.take(some), seconds)
 
     def sharpen(self, fits: _Fits, rows: NDArray[np.int64]) -> None:
         """Go on from the lowest minimum to a much smaller edm."""
         rows = rows[fits.converged[rows] & (fits.edm[rows] > _SHARP)]
         if not len(rows):
             return
-        minima = self.solver(fits).minimise(self.lanes(fits, fits.point, rows), _SHARP)
+        minima = self.solver(fits).minimise(self.lanes(fits, fits.point[rows], rows), _SHARP)
         good = minima.value <= fits.value[rows] + _SAME
         into = rows[good]
         fits.point[into], fits.value[into] = minima.point[good], minima.value[good]
         fits.edm[into] = np.minimum(fits.edm[into], minima.edm[good])
         fits.gradient_norm[into] = minima.gradient_norm[good]
 
-    def _neighbours(self, fits: _Fits, shift: int) -> FloatArray:
-        """The minima of other patches, with everything that only this patch has at its start."""
-        points = np.roll(np.where(fits.converged[:, None], fits.point, self.batch.init), shift, 0)
-        both = self.batch.present & np.roll(self.batch.present, shift, 0)
-        return np.where(both, points, self.batch.init)
+    def _displaced_starts(self, first: int = 1, count: int = _DISPLACED) -> dict[str, FloatArray]:
+        names = [f"displaced {number}" for number in range(first, first + count)]
+        return {name: self.displaced(name) for name in names}
 
-    def _displaced(self, sign: float) -> FloatArray:
-        """A fixed pattern of half a prefit width, for models whose suggested start is a trap."""
+    def displaced(self, name: str) -> FloatArray:
+        """Starts about one prefit width away from the suggested ones, the same in every batch."""
         batch = self.batch
+        seed = int.from_bytes(name.encode()[-8:], "little")
+        pattern = np.random.default_rng(seed).standard_normal(batch.init.shape[1])
         constrained = batch.precision + batch.factor
         width = np.where(
             constrained > 0,
-            0.5 / np.sqrt(np.maximum(constrained, 1e-30)),
+            1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
             np.minimum((batch.upper - batch.lower) / 20, 0.5),
         )
-        pattern = sign * np.cos(2.0 * np.arange(batch.init.shape[1]) + 1.0)
         return np.where(batch.fixed, batch.init, batch.init + width * pattern)
 
     # ------------------------------------------------------------------ at the minima
 
     def _lanes(
-        self, fits: _Fits, point: FloatArray
-    ) -> Iterator[tuple[NDArray[np.int64], dict[str, Any], Any]]:
-        """Rows, what they have of their own, and points; in pieces of one size."""
+        self, fits: _Fits, point: FloatArray, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[slice, dict[str, Any], Any]]:
+        """What some rows have of their own, and points; in pieces of one size."""
         batch, arrays = self.batch, self.engine.arrays
         size = arrays.lanes
-        for first in range(0, len(batch), size):
-            rows = np.arange(first, min(first + size, len(batch)))
+        for first in range(0, len(rows), size):
+            part = slice(first, min(first + size, len(rows)))
+            places = np.arange(part.start, part.stop)
             # Compiled code has one size: the first row again, which nobody reads.
-            filled = rows if arrays.flexible else np.resize(rows, size)
+            places = places if arrays.flexible else np.resize(places, size)
+            some = rows[places]
             lane = {
-                "own": own_of(self.own, filled),
-                "data": arrays.put(fits.data[filled]),
-                "aux": arrays.put(fits.aux[filled]),
-                "precision": arrays.put(batch.precision[filled]),
-                "factor": arrays.put(batch.factor[filled]),
+                "own": own_of(self.own, some),
+                "data": arrays.put(fits.data[some]),
+                "aux": arrays.put(fits.aux[some]),
+                "precision": arrays.put(batch.precision[some]),
+                "factor": arrays.put(batch.factor[some]),
             }
-            yield rows, lane, arrays.put(point[filled])
+            yield part, lane, arrays.put(point[places])
+
+    def values(self, fits: _Fits, point: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
+        """NLL without constants of some rows, each at a point."""
+        return self._at(self.compiled.value, fits, point, rows, ())
 
     def rates(self, point: FloatArray, fits: _Fits) -> FloatArray:
         """Expected counts of all patches."""
-        arrays = self.engine.arrays
-        found = [
-            np.asarray(arrays.get(self.compiled.expected(self.compiled.shared, lane, at)))[
-                : len(rows)
-            ]
-            for rows, lane, at in self._lanes(fits, point)
-        ]
-        return np.concatenate(found)
+        return self._at(self.compiled.expected, fits, point, self.rows, fits.data.shape[1:])
 
-    def asimov(self, source: _Fits) -> tuple[FloatArray, FloatArray]:
-        """Main and auxiliary data that are exactly as expected at the minima of some fits."""
-        batch, point = self.batch, source.point
-        aux = np.where(batch.precision > 0, point, point * batch.factor)
-        return self.rates(point, source), aux
+    def _at(
+        self,
+        function: Any,
+        fits: _Fits,
+        point: FloatArray,
+        rows: NDArray[np.int64],
+        shape: tuple[int, ...],
+    ) -> FloatArray:
+        found = np.zeros((len(rows), *shape))
+        with np.errstate(all="ignore"):
+            for part, lane, at in self._lanes(fits, point, rows):
+                values = self.engine.arrays.get(function(self.compiled.shared, lane, at))
+                found[part] = values[: part.stop - part.start]
+        return found
+
+    def asimov(self, point: FloatArray, fits: _Fits) -> tuple[FloatArray, FloatArray]:
+        """Main and auxiliary data that are exactly as expected at some points."""
+        batch = self.batch
+        return self.rates(point, fits), np.where(batch.precision > 0, point, point * batch.factor)
 
     def mu_errors(self, free: _Fits) -> FloatArray:
         """Standard deviations of mu-hat from the Hessian; NaN where it gives none."""
@@ -443,16 +539,20 @@ class _Tests:
             errors[rows] = np.where(usable, np.sqrt(np.where(usable, variance, 1.0)), np.nan)
         return errors
 
-    def best_fit(self, mu: float | None) -> BestFit:
+    def best_fit(self, mu: float | None, asimov: Mapping[str, float] | None) -> BestFit:
         """The best fit of the batch's only patch."""
         batch = self.batch
         fits = _Fits(batch.data, batch.aux, mu)
-        starts = {
-            "suggested": batch.init,
-            "displaced": self._displaced(1.0),
-            "displaced back": self._displaced(-1.0),
-        }
+        starts = {"suggested": batch.init, **self._displaced_starts()}
+        if asimov is not None:
+            source = [
+                init if name is None else asimov[name]
+                for name, init in zip(batch.names[0], batch.init[0], strict=True)
+            ]
+            starts["source"] = np.array([source])
+            fits = _Fits(*self.asimov(starts["source"], fits), mu)
         self.fit(fits, starts)
+        self.escalate(fits)
         self.sharpen(fits, self.rows)
         evidence = self.freeze(fits)[0]
         if not evidence.trusted:
@@ -482,11 +582,11 @@ class _Tests:
         """Rows, Hessians at their minima, and which parameters are fixed or at a bound."""
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
-        for rows, lane, at in self._lanes(fits, fits.point):
+        for part, lane, at in self._lanes(fits, fits.point, self.rows):
             with np.errstate(all="ignore"):
                 found = self.compiled.evaluate(self.compiled.shared, lane, at, None)
-            hessian = np.array(self.engine.arrays.get(found.hessian))[: len(rows)]
-            yield rows, hessian, (batch.fixed | at_bound)[rows]
+            hessian = np.array(self.engine.arrays.get(found.hessian))[: part.stop - part.start]
+            yield self.rows[part], hessian, (batch.fixed | at_bound)[part]
 
     # ------------------------------------------------------------------ records
 
@@ -603,8 +703,7 @@ def _solve_free(
     hessian: FloatArray, frozen: NDArray[np.bool_], right: FloatArray
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Solve without the frozen parameters; and where the matrix is positive definite."""
-    hessian = hessian * ~frozen[:, :, None] * ~frozen[:, None, :]
-    np.einsum("...ii->...i", hessian)[...] += frozen
     metric = np.maximum(np.abs(np.einsum("...ii->...i", hessian)), 1e-10)
-    solution, damping = Arrays().solve(hessian, metric, right, np.full(len(right), UNDAMPED))
+    undamped = np.full(len(right), UNDAMPED)
+    solution, damping = Arrays().solve(hessian, metric, right, undamped, ~frozen)
     return solution, damping <= UNDAMPED

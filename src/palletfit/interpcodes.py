@@ -183,7 +183,7 @@ def _shared_polynomials(alpha: Any, polynomials: Any, xp: Any) -> tuple[Any, Any
     basis = xp.stack([xp.stack(row, axis=-1) for row in (powers, first, second)])
     lanes, count = alpha.shape
     basis = xp.transpose(basis, (2, 0, 1, 3)).reshape(count, 3 * lanes, 7)
-    found = (basis @ polynomials).reshape(count, 3, lanes, -1)
+    found = (basis @ polynomials).reshape(count, 3, lanes, polynomials.shape[-1])
     value, slope, curvature = (xp.swapaxes(found[:, row], 0, 1) for row in range(3))
     return value, slope, curvature
 

@@ -98,9 +98,10 @@ def _row_arrays(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Arrays with rows last: log_hi and log_lo ``(…, norm, R)``, factors ``(…, factors, R)``."""
 
     def rows(name: str) -> FloatArray:
-        flat = [
-            part[name].reshape(*part[name].shape[:-3], -1, part[name].shape[-1]) for part in parts
-        ]
+        flat = []
+        for part in parts:
+            *lanes, channels, samples, columns = part[name].shape
+            flat.append(part[name].reshape(*lanes, channels * samples, columns))
         return np.ascontiguousarray(np.swapaxes(np.concatenate(flat, axis=-2), -1, -2))
 
     coefficients, log_hi, log_lo = scale_coefficients(rows("hi"), rows("lo"))
@@ -115,14 +116,14 @@ def _row_arrays(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _shared_block(part: Mapping[str, Any]) -> dict[str, Any]:
     odd, even = part["odd"], part["even"]
-    cells = part["nominal"].size
+    cells = part["nominal"].size, odd.shape[-1]
     return {
         "nominal": part["nominal"],
         "bins": part["bins"],
         "odd": odd,
         "even": even,
-        "odd_cells": odd.reshape(cells, -1).T.copy(),
-        "even_cells": even.reshape(cells, -1).T.copy(),
+        "odd_cells": odd.reshape(cells).T.copy(),
+        "even_cells": even.reshape(cells).T.copy(),
         # Bins before samples: (C, N, S, hist)
         "odd_bins": np.ascontiguousarray(np.swapaxes(odd, 1, 2)),
         "even_bins": np.ascontiguousarray(np.swapaxes(even, 1, 2)),
@@ -168,7 +169,10 @@ def _poisson(count: Any, rate: Any, xp: Any) -> Any:
     safe = xp.where(some, count, 1.0)
     excess = (rate - safe) / safe
     possible = excess > -1.0
-    term = safe * (excess - xp.log1p(xp.where(possible, excess, 0.0)))
+    # Of a small ratio little is left in its excess.
+    small = possible & (excess < -0.5)
+    near = xp.log1p(xp.where(possible & ~small, excess, 0.0))
+    term = safe * (excess - xp.where(small, xp.log(xp.where(small, rate / safe, 1.0)), near))
     return xp.where(some, xp.where(possible, term, xp.inf), rate)
 
 
@@ -278,7 +282,8 @@ class _Model:
         self.curvature = curvatures
         row_factor = xp.concatenate(values, axis=1)
 
-        self.inverse, self.blocks, self.rows = [], [[] for _ in layout.blocks], 0
+        self.blocks: list[list[_Part]] = [[] for _ in layout.blocks]
+        self.rows = 0
         slots = [in_bins[:, block.slots] for block in layout.blocks]
         self.inverse = [1.0 / values for values in slots]
         for source in sources:
@@ -299,7 +304,7 @@ class _Model:
             shifts = moved.odd @ terms["odd_cells"] + moved.even @ terms["even_cells"]
             additive = nominal + shifts.reshape(-1, *shape)
         else:
-            cells = (len(self.point), -1, self.layout.hist)
+            cells = len(self.point), shape[0] * shape[1] * shape[2], self.layout.hist
             shifts = terms["odd"].reshape(cells) @ moved.odd[:, :, None]
             shifts = shifts + terms["even"].reshape(cells) @ moved.even[:, :, None]
             additive = nominal + shifts.reshape(-1, *shape)
@@ -357,10 +362,15 @@ class _Sums:
     def __init__(self, model: _Model, weight: Any) -> None:
         xp, layout = model.arrays.xp, model.layout
         self.model, self.weight, self.lanes = model, weight, len(weight)
-        self.hist, self.norm, self.slot = [], [], []
-        self.slot_hist, self.slot_norm, self.slot_slot = [], [], []
+        self.hist: list[Any] = []
+        self.norm: list[Any] = []
+        self.slot: list[Any] = []
+        self.slot_hist: list[Any] = []
+        self.slot_norm: list[Any] = []
+        self.slot_slot: list[Any] = []
         self.hist_curvature: Any = 0.0
-        row_weight, self._hist_rows = {}, {}
+        self._hist_rows: dict[int, Any] = {}
+        row_weight: dict[int, Any] = {}
         first = 0
         for number, (block, parts) in enumerate(zip(layout.blocks, model.blocks, strict=True)):
             size = len(block.channels) * block.bins

@@ -292,7 +292,7 @@ class Background:
             same, other = [], []
             for item in sorted(channel["samples"], key=lambda item: str(item["name"])):
                 published = self._specs.get((name, item["name"]))
-                if item is published or item == published:
+                if published is not None and _same(item, published):
                     same.append(item["name"])
                 else:
                     other.append((item["name"], read_sample(item)))
@@ -345,6 +345,14 @@ class Background:
         if key not in self._layouts:
             self._layouts[key] = Layout(self, reading, extra)
         return self._layouts[key]
+
+
+def _same(sample: Spec, published: Spec) -> bool:
+    """Whether two samples have the same content; quick where they share it."""
+    if sample["modifiers"] is published["modifiers"] and sample["data"] is published["data"]:
+        return True
+    same: bool = sample == published
+    return same
 
 
 def _measurement(spec: Spec, name: str | None) -> Spec:

@@ -130,6 +130,10 @@ class Minima:
     outcome: NDArray[np.int64]
     iterations: NDArray[np.int64]
 
+    def take(self, rows: Any) -> Minima:
+        """Some of the lanes."""
+        return Minima(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+
     @property
     def converged(self) -> NDArray[np.bool_]:
         """Lanes with a proven minimum."""
@@ -366,10 +370,8 @@ class Solver:
         idle = (xp.maximum(fisher, diagonal) < 1e-14) & (xp.abs(gradient) < 1e-14)
         free = ~(held | state["fixed"] | idle)
         right = xp.where(free, -gradient, 0.0)
-        matrix = state["hessian"] * free[:, :, None] * free[:, None, :]
-        matrix = self.arrays.add_diagonal(matrix, xp.where(free, 0.0, 1.0))
-        metric = xp.where(free, xp.maximum(fisher, 1e-10), 1.0)
-        step, damping = self.arrays.solve(matrix, metric, right, state["damping"])
+        metric = xp.maximum(fisher, 1e-10)
+        step, damping = self.arrays.solve(state["hessian"], metric, right, state["damping"], free)
         edm = 0.5 * xp.sum(right * step, axis=1)
         # Not so far as to leave the region where the Hessian means something.
         reach = xp.max(xp.abs(step) * state["narrow"], axis=1)

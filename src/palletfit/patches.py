@@ -105,9 +105,9 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
 def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     """Apply a patch like :func:`apply`, but share what stays as it is.
 
-    Samples that the patch does not touch are the workspace's own objects, samples that it adds
-    are those of its operations: neither may be changed. That numbers are finite is left to who
-    makes a model of them.
+    The contents of samples that the patch does not touch are the workspace's own objects, those
+    of samples that it adds are its operations': neither may be changed. That numbers are finite
+    is left to who makes a model of them.
 
     Returns
     -------
@@ -120,9 +120,12 @@ def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
         As :func:`apply`.
     """
     spec: dict[str, Any] = _copy_above_samples(workspace)
-    owned: set[int] = set()
+    # Samples that only this document has, by their id; they stay alive, so that it stays theirs.
+    owned: dict[int, _Sample] = {}
     with _patch_errors(patch):
         for operation in patch.operations:
+            if not isinstance(operation, Mapping):
+                raise jsonpatch.InvalidJsonPatch("an operation is not an object")
             item = dict(operation)
             for key in ("path", "from"):
                 if key in item:
@@ -130,22 +133,31 @@ def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
             if "value" in item:
                 item["value"] = _copy_above_samples(item["value"])
             spec = jsonpatch.JsonPatch([item]).apply(spec, in_place=True)
+            if item.get("op") == "copy":
+                owned.clear()  # a sample may now stand in two places
     _check(spec, patch)
     return spec
 
 
+class _Sample(dict[str, Any]):
+    """A sample that is shared: jsonpatch, which copies what it adds, leaves it as it is."""
+
+    def __deepcopy__(self, _: dict[int, Any]) -> _Sample:
+        return self
+
+
 def _copy_above_samples(value: Any) -> Any:
-    """Copy a part of a workspace, but not its samples."""
+    """Copy a part of a workspace, but not the contents of its samples."""
     if isinstance(value, dict):
         if "data" in value and "modifiers" in value:
-            return value
+            return _Sample(value)
         return {key: _copy_above_samples(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_copy_above_samples(item) for item in value]
     return value
 
 
-def _own_sample(spec: Any, parts: Sequence[str], owned: set[int]) -> None:
+def _own_sample(spec: Any, parts: Sequence[str], owned: dict[int, _Sample]) -> None:
     """Copy the sample that a pointer leads into, so that it can be changed."""
     if len(parts) < 5 or parts[0] != "channels" or parts[2] != "samples":
         return
@@ -155,8 +167,8 @@ def _own_sample(spec: Any, parts: Sequence[str], owned: set[int]) -> None:
     except (KeyError, IndexError, TypeError, ValueError):
         return  # applying the operation fails, with a better message
     if id(sample) not in owned:
-        samples[int(parts[3])] = copy.deepcopy(sample)
-        owned.add(id(samples[int(parts[3])]))
+        own = _Sample(copy.deepcopy(dict(sample)))
+        samples[int(parts[3])] = owned[id(own)] = own
 
 
 @contextmanager
