@@ -97,9 +97,7 @@ def main() -> None:
     patches = parse_patchset(read_json(arguments.patchset), arguments.patchset).patches
     peers = read_peers(arguments.peers)
     rows = compare(workspace, list(patches), peers)
-    print(
-        "| fit | patches | with Minuit, too | largest excess | peers above by 1e-4 | by 1e-2 | most |"
-    )
+    print("| fit | patches | and Minuit | largest excess | peers above by 1e-4 | by 1e-2 | most |")
     print("|---|---|---|---|---|---|---|")
     for name in [*FITS, "asimov_fixed"]:
         some = [row for row in rows if row["fit"] == name]

@@ -116,7 +116,7 @@ def hypotest(
     >>> from palletfit.demo import demo_patchset, demo_workspace
     >>> workspace = demo_workspace()
     >>> patchset = demo_patchset(workspace)
-    >>> results = palletfit.hypotest(workspace, patchset, patches="demo_1000_*")
+    >>> results = palletfit.hypotest(workspace, patchset, patches="DEMO_C1N2_Wh_700_*")
     >>> first = next(iter(results.values()))
     >>> first.status
     'ok'

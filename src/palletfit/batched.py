@@ -12,8 +12,9 @@ latter on the Asimov data. The free fit of Asimov data is known: it is the point
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -41,6 +42,8 @@ from palletfit.newton import OUTCOMES, UNDAMPED, Lanes, Minima, Solver
 from palletfit.patches import Patch, apply, apply_sharing
 from palletfit.records import Attempt, Fit, HypotestResult
 
+#: At least so many patches are tested together.
+_CHUNK = 64
 #: The edm at which a fit ends, in units of the NLL.
 _TOLERANCE = 1e-10
 #: The same where a result depends on a fit to first order, or the signal is weak.
@@ -118,9 +121,14 @@ class Engine:
         self._compiled: dict[Layout, _Compiled] = {}
 
     def hypotests(
-        self, patches: Sequence[Patch]
+        self, patches: Iterable[Patch]
     ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
-        """Test all patches together.
+        """Test many patches together.
+
+        Parameters
+        ----------
+        patches
+            Any number of them: they are taken in chunks, so that memory stays bounded.
 
         Yields
         ------
@@ -128,6 +136,13 @@ class Engine:
             Each patch once, not in order, with its result or the error that explains why there
             is none.
         """
+        waiting = iter(patches)
+        while chunk := list(itertools.islice(waiting, max(_CHUNK, self.arrays.lanes))):
+            yield from self._hypotests(chunk)
+
+    def _hypotests(
+        self, patches: Sequence[Patch]
+    ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
         began = time.perf_counter()
         specs: list[Spec] = []
         sound: list[Patch] = []

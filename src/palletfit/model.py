@@ -185,30 +185,28 @@ def _parameter_set(
         "shapefactor": ((0.0, 10.0), 1.0, None),
     }[kind]
 
-    def get(key: str, default: Any) -> FloatArray:
-        value = user.get(key, default)
-        if value is None:
-            raise Unsupported(f"the measurement does not set {key!r} of {name!r}")
-        array = np.asarray(value, dtype=float)
-        if array.shape[:1] != (size,) or not np.all(np.isfinite(array)):
-            raise Unsupported(f"the measurement's {key!r} of {name!r} do not fit")
-        return array
+    def get(key: str, default: Any, *more: int) -> FloatArray:
+        return _numbers(name, key, user.get(key, default), (size, *more))
 
-    limits = get("bounds", None if bounds is None else [bounds] * size)
+    limits = get("bounds", None if bounds is None else [bounds] * size, 2)
+    if np.any(limits[:, 0] > limits[:, 1]):
+        raise Unsupported(f"a lower bound of {name!r} is above the upper one")
     none = np.zeros(size)
     aux, precision, factor = none, none, none
     if kind == "shapesys":
         factor = get("factors", factors)
         aux = get("auxdata", factors)
-        if not np.all(factor > 0):
-            raise Unsupported(f"a factor of {name!r} is not above zero")
+        if not np.all(factor > 0) or not np.all(aux >= 0):
+            raise Unsupported(f"a factor of {name!r} is not above zero, or its data are below")
     elif kind in (_ALPHA, _LUMI, "staterror"):
         aux = get("auxdata", None if centre is None else [centre] * size)
         widths = get("sigmas", np.ones(size) if sigmas is None else sigmas)
         if not np.all(widths > 0):
             raise Unsupported(f"a width of {name!r} is not above zero")
         precision = widths**-2.0
-    held = user.get("fixed", np.zeros(size, dtype=bool) if fixed is None else fixed)
+    held = user.get("fixed", fixed)
+    if held is not fixed and not isinstance(held, bool):
+        raise Unsupported(f"the measurement's 'fixed' of {name!r} is neither true nor false")
     return ParameterSet(
         init=get("inits", None if init is None else [init] * size),
         lower=limits[:, 0],
@@ -218,6 +216,19 @@ def _parameter_set(
         precision=precision,
         factor=factor,
     )
+
+
+def _numbers(name: str, key: str, value: Any, shape: tuple[int, ...]) -> FloatArray:
+    """What a measurement says about a parameter, as an array."""
+    if value is None:
+        raise Unsupported(f"the measurement does not set {key!r} of {name!r}")
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
+    if array.shape != shape or not np.all(np.isfinite(array)):
+        raise Unsupported(f"the measurement's {key!r} of {name!r} do not fit")
+    return array
 
 
 def _user_settings(measurement: Spec) -> dict[str, Spec]:
@@ -284,7 +295,7 @@ class Background:
         Raises
         ------
         Unsupported
-            See :func:`read_sample`; also if the parameter of interest is not a normfactor.
+            See :func:`read_sample`; also if observed counts are not finite or below zero.
         """
         channels, shared, own = [], [], []
         for channel in sorted(spec["channels"], key=lambda item: str(item["name"])):
@@ -300,12 +311,15 @@ class Background:
             shared.append(tuple(same))
             own.append(tuple(other))
         observed = {item["name"]: item["data"] for item in spec["observations"]}
+        data = np.concatenate([np.asarray(observed[name], dtype=float) for name, _ in channels])
+        if not np.all((data >= 0) & (data < np.inf)):
+            raise Unsupported("an observed count is not finite, or below zero")
         measurement = _measurement(spec, self.settings.measurement)
         return _Reading(
             channels=tuple(channels),
             shared=tuple(shared),
             own=tuple(own),
-            data=np.concatenate([np.asarray(observed[name], dtype=float) for name, _ in channels]),
+            data=data,
             user=_user_settings(measurement),
             poi=measurement["config"]["poi"],
         )
@@ -332,6 +346,8 @@ class Background:
                 groups.setdefault(reading.shape, []).append((index, reading))
             except Unsupported as reason:
                 unsupported[index] = str(reason)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                unsupported[index] = f"something in it has another shape than it should ({error!r})"
         batches = []
         for group in groups.values():
             batch = _lower_group(self, group, unsupported)
@@ -797,8 +813,9 @@ def _own(plain: Layout, reading: _Reading) -> _Own:
 
 def _check_shapesys(plain: Layout, samples: Sequence[Sample]) -> None:
     """No two samples may share a shapesys, or pyhf refuses them."""
-    seen = {name for kind, name, _, _ in plain.local_column if kind == "shapesys"}
-    for name in (name for sample in samples for name, _ in sample.shapesys):
+    seen: set[str] = set()
+    shared = (sample for of_channel in plain.samples for sample in of_channel)
+    for name in (name for sample in (*shared, *samples) for name, _ in sample.shapesys):
         if name in seen:
             raise Unsupported(f"the shapesys {name!r} stands at more than one sample")
         seen.add(name)
