@@ -1,7 +1,7 @@
 """Compare every minimum of the batched engine with the lowest that pyhf's own optimizers find.
 
     python benchmarks/parity_peers.py BkgOnly.json patchset.json peers.jsonl
-    python benchmarks/parity.py BkgOnly.json patchset.json peers.jsonl --output parity.json
+    python benchmarks/parity.py BkgOnly.json patchset.json peers.jsonl --output parity.csv
 
 The first command takes hours, and this one a minute. Every fit is compared in 2 NLL, evaluated with
 pyhf's likelihood: ``background``, ``free`` and ``fixed`` on the data, and ``asimov_fixed`` on the
@@ -12,6 +12,7 @@ some patches (``--check``) the engine's 2 NLL is evaluated by pyhf at the engine
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from palletfit.pallet import parse_patchset, read_json
 from palletfit.patches import Patch, apply
 from palletfit.reference import build_model
 
+PEERS = ("scipy", "minuit")
 FITS = {"background": 0.0, "free": None, "fixed": 1.0}
 #: A peer's fit that ended above the engine's by more than this stopped early or elsewhere.
 LIMIT = 1e-4
@@ -61,7 +63,7 @@ def compare(workspace: Any, patches: list[Patch], peers: dict[str, Any]) -> list
                     "fit": name,
                     "twice_nll": fit.twice_nll,
                     "above": fit.twice_nll - lowest,
-                    "peers": found,
+                    **{peer: found.get(peer) for peer in PEERS},
                     "edm": fit.edm,
                     "agreed": fit.agreed,
                     "starts": len(fit.attempts),
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("patchset", type=Path)
     parser.add_argument("peers", type=Path)
     parser.add_argument("--check", type=int, default=5, help="patches to evaluate with pyhf")
-    parser.add_argument("--output", type=Path, help="JSON with one row a fit")
+    parser.add_argument("--output", type=Path, help="CSV with one row a fit")
     arguments = parser.parse_args()
     pyhf.set_backend("numpy")
     workspace = read_json(arguments.workspace)
@@ -102,7 +104,7 @@ def main() -> None:
     for name in [*FITS, "asimov_fixed"]:
         some = [row for row in rows if row["fit"] == name]
         above = np.array([row["above"] for row in some])
-        both = sum("minuit" in row["peers"] for row in some)
+        both = sum(row["minuit"] is not None for row in some)
         print(
             f"| {name} | {len(some)} | {both} | {np.nanmax(above):.1e} | {np.sum(above < -LIMIT)} "
             f"| {np.sum(above < -1e-2)} | {-np.nanmin(above):.1e} |"
@@ -114,7 +116,10 @@ def main() -> None:
     for patch in chosen[:: max(1, len(chosen) // max(arguments.check, 1))][: arguments.check]:
         print(f"  {patch.name}: pyhf's 2 NLL differs by {check(workspace, patch):.1e}")
     if arguments.output:
-        arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+        with arguments.output.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

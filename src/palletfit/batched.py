@@ -59,6 +59,8 @@ _MIRRORED, _ROUNDS = 24, 8
 #: Parameters of at least this many standard deviations may have a second minimum on the other
 #: side, if the NLL there is not higher by more than this.
 _SIZEABLE, _NEAR = 0.3, 5.0
+#: Where to look for one on the other side of a kink, at least.
+_BESIDE = 0.01
 #: A q on Asimov data below this is weak: its fits have to be sharp.
 _WEAK = 1e-2
 #: A q on Asimov data below this is rounding.
@@ -253,7 +255,8 @@ class _Fits:
             self.gradient_norm = np.full(count, np.inf)
             self.converged = np.zeros(count, dtype=bool)
         lower = minima.value < self.value[rows] - _SAME
-        same = np.abs(minima.value - self.value[rows]) <= _SAME
+        with np.errstate(invalid="ignore"):  # where there is no finite value at all
+            same = np.abs(minima.value - self.value[rows]) <= _SAME
         better = lower | (
             same
             & np.where(
@@ -278,8 +281,9 @@ class _Fits:
     def agreed(self) -> NDArray[np.int64]:
         """Number of starts of each patch that ended at the lowest minimum."""
         count = np.zeros(len(self.value), dtype=int)
-        for _, rows, minima, _ in self.attempts:
-            count[rows] += np.abs(minima.value - self.value[rows]) <= _SAME
+        with np.errstate(invalid="ignore"):
+            for _, rows, minima, _ in self.attempts:
+                count[rows] += np.abs(minima.value - self.value[rows]) <= _SAME
         return count
 
 
@@ -296,8 +300,9 @@ class _Tests:
         self.mu = tested_mu(self.settings)
         # Whether all samples of the patches vanish with the signal.
         self.only_signal = all(
-            np.all((part["factors"][..., 0] > 0) | (np.abs(part["nominal"]).sum(axis=-1) == 0))
-            and np.all(part["factors"][..., 0] + (np.abs(part["odd"]).sum(axis=(-2, -1)) == 0) > 0)
+            np.all((part["factors"][..., 0] > 0) | ~np.any(part["nominal"] != 0, axis=-1))
+            and np.all((part["factors"][..., 0] > 0) | ~np.any(part["odd"] != 0, axis=(-2, -1)))
+            and np.all((part["factors"][..., 0] > 0) | ~np.any(part["even"] != 0, axis=(-2, -1)))
             for part in batch.parts
         )
 
@@ -430,16 +435,21 @@ class _Tests:
 
         A hump is where the likelihood is lower at the mirrored value than half-way, at zero.
         Looked at are parameters with a sizeable value, and points that are not hopelessly high.
-        Returned are the row of each point, in order, and the points.
+        A kink may be a hump however near to it the minimum is; each side of it has at most one
+        minimum. Returned are the row of each point, in order, and the points.
         """
+        kinked = self.compiled.solvers[True].kinked[: self.batch.layout.alphas]
         alphas = np.where(self.batch.fixed, 0.0, fits.point)[rows, : self.batch.layout.alphas]
         alphas = np.where(fits.converged[rows, None], np.abs(alphas), 0.0)
         # Of each patch the largest ones only.
         least = np.sort(alphas, axis=1)[:, -_MIRRORED:][:, :1]
-        places, columns = np.nonzero(alphas >= np.maximum(least, _SIZEABLE))
+        chosen = (alphas >= np.maximum(least, _SIZEABLE)) | kinked & (alphas > 0)
+        places, columns = np.nonzero(chosen)
         rows = rows[places]
         mirrored = fits.point[rows]
-        mirrored[np.arange(len(rows)), columns] *= -1.0
+        there = mirrored[np.arange(len(rows)), columns]
+        beside = np.where(kinked[columns], np.maximum(np.abs(there), _BESIDE), np.abs(there))
+        mirrored[np.arange(len(rows)), columns] = -np.sign(there) * beside
         there = self.values(fits, mirrored, rows)
         near = there < fits.value[rows] + _NEAR
         rows, columns, mirrored, there = rows[near], columns[near], mirrored[near], there[near]

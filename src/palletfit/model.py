@@ -586,7 +586,8 @@ class Layout:
                     columns = self.in_bin.get((channel, number), ())
                     slots[row, number, : len(columns)] = columns
             own = max((self.extra.samples[c] for c in channels), default=0)
-            samples = max(len(self.samples[c]) for c in channels)
+            # One at least, of no effect: a patch's own samples may be switched off.
+            samples = max(1, *(len(self.samples[c]) for c in channels))
             part = _empty_part(self, len(channels), samples, bins, depth)
             for row, channel in enumerate(channels):
                 for position, sample in enumerate(self.samples[channel]):

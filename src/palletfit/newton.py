@@ -172,12 +172,12 @@ class Solver:
         self.arrays, self.layout, self.iterations = arrays, layout, iterations
         self.shared = shared
         self.own: Any = {}
-        self._kinked = np.zeros(layout.parameters, dtype=bool)
+        self.kinked = np.zeros(layout.parameters, dtype=bool)
         normsys, histosys = layout.codes
         if histosys in KINKED:
-            self._kinked[: layout.hist] = True
+            self.kinked[: layout.hist] = True
         if normsys in KINKED:
-            self._kinked[layout.alphas - layout.norm : layout.alphas] = True
+            self.kinked[layout.alphas - layout.norm : layout.alphas] = True
         self._step = arrays.compile(self._advance)
         self._merge = arrays.compile(self._choose)
         self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
@@ -207,8 +207,8 @@ class Solver:
             while True:
                 state = self._step(self.shared, self.own, state, tolerance)
                 outcome = self.arrays.get(state["outcome"])
-                if self._kinked.any():
-                    state = self._cross_kinks(state, outcome)
+                if self.kinked.any():
+                    state = self._cross_kinks(state, outcome, tolerance)
                     outcome = self.arrays.get(state["outcome"])
                 done = np.flatnonzero((outcome != RUNNING) & (owner >= 0))
                 if not len(done):
@@ -297,7 +297,7 @@ class Solver:
         }
         trial = state["trial"]
         # Away from kinks the side of a parameter is its sign.
-        side = xp.where(self._kinked, state["side"], xp.where(trial < 0, -1.0, 1.0))
+        side = xp.where(self.kinked, state["side"], xp.where(trial < 0, -1.0, 1.0))
         found = evaluate(self.arrays, self.layout, shared, lane, trial, side)
         new = {
             "point": trial,
@@ -360,10 +360,10 @@ class Solver:
         xp = self.arrays.xp
         point, gradient, fisher = state["point"], state["gradient"], state["fisher"]
         lower, upper = state["lower"], state["upper"]
-        if self._kinked.any():
+        if self.kinked.any():
             positive = state["side"] > 0
-            lower = xp.where(self._kinked & positive, xp.maximum(lower, 0.0), lower)
-            upper = xp.where(self._kinked & ~positive, xp.minimum(upper, 0.0), upper)
+            lower = xp.where(self.kinked & positive, xp.maximum(lower, 0.0), lower)
+            upper = xp.where(self.kinked & ~positive, xp.minimum(upper, 0.0), upper)
         held = (point <= lower) & (gradient >= 0) | (point >= upper) & (gradient <= 0)
         diagonal = xp.abs(xp.diagonal(state["hessian"], axis1=1, axis2=2))
         # A parameter without any influence stays where it is.
@@ -390,11 +390,13 @@ class Solver:
             "gradient_norm": xp.max(xp.abs(right), axis=1),
         }
 
-    def _cross_kinks(self, state: dict[str, Any], outcome: NDArray[np.int64]) -> dict[str, Any]:
+    def _cross_kinks(
+        self, state: dict[str, Any], outcome: NDArray[np.int64], tolerance: float
+    ) -> dict[str, Any]:
         """Where a lane ended at a kink, see whether the other side goes down, too."""
         rows = np.flatnonzero(outcome == CONVERGED)
         point = self.arrays.get(state["point"])
-        at_kink = (point == 0.0) & self._kinked & ~self.arrays.get(state["fixed"])
+        at_kink = (point == 0.0) & self.kinked & ~self.arrays.get(state["fixed"])
         rows = rows[at_kink[rows].any(axis=1)]
         if not len(rows):
             return state
@@ -407,18 +409,24 @@ class Solver:
         }
         found = self._evaluate(self.shared, lane, state["point"], xp.asarray(other))
         gradient = self.arrays.get(found.gradient)
-        downhill = at_kink & (gradient * other < -1e-9)
+        curvature = np.einsum("...ii->...i", self.arrays.get(found.hessian))
+        # What is gained has to matter, or a lane goes to and fro between two sides for ever.
+        gain = 0.5 * gradient * gradient / np.maximum(curvature, 1e-10)
+        downhill = at_kink & (gradient * other < 0) & (gain > tolerance)
         crossing = np.zeros(len(side), dtype=bool)
         crossing[rows] = downhill[rows].any(axis=1)
+        given_up = crossing & (self.arrays.get(state["iterations"]) >= self.iterations)
+        crossing &= ~given_up
         # One parameter at a time: the others' slopes may change with it.
         steepest = np.argmax(np.where(downhill, np.abs(gradient), -1.0), axis=1)
         flipped = side.copy()
         chosen = np.flatnonzero(crossing)
         flipped[chosen, steepest[chosen]] *= -1
+        outcome = np.where(given_up, EXHAUSTED, np.where(crossing, RUNNING, outcome))
         return {
             **state,
             "side": xp.asarray(flipped),
-            "outcome": xp.asarray(np.where(crossing, RUNNING, outcome)),
+            "outcome": xp.asarray(outcome),
             # The same point is evaluated again, from the other side.
             "trial": xp.where(xp.asarray(crossing)[:, None], state["point"], state["trial"]),
             "value": xp.where(xp.asarray(crossing), xp.inf, state["value"]),
