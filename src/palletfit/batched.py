@@ -59,8 +59,8 @@ _MIRRORED, _ROUNDS = 24, 8
 #: Parameters of at least this many standard deviations may have a second minimum on the other
 #: side, if the NLL there is not higher by more than this.
 _SIZEABLE, _NEAR = 0.3, 5.0
-#: Where to look for one on the other side of a kink, at least.
-_BESIDE = 0.01
+#: Where the slope on the other side of a kink is looked at, at most.
+_BESIDE = 1e-4
 #: A q on Asimov data below this is weak: its fits have to be sharp.
 _WEAK = 1e-2
 #: A q on Asimov data below this is rounding.
@@ -435,8 +435,8 @@ class _Tests:
 
         A hump is where the likelihood is lower at the mirrored value than half-way, at zero.
         Looked at are parameters with a sizeable value, and points that are not hopelessly high.
-        A kink may be a hump however near to it the minimum is; each side of it has at most one
-        minimum. Returned are the row of each point, in order, and the points.
+        A kink may be a hump however near to it the minimum is; there the slope tells. Returned
+        are the row of each point, in order, and the points.
         """
         kinked = self.compiled.solvers[True].kinked[: self.batch.layout.alphas]
         alphas = np.where(self.batch.fixed, 0.0, fits.point)[rows, : self.batch.layout.alphas]
@@ -448,7 +448,7 @@ class _Tests:
         rows = rows[places]
         mirrored = fits.point[rows]
         there = mirrored[np.arange(len(rows)), columns]
-        beside = np.where(kinked[columns], np.maximum(np.abs(there), _BESIDE), np.abs(there))
+        beside = np.where(kinked[columns], np.minimum(np.abs(there), _BESIDE), np.abs(there))
         mirrored[np.arange(len(rows)), columns] = -np.sign(there) * beside
         there = self.values(fits, mirrored, rows)
         near = there < fits.value[rows] + _NEAR

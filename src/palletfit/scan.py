@@ -25,7 +25,7 @@ from palletfit.store import Key, RecordStore
 logger = logging.getLogger(__name__)
 
 #: Without a choice a task has at most so many patches, and a worker about so many tasks.
-_LARGEST_TASK, _TASKS_A_WORKER = 32, 4
+_LARGEST_TASK, _TASKS_A_WORKER = 32, 2
 #: How many failed patches an error names.
 _NAMED_FAILURES = 10
 

@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from palletfit.config import FitSettings
+from palletfit.pallet import parse_patchset, read_json
+from palletfit.patches import apply
+from palletfit.reference import hypotest
+
 from .conftest import Folder
 
 
@@ -32,6 +37,16 @@ def largest_difference(result: dict[str, Any], expected: dict[str, Any]) -> floa
     return max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
 
 
+def drop_below_pyhf(folder: Folder, region: str, name: str) -> float:
+    """How far one of a patch's fits ended below the one of pyhf's optimizer, in 2 NLL."""
+    workspace = read_json(folder.path / "results" / region / "workspace.json")
+    path = folder.path / "results" / region / "patchset.json"
+    (patch,) = parse_patchset(read_json(path), path).select([name])
+    plain = hypotest(apply(workspace, patch), FitSettings(engine="reference"))
+    fits = read_json(folder.path / "results" / region / "fits" / f"{name}.json")["fits"]
+    return max(fit.twice_nll - fits[title]["twice_nll"] for title, fit in plain.fits.items())
+
+
 @pytest.mark.slow
 def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared: Path) -> None:
     select(folder, shared, "staus")
@@ -42,8 +57,10 @@ def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared
     assert results.keys() == expected.keys()
     assert {result["status"] for result in results.values()} == {"ok"}
     for name, result in results.items():
-        # pyhf's own optimizer stops up to 1e-6 above the minimum in 2 NLL, which is 2e-5 in CLs.
-        assert largest_difference(result, expected[name]) < 5e-5, name
+        # pyhf's own optimizer stops up to 1e-6 above the minimum in 2 NLL, which is 2e-5 in CLs;
+        # or in a higher minimum.
+        if largest_difference(result, expected[name]) > 5e-5:
+            assert drop_below_pyhf(folder, "staus/combined", name) > 1e-2, name
         assert result["mass_hypotheses"] == expected[name]["values"]
     contour = json.loads((folder.path / "results/staus/contour.json").read_bytes())
     assert contour["failed"] == []
@@ -63,7 +80,8 @@ def test_all_1lbb_against_pyhf_and_the_published_contour(folder: Folder, shared:
     assert results.keys() == expected.keys()
     for name, result in results.items():
         assert result["status"] == "ok", result
-        assert largest_difference(result, expected[name]) < 1e-4, name
+        if largest_difference(result, expected[name]) > 1e-4:
+            assert drop_below_pyhf(folder, "1Lbb/1Lbb", name) > 1e-2, name
     # Published with pyhf in 2021 and 2022 (they differ by 2.3e-6).
     published = (0.5856783708, 0.5856807172)
     found = results["C1N2_Wh_hbb_1000_0"]["CLs_obs"]
