@@ -63,6 +63,8 @@ _SIZEABLE, _NEAR = 0.3, 5.0
 _BESIDE = 1e-4
 #: A q on Asimov data below this is weak: its fits have to be sharp.
 _WEAK = 1e-2
+#: A variance of mu-hat above this is that of a signal without any effect.
+_NO_INFORMATION = 1e18
 #: A q on Asimov data below this is rounding.
 _NO_SENSITIVITY = 1e-12
 
@@ -560,7 +562,7 @@ class _Tests:
             unit[:, self.poi] = 1.0
             solution, proper = _solve_free(hessian, frozen, unit)
             variance = solution[:, self.poi]
-            usable = proper & (variance > 0) & np.isfinite(variance)
+            usable = proper & (variance > 0) & (variance < _NO_INFORMATION)
             errors[rows] = np.where(usable, np.sqrt(np.where(usable, variance, 1.0)), np.nan)
         return errors
 
@@ -700,6 +702,8 @@ class _Tests:
             for title, fit in fits.items():
                 if not fit.trusted:
                     return f"its {title} fit: {fit.reason}"
+            if np.any(asimov.data[row] < 0):
+                return "its Asimov data are below zero in a bin"
             remarks = [
                 f"{title} fit: a rate is below zero in a bin without events" for title in below_zero
             ]

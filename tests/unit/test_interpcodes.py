@@ -10,7 +10,7 @@ from palletfit.interpcodes import KINKED, scale, scale_coefficients, shift
 
 SHIFTS = ("code0", "code2", "code4p")
 SCALES = ("code1", "code4")
-ALPHAS = np.array([-5.0, -2.5, -1.0, -0.999, -0.3, 0.0, 0.4, 1.0, 1.001, 3.0, 5.0])
+ALPHAS = np.array([-5.0, -2.5, -1.2, -1.0, -0.999, -0.3, 0.0, 0.4, 1.0, 1.001, 3.0, 5.0])
 RNG = np.random.default_rng(20240607)
 COUNT = 6  # parameters
 NOMINAL = RNG.uniform(-5.0, 60.0, COUNT)

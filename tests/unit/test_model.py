@@ -131,8 +131,14 @@ def test_patches_of_one_shape_make_one_batch():
 
 def test_own_names_share_columns():
     background = models.background("normsys")
+    shape = {"hi_data": [9.0, 15.0], "lo_data": [7.0, 13.0]}
     own = [
-        [add({"name": f"isr_{n}", "type": "normsys", "data": {"hi": 1.1, "lo": 0.9}})]
+        [
+            add(
+                {"name": f"isr_{n}", "type": "normsys", "data": {"hi": 1.1, "lo": 0.9}},
+                {"name": f"isr_{n}", "type": "histosys", "data": shape},
+            )
+        ]
         for n in range(2)
     ]
     own.append([add()])
