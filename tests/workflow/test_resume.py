@@ -121,15 +121,24 @@ def test_failures_can_be_tolerated_or_known(folder: Folder, tiny: TinyPallet) ->
 def test_patches_over_the_deadline_are_fitted_with_a_longer_one(
     folder: Folder, tiny: TinyPallet
 ) -> None:
-    folder.config["executor"] = {"deadline": 0.01}
+    # Fits that take their time: the tiny ones end before a clock looks at them.
+    slow = folder.path / "sitecustomize.py"
+    slow.write_text(
+        "import time\nimport palletfit.task\n"
+        "def fit(*args, fit=palletfit.task._fit):\n    time.sleep(2)\n    return fit(*args)\n"
+        "palletfit.task._fit = fit\n"
+    )
+    folder.variables["PYTHONPATH"] = str(folder.path)
+    folder.config["executor"] = {"deadline": 0.5}
     folder.config["on_failure"] = "continue"
     folder.run()
     results = json.loads((folder.path / "results/tiny/results.json").read_bytes())
     assert {result["problem"] for result in results.values()} == {
         "The fit did not end before the deadline."
     }
-    del folder.config["executor"]
+    folder.config["executor"] = {"deadline": 60}
     assert folder.run().fitted == tiny.names
+    slow.unlink()
     assert folder.run().idle
 
 
