@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,21 @@ FIRST_DAMPING = 1e-2
 DAMPING_FACTOR = 3.0
 #: Damping beyond this moves nothing.
 LARGEST_DAMPING = 1e12
+
+
+class Instead(NamedTuple):
+    """Matrices to be taken where others are not positive definite.
+
+    Attributes
+    ----------
+    lanes
+        Where there are any, ``(lanes,)``.
+    matrices
+        Gives those of some lanes.
+    """
+
+    lanes: Any
+    matrices: Callable[[Any], Any]
 
 
 class Arrays:
@@ -86,14 +101,20 @@ class Arrays:
         return matrices
 
     def solve(
-        self, matrix: Any, metric: Any, right: Any, damping: Any, free: Any
-    ) -> tuple[Any, Any]:
+        self,
+        matrix: Any,
+        metric: Any,
+        right: Any,
+        damping: Any,
+        free: Any,
+        instead: Instead | None = None,
+    ) -> tuple[Any, Any, Any, Any]:
         """Solve ``(matrix + damping * diag(metric)) s = right`` by Cholesky factorization.
 
         Parameters
         ----------
         matrix
-            Symmetric, shape ``(lanes, K, K)``.
+            Symmetric, shape ``(lanes, K, K)``; nobody else uses it.
         metric, right
             Shape ``(lanes, K)``.
         damping
@@ -101,19 +122,29 @@ class Arrays:
             does not.
         free
             The unknowns, ``(lanes, K)``; all others are zero.
+        instead
+            Where the factorization fails, take other matrices before the damping is raised.
 
         Returns
         -------
         tuple
-            The solutions, shape ``(lanes, K)``, and the damping of each that was needed.
+            The solutions, shape ``(lanes, K)``; the damping of each that was needed; the
+            matrices that were used; and whether they are other ones, ``(lanes,)``.
         """
         solution, needed = np.zeros_like(right), np.array(damping, dtype=float)
+        replaced = np.zeros(len(right), dtype=bool)
         for lane in range(len(right)):
             held = np.flatnonzero(~free[lane])
-            solution[lane], needed[lane] = _solve(
-                matrix[lane], metric[lane], right[lane], needed[lane], held
-            )
-        return solution, needed
+            while needed[lane] <= LARGEST_DAMPING:
+                found = _solve(matrix[lane], metric[lane], right[lane], needed[lane], held)
+                if found is not None:
+                    solution[lane] = found
+                    break
+                if instead is not None and instead.lanes[lane] and not replaced[lane]:
+                    matrix[lane], replaced[lane] = instead.matrices(lane), True
+                else:
+                    needed[lane] = next_damping(needed[lane])
+        return solution, needed, matrix, replaced
 
 
 def _solve(
@@ -122,21 +153,19 @@ def _solve(
     right: NDArray[np.float64],
     damping: float,
     held: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], float]:
-    size = len(metric)
-    while damping <= LARGEST_DAMPING:
-        # A copy, which the factorization overwrites.
-        damped = matrix.copy()
-        damped.flat[:: size + 1] += damping * metric
-        damped[held], damped[:, held] = 0.0, 0.0
-        damped[held, held] = 1.0
-        # The transpose of a symmetric matrix is itself, and in the order that LAPACK likes.
-        _, solution, info = lapack.dposv(damped.T, right, overwrite_a=True)
-        if info == 0:
-            solution[held] = 0.0
-            return solution, damping
-        damping = next_damping(damping)
-    return np.zeros_like(right), damping
+) -> NDArray[np.float64] | None:
+    """The solution; None if the damped matrix is not positive definite."""
+    # A copy, which the factorization overwrites.
+    damped = matrix.copy()
+    damped.flat[:: len(metric) + 1] += damping * metric
+    damped[held], damped[:, held] = 0.0, 0.0
+    damped[held, held] = 1.0
+    # The transpose of a symmetric matrix is itself, and in the order that LAPACK likes.
+    _, solution, info = lapack.dposv(damped.T, right, overwrite_a=True)
+    if info != 0:
+        return None
+    solution[held] = 0.0
+    return cast(NDArray[np.float64], solution)
 
 
 def next_damping(damping: Any, xp: Any = np) -> Any:
@@ -205,20 +234,49 @@ class JaxArrays(Arrays):
         return self.xp.where(self.xp.eye(matrices.shape[-1], dtype=bool), 0.0, matrices)
 
     def solve(
-        self, matrix: Any, metric: Any, right: Any, damping: Any, free: Any
-    ) -> tuple[Any, Any]:
-        """See :meth:`Arrays.solve`; a failed lane gets no step, and a higher damping."""
-        xp = self.xp
-        damped = matrix * free[:, :, None] * free[:, None, :]
-        diagonal = xp.where(free, damping[:, None] * metric, 1.0)
-        damped = damped + diagonal[:, :, None] * xp.eye(right.shape[-1])
-        factor = xp.linalg.cholesky(damped)
-        bad = ~xp.all(xp.isfinite(factor), axis=(1, 2))
-        factor = xp.where(bad[:, None, None], xp.eye(right.shape[-1]), factor)
+        self,
+        matrix: Any,
+        metric: Any,
+        right: Any,
+        damping: Any,
+        free: Any,
+        instead: Instead | None = None,
+    ) -> tuple[Any, Any, Any, Any]:
+        """See :meth:`Arrays.solve`; all lanes are factorized again while one fails."""
+        xp, lax = self.xp, self._jax.lax
+        unit = xp.eye(right.shape[-1])
+
+        def factorize(matrices: Any, damping: Any) -> Any:
+            diagonal = xp.where(free, damping[:, None] * metric, 1.0)
+            damped = matrices * free[:, :, None] * free[:, None, :]
+            return xp.linalg.cholesky(damped + diagonal[:, :, None] * unit)
+
+        def failed(factor: Any) -> Any:
+            return ~xp.all(xp.isfinite(factor), axis=(1, 2))
+
+        def another(found: Any) -> Any:
+            matrices, damping, replaced, factor = found
+            bad = failed(factor)
+            if instead is not None:
+                first = bad & ~replaced & instead.lanes
+                others = instead.matrices(slice(None))
+                matrices = xp.where(first[:, None, None], others, matrices)
+                replaced = replaced | first
+                bad = bad & ~first
+            damping = xp.where(bad, next_damping(damping, xp), damping)
+            return matrices, damping, replaced, factorize(matrices, damping)
+
+        def unfinished(found: Any) -> Any:
+            return xp.any(failed(found[3]) & (found[1] <= LARGEST_DAMPING))
+
+        none = xp.zeros(len(right), dtype=bool)
+        found = (matrix, damping, none, factorize(matrix, damping))
+        matrix, damping, replaced, factor = lax.while_loop(unfinished, another, found)
+        bad = failed(factor)
+        factor = xp.where(bad[:, None, None], unit, factor)
         right = xp.where(free, right, 0.0)
         solution = self._jax.scipy.linalg.cho_solve((factor, True), right[:, :, None])[:, :, 0]
-        needed = xp.where(bad, next_damping(damping, xp), damping)
-        return xp.where(bad[:, None], 0.0, solution), needed
+        return xp.where(bad[:, None], 0.0, solution), damping, matrix, replaced
 
 
 def compilation_cache() -> Path:

@@ -16,7 +16,7 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -44,16 +44,21 @@ from palletfit.records import Attempt, Fit, HypotestResult
 
 #: At least so many patches are tested together.
 _CHUNK = 64
-#: The edm at which a fit ends, in units of the NLL.
+#: The edm at which a start ends, in units of the NLL: where its next step leads is then known to
+#: much better than :data:`_SAME`.
+_SEARCH = 1e-6
+#: The edm of the lowest minimum.
 _TOLERANCE = 1e-10
 #: The same where a result depends on a fit to first order, or the signal is weak.
 _SHARP = 1e-14
 #: Ends of fits that differ by less in NLL are one minimum.
-_SAME = 1e-8
+_SAME = 1e-7
 #: How many starts have to end at the lowest minimum, or further ones are tried.
 _SEEN = 2
 #: Displaced starts of every fit, and further ones where they are needed.
-_DISPLACED, _FURTHER = 2, 8
+_DISPLACED, _FURTHER = 2, 16
+#: So many further ones are tried together, and more if they found new minima.
+_TOGETHER = 4
 #: How many parameters may be mirrored, and how often.
 _MIRRORED, _ROUNDS = 24, 8
 #: Parameters of at least this many standard deviations may have a second minimum on the other
@@ -234,11 +239,22 @@ class _Compiled:
 
 @dataclass
 class _Fits:
-    """One kind of fit of all patches of a batch."""
+    """One kind of fit of all patches of a batch.
+
+    Attributes
+    ----------
+    data, aux
+        Main and auxiliary data, ``(P, B)`` and ``(P, K)``.
+    mu
+        Where the parameter of interest is fixed.
+    leader
+        For each patch the first one whose fit is the same, ``(P,)``: only that one is made.
+    """
 
     data: FloatArray
     aux: FloatArray
     mu: float | None
+    leader: NDArray[np.int64]
     #: From each start: its name, rows, ends, and seconds a lane.
     attempts: list[tuple[str, NDArray[np.int64], Minima, float]] = field(default_factory=list)
     point: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
@@ -247,8 +263,17 @@ class _Fits:
     gradient_norm: FloatArray = field(default_factory=lambda: np.zeros(0))
     converged: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
+    def leading(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some rows whose fits have to be made."""
+        return np.asarray(rows[self.leader[rows] == rows])
+
     def add(self, start: str, rows: NDArray[np.int64], minima: Minima, seconds: float) -> None:
-        """Keep the lower minima; among equal ones those that have converged."""
+        """Keep the lower minima of leading rows; among equal ones those that have converged."""
+        place = np.full(len(self.data), -1)
+        place[rows] = np.arange(len(rows))
+        place = place[self.leader]
+        rows = np.flatnonzero(place >= 0)
+        minima = minima.take(place[rows])
         self.attempts.append((start, rows, minima, seconds))
         if not len(self.value):
             count, size = len(self.data), minima.point.shape[1]
@@ -272,6 +297,18 @@ class _Fits:
         self.edm[into], self.gradient_norm[into] = minima.edm[which], minima.gradient_norm[which]
         self.converged[into] = minima.converged[which]
 
+    def refine(self, rows: NDArray[np.int64], minima: Minima) -> None:
+        """Put better known minima of leading rows in the place of what was the lowest."""
+        place = np.full(len(self.data), -1)
+        place[rows] = np.arange(len(rows))
+        place = place[self.leader]
+        rows = np.flatnonzero(place >= 0)
+        minima = minima.take(place[rows])
+        self.point[rows], self.value[rows] = minima.point, minima.value
+        self.edm[rows], self.gradient_norm[rows] = minima.edm, minima.gradient_norm
+        # A tolerance that rounding does not allow is no failure.
+        self.converged[rows] = minima.edm <= _TOLERANCE
+
     def multimodal(self) -> NDArray[np.bool_]:
         """Patches whose starts ended at more than one minimum."""
         highest = np.full(len(self.value), -np.inf)
@@ -279,6 +316,16 @@ class _Fits:
             ends = np.where(minima.converged, minima.value, -np.inf)
             highest[rows] = np.maximum(highest[rows], ends)
         return np.asarray(highest > self.value + _SAME)
+
+    def minima(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many different minima the starts of some rows ended at."""
+        ends = np.full((len(self.value), len(self.attempts)), np.inf)
+        for number, (_, some, minima, _) in enumerate(self.attempts):
+            ends[some, number] = np.where(minima.converged, minima.value, np.inf)
+        ends = np.sort(ends[rows], axis=1)
+        with np.errstate(invalid="ignore"):
+            different = np.diff(ends, axis=1, prepend=-np.inf) > _SAME
+        return np.asarray(np.sum(different & (ends < np.inf), axis=1))
 
     def agreed(self) -> NDArray[np.int64]:
         """Number of starts of each patch that ended at the lowest minimum."""
@@ -308,18 +355,31 @@ class _Tests:
             for part in batch.parts
         )
 
+    @cached_property
+    def without_signal(self) -> NDArray[np.int64]:
+        """For each patch the first one that is the same where there is no signal."""
+        batch = self.batch
+        if not self.only_signal:
+            return self.rows
+        settings = ("data", "aux", "precision", "factor", "init", "lower", "upper", "fixed")
+        columns = [np.asarray(getattr(batch, name), dtype=float) for name in settings]
+        _, first, group = np.unique(
+            np.concatenate(columns, axis=1), axis=0, return_index=True, return_inverse=True
+        )
+        return np.asarray(first[group.ravel()])
+
     def run(self) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
         """Fit, and conclude for each row; a string says why another engine has to."""
         began = time.perf_counter()
         batch = self.batch
         suggested = batch.init
-        background = _Fits(batch.data, batch.aux, 0.0)
+        background = _Fits(batch.data, batch.aux, 0.0, self.without_signal)
         self.fit(background, {"suggested": suggested})
-        free = _Fits(batch.data, batch.aux, None)
+        free = _Fits(batch.data, batch.aux, None, self.rows)
         displaced = self._displaced_starts()
         self.fit(free, {"background": background.point, "displaced 1": displaced["displaced 1"]})
         self.fit(background, {"free": free.point})
-        fixed = _Fits(batch.data, batch.aux, self.mu)
+        fixed = _Fits(batch.data, batch.aux, self.mu, self.rows)
         starts = {"background": background.point, "free": free.point, **displaced}
         self.fit(fixed, starts)
         below = np.flatnonzero(fixed.value < free.value - _SAME)
@@ -329,9 +389,9 @@ class _Tests:
         discovery = self.settings.test_statistic == "q0"
         source = fixed if discovery else background
         # The Asimov data depend on it to first order, where a minimum does to second.
-        self.sharpen(source, self.rows)
+        self.sharpen(source, self.rows, _SHARP)
         rates, aux = self.asimov(source.point, source)
-        asimov = _Fits(rates, aux, 0.0 if discovery else self.mu)
+        asimov = _Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
         starts = {"source": source.point, "fixed": tested.point}
         self.fit(asimov, {**starts, "displaced 1": displaced["displaced 1"]})
@@ -342,11 +402,13 @@ class _Tests:
         self.fit(asimov, {"fixed again": tested.point}, several)
         for fits in (tested, asimov):
             self.mirror(fits, several)
+        named = {"background": background, "free": free, "fixed": fixed, "asimov_fixed": asimov}
+        for fits in named.values():
+            self.sharpen(fits, self.rows)
         # The NLL without constants is zero at the point that generated the data.
         weak = np.flatnonzero(2 * asimov.value < _WEAK)
         for fits in (free, tested, asimov):
-            self.sharpen(fits, weak)
-        named = {"background": background, "free": free, "fixed": fixed, "asimov_fixed": asimov}
+            self.sharpen(fits, weak, _SHARP)
         errors = self.mu_errors(free)
         negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
         seconds = (time.perf_counter() - began) / len(batch)
@@ -358,7 +420,9 @@ class _Tests:
 
     # ------------------------------------------------------------------ fits
 
-    def lanes(self, fits: _Fits, start: FloatArray, rows: NDArray[np.int64]) -> Lanes:
+    def lanes(
+        self, fits: _Fits, start: FloatArray, rows: NDArray[np.int64], *, scoring: bool = True
+    ) -> Lanes:
         """One lane for each of some rows, from its own start."""
         batch = self.batch
         fixed, point = batch.fixed[rows].copy(), np.array(start, dtype=float)
@@ -369,6 +433,7 @@ class _Tests:
             point[:, self.poi] = fits.mu
         return Lanes(
             patch=rows,
+            scoring=np.full(len(rows), scoring),
             start=point,
             fixed=fixed,
             lower=batch.lower[rows],
@@ -384,15 +449,19 @@ class _Tests:
         fits: _Fits,
         starts: Mapping[str, FloatArray],
         rows: NDArray[np.int64] | None = None,
-        tolerance: float = _TOLERANCE,
     ) -> None:
         """Fit some rows from several starts."""
-        rows = self.rows if rows is None else rows
+        rows = fits.leading(self.rows if rows is None else rows)
         if not len(rows):
             return
         began = time.perf_counter()
-        lanes = Lanes.join([self.lanes(fits, start[rows], rows) for start in starts.values()])
-        minima = self.solver(fits).minimise(lanes, tolerance)
+        lanes = Lanes.join(
+            [
+                self.lanes(fits, start[rows], rows, scoring=not name.startswith("displaced"))
+                for name, start in starts.items()
+            ]
+        )
+        minima = self.solver(fits).minimise(lanes, _SEARCH, predict=True)
         seconds = (time.perf_counter() - began) / len(lanes)
         for number, start in enumerate(starts):
             part = np.arange(number * len(rows), (number + 1) * len(rows))
@@ -416,12 +485,16 @@ class _Tests:
         self.mirror(fits, self.rows)
         doubtful = ~fits.converged | (fits.agreed() < _SEEN) | fits.multimodal()
         before = fits.value.copy()
-        further = self._displaced_starts(_DISPLACED + 1, _FURTHER)
-        self.fit(fits, further, np.flatnonzero(doubtful))
+        rows = np.flatnonzero(doubtful)
+        for first in range(_DISPLACED + 1, _DISPLACED + _FURTHER + 1, _TOGETHER):
+            known = fits.minima(rows)
+            self.fit(fits, self._displaced_starts(first, _TOGETHER), rows)
+            rows = rows[fits.minima(rows) > known]
         self.mirror(fits, np.flatnonzero(fits.value < before - _SAME))
 
     def mirror(self, fits: _Fits, rows: NDArray[np.int64]) -> None:
         """From the lowest minimum go on to others by the signs of parameters, while they fall."""
+        rows = fits.leading(rows)
         for number in range(_ROUNDS):
             pairs, points = self._mirrored(fits, rows)
             if not len(pairs):
@@ -465,7 +538,7 @@ class _Tests:
     ) -> None:
         """Fit rows, which may stand there several times in a row, each from its own point."""
         began = time.perf_counter()
-        minima = self.solver(fits).minimise(self.lanes(fits, points, rows), _TOLERANCE)
+        minima = self.solver(fits).minimise(self.lanes(fits, points, rows), _SEARCH, predict=True)
         seconds = (time.perf_counter() - began) / len(rows)
         _, first, count = np.unique(rows, return_index=True, return_counts=True)
         rank = np.arange(len(rows)) - np.repeat(first, count)
@@ -473,17 +546,12 @@ class _Tests:
             some = np.flatnonzero(rank == number)
             fits.add(f"{name}.{number + 1}", rows[some], minima.take(some), seconds)
 
-    def sharpen(self, fits: _Fits, rows: NDArray[np.int64]) -> None:
+    def sharpen(self, fits: _Fits, rows: NDArray[np.int64], tolerance: float = _TOLERANCE) -> None:
         """Go on from the lowest minimum to a much smaller edm."""
-        rows = rows[fits.converged[rows] & (fits.edm[rows] > _SHARP)]
-        if not len(rows):
-            return
-        minima = self.solver(fits).minimise(self.lanes(fits, fits.point[rows], rows), _SHARP)
-        good = minima.value <= fits.value[rows] + _SAME
-        into = rows[good]
-        fits.point[into], fits.value[into] = minima.point[good], minima.value[good]
-        fits.edm[into] = np.minimum(fits.edm[into], minima.edm[good])
-        fits.gradient_norm[into] = minima.gradient_norm[good]
+        rows = fits.leading(rows[fits.converged[rows] & (fits.edm[rows] > tolerance)])
+        if len(rows):
+            lanes = self.lanes(fits, fits.point[rows], rows)
+            fits.refine(rows, self.solver(fits).minimise(lanes, tolerance))
 
     def _displaced_starts(self, first: int = 1, count: int = _DISPLACED) -> dict[str, FloatArray]:
         names = [f"displaced {number}" for number in range(first, first + count)]
@@ -569,7 +637,7 @@ class _Tests:
     def best_fit(self, mu: float | None, asimov: Mapping[str, float] | None) -> BestFit:
         """The best fit of the batch's only patch."""
         batch = self.batch
-        fits = _Fits(batch.data, batch.aux, mu)
+        fits = _Fits(batch.data, batch.aux, mu, self.rows)
         starts = {"suggested": batch.init, **self._displaced_starts()}
         if asimov is not None:
             source = [
@@ -577,10 +645,10 @@ class _Tests:
                 for name, init in zip(batch.names[0], batch.init[0], strict=True)
             ]
             starts["source"] = np.array([source])
-            fits = _Fits(*self.asimov(starts["source"], fits), mu)
+            fits = _Fits(*self.asimov(starts["source"], fits), mu, self.rows)
         self.fit(fits, starts)
         self.escalate(fits)
-        self.sharpen(fits, self.rows)
+        self.sharpen(fits, self.rows, _SHARP)
         evidence = self.freeze(fits)[0]
         if not evidence.trusted:
             raise FitError(
@@ -658,7 +726,7 @@ class _Tests:
             if agreed[row] < len(ends[row]) and finite:
                 reason += f", the others end up to {spread:.1e} above in 2 NLL"
             if not fits.converged[row]:
-                reason = f"not converged: {attempts[row][0].message}"
+                reason = f"not converged: {self._doubt(attempts[row])}"
             records.append(
                 Fit(
                     twice_nll=float(2 * (fits.value[row] + constant[row])),
@@ -674,6 +742,11 @@ class _Tests:
                 )
             )
         return records
+
+    @staticmethod
+    def _doubt(attempts: Sequence[Attempt]) -> str:
+        failed = [attempt.message for attempt in attempts if attempt.doubts]
+        return failed[0] if failed else "the last steps to the minimum"
 
     def _at_bounds(
         self, row: int, point: FloatArray, bounds: tuple[FloatArray, FloatArray]
@@ -734,5 +807,5 @@ def _solve_free(
     """Solve without the frozen parameters; and where the matrix is positive definite."""
     metric = np.maximum(np.abs(np.einsum("...ii->...i", hessian)), 1e-10)
     undamped = np.full(len(right), UNDAMPED)
-    solution, damping = Arrays().solve(hessian, metric, right, undamped, ~frozen)
+    solution, damping, *_ = Arrays().solve(hessian, metric, right, undamped, ~frozen)
     return solution, damping <= UNDAMPED

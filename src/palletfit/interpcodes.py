@@ -110,8 +110,8 @@ def scale_coefficients(hi: FloatArray, lo: FloatArray) -> tuple[FloatArray, Floa
 
 
 def scale(
-    code: str, alpha: Any, side: Any, terms: Any, xp: Any, *, eager: bool
-) -> tuple[Any, Any, Any]:
+    code: str, alpha: Any, side: Any, terms: Any, xp: Any, *, eager: bool, orders: int = 3
+) -> list[Any]:
     """Multiplicative interpolation of normsys modifiers: factor and its two derivatives.
 
     Parameters
@@ -128,51 +128,52 @@ def scale(
         Array namespace.
     eager
         Whether values are known, so that exponentials are made only where they are needed.
+    orders
+        1 for the factor only, 3 for its derivatives, too.
 
     Returns
     -------
-    tuple
-        Arrays of shape ``(lanes, n, rows)``.
+    list
+        Arrays of shape ``(lanes, n, rows)``, as many as `orders`.
     """
     at = alpha[:, :, None]
     up = side[:, :, None] >= 0.0
     if code == "code1":
-        return _exponential(at, xp.where(up, terms["log_hi"], -terms["log_lo"]), xp)
+        rate = xp.where(up, terms["log_hi"], -terms["log_lo"])
+        return _exponential(at, rate, xp)[:orders]
     if "polynomials" in terms:
-        value, slope, curvature = _shared_polynomials(alpha, terms["polynomials"], xp)
+        found = _shared_polynomials(alpha, terms["polynomials"], xp, orders)
     else:
-        value, slope, curvature = _polynomials(at, terms["coefficients"], xp)
+        found = _polynomials(at, terms["coefficients"], xp, orders)
     outside = xp.abs(alpha) >= 1.0
     if not eager:
-        tail = _exponential(at, xp.where(up, terms["log_hi"], -terms["log_lo"]), xp)
+        tails = _exponential(at, xp.where(up, terms["log_hi"], -terms["log_lo"]), xp)
         far = outside[:, :, None]
-        return (
-            xp.where(far, tail[0], value),
-            xp.where(far, tail[1], slope),
-            xp.where(far, tail[2], curvature),
-        )
+        return [xp.where(far, tail, inner) for inner, tail in zip(found, tails, strict=False)]
     lanes, columns = np.nonzero(outside)
     if len(lanes):
         chosen = (lanes, columns) if terms["log_hi"].ndim == at.ndim else columns
         upward = alpha[lanes, columns, None] > 0.0
         rate = np.where(upward, terms["log_hi"][chosen], -terms["log_lo"][chosen])
-        tail = _exponential(alpha[lanes, columns, None], rate, xp)
-        for whole, part in zip((value, slope, curvature), tail, strict=True):
-            whole[lanes, columns] = part
-    return value, slope, curvature
+        tails = _exponential(alpha[lanes, columns, None], rate, xp)
+        for inner, tail in zip(found, tails, strict=False):
+            inner[lanes, columns] = tail
+    return found
 
 
-def _polynomials(at: Any, coefficients: Any, xp: Any) -> tuple[Any, Any, Any]:
+def _polynomials(at: Any, coefficients: Any, xp: Any, orders: int) -> list[Any]:
     a1, a2, a3, a4, a5, a6 = xp.moveaxis(coefficients, -3, 0)
     value = 1.0 + at * (a1 + at * (a2 + at * (a3 + at * (a4 + at * (a5 + at * a6)))))
+    if orders == 1:
+        return [value]
     slope = a1 + at * (
         2.0 * a2 + at * (3.0 * a3 + at * (4.0 * a4 + at * (5.0 * a5 + (6.0 * at) * a6)))
     )
     curvature = 2.0 * a2 + at * (6.0 * a3 + at * (12.0 * a4 + at * (20.0 * a5 + (30.0 * at) * a6)))
-    return value, slope, curvature
+    return [value, slope, curvature]
 
 
-def _shared_polynomials(alpha: Any, polynomials: Any, xp: Any) -> tuple[Any, Any, Any]:
+def _shared_polynomials(alpha: Any, polynomials: Any, xp: Any, orders: int) -> list[Any]:
     """The same as matrix products of powers and coefficients, one for each parameter."""
     powers = [xp.ones_like(alpha)]
     for _ in range(6):
@@ -180,14 +181,13 @@ def _shared_polynomials(alpha: Any, polynomials: Any, xp: Any) -> tuple[Any, Any
     zero = xp.zeros_like(alpha)
     first = [zero, *(number * powers[number - 1] for number in range(1, 7))]
     second = [zero, zero, *(n * (n - 1) * powers[n - 2] for n in range(2, 7))]
-    basis = xp.stack([xp.stack(row, axis=-1) for row in (powers, first, second)])
+    basis = xp.stack([xp.stack(row, axis=-1) for row in (powers, first, second)[:orders]])
     lanes, count = alpha.shape
-    basis = xp.transpose(basis, (2, 0, 1, 3)).reshape(count, 3 * lanes, 7)
-    found = (basis @ polynomials).reshape(count, 3, lanes, polynomials.shape[-1])
-    value, slope, curvature = (xp.swapaxes(found[:, row], 0, 1) for row in range(3))
-    return value, slope, curvature
+    basis = xp.transpose(basis, (2, 0, 1, 3)).reshape(count, orders * lanes, 7)
+    found = (basis @ polynomials).reshape(count, orders, lanes, polynomials.shape[-1])
+    return [xp.swapaxes(found[:, row], 0, 1) for row in range(orders)]
 
 
-def _exponential(alpha: Any, rate: Any, xp: Any) -> tuple[Any, Any, Any]:
+def _exponential(alpha: Any, rate: Any, xp: Any) -> list[Any]:
     value = xp.exp(alpha * rate)
-    return value, value * rate, value * rate * rate
+    return [value, value * rate, value * rate * rate]

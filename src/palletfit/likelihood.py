@@ -47,11 +47,15 @@ class Derivatives(NamedTuple):
     value
         ``(L,)``; infinite where a rate is not positive and events are observed.
     gradient, fisher
-        ``(L, K)``; `fisher` is the diagonal of the expected information, never negative.
+        ``(L, K)``; `fisher` is the diagonal of :func:`information`, never negative.
     hessian
         ``(L, K, K)``.
     rates
         Expected counts in the order of the blocks, ``(L, B)``.
+    jacobian, inverse
+        Derivatives of the rates, ``(L, B, K)``, and one over the rates.
+    prior
+        Second derivatives of the constraint terms, ``(L, K)``.
     """
 
     value: Any
@@ -59,6 +63,19 @@ class Derivatives(NamedTuple):
     hessian: Any
     fisher: Any
     rates: Any
+    jacobian: Any
+    inverse: Any
+    prior: Any
+
+
+def information(arrays: Arrays, found: Derivatives, rows: Any) -> Any:
+    """Expected information of some lanes: the Hessian if data were as expected, ``(…, K, K)``.
+
+    It is never indefinite: ``J^T diag(1 / lambda) J`` and the curvature of the constraints.
+    """
+    jacobian, inverse = found.jacobian[rows], found.inverse[rows]
+    matrix = arrays.xp.swapaxes(jacobian * inverse[..., None], -1, -2) @ jacobian
+    return arrays.add_diagonal(matrix, found.prior[rows])
 
 
 def shared_arrays(layout: Layout) -> dict[str, Any]:
@@ -185,7 +202,7 @@ def value(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) ->
 
 def expected(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:
     """Expected counts in the order of the blocks, ``(L, B)``; arguments as :func:`evaluate`."""
-    return _rates(_Model(arrays, layout, shared, lane, point, None))
+    return _rates(_Model(arrays, layout, shared, lane, point, None, orders=1))
 
 
 def evaluate(
@@ -236,7 +253,7 @@ class _Part:
 
 
 class _Model:
-    """Rates at a point, and what their derivatives need.
+    """Rates at a point, and what their derivatives need (unless `orders` is 1).
 
     Attributes
     ----------
@@ -251,7 +268,14 @@ class _Model:
     """
 
     def __init__(
-        self, arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any, side: Any
+        self,
+        arrays: Arrays,
+        layout: Layout,
+        shared: Any,
+        lane: Any,
+        point: Any,
+        side: Any,
+        orders: int = 3,
     ) -> None:
         xp, alphas = arrays.xp, layout.alphas
         self.arrays, self.layout, self.point = arrays, layout, point
@@ -267,18 +291,23 @@ class _Model:
         values, slopes, curvatures, inverses = [], [], [], []
         for source in sources:
             terms = source["rows"]
-            value, slope, curvature = scale(
-                layout.codes[0], point[:, scaled], side[:, scaled], terms, xp, eager=arrays.eager
+            value, *derivatives = scale(
+                layout.codes[0],
+                *(point[:, scaled], side[:, scaled], terms, xp),
+                eager=arrays.eager,
+                orders=orders,
             )
             value = _nonzero(value, xp)
             multiplies = terms["factors"] > 0
             factor = xp.where(multiplies, factors[:, :, None], 1.0)
             values.append(xp.prod(value, axis=1) * xp.prod(factor, axis=1))
-            slopes.append(slope / value)
-            curvatures.append(curvature / value)
-            inverses.append(xp.where(multiplies, 1.0 / factor, 0.0))
-        normsys, normfactors = xp.concatenate(slopes, axis=2), xp.concatenate(inverses, axis=2)
-        self.slope = xp.concatenate([normsys, normfactors], axis=1)
+            if derivatives:
+                slopes.append(derivatives[0] / value)
+                curvatures.append(derivatives[1] / value)
+                inverses.append(xp.where(multiplies, 1.0 / factor, 0.0))
+        if slopes:
+            normsys, normfactors = xp.concatenate(slopes, axis=2), xp.concatenate(inverses, axis=2)
+            self.slope = xp.concatenate([normsys, normfactors], axis=1)
         self.curvature = curvatures
         row_factor = xp.concatenate(values, axis=1)
 
@@ -538,6 +567,9 @@ def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sum
         hessian=arrays.add_diagonal(hessian, diagonal),
         fisher=fisher + curvature,
         rates=rates,
+        jacobian=jacobian,
+        inverse=inverse,
+        prior=curvature,
     )
 
 

@@ -5,9 +5,10 @@ has converged (or given up) leaves, and a waiting one takes its place.
 
 One step: parameters at a bound with the gradient pointing outwards are frozen; the Newton system
 of the others is solved by Cholesky factorization, damped as far as it takes to be positive
-definite; the step is shortened to a few prefit standard deviations, projected onto the bounds, and
-accepted if the likelihood falls (Levenberg-Marquardt: a good prediction lowers the damping, a bad
-one raises it).
+definite (or, if a lane wants that, with the expected information in the place of a Hessian that is
+indefinite far from a minimum, which is Fisher scoring); the step is shortened to a few prefit
+standard deviations, projected onto the bounds, and accepted if the likelihood falls
+(Levenberg-Marquardt: a good prediction lowers the damping, a bad one raises it).
 
 A lane has converged when the *undamped* estimated distance to the minimum, ``edm = g^T H^-1 g / 2``
 over the parameters that are not frozen, is small: there the Hessian is positive definite, so the
@@ -26,9 +27,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.arrays import Arrays, next_damping
+from palletfit.arrays import Arrays, Instead, next_damping
 from palletfit.interpcodes import KINKED, FloatArray
-from palletfit.likelihood import evaluate, own_of
+from palletfit.likelihood import evaluate, information, own_of
 from palletfit.model import Layout
 
 #: Damping that counts as none: it keeps directions without any influence from blowing up.
@@ -43,6 +44,9 @@ _ROUNDING = 2e-14
 _SUFFICIENT = 1e-4
 #: The prediction of a step was good, or bad, if it was met to these parts.
 _GOOD, _BAD = 0.75, 0.25
+
+#: A minimum is far while a step lowers the NLL by more than this.
+_FAR = 1.0
 
 #: A good prediction multiplies the damping by this; below the second it goes altogether.
 _EASE, _NEGLIGIBLE = 0.01, 0.1
@@ -65,6 +69,9 @@ class Lanes:
     ----------
     patch
         Row of each lane's patch in the arrays of its own samples.
+    scoring
+        Whether the expected information may stand in for an indefinite Hessian. That is quicker,
+        but leads to the nearest large minimum, where the Hessian finds small ones, too.
     start
         Where to begin, ``(L, K)``; clipped to the bounds.
     fixed, lower, upper
@@ -74,6 +81,7 @@ class Lanes:
     """
 
     patch: NDArray[np.int64]
+    scoring: NDArray[np.bool_]
     start: FloatArray
     fixed: NDArray[np.bool_]
     lower: FloatArray
@@ -182,7 +190,7 @@ class Solver:
         self._merge = arrays.compile(self._choose)
         self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
 
-    def minimise(self, lanes: Lanes, tolerance: float) -> Minima:
+    def minimise(self, lanes: Lanes, tolerance: float, *, predict: bool = False) -> Minima:
         """Run all lanes to their ends.
 
         Parameters
@@ -191,6 +199,9 @@ class Solver:
             Fits to make.
         tolerance
             Largest edm of a lane that has converged.
+        predict
+            Return where the last Newton step leads, with the value that it promises, instead of
+            where it begins. An error of the promise is of the order of ``tolerance**1.5``.
         """
         found = _Results(len(lanes), self.layout.parameters)
         waiting: Iterator[int] = iter(range(len(lanes)))
@@ -213,7 +224,7 @@ class Solver:
                 done = np.flatnonzero((outcome != RUNNING) & (owner >= 0))
                 if not len(done):
                     continue
-                found.store(owner[done], done, state, self.arrays)
+                found.store(owner[done], done, state, self.arrays, predict=predict)
                 owner[done] = -1
                 fresh = list(itertools.islice(waiting, len(done)))
                 if fresh:
@@ -258,6 +269,7 @@ class Solver:
         constrained = np.sqrt(some.precision + some.factor)
         return {
             "patch": some.patch,
+            "scoring": some.scoring,
             "data": some.data,
             "aux": some.aux,
             "precision": some.precision,
@@ -274,6 +286,7 @@ class Solver:
             "gradient": np.zeros((count, size)),
             "hessian": np.zeros((count, size, size)),
             "fisher": np.ones((count, size)),
+            "replaced": np.zeros(count, dtype=bool),
             "slope": np.zeros(count),
             "predicted": np.zeros(count),
             "damping": np.full(count, UNDAMPED),
@@ -305,6 +318,7 @@ class Solver:
             "gradient": found.gradient,
             "hessian": found.hessian,
             "fisher": found.fisher,
+            "replaced": xp.zeros_like(state["replaced"]),
         }
         noise = _ROUNDING * (1.0 + xp.abs(found.value))
         finite = (found.value < xp.inf) & xp.all(xp.isfinite(found.gradient), axis=1)
@@ -323,7 +337,10 @@ class Solver:
         kept = {name: self.arrays.select(accepted, new[name], state[name]) for name in new}
         # Without a start there is nothing to go back to.
         hopeless = first & ~finite
-        proposed = self._propose({**state, **kept, "damping": damping})
+        # Near a saddle point the indefinite Hessian is the better guide.
+        far = accepted & (change < -_FAR) & state["scoring"]
+        instead = Instead(far, partial(information, self.arrays, found))
+        proposed = self._propose({**state, **kept, "damping": damping}, instead)
         edm = xp.where(proposed["undamped"], proposed["edm"], xp.inf)
         iterations = state["iterations"] + 1
         outcome = xp.where(
@@ -346,17 +363,13 @@ class Solver:
         return {
             **state,
             **kept,
-            "trial": proposed["trial"],
-            "slope": proposed["slope"],
-            "predicted": proposed["predicted"],
-            "damping": proposed["damping"],
+            **{name: values for name, values in proposed.items() if name in state},
             "edm": edm,
-            "gradient_norm": proposed["gradient_norm"],
             "iterations": iterations,
             "outcome": outcome,
         }
 
-    def _propose(self, state: Mapping[str, Any]) -> dict[str, Any]:
+    def _propose(self, state: Mapping[str, Any], instead: Instead) -> dict[str, Any]:
         xp = self.arrays.xp
         point, gradient, fisher = state["point"], state["gradient"], state["fisher"]
         lower, upper = state["lower"], state["upper"]
@@ -371,7 +384,10 @@ class Solver:
         free = ~(held | state["fixed"] | idle)
         right = xp.where(free, -gradient, 0.0)
         metric = xp.maximum(fisher, 1e-10)
-        step, damping = self.arrays.solve(state["hessian"], metric, right, state["damping"], free)
+        step, damping, hessian, replaced = self.arrays.solve(
+            state["hessian"], metric, right, state["damping"], free, instead
+        )
+        replaced = replaced | state["replaced"]
         edm = 0.5 * xp.sum(right * step, axis=1)
         # Not so far as to leave the region where the Hessian means something.
         reach = xp.max(xp.abs(step) * state["narrow"], axis=1)
@@ -379,13 +395,15 @@ class Solver:
         trial = xp.where(state["fixed"], point, xp.clip(point + step, lower, upper))
         moved = trial - point
         slope = xp.sum(gradient * moved, axis=1)
-        curved = (moved[:, None, :] @ (state["hessian"] @ moved[:, :, None]))[:, 0, 0]
+        curved = (moved[:, None, :] @ (hessian @ moved[:, :, None]))[:, 0, 0]
         return {
+            "hessian": hessian,
+            "replaced": replaced,
             "trial": trial,
             "slope": xp.minimum(slope, 0.0),
             "predicted": -slope - 0.5 * curved,
             "damping": damping,
-            "undamped": damping <= 10 * UNDAMPED,
+            "undamped": (damping <= 10 * UNDAMPED) & ~replaced,
             "edm": edm,
             "gradient_norm": xp.max(xp.abs(right), axis=1),
         }
@@ -447,7 +465,21 @@ class _Results:
         )
 
     def store(
-        self, rows: NDArray[np.int64], places: NDArray[np.int64], state: Any, arrays: Arrays
+        self,
+        rows: NDArray[np.int64],
+        places: NDArray[np.int64],
+        state: Any,
+        arrays: Arrays,
+        *,
+        predict: bool,
     ) -> None:
-        for name in self.minima.__dataclass_fields__:
-            getattr(self.minima, name)[rows] = arrays.get(state[name])[places]
+        ends = {name: arrays.get(state[name])[places] for name in self.minima.__dataclass_fields__}
+        if predict:
+            converged = ends["outcome"] == CONVERGED
+            ends["point"] = np.where(
+                converged[:, None], arrays.get(state["trial"])[places], ends["point"]
+            )
+            promised = np.maximum(arrays.get(state["predicted"])[places], 0.0)
+            ends["value"] = ends["value"] - np.where(converged, promised, 0.0)
+        for name, values in ends.items():
+            getattr(self.minima, name)[rows] = values

@@ -319,3 +319,36 @@ def test_nobody_beats_a_trusted_fit(name: str, watch: Any) -> None:
         assert result.status == "ok"
     else:
         assert result.remarks[0].startswith("fitted by the reference engine: its ")
+
+
+def test_fits_that_are_the_same_without_signal_are_made_once(
+    watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = models.background("normsys", "staterror")
+    wide = {"type": "staterror", "name": "staterror_SR", "data": [3.0, 3.0]}
+    signals = {
+        "weak": models.signal([1.0, 2.0]),
+        "strong": models.signal([9.0, 15.0]),
+        "uncertain": models.signal([9.0, 15.0], wide),
+    }
+    patches = [
+        Patch(name, (), [{"op": "add", "path": "/channels/0/samples/-", "value": signal}])
+        for name, signal in signals.items()
+    ]
+    alone = {patch.name: watch(workspace, [patch]).results[patch.name] for patch in patches}
+    made: list[tuple[float | None, int]] = []
+    lanes = _Tests.lanes
+
+    def count(tests: _Tests, fits: _Fits, *args: Any, **options: Any) -> Any:
+        made.append((fits.mu, len(args[1])))
+        return lanes(tests, fits, *args, **options)
+
+    monkeypatch.setattr(_Tests, "lanes", count)
+    together = watch(workspace, patches).results
+    assert made[0] == (0.0, 2)  # the widths of "uncertain" are others
+    assert max(number for mu, number in made if mu is None) == 3
+    for name, result in together.items():
+        for title in NAMES:
+            ours, theirs = result.fits[title], alone[name].fits[title]
+            assert ours.twice_nll == pytest.approx(theirs.twice_nll, abs=1e-9)
+            assert len(ours.attempts) == len(theirs.attempts)

@@ -18,7 +18,15 @@ from hypothesis import given, settings
 from palletfit.archive import unpack
 from palletfit.arrays import Arrays, JaxArrays
 from palletfit.config import DownloadSettings, FitSettings, load_analysis
-from palletfit.likelihood import constants, evaluate, expected, own_arrays, shared_arrays, value
+from palletfit.likelihood import (
+    constants,
+    evaluate,
+    expected,
+    information,
+    own_arrays,
+    shared_arrays,
+    value,
+)
 from palletfit.model import Background
 from palletfit.pallet import parse_patchset, read_json
 from palletfit.patches import Patch, apply, apply_sharing
@@ -253,6 +261,25 @@ def test_derivatives_against_differences(case):
         fisher[poisson] += lowered.aux[row][poisson] / point[poisson] ** 2
         largest = np.abs(fisher).max()
         np.testing.assert_allclose(found.fisher, fisher, rtol=1e-5, atol=1e-6 * largest)
+
+
+@settings(histfactory.FIXED, max_examples=30)
+@given(histfactory.cases())
+def test_the_information_is_the_hessian_of_data_as_expected(case):
+    rng = np.random.default_rng(case.seed)
+    for pair in histfactory.pairs(case):
+        batch, lowered = Batch(pair.batch), pair.batch
+        point = pair.to_columns(inner_point(pair, rng))[None]
+        found = batch.call(evaluate, pair.row, point, None)
+        if found.rates.min() < 1e-2:
+            continue
+        matrix = information(Arrays(), found, slice(None))
+        np.testing.assert_allclose(np.einsum("...ii->...i", matrix), found.fisher, rtol=1e-12)
+        # Auxiliary counts are not expected values here: their term is taken as it is.
+        lowered.data[pair.row] = found.rates[0]
+        asimov = batch.call(evaluate, pair.row, point, None)
+        scale = np.abs(matrix).max()
+        np.testing.assert_allclose(asimov.hessian, matrix, rtol=1e-9, atol=1e-11 * scale)
 
 
 @pytest.fixture
