@@ -143,7 +143,11 @@ class Arrays:
                 if instead is not None and instead.lanes[lane] and not replaced[lane]:
                     matrix[lane], replaced[lane] = instead.matrices(lane), True
                 else:
+                    # Without a positive diagonal it would fail again.
+                    ratio = np.diagonal(matrix[lane])[free[lane]] / metric[lane][free[lane]]
                     needed[lane] = next_damping(needed[lane])
+                    while needed[lane] < min(-ratio.min(), LARGEST_DAMPING):
+                        needed[lane] = next_damping(needed[lane])
         return solution, needed, matrix, replaced
 
 

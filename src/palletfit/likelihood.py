@@ -283,8 +283,8 @@ class _Model:
             side = xp.where(point < 0, -1.0, 1.0)
         self.shift = shift(layout.codes[1], point[:, : layout.hist], side[:, : layout.hist], xp)
         scaled = slice(alphas - layout.norm, alphas)
-        factors = _nonzero(point[:, alphas : alphas + layout.factors], xp)
-        in_bins = _nonzero(point[:, alphas + layout.factors :], xp)
+        factors = _nonzero(point[:, alphas : alphas + layout.factors], arrays)
+        in_bins = _nonzero(point[:, alphas + layout.factors :], arrays)
         in_bins = xp.concatenate([in_bins, xp.ones_like(point[:, :1])], axis=1)
 
         sources = [shared] + ([lane["own"]] if lane["own"] else [])
@@ -297,7 +297,7 @@ class _Model:
                 eager=arrays.eager,
                 orders=orders,
             )
-            value = _nonzero(value, xp)
+            value = _nonzero(value, arrays)
             multiplies = terms["factors"] > 0
             factor = xp.where(multiplies, factors[:, :, None], 1.0)
             values.append(xp.prod(value, axis=1) * xp.prod(factor, axis=1))
@@ -345,7 +345,10 @@ class _Model:
         self.blocks[number].append(_Part(terms, is_shared, rows, factor, additive * factor))
 
 
-def _nonzero(values: Any, xp: Any) -> Any:
+def _nonzero(values: Any, arrays: Arrays) -> Any:
+    xp = arrays.xp
+    if arrays.eager and (values > _SMALLEST).all():
+        return values
     return xp.where(xp.abs(values) < _SMALLEST, _SMALLEST, values)
 
 
@@ -379,17 +382,18 @@ class _Sums:
         Second derivatives with a bin parameter in each slot, by block, times `weight`:
         ``(L, C, N, T, h)``, ``(L, C, N, T, d)`` and ``(L, C, N, T, T)``; the diagonal of the last
         has no meaning.
-    hist_norm, norm_norm
-        Second derivatives times weight, summed over all bins: ``(L, h, d)`` and ``(L, d, d)``;
-        the diagonal of the latter has no meaning.
+    mixed
+        Half of the second derivatives times weight, summed over all bins, ``(L, h and d, d)``: the
+        whole is this and its transpose.
     hist_curvature, norm_curvature
-        The same of one parameter twice, ``(L, h)`` and ``(L, norm)``.
+        The same of one parameter twice, ``(L, h)`` and ``(L, d)``, where it is not in `mixed`.
     weight
         ``1 - n / lambda``, ``(L, B)``.
     """
 
     def __init__(self, model: _Model, weight: Any) -> None:
-        xp, layout = model.arrays.xp, model.layout
+        arrays, layout = model.arrays, model.layout
+        xp = arrays.xp
         self.model, self.weight, self.lanes = model, weight, len(weight)
         self.hist: list[Any] = []
         self.norm: list[Any] = []
@@ -412,20 +416,26 @@ class _Sums:
             self._block(number, block, parts, by_bin)
         rows = xp.concatenate([row_weight[at] for at in sorted(row_weight)], axis=1)
         slope = model.slope
-        other = xp.swapaxes(slope, 1, 2)
-        self.norm_norm = (slope * rows[:, None, :]) @ other
-        self.hist_norm: Any = None
+        by_row = xp.swapaxes(slope, 1, 2)
+        weighted = slope * rows[:, None, :]
+        # Columns of hist and norm overlap, so both kinds of mixed derivatives are one product.
+        end = layout.alphas + layout.factors
+        left = xp.zeros((self.lanes, end, model.rows))
+        left = arrays.add(left, (slice(None), slice(layout.alphas - layout.norm, end)), weighted)
+        left = 0.5 * left
         if layout.hist:
-            left = [self._hist_rows[at] for at in sorted(self._hist_rows)]
-            self.hist_norm = xp.swapaxes(xp.concatenate(left, axis=1), 1, 2) @ other
-        self.norm_curvature: Any = 0.0
+            hist = xp.concatenate([self._hist_rows[at] for at in sorted(self._hist_rows)], axis=1)
+            left = arrays.add(left, (slice(None), slice(layout.hist)), xp.swapaxes(hist, 1, 2))
+        self.mixed = left @ by_row
+        # A factor's own second derivative stands in the place of its slope squared.
+        squares = xp.sum(weighted * slope, axis=2)
+        curvatures: Any = 0.0
         begin = 0
         for curvature in model.curvature:
-            end = begin + curvature.shape[2]
-            self.norm_curvature = (
-                self.norm_curvature + (curvature @ rows[:, begin:end, None])[..., 0]
-            )
-            begin = end
+            stop = begin + curvature.shape[2]
+            curvatures = curvatures + (curvature @ rows[:, begin:stop, None])[..., 0]
+            begin = stop
+        self.norm_curvature = arrays.add(-squares, (..., slice(layout.norm)), curvatures)
 
     def _block(self, number: int, block: Block, parts: list[_Part], weight: Any) -> None:
         xp, layout = self.model.arrays.xp, self.model.layout
@@ -544,10 +554,8 @@ def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sum
     inverse = xp.where(rates > _SMALLEST, 1.0 / xp.maximum(rates, _SMALLEST), 0.0)
     fisher = (inverse[:, None, :] @ (jacobian * jacobian))[:, 0]
     hessian = xp.swapaxes(jacobian * information[..., None], 1, 2) @ jacobian
-    hessian = arrays.add(hessian, (..., norm, norm), arrays.without_diagonal(sums.norm_norm))
-    if layout.hist:
-        hessian = arrays.add(hessian, (..., hist, norm), sums.hist_norm)
-        hessian = arrays.add(hessian, (..., norm, hist), xp.swapaxes(sums.hist_norm, 1, 2))
+    hessian = arrays.add(hessian, (..., slice(end), norm), sums.mixed)
+    hessian = arrays.add(hessian, (..., norm, slice(end)), xp.swapaxes(sums.mixed, 1, 2))
     if layout.locals:
         hessian = _add_slots(model, hessian, sums, flat)
 
@@ -557,7 +565,7 @@ def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sum
     distance = point - lane["aux"]
     pull = lane["precision"] * distance + (point * lane["factor"] - aux) / safe * poisson
     curvature = lane["precision"] + aux / (safe * safe)
-    diagonal = arrays.add(curvature + 0.0, (..., slice(first, layout.alphas)), sums.norm_curvature)
+    diagonal = arrays.add(curvature + 0.0, (..., norm), sums.norm_curvature)
     if layout.hist:
         diagonal = arrays.add(diagonal, (..., hist), sums.hist_curvature)
     terms = _poisson(lane["data"], rates, xp)
