@@ -508,10 +508,11 @@ class _Tests:
     ) -> tuple[NDArray[np.int64], FloatArray]:
         """Points with the sign of one parameter changed that lie beyond a hump of the likelihood.
 
-        A hump is where the likelihood is lower at the mirrored value than half-way, at zero.
-        Looked at are parameters with a sizeable value, and points that are not hopelessly high.
-        A kink may be a hump however near to it the minimum is; there the slope tells. Returned
-        are the row of each point, in order, and the points.
+        A hump is where the NLL is lower at the mirrored value than half-way, at zero; it may be
+        flat, or fall only when other parameters follow, so that half of what a parabola would rise
+        counts as well. Looked at are parameters with a sizeable value, and points that are not
+        hopelessly high. A kink may be a hump however near to it the minimum is; there the slope
+        tells. Returned are the row of each point, in order, and the points.
         """
         kinked = self.compiled.solvers[True].kinked[: self.batch.layout.alphas]
         alphas = np.where(self.batch.fixed, 0.0, fits.point)[rows, : self.batch.layout.alphas]
@@ -530,7 +531,10 @@ class _Tests:
         rows, columns, mirrored, there = rows[near], columns[near], mirrored[near], there[near]
         half_way = mirrored.copy()
         half_way[np.arange(len(rows)), columns] = 0.0
-        beyond = there < self.values(fits, half_way, rows)
+        lowest = fits.value[rows]
+        rise = self.values(fits, half_way, rows) - lowest
+        # A parabola would rise four times as much.
+        beyond = there - lowest < np.where(kinked[columns] | (rise < 0), 1.0, 2.0) * rise
         return rows[beyond], mirrored[beyond]
 
     def _fit_each(
