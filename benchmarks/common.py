@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.errors import PalletError
-from palletfit.pallet import Patchset, parse_patchset, read_json
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import Patchset, parse_patchset
 from palletfit.records import finite
 
 #: Libraries read these when they are imported.

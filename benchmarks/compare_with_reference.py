@@ -23,7 +23,8 @@ import pyhf
 
 from palletfit.config import FitSettings
 from palletfit.evidence import Likelihood, polish
-from palletfit.pallet import parse_patchset, read_json
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import parse_patchset
 from palletfit.patches import apply
 from palletfit.reference import build_model
 

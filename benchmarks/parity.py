@@ -23,7 +23,8 @@ import pyhf
 from palletfit.batched import Engine
 from palletfit.config import FitSettings
 from palletfit.errors import PalletfitError
-from palletfit.pallet import parse_patchset, read_json
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import parse_patchset
 from palletfit.patches import Patch, apply
 from palletfit.reference import build_model
 

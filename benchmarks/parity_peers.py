@@ -47,7 +47,8 @@ import pyhf.exceptions
 from palletfit.config import FitSettings
 from palletfit.errors import PalletError
 from palletfit.evidence import FloatArray, Likelihood
-from palletfit.pallet import parse_patchset, read_json
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import parse_patchset
 from palletfit.patches import Patch, apply, json_digest
 from palletfit.reference import build_model, software_versions
 

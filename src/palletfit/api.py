@@ -14,7 +14,8 @@ from palletfit import pallet
 from palletfit.batched import BestFit, Engine
 from palletfit.config import FitSettings
 from palletfit.errors import PalletfitError
-from palletfit.pallet import Patchset, parse_patchset, read_json
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch
 from palletfit.records import HypotestResult
 

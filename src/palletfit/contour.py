@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import shapely
 from scipy.spatial import Delaunay
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from palletfit.config import ContourSettings, Plane
 from palletfit.distances import Distance, distance
@@ -212,7 +212,7 @@ def exclusion(
     points = _mark_failed(plane_points(results, plane))
     good = points[points["status"] != "failed"]
     failed = tuple(points.loc[points["status"] == "failed", "patch"])
-    level = float(norm.isf(1 - settings.confidence_level))
+    level = float(-ndtri(1 - settings.confidence_level))
     names = _curve_names(settings)
     significance = np.column_stack([_significance(good[column]) for column in names])
     geometry = Geometry.of(good)
@@ -274,8 +274,8 @@ def _curve_names(settings: ContourSettings) -> dict[str, str]:
 
 
 def _significance(cls_values: pd.Series[float]) -> FloatArray:
-    limits = norm.sf([MAX_SIGNIFICANCE, -MAX_SIGNIFICANCE])
-    return np.asarray(norm.isf(np.clip(cls_values.to_numpy(dtype=np.float64), *limits)))
+    limits = ndtr([-MAX_SIGNIFICANCE, MAX_SIGNIFICANCE])
+    return np.asarray(-ndtri(np.clip(cls_values.to_numpy(dtype=np.float64), *limits)))
 
 
 def _geometry_state(geometry: Geometry) -> State | None:

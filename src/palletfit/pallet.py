@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import pyhf.exceptions
 
 from palletfit.config import FitSettings
 from palletfit.errors import PalletError
+from palletfit.jsonfiles import read_json
 from palletfit.patches import Patch, apply, inconsistency, not_finite
 from palletfit.reference import build_model
 
@@ -45,34 +45,6 @@ class Patchset:
             for patch in self.patches
             if any(patch.name == item or fnmatch.fnmatchcase(patch.name, item) for item in patterns)
         )
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    PalletError
-        The file is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise PalletError(
-            f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
-        ) from None
-    except ValueError as error:  # neither text, nor JSON, or with a number of thousands of digits
-        raise PalletError(
-            f"The file is not JSON: {error}.",
-            remedy="Fetch it again, or check which file of the archive the analysis names.",
-            file=path,
-        ) from None
-    except RecursionError:
-        raise PalletError(
-            "The file nests too deeply for a workspace or patchset.",
-            remedy="Check which file of the archive the analysis names.",
-            file=path,
-        ) from None
 
 
 def parse_patchset(spec: Any, path: Path) -> Patchset:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from palletfit.errors import StoreError
-from palletfit.pallet import read_json
+from palletfit.jsonfiles import read_json
 from palletfit.store import RecordStore
 
 #: Columns of the five expected values, in pyhf's order.

@@ -16,8 +16,9 @@ from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.engines import VERSIONS
 from palletfit.errors import FitError, PalletError
 from palletfit.executors import DeadlineExceeded, WorkerDied
+from palletfit.jsonfiles import read_json
 from palletfit.locks import waiting_lock
-from palletfit.pallet import Patchset, parse_patchset, read_json
+from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch, json_digest
 from palletfit.progress import Progress
 from palletfit.store import Key, RecordStore

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from palletfit.archive import unpack
 from palletfit.arrays import Arrays, JaxArrays
 from palletfit.config import DownloadSettings, FitSettings, load_analysis
+from palletfit.jsonfiles import read_json
 from palletfit.likelihood import (
     constants,
     evaluate,
@@ -28,7 +29,7 @@ from palletfit.likelihood import (
     value,
 )
 from palletfit.model import Background
-from palletfit.pallet import parse_patchset, read_json
+from palletfit.pallet import parse_patchset
 from palletfit.patches import Patch, apply, apply_sharing
 from palletfit.reference import build_model
 

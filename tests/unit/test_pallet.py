@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from palletfit.errors import PalletError
-from palletfit.pallet import parse_patchset, read_json, validate
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import parse_patchset, validate
 
 from . import models
 

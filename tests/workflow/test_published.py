@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from palletfit.config import FitSettings
-from palletfit.pallet import parse_patchset, read_json
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import parse_patchset
 from palletfit.patches import apply
 from palletfit.reference import hypotest
 
