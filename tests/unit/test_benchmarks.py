@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,21 +17,6 @@ from palletfit.demo import demo_patchset, demo_workspace
 from palletfit.pallet import parse_patchset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def load(monkeypatch):
-    """Import a script, which is in no package, and forget it afterwards."""
-
-    def by_path(name: str, script: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{script}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    by_path("common", "common")
-    return lambda script: by_path(f"benchmark_{script}", script)
 
 
 @pytest.fixture

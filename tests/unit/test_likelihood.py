@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyhf
 import pytest
 from hypothesis import given, settings
 
-from palletfit.archive import unpack
 from palletfit.arrays import Arrays, JaxArrays
-from palletfit.config import DownloadSettings, FitSettings, load_analysis
-from palletfit.jsonfiles import read_json
+from palletfit.config import FitSettings
 from palletfit.likelihood import (
     constants,
     evaluate,
@@ -29,10 +25,10 @@ from palletfit.likelihood import (
     value,
 )
 from palletfit.model import Background
-from palletfit.pallet import parse_patchset
 from palletfit.patches import Patch, apply, apply_sharing
 from palletfit.reference import build_model
 
+from ..likelihoods import REGIONS, read_likelihood
 from . import histfactory, models
 
 
@@ -423,31 +419,6 @@ def plain_case(*kinds):
 
 # --------------------------------------------------------------------------- published pallets
 
-ANALYSES = Path(__file__).parents[2] / "config" / "analyses"
-REGIONS = [
-    ("1Lbb", "1Lbb"),
-    *(("staus", name) for name in ("combined", "lowMass", "highMass")),
-    *(("sbottom", f"Region{letter}") for letter in "ABC"),
-]
-
-
-@pytest.fixture(scope="module")
-def published(shared, tmp_path_factory):
-    """Read a published likelihood: its workspace and patches."""
-
-    def read(analysis, region):
-        loaded, _ = load_analysis(analysis, ANALYSES)
-        files = loaded.regions[region]
-        archive = shared / "pallets" / str(loaded.pallet.archive)
-        folder = tmp_path_factory.mktemp(region)
-        members = [files.workspace, files.patchset]
-        found = unpack(archive, members, folder, DownloadSettings(), sha256={})
-        path = found[files.patchset]
-        patches = parse_patchset(json.loads(path.read_bytes()), path).patches
-        return read_json(found[files.workspace]), patches
-
-    return read
-
 
 def published_pairs(workspace, patches, fit):
     specs = [apply_sharing(workspace, patch) for patch in patches]
@@ -460,8 +431,8 @@ def published_pairs(workspace, patches, fit):
 
 
 @pytest.mark.parametrize(("analysis", "region"), REGIONS)
-def test_values_of_published_pallets(published, analysis, region):
-    workspace, patches = published(analysis, region)
+def test_values_of_published_pallets(shared, tmp_path, analysis, region):
+    workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
     chosen = [patches[0], patches[len(patches) // 2], patches[-1]]
     rng = np.random.default_rng(17)
     for pair, batch in published_pairs(workspace, chosen, FitSettings()):
@@ -470,8 +441,8 @@ def test_values_of_published_pallets(published, analysis, region):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("analysis", "region"), [REGIONS[0], REGIONS[1], REGIONS[4]])
-def test_derivatives_of_published_pallets(jax, published, analysis, region):
-    workspace, patches = published(analysis, region)
+def test_derivatives_of_published_pallets(jax, shared, tmp_path, analysis, region):
+    workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
     rng = np.random.default_rng(23)
     for pair, _ in published_pairs(workspace, [patches[len(patches) // 3]], FitSettings()):
         # Between 0.01 and 100 code4 goes below zero, where pyhf's second derivatives are NaN.

@@ -1,0 +1,62 @@
+"""Every minimum of the published likelihoods against the lowest ever found there by a peer."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palletfit.batched import Engine
+from palletfit.config import FitSettings
+from palletfit.demo import demo_patchset, demo_workspace
+from palletfit.pallet import parse_patchset
+
+from ..likelihoods import REGIONS, read_likelihood
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def likelihood_name(analysis: str, region: str) -> str:
+    return region if region == analysis else f"{analysis}-{region}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("analysis", "region"), REGIONS)
+def test_no_fit_ends_above_the_lowest_of_the_peers(load, shared, tmp_path, analysis, region):
+    parity = load("parity")
+    peers = parity.read_peers(RESULTS / f"parity-{likelihood_name(analysis, region)}.csv")
+    workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
+    rows = parity.compare(workspace, patches, peers)
+    assert len(rows) == 3 * len(peers)
+    above = max(rows, key=lambda row: row["above"])
+    # The peers stop early by up to 1e-5, so this is strict only where they end elsewhere.
+    assert above["above"] < 1e-6, above
+    # Nor above what this engine found when the table was made.
+    with (RESULTS / f"parity-{likelihood_name(analysis, region)}.csv").open(newline="") as file:
+        then = {(row["patch"], row["fit"]): row["twice_nll"] for row in csv.DictReader(file)}
+    lost = [row for row in rows if row["twice_nll"] > float(then[row["patch"], row["fit"]]) + 1e-6]
+    assert not lost
+
+
+def test_a_minimum_that_is_missed_is_seen(load, tmp_path):
+    parity = load("parity")
+    workspace = demo_workspace()
+    spec = demo_patchset(workspace)
+    spec["patches"] = spec["patches"][30:31]
+    (patch,) = parse_patchset(spec, Path("patchset.json")).patches
+    (_, result), *_ = Engine(workspace, FitSettings()).hypotests([patch])
+    free = result.fits["free"].twice_nll
+    table = tmp_path / "parity.csv"
+    table.write_text(
+        "patch,fit,twice_nll,above,scipy,minuit\n"
+        f"{patch.name},background,0,0,,\n"
+        f"{patch.name},free,{free},0,{free + 1},{free - 1}\n"
+        f"{patch.name},fixed,0,0,{result.fits['fixed'].twice_nll + 0.5},\n"
+        f"{patch.name},asimov_fixed,0,0,0,0\n"
+    )
+    rows = parity.compare(workspace, [patch], parity.read_peers(table))
+    found = {row["fit"]: row["above"] for row in rows}
+    expected = {"background": np.nan, "free": 1.0, "fixed": -0.5}
+    assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
