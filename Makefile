@@ -5,10 +5,12 @@
 #   PYTHON  the interpreter that the environment is made with, 3.11 or newer
 #   VENV    the environment's folder, relative to this one
 #   UV      the uv program, for `make lock` only
+#   SITE    the folder of profiles/ whose endpoint is set up, for `make endpoint`
 
 ARGS   ?=
 VENV   ?= .venv
 UV     ?= uv
+SITE   ?=
 # The first that starts: a name on PATH can be a shim without an interpreter behind it.
 PYTHON ?= $(shell unset PYTHONHOME PYTHONPATH; for name in python3.11 python3; do \
               if "$$name" -c "" 2>/dev/null; then echo "$$name"; break; fi; done)
@@ -19,6 +21,8 @@ export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One dependency (connection-pool) has no wheel: old pip would build it in a deprecated way.
 export PIP_USE_PEP517 := 1
+
+SNAKEMAKE_CONFIG = $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake
 
 MAKEFLAGS += --no-builtin-rules
 .SHELLFLAGS := -eu -c
@@ -67,6 +71,26 @@ lint: $(DEV) ## check style, types, and the workflow's rules
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(IN_VENV) snakemake --lint
+
+.PHONY: profiles
+profiles: ## link the profiles to where `snakemake --profile NAME` looks
+	@mkdir -p "$(SNAKEMAKE_CONFIG)"
+	@for folder in profiles/*/; do \
+	    name=$$(basename "$$folder"); link="$(SNAKEMAKE_CONFIG)/$$name"; \
+	    if [ -e "$$link" ] && [ ! -L "$$link" ]; then echo "kept: $$link is your own"; continue; fi; \
+	    ln -sfn "$(CURDIR)/profiles/$$name" "$$link" && echo "snakemake --profile $$name"; \
+	done
+
+.PHONY: endpoint
+endpoint: ## set up the Globus Compute endpoint of SITE, on its login node
+	@test -d "profiles/$(SITE)/endpoint" || { \
+	    echo "error: profiles/$(SITE) is no profile with an endpoint." >&2; \
+	    echo "remedy: make endpoint SITE=expanse (or another folder of profiles/)" >&2; exit 1; }
+	@test -x .venv-endpoint/bin/python || "$(PYTHON)" -m venv .venv-endpoint
+	@file=profiles/$(SITE)/endpoint/requirements.txt; test -e $$file || file=envs/endpoint.txt; \
+	    .venv-endpoint/bin/python -m pip install --quiet --require-hashes -r $$file
+	@.venv-endpoint/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@.venv-endpoint/bin/python -m palletfit.endpoint profiles/$(SITE)/endpoint palletfit-$(SITE)
 
 .PHONY: schema
 schema: $(PACKAGE) ## write config/*.schema.json and docs/configuration.md from the models
@@ -134,4 +158,6 @@ lock: ## resolve envs/*.in to envs/*.txt (needs uv)
 	$(LOCK) envs/dev.in -o envs/dev.txt
 	$(LOCK) envs/workflow.in -c envs/dev.txt -o envs/workflow.txt
 	$(LOCK) envs/worker.in -c envs/dev.txt -o envs/worker.txt
+	$(LOCK) envs/endpoint.in -c envs/dev.txt -o envs/endpoint.txt
+	$(LOCK) envs/endpoint-cuda.in -c envs/dev.txt -o envs/endpoint-cuda.txt
 	$(LOCK) envs/extras.in -c envs/dev.txt -o envs/extras.txt

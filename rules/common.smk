@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 
 from palletfit import workflow_state
 from palletfit.config import NAME_PATTERN, Settings, load_analyses
@@ -13,6 +14,7 @@ from snakemake.exceptions import WorkflowError
 workflow_state.export_package(Path(workflow.basedir) / "src")
 
 RESULTS = Path("results")
+STARTED = time.time()
 ANALYSIS_FOLDER = Path(workflow.basedir) / "config" / "analyses"
 
 try:
@@ -126,6 +128,20 @@ def all_manifests():
         for name, analysis in ANALYSES.items()
         for region in analysis.used_regions
     ]
+
+
+def all_submissions():
+    """What sending leaves behind, for all regions that are fitted."""
+    return [
+        f"results/{name}/{region}/submitted.json"
+        for name, analysis in ANALYSES.items()
+        for region in analysis.used_regions
+    ]
+
+
+def started(wildcards):
+    """When this run began, which is never the same."""
+    return STARTED
 
 
 onstart:

@@ -20,3 +20,28 @@ rule hypotest:
         "../envs/workflow.yaml"
     script:
         "../scripts/hypotest.py"
+
+
+rule submit_region:
+    """Send all patches of a region that are missing, without waiting; hypotest collects them."""
+    input:
+        workspace="results/{analysis}/{region}/workspace.json",
+        patchset="results/{analysis}/{region}/patchset.json",
+    output:
+        submitted="results/{analysis}/{region}/submitted.json",
+    log:
+        "logs/{analysis}/{region}/submit.log",
+    params:
+        settings=fit_settings,
+        # What is missing changes without Snakemake's knowledge: it is looked at each time.
+        asked=started,
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/submit.py"
+
+
+rule submit:
+    """Send all missing patches of all selected analyses to a remote executor, and return."""
+    input:
+        all_submissions(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from palletfit import manifest as manifests
 from palletfit import scan, scripting
 from palletfit.config import Analysis, Settings
-from palletfit.executors import make_executor
+from palletfit.executors import make_executor, open_ledger
 from palletfit.store import RecordStore, write_atomically
 
 
@@ -26,8 +26,11 @@ def main(
         f"{analysis.name}/{region}", workspace, patchset, analysis.patches, settings.fit, known
     )
     store = RecordStore(manifest.parent / "fits")
-    with make_executor(settings.executor, cores=cores) as executor:
-        found = scan.run(todo, store, executor, settings.executor, workers=executor.workers)
+    ledger = open_ledger(settings.executor, manifest.parent / "tasks.jsonl")
+    place = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
+    with make_executor(settings.executor, **place) as executor:
+        workers = executor.workers
+        found = scan.run(todo, store, executor, settings.executor, workers=workers, ledger=ledger)
     failed = manifests.failures(found, analysis.regions[region])
     if failed and settings.on_failure == "fail":
         raise scan.failure_error(todo, failed, store)

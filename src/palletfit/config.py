@@ -8,10 +8,12 @@ the configuration reference in ``docs/configuration.md`` are generated from them
 from __future__ import annotations
 
 import difflib
+import os
 import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from uuid import UUID
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -90,18 +92,46 @@ class FitSettings(_Model):
 class ExecutorSettings(_Model):
     """Where and how fits run; nothing here changes a result."""
 
-    kind: Literal["local"] = "local"
-    """`local`: worker processes on this machine."""
+    kind: Literal["local", "globus-compute"] = "local"
+    """`local`: worker processes on this machine; `globus-compute`: an endpoint of Globus
+    Compute."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Worker processes; 0: one for each core that Snakemake may use."""
+    """Workers that fit side by side; 0: one process for each core that Snakemake may use, or for
+    an endpoint, which has its own, four."""
     patches_per_task: Annotated[int, Field(ge=0)] = 0
     """Patches that are fitted together; 0: one with engine `reference`, and with `batched` up to
     32, so that every worker gets a few tasks."""
     deadline: Positive = 1800.0
     """Seconds after which a task is ended. Its patches are then fitted one by one, and one that
-    exceeds the deadline alone is recorded as failed."""
+    exceeds the deadline alone is recorded as failed. For an endpoint the time counts from sending,
+    so that waiting in the site's queue is part of it."""
     retries: Annotated[int, Field(ge=0)] = 1
-    """How often a patch is sent again after its worker died (never after an error of the fit)."""
+    """How often a patch is sent again after its worker died or its task was lost (never after an
+    error of the fit)."""
+    endpoint: Annotated[UUID | None, Field(validate_default=True)] = None
+    """Identifier of the endpoint, as `globus-compute-endpoint list` prints it; none: what the
+    environment variable `PALLETFIT_ENDPOINT` says."""
+    endpoint_config: dict[str, str | int | float | bool] = {}
+    """Values for the endpoint's template, such as `partition`, `account` and `walltime`."""
+    preflight: bool = True
+    """Before the first task: is the endpoint online, do its workers have the same versions, and
+    does a tiny fit give the same there as here?"""
+    patience: Positive = 600.0
+    """Seconds for which a service that does not answer, or is busy, is asked again."""
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _endpoint_of_environment(cls, value: Any) -> Any:
+        return value or os.environ.get("PALLETFIT_ENDPOINT")
+
+    @model_validator(mode="after")
+    def _endpoint_of_kind(self) -> ExecutorSettings:
+        if self.kind == "globus-compute" and self.endpoint is None:
+            raise ValueError(
+                "kind globus-compute needs an endpoint: set it, or PALLETFIT_ENDPOINT, to the "
+                "identifier that `globus-compute-endpoint list` prints on the machine where it runs"
+            )
+        return self
 
 
 class DownloadSettings(_Model):

@@ -80,3 +80,7 @@ class BackendError(PalletfitError):
 
 class StoreError(PalletfitError):
     """A record could not be written or read."""
+
+
+class ExecutorError(PalletfitError):
+    """Fits cannot run where the configuration says; no patch is to blame."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import logging
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,15 @@ from typing import Any
 from palletfit import manifest, task
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.engines import VERSIONS
-from palletfit.errors import FitError, PalletError
-from palletfit.executors import DeadlineExceeded, WorkerDied
+from palletfit.errors import ExecutorError, FitError, PalletError
+from palletfit.executors.faults import DeadlineExceeded, WorkerDied
 from palletfit.jsonfiles import read_json
+from palletfit.ledger import Ledger
 from palletfit.locks import waiting_lock
 from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch, json_digest
 from palletfit.progress import Progress
+from palletfit.remote import content_digest
 from palletfit.store import Key, RecordStore
 
 logger = logging.getLogger(__name__)
@@ -113,6 +117,7 @@ def run(
     settings: ExecutorSettings,
     *,
     workers: int = 1,
+    ledger: Ledger | None = None,
 ) -> dict[str, Any]:
     """Fit the patches that have no finished record yet.
 
@@ -131,6 +136,8 @@ def run(
         How many patches share a task; how often a patch is sent again after its worker died.
     workers
         How many tasks run side by side.
+    ledger
+        For executors whose tasks outlive this program: tasks of an earlier run that are in flight.
 
     Returns
     -------
@@ -142,46 +149,100 @@ def run(
     ------
     StoreError
         A record could not be written; those written before stay.
+    ExecutorError
+        Fits cannot run there; records of fits that ended before stay.
     """
-    with waiting_lock(store.folder.parent / ".lock", what=f"fitting {scan.title}"):
-        workspace_digest = scan.workspace_digest
-        keys = {
-            patch.name: Key.of(
-                workspace_digest, patch, scan.settings, VERSIONS[scan.settings.engine]
-            )
-            for patch in scan.patches
+    with _lock(scan, store):
+        open_ = _Open.find(scan, store)
+        with Progress(
+            scan.title, total=len(scan.patches), kept=len(scan.patches) - len(open_.missing)
+        ) as progress:
+            for patches, results in _fit(scan, open_, executor, settings, workers, ledger):
+                for patch, result in zip(patches, results, strict=True):
+                    if patch.name in open_.records:
+                        continue  # It shares a task of an earlier run with missing ones.
+                    record = {
+                        "patch": patch.name,
+                        "values": dict(zip(scan.labels, patch.values, strict=True)),
+                        "key": open_.keys[patch.name].as_json(),
+                        **result,
+                    }
+                    store.write(patch.name, record)
+                    open_.records[patch.name] = record
+                    progress.advance(result["status"])
+                    if result["status"] == "failed":
+                        logger.warning(
+                            "%s: %s failed: %s", scan.title, patch.name, manifest.problem(record)
+                        )
+        return {
+            "title": scan.title,
+            "labels": list(scan.labels),
+            "fitted": len(open_.missing),
+            "patches": {
+                patch.name: manifest.entry(store.path(patch.name), open_.records[patch.name])
+                for patch in scan.patches
+            },
         }
+
+
+def submit(
+    scan: Scan,
+    store: RecordStore,
+    executor: Executor,
+    settings: ExecutorSettings,
+    *,
+    workers: int,
+    ledger: Ledger,
+) -> tuple[int, int]:
+    """Send the patches that have no finished record and are not in flight; wait for nothing.
+
+    Returns
+    -------
+    tuple
+        How many patches were given to the executor now, and how many are in flight from before.
+
+    Raises
+    ------
+    ExecutorError
+        They could not be sent.
+    """
+    with _lock(scan, store):
+        open_ = _Open.find(scan, store)
+        before, tasks = _tasks(scan, open_, executor, settings, workers, ledger)
+        workspace = task.pack(scan.workspace)
+        for _, content in tasks:
+            executor.submit(task.run, content, workspace)
+        flying = {patch.name for some, _ in before for patch in some} & {
+            patch.name for patch in open_.missing
+        }
+        return sum(len(some) for some, _ in tasks), len(flying)
+
+
+def _lock(scan: Scan, store: RecordStore) -> AbstractContextManager[None]:
+    return waiting_lock(store.folder.parent / ".lock", what=f"fitting {scan.title}")
+
+
+@dataclass
+class _Open:
+    """What a scan has and lacks: keys and records by patch name, and the missing patches."""
+
+    digest: str
+    keys: dict[str, Key]
+    records: dict[str, dict[str, Any]]
+    missing: list[Patch]
+
+    @classmethod
+    def find(cls, scan: Scan, store: RecordStore) -> _Open:
+        digest = scan.workspace_digest
+        engine = VERSIONS[scan.settings.engine]
+        keys = {patch.name: Key.of(digest, patch, scan.settings, engine) for patch in scan.patches}
         records = {}
         for patch in scan.patches:
             record = store.find(patch.name, keys[patch.name].digest)
             if record is not None:
                 records[patch.name] = _with_values(record, scan.labels, patch, store)
         missing = [patch for patch in scan.patches if patch.name not in records]
-        with Progress(scan.title, total=len(scan.patches), kept=len(records)) as progress:
-            arriving = _fit(scan, workspace_digest, missing, executor, settings, workers)
-            for patch, result in arriving:
-                record = {
-                    "patch": patch.name,
-                    "values": dict(zip(scan.labels, patch.values, strict=True)),
-                    "key": keys[patch.name].as_json(),
-                    **result,
-                }
-                store.write(patch.name, record)
-                records[patch.name] = record
-                progress.advance(result["status"])
-                if result["status"] == "failed":
-                    logger.warning(
-                        "%s: %s failed: %s", scan.title, patch.name, manifest.problem(record)
-                    )
-        return {
-            "title": scan.title,
-            "labels": list(scan.labels),
-            "fitted": len(missing),
-            "patches": {
-                patch.name: manifest.entry(store.path(patch.name), records[patch.name])
-                for patch in scan.patches
-            },
-        }
+        return cls(digest, keys, records, missing)
 
 
 def _with_values(
@@ -196,47 +257,111 @@ def _with_values(
     return updated
 
 
-def _fit(
+#: Some patches, and the task that asks for them.
+_Task = tuple[Sequence[Patch], bytes]
+
+
+def _tasks(
     scan: Scan,
-    workspace_digest: str,
-    patches: Sequence[Patch],
+    open_: _Open,
     executor: Executor,
     settings: ExecutorSettings,
     workers: int,
-) -> Iterator[tuple[Patch, dict[str, Any]]]:
-    """Send patches and yield each with its result as it arrives, in any order."""
-    if not patches:
+    ledger: Ledger | None,
+) -> tuple[list[_Task], list[_Task]]:
+    """Tasks that are in flight and hold missing patches, and tasks for all other missing ones."""
+    flying: list[_Task] = []
+    asked: set[str] = set()
+    by_name = {patch.name: patch for patch in scan.patches}
+    missing = {patch.name for patch in open_.missing}
+    for sent in list(ledger.in_flight.values()) if ledger is not None else []:
+        some = [by_name[name] for name in sent.patches if name in by_name]
+        content = task.make_task(some, open_.digest, scan.settings) if some else b""
+        wanted = missing.intersection(sent.patches) - asked
+        if wanted and content and content_digest(content) == sent.digest:
+            flying.append((some, content))
+            asked |= wanted
+        elif ledger is not None:
+            ledger.ended(sent.digest)  # recorded, or of other settings
+    rest = [patch for patch in open_.missing if patch.name not in asked]
+    size = patches_per_task(len(rest), scan.settings, settings, workers) if rest else 1
+    largest = getattr(executor, "largest_task", math.inf)
+    new: list[_Task] = []
+    parts = [rest[first : first + size] for first in range(0, len(rest), size)]
+    while parts:
+        some = parts.pop(0)
+        content = task.make_task(some, open_.digest, scan.settings)
+        if len(content) > largest and len(some) > 1:
+            parts[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
+        else:
+            new.append((some, content))
+    return flying, new
+
+
+def _fit(
+    scan: Scan,
+    open_: _Open,
+    executor: Executor,
+    settings: ExecutorSettings,
+    workers: int,
+    ledger: Ledger | None,
+) -> Iterator[tuple[Sequence[Patch], list[dict[str, Any]]]]:
+    """Send patches and yield the results of each task as they arrive, in any order."""
+    if not open_.missing:
         return
     workspace = task.pack(scan.workspace)
-    pending: dict[Future[bytes], tuple[Sequence[Patch], int]] = {}
+    pending: dict[Future[bytes], tuple[_Task, int]] = {}
 
-    def send(some: Sequence[Patch], attempt: int) -> None:
-        content = task.make_task(some, workspace_digest, scan.settings)
-        try:
-            future = executor.submit(task.run, content, workspace)
-        except RuntimeError as error:  # a pool that broke down takes no more
-            future = Future()
-            future.set_exception(error)
-        pending[future] = (some, attempt)
-
-    size = patches_per_task(len(patches), scan.settings, settings, workers)
-    for first in range(0, len(patches), size):
-        send(patches[first : first + size], 0)
+    for item in itertools.chain(*_tasks(scan, open_, executor, settings, workers, ledger)):
+        pending[_send(executor, item[1], workspace)] = item, 0
     while pending:
         done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
         for future in done:
-            some, attempt = pending.pop(future)
-            lost = isinstance(future.exception(), (WorkerDied, DeadlineExceeded))
-            if lost and len(some) > 1:
-                # Each alone, so that a patch that kills or blocks its worker costs no other.
-                logger.warning("%s: lost %d patches; sent again one by one", scan.title, len(some))
-                for patch in some:
-                    send([patch], attempt)
-            elif isinstance(future.exception(), WorkerDied) and attempt < settings.retries:
-                logger.warning("%s: the worker of %s died; sent again", scan.title, some[0].name)
-                send(some, attempt + 1)
-            else:
-                yield from zip(some, _results(future, len(some)), strict=True)
+            (some, content), attempt = pending.pop(future)
+            if isinstance(future.exception(), ExecutorError):
+                future.result()
+            again = _again(scan, open_, some, content, future.exception(), settings, attempt)
+            for item in again:
+                number = attempt + (len(some) == 1)
+                pending[_send(executor, item[1], workspace)] = item, number
+            if not again:
+                yield some, _results(future, len(some))
+                if ledger is not None:  # only now that they are recorded
+                    ledger.ended(content_digest(content))
+
+
+def _send(executor: Executor, content: bytes, workspace: bytes) -> Future[bytes]:
+    try:
+        return executor.submit(task.run, content, workspace)
+    except RuntimeError as error:  # a pool that broke down takes no more
+        broken: Future[bytes] = Future()
+        broken.set_exception(error)
+        return broken
+
+
+def _again(
+    scan: Scan,
+    open_: _Open,
+    some: Sequence[Patch],
+    content: bytes,
+    error: BaseException | None,
+    settings: ExecutorSettings,
+    attempt: int,
+) -> list[_Task]:
+    """What is sent again after a task was lost."""
+    lost = isinstance(error, (WorkerDied, DeadlineExceeded))
+    if lost and len(some) > 1:
+        # Each alone, so that a patch that kills or blocks its worker costs no other.
+        logger.warning("%s: lost %d patches; sent again one by one", scan.title, len(some))
+        return [
+            ([patch], task.make_task([patch], open_.digest, scan.settings))
+            for patch in some
+            if patch.name not in open_.records
+        ]
+    if isinstance(error, WorkerDied) and attempt < settings.retries:
+        logger.warning("%s: the worker of %s died; sent again", scan.title, some[0].name)
+        return [(some, content)]
+    return []
 
 
 def patches_per_task(
@@ -266,7 +391,7 @@ def _results(future: Future[bytes], count: int) -> list[dict[str, Any]]:
     except WorkerDied as error:
         failed = task.failure(
             "WorkerDied",
-            f"The worker process died (exit code {error.exitcode}), perhaps for lack of memory.",
+            f"The worker process died ({_exit(error)}), perhaps for lack of memory.",
             "Run again; use fewer `executor.workers` if memory is short.",
         )
     except Exception as error:  # noqa: BLE001  what befalls one task must not end the others
@@ -278,6 +403,10 @@ def _results(future: Future[bytes], count: int) -> list[dict[str, Any]]:
     else:
         return results
     return [failed] * count
+
+
+def _exit(error: WorkerDied) -> str:
+    return f"exit code {error.exitcode}" if error.exitcode is not None else "no exit code known"
 
 
 def failure_error(scan: Scan, failed: Mapping[str, str], store: RecordStore) -> FitError:

@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from uuid import UUID
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -92,6 +93,16 @@ def _models(annotation: Any, path: str) -> Iterator[tuple[type[BaseModel], str]]
         yield from _models(argument, f"{path}.NAME" if mapping else path)
 
 
+_PLAIN = {
+    str: "text",
+    Path: "path",
+    UUID: "identifier",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+}
+
+
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -106,9 +117,7 @@ def _type(annotation: Any) -> str:
         return f"mapping of {_type(arguments[0])} to {_type(arguments[1])}"
     if issubclass(annotation, BaseModel):
         return "mapping"
-    return {str: "text", Path: "path", int: "integer", float: "number", bool: "true or false"}[
-        annotation
-    ]
+    return _PLAIN[annotation]
 
 
 def _default(field: FieldInfo) -> str:

@@ -74,7 +74,9 @@ def run(task: bytes, workspace: bytes) -> bytes:
     bytes
         Packed list of results, in the order of the patches: ``status`` and the keys of
         :meth:`palletfit.records.HypotestResult.as_json`, or ``status: failed`` and ``error``;
-        with ``worker`` in both cases. Nothing is raised for a patch that cannot be fitted.
+        with ``worker`` in both cases: where and when it was fitted, whether the process had seen
+        the workspace before, what JAX needed to compile, and the device. Nothing is raised for a
+        patch that cannot be fitted.
     """
     began = time.time()
     content = unpack(task)
@@ -82,12 +84,19 @@ def run(task: bytes, workspace: bytes) -> bytes:
         Patch(name=item["name"], values=tuple(item["values"]), operations=item["operations"])
         for item in content["patches"]
     ]
+    warm = knows(content["workspace"])
+    compiled = _compilations.seconds
+    if content["settings"]["backend"] == "jax":
+        _compilations.listen()
     results = _fit(patches, content, workspace)
     worker = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "began": began,
         "ended": time.time(),
+        "warm": warm,
+        "compile_seconds": _compilations.seconds - compiled,
+        "device": device(content["settings"]["backend"]),
     }
     return pack([finite({**results[patch.name], "worker": worker}) for patch in patches])
 
@@ -137,6 +146,44 @@ def failure(kind: str, problem: str, remedy: str, *, details: str = "") -> dict[
     """Describe a failed patch."""
     error = {"kind": kind, "problem": problem, "remedy": remedy, "details": details}
     return {"status": "failed", "error": error}
+
+
+def knows(digest: str) -> bool:
+    """Whether this process has a workspace."""
+    return digest in _workspaces
+
+
+def device(backend: str) -> str:
+    """What a backend computes on here."""
+    if backend != "jax":
+        return "cpu"
+    import jax
+
+    return str(jax.devices()[0].device_kind)
+
+
+class _Compilations:
+    """Adds up what JAX reports of its compilations."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._listening = False
+
+    def listen(self) -> None:
+        """Begin, before the first compilation."""
+        if self._listening:
+            return
+        import jax.monitoring
+
+        self._listening = True
+        jax.monitoring.register_event_duration_secs_listener(self._note)
+
+    def _note(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            self.seconds += duration_secs
+
+
+_compilations = _Compilations()
 
 
 def _workspace(digest: str, packed: bytes) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""Where fits run: every executor is a ``concurrent.futures.Executor``.
-
-Physics does not know this module, and this module does not know physics.
-"""
+"""Worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -13,33 +10,12 @@ from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessPool
 
-from palletfit.config import ExecutorSettings
 from palletfit.processes import end_with
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-#: Raised by a future whose worker process died.
-WorkerDied = ProcessExpired
-#: Raised by a future that exceeded the deadline.
-DeadlineExceeded = TimeoutError
-
-
-def make_executor(settings: ExecutorSettings, *, cores: int) -> LocalExecutor:
-    """Make the executor that the configuration asks for.
-
-    Parameters
-    ----------
-    settings
-        Kind, number of workers, deadline of one task in seconds.
-    cores
-        Cores that may be used on this machine.
-    """
-    workers = settings.workers or cores
-    threads = max(1, cores // workers)
-    return LocalExecutor(workers=workers, threads=threads, deadline=settings.deadline)
 
 
 def thread_limits(threads: int) -> dict[str, str]:
@@ -73,7 +49,8 @@ class LocalExecutor(Executor):
     """Worker processes on this machine, each with its share of threads, and a deadline for tasks.
 
     A worker that dies or exceeds the deadline costs its own task only: its future raises
-    :data:`WorkerDied` or :data:`DeadlineExceeded`, and a new worker takes its place.
+    :data:`~palletfit.executors.WorkerDied` or
+    :data:`~palletfit.executors.DeadlineExceeded`, and a new worker takes its place.
 
     Parameters
     ----------

@@ -1,0 +1,49 @@
+"""Send every patch of a region that has no finished record, and wait for nothing."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+from palletfit import scan, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.errors import ConfigError
+from palletfit.executors import make_executor, open_ledger
+from palletfit.store import RecordStore, write_atomically
+
+
+def main(
+    *,
+    analysis: Analysis,
+    region: str,
+    settings: Settings,
+    workspace: Path,
+    patchset: Path,
+    submitted: Path,
+    cores: int,
+) -> None:
+    """Write how many patches were sent; the next run without ``submit`` collects their results."""
+    known = analysis.regions[region].known_failures
+    title = f"{analysis.name}/{region}"
+    todo = scan.Scan.read(title, workspace, patchset, analysis.patches, settings.fit, known)
+    ledger = open_ledger(settings.executor, submitted.parent / "tasks.jsonl")
+    if ledger is None:
+        raise ConfigError(
+            f"Fits of `executor.kind: {settings.executor.kind}` end with the run that made them.",
+            remedy="Leave out `submit`, or choose a profile with an endpoint.",
+        )
+    place = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
+    store = RecordStore(submitted.parent / "fits")
+    with make_executor(settings.executor, **place, collect=False) as executor:
+        workers = executor.workers
+        sent, before = scan.submit(
+            todo, store, executor, settings.executor, workers=workers, ledger=ledger
+        )
+        executor.flush()
+    logging.info("%s: %d patches sent, %d were in flight", title, sent, before)
+    content = {"sent": sent, "in_flight_before": before, "time": time.time()}
+    write_atomically(submitted, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

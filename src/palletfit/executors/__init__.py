@@ -1,0 +1,81 @@
+"""Where fits run: every executor is a ``concurrent.futures.Executor``.
+
+Physics does not know this package, and this package does not know physics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palletfit.config import ExecutorSettings
+from palletfit.errors import ExecutorError
+from palletfit.executors.faults import DeadlineExceeded, WorkerDied
+from palletfit.executors.local import LocalExecutor, thread_limits
+from palletfit.ledger import Ledger
+
+if TYPE_CHECKING:
+    from palletfit.executors.globus_compute import GlobusComputeExecutor
+
+__all__ = [
+    "DeadlineExceeded",
+    "LocalExecutor",
+    "WorkerDied",
+    "make_executor",
+    "open_ledger",
+    "thread_limits",
+]
+
+
+def open_ledger(settings: ExecutorSettings, path: Path) -> Ledger | None:
+    """What is in flight, for executors whose tasks outlive this program."""
+    if settings.kind == "local":
+        return None
+    return Ledger(path, str(settings.endpoint))
+
+
+def make_executor(
+    settings: ExecutorSettings,
+    *,
+    cores: int,
+    ledger: Ledger | None = None,
+    collect: bool = True,
+    backend: str = "numpy",
+) -> LocalExecutor | GlobusComputeExecutor:
+    """Make the executor that the configuration asks for.
+
+    Parameters
+    ----------
+    settings
+        Kind, number of workers, deadline of one task in seconds, and more.
+    cores
+        Cores that may be used on this machine.
+    ledger
+        From :func:`open_ledger`.
+    collect
+        Whether this process waits for the results.
+    backend
+        What fits will compute with.
+
+    Raises
+    ------
+    ExecutorError
+        Fits cannot run there.
+    """
+    if settings.kind == "local":
+        workers = settings.workers or cores
+        threads = max(1, cores // workers)
+        return LocalExecutor(workers=workers, threads=threads, deadline=settings.deadline)
+    try:
+        from palletfit.executors.globus_compute import GlobusComputeExecutor
+        from palletfit.executors.globus_service import Service
+    except ModuleNotFoundError as error:
+        raise ExecutorError(
+            f"The package {error.name} is not installed, which `executor.kind: {settings.kind}` "
+            "needs.",
+            remedy="Install the environment of envs/workflow.txt.",
+        ) from error
+    if ledger is None:
+        raise ValueError("a remote executor needs a ledger")
+    service = Service(str(settings.endpoint), settings.endpoint_config)
+    return GlobusComputeExecutor(service, ledger, settings, collect=collect, backend=backend)
