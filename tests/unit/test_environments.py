@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
-LOCKS = ["worker", "workflow", "dev", "extras"]
+LOCKS = ["worker", "workflow", "endpoint", "endpoint-cuda", "dev", "extras"]
 
 #: Conda's name of a package where it is not the registry's.
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
@@ -114,12 +115,36 @@ def test_lock_holds_the_direct_dependencies(name):
         assert pins[package].version in requirement.specifier, f"{package}; run make lock"
 
 
+#: Where a larger environment must have what a smaller one has.
+PLATFORMS = [
+    {"sys_platform": "linux", "platform_machine": "x86_64"},
+    {"sys_platform": "linux", "platform_machine": "aarch64"},
+    {"sys_platform": "darwin", "platform_machine": "arm64"},
+]
+
+
+def needed(pin: Locked, platform: dict[str, str]) -> bool:
+    return not pin.marker or Marker(pin.marker).evaluate(platform)
+
+
 @pytest.mark.parametrize(
-    ("smaller", "larger"), [("worker", "workflow"), ("workflow", "dev"), ("worker", "dev")]
+    ("smaller", "larger"),
+    [
+        ("worker", "workflow"),
+        ("workflow", "dev"),
+        ("worker", "dev"),
+        ("worker", "endpoint"),
+        ("endpoint", "endpoint-cuda"),
+        ("endpoint", "dev"),
+    ],
 )
 def test_larger_environment_contains_the_smaller(smaller, larger):
-    small, large = locked(smaller), locked(larger)
-    assert small == {package: large.get(package) for package in small}
+    large = locked(larger)
+    for package, pin in locked(smaller).items():
+        assert package in large, package
+        assert (pin.version, pin.hashes) == (large[package].version, large[package].hashes)
+        for platform in PLATFORMS:
+            assert needed(large[package], platform) >= needed(pin, platform), package
 
 
 def test_extras_fit_into_the_other_environments():
@@ -195,7 +220,7 @@ def imported_packages(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(node.module.split(".")[0])
     outside = found - set(sys.stdlib_module_names) - {"palletfit"}
-    return {MODULES.get(module, module) for module in outside}
+    return {MODULES.get(module, canonicalize_name(module)) for module in outside}
 
 
 def test_source_imports_only_declared_dependencies_and_never_snakemake():
