@@ -1,0 +1,61 @@
+"""What tests do to workers: they hold them, kill them, and count what they fit.
+
+Python imports this file wherever its folder is on PYTHONPATH. It changes ``palletfit.task.run``
+when that is imported, and nothing else. In the folder PALLETFIT_TEST_CONTROL, while ``hold`` exists
+tasks wait; ``kill-PATCH`` kills the worker that is about to fit a patch, once if it says so;
+``engine`` is another version of the engine. Every patch that is fitted is a line of ``fitted``.
+"""
+
+import importlib.abc
+import importlib.util
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+class _Hook(importlib.abc.MetaPathFinder):
+    def __init__(self, control: Path) -> None:
+        self.control = control
+
+    def find_spec(self, name, path=None, target=None):  # noqa: ARG002
+        if name != "palletfit.task":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def execute_and_change(module):
+            execute(module)
+            self.change(module)
+
+        spec.loader.exec_module = execute_and_change
+        return spec
+
+    def change(self, module) -> None:
+        run = module.run
+
+        def disturbed(task, workspace):
+            names = [patch["name"] for patch in module.unpack(task)["patches"]]
+            while (self.control / "hold").exists():
+                time.sleep(0.05)
+            for name in names:
+                kill = self.control / f"kill-{name}"
+                if kill.exists():
+                    if kill.read_text() == "once":
+                        kill.unlink()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            with (self.control / "fitted").open("a") as file:
+                file.write("".join(f"{name}\n" for name in names))
+            return run(task, workspace)
+
+        module.run = disturbed
+        if (self.control / "engine").exists():
+            from palletfit import engines
+
+            engines.VERSIONS["batched"] = (self.control / "engine").read_text()
+
+
+if folder := os.environ.get("PALLETFIT_TEST_CONTROL"):
+    sys.meta_path.insert(0, _Hook(Path(folder)))

@@ -1,0 +1,140 @@
+"""A user with a working folder on one side, an endpoint with disturbed workers on the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..workflow.conftest import Folder, Run
+from ..workflow.pallets import TinyPallet
+from .stack import Stack
+from .stack.processes import until
+
+HOOKS = Path(__file__).with_name("hooks")
+
+
+class Site:
+    """Runs the workflow with a remote executor.
+
+    Attributes
+    ----------
+    control
+        Folder that workers look into, see hooks/sitecustomize.py.
+    """
+
+    def __init__(self, stack: Stack, folder: Folder, pallet: TinyPallet, control: Path) -> None:
+        self.stack, self.folder, self.pallet, self.control = stack, folder, pallet, control
+        folder.variables = {
+            name: value for name, value in stack.environment.items() if name not in ("PATH", "HOME")
+        }
+        folder.config["executor"] = {
+            "kind": "globus-compute",
+            "endpoint": stack.endpoint_id,
+            "workers": 2,
+            "patches_per_task": 1,
+            "deadline": 120,
+            "patience": 60,
+        }
+        self.forget()
+
+    def set(self, **settings: Any) -> None:
+        """Change settings of the executor; in `endpoint_config`, a label asks for own blocks."""
+        self.folder.config["executor"].update(settings)
+
+    def start_endpoint(self) -> None:
+        """Start the endpoint, with workers that look into the control folder."""
+        variables = {"PYTHONPATH": str(HOOKS), "PALLETFIT_TEST_CONTROL": str(self.control)}
+        self.stack.start_endpoint(variables)
+
+    def run(self, *arguments: str, succeeds: bool = True, timeout: float = 200) -> Run:
+        """Fit, without aggregating and plotting."""
+        target = arguments or (self.pallet.hypotest(),)
+        return self.folder.run(*target, succeeds=succeeds, timeout=timeout)
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A run that goes on meanwhile; its output is in the file ``output``."""
+        with (
+            (self.folder.path / "output").open("w") as output,
+            subprocess.Popen(
+                self.folder.command(*(arguments or (self.pallet.hypotest(),))),
+                cwd=self.folder.project,
+                env=self.folder.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                text=True,
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def finish(self, process: subprocess.Popen[str], *, succeeds: bool = True) -> str:
+        """Wait for a run's end, and return its output."""
+        process.wait(timeout=200)
+        output = (self.folder.path / "output").read_text()
+        assert (process.returncode == 0) is succeeds, output + self.stack.logs()
+        return output
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """What a user's `kill -9`, or a closed laptop, does to the run and its jobs."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+    # -- workers
+
+    def hold(self) -> None:
+        """Let tasks wait before they fit."""
+        (self.control / "hold").touch()
+
+    def release(self) -> None:
+        """Let them go on."""
+        (self.control / "hold").unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove what earlier tests asked of workers."""
+        for file in self.control.iterdir():
+            file.unlink()
+
+    @property
+    def fitted(self) -> Counter[str]:
+        """How often each patch was fitted."""
+        file = self.control / "fitted"
+        return Counter(file.read_text().split() if file.exists() else [])
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks the service has taken, probes and repetitions included."""
+        return len(self.stack.service.tasks)
+
+    def until_sent(self, before: int, count: int | None = None) -> None:
+        """Wait until the service has taken tasks since there were `before`."""
+        # One more: the probe.
+        wanted = before + (len(self.pallet.names) if count is None else count) + 1
+        until(lambda: self.tasks >= wanted, 90, "tasks were not sent", self.stack.endpoint.logs)
+
+    def until_running(self) -> None:
+        """Wait until workers have tasks."""
+        until(self.stack.worker_pids, 60, "no worker runs", self.stack.endpoint.logs)
+        time.sleep(1.0)
+
+    # -- what must hold in the end
+
+    def assert_all_fitted_once(self) -> None:
+        """Every patch has a good record, and none was fitted twice."""
+        records = self.folder.records().values()
+        assert {record["patch"]: record["status"] for record in records} == dict.fromkeys(
+            self.pallet.names, "ok"
+        )
+        assert self.fitted == Counter(self.pallet.names)

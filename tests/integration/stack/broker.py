@@ -1,0 +1,92 @@
+"""A real RabbitMQ on one host, private to one folder."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import pika
+
+from .processes import PATH, Program, free_ports, until
+
+#: The Debian package's own script; the one on the path changes the user.
+SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CONFIGURATION = """
+listeners.tcp.1 = 127.0.0.1:{port}
+default_user = stack
+default_pass = {password}
+log.file.level = warning
+log.console = false
+disk_free_limit.absolute = 1MB
+"""
+
+
+class Broker:
+    """A broker whose durable queues outlive a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, distribution, names = free_ports(3)
+        self._password = secrets.token_hex(16)
+        self._program: Program | None = None
+        self._environment = {
+            "PATH": PATH,
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(names),
+            "RABBITMQ_NODENAME": f"stack{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq-env.conf"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_PID_FILE": str(folder / "rabbitmq-own.pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, with the password."""
+        return f"amqp://stack:{self._password}@127.0.0.1:{self.port}/%2F"
+
+    @property
+    def logs(self) -> list[Path]:
+        return [self.folder / "rabbitmq.out", *self.folder.glob("log/*.log")]
+
+    def start(self) -> None:
+        """Start the broker; wait() tells when it is ready."""
+        configuration = self.folder / "rabbitmq.conf"
+        configuration.touch(mode=0o600)
+        configuration.write_text(CONFIGURATION.format(port=self.port, password=self._password))
+        (self.folder / "plugins").write_text("[].\n")
+        log = self.folder / "rabbitmq.out"
+        self._program = Program([SERVER], log, self._environment, folder=self.folder, grace=20)
+
+    def wait(self) -> None:
+        """Wait until a client can connect."""
+        until(self._accepts, 60, "RabbitMQ takes no connection", self.logs)
+
+    def stop(self, *, at_once: bool = True) -> None:
+        """End the broker; what is durable survives only an end that is not at once."""
+        if self._program is not None:
+            self._program.stop(at_once=at_once)
+            self._program = None
+
+    def restart(self) -> None:
+        """End the broker as an administrator would, and start it again."""
+        self.stop(at_once=False)
+        self.start()
+        self.wait()
+
+    def _accepts(self) -> bool:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            with suppress(pika.exceptions.AMQPError):
+                pika.BlockingConnection(pika.URLParameters(self.url)).close()
+                return True
+        return False

@@ -1,0 +1,315 @@
+"""Remote fits on the real stack, and everything that can befall them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from ..workflow.conftest import folder, tiny  # noqa: F401  fixtures
+from .site import Site
+from .stack import Stack
+from .stack.processes import until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory):
+    return tmp_path_factory.mktemp("control")
+
+
+@pytest.fixture
+def site(services: Stack, folder, tiny, control) -> Iterator[Site]:  # noqa: F811
+    """A sound endpoint whose workers look into the control folder."""
+    services.service.web.clear_faults()
+    services.service.rate_limit = None
+    made = Site(services, folder, tiny, control)
+    if not services.endpoint.sound:
+        services.slurm.cancel_all()
+        made.start_endpoint()
+    yield made
+    made.release()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_workers(services: Stack):
+    """Workers of other tests do not look into the control folder."""
+    services.slurm.cancel_all()
+    services.stop_endpoint(at_once=True)
+
+
+def test_all_patches_are_fitted_in_slurm_jobs(site: Site) -> None:
+    run = site.run()
+    assert run.fitted == site.pallet.names
+    site.assert_all_fitted_once()
+    for record in site.folder.records().values():
+        assert record["worker"]["pid"] not in (os.getpid(), 0)
+        assert record["worker"]["device"] == "cpu"
+    assert site.run().idle
+    # The second task of a worker finds its workspace there.
+    assert any(record["worker"]["warm"] for record in site.folder.records().values())
+
+
+def test_submit_returns_at_once_and_a_later_run_collects(site: Site) -> None:
+    site.hold()
+    began = time.monotonic()
+    output = site.run("submit").output
+    elapsed = time.monotonic() - began
+    assert "6 patches sent" in output
+    assert elapsed < 30  # measured apart: docs/remote.md
+    assert site.run("submit").output.count("0 patches sent, 6 were in flight") == 1
+    assert not site.folder.records()
+    site.release()
+    assert site.run().fitted == site.pallet.names
+    site.assert_all_fitted_once()
+
+
+@pytest.mark.parametrize("moment", ["sent", "fitted", "some collected"])
+def test_a_killed_run_is_taken_up(site: Site, moment: str) -> None:
+    before = site.tasks
+    if moment != "some collected":
+        site.hold()
+    with site.running() as process:
+        if moment == "some collected":
+            until(lambda: len(site.folder.records()) >= 2, 60, "no records")
+        else:
+            site.until_sent(before)
+        site.kill(process)
+    kept = {path: path.read_bytes() for path in site.folder.records()}
+    if moment == "fitted":
+        site.release()
+        until(lambda: sum(site.fitted.values()) == 6, 60, "not fitted")
+    site.release()
+    site.run()
+    site.assert_all_fitted_once()
+    for path, content in kept.items():
+        assert path.read_bytes() == content
+
+
+def test_a_killed_worker_costs_nothing_but_time(site: Site) -> None:
+    site.hold()
+    before = site.tasks
+    with site.running() as process:
+        site.until_sent(before)
+        site.until_running()
+        for pid in site.stack.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(2.0)
+        site.release()
+        output = site.finish(process)
+    assert "died; sent again" in output
+    site.assert_all_fitted_once()
+
+
+def test_a_patch_that_kills_its_workers_fails_alone(site: Site) -> None:
+    site.set(patches_per_task=3, retries=1)
+    victim = site.pallet.names[1]
+    (site.control / f"kill-{victim}").touch()
+    output = site.run(succeeds=False).output
+    assert "1 of 6 patches of tiny/SR failed" in output
+    assert victim in output
+    records = {record["patch"]: record for record in site.folder.records().values()}
+    assert records[victim]["error"]["kind"] == "WorkerDied"
+    others = [name for name in site.pallet.names if name != victim]
+    assert {records[name]["status"] for name in others} == {"ok"}
+    assert site.fitted == Counter(others)
+    (site.control / f"kill-{victim}").unlink()
+    assert site.run().fitted == [victim]
+
+
+@pytest.mark.parametrize("end", ["cancel", "expire"])
+def test_a_block_that_ends_costs_nothing_but_time(site: Site, end: str) -> None:
+    """Cancelled by somebody (scancel), or at its walltime."""
+    site.set(endpoint_config={"label": end}, retries=3)
+    site.hold()
+    before = site.tasks
+    with site.running() as process:
+        site.until_sent(before)
+        site.until_running()
+        *_, job = site.stack.slurm.squeue()
+        getattr(site.stack.slurm, end)(job.id)
+        until(
+            lambda: job.id not in [item.id for item in site.stack.slurm.squeue()], 60, "job stays"
+        )
+        site.release()
+        output = site.finish(process)
+    assert "its block of nodes ended" in output
+    site.assert_all_fitted_once()
+
+
+def test_a_killed_user_endpoint_is_noticed_by_the_deadline(site: Site) -> None:
+    site.set(deadline=20, endpoint_config={"label": "killed"})
+    site.hold()
+    before = site.tasks
+    known = set(site.stack.user_endpoint_pids())
+    with site.running() as process:
+        site.until_sent(before)
+        site.until_running()
+        for pid in set(site.stack.user_endpoint_pids()) - known:
+            os.kill(pid, signal.SIGKILL)
+        site.stack.slurm.cancel_all()
+        site.release()
+        output = site.finish(process)
+    assert "no result within 20 s" in output
+    site.assert_all_fitted_once()
+
+
+def test_an_endpoint_that_is_started_later_gets_its_tasks(site: Site) -> None:
+    site.stack.stop_endpoint(at_once=True)
+    site.stack.slurm.cancel_all()
+    until(lambda: not site.stack.service.endpoints[site.stack.endpoint_id].online, 40, "online")
+    refused = site.run(succeeds=False).output
+    assert "is offline" in refused
+    assert "globus-compute-endpoint start" in refused
+    site.set(preflight=False)
+    before = site.tasks
+    with site.running() as process:
+        site.until_sent(before)
+        site.start_endpoint()
+        site.finish(process)
+    site.assert_all_fitted_once()
+
+
+def test_a_broker_that_restarts_loses_nothing(site: Site) -> None:
+    site.set(deadline=60)
+    site.hold()
+    before = site.tasks
+    with site.running() as process:
+        site.until_sent(before)
+        site.until_running()
+        site.stack.broker.restart()
+        site.release()
+        site.finish(process)
+    site.assert_all_fitted_once()
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "slow", "lost answer"])
+def test_a_service_in_trouble_is_asked_again(site: Site, fault: str) -> None:
+    web = site.stack.service.web
+    if fault == "slow":
+        web.delay("/submit$", 5.0, times=2)
+    elif fault == "lost answer":
+        # The second request: the first one is the probe.
+        web.lose_answer("/submit$", times=2)
+    else:
+        headers = {"Retry-After": "2"} if fault == "429" else {}
+        web.fail("/submit$|/batch_status$", int(fault), times=3, headers=headers)
+    output = site.run().output
+    if fault != "slow":
+        assert "the service is busy" in output
+    site.assert_all_fitted_once()
+
+
+def test_a_service_that_does_not_recover_is_given_up(site: Site) -> None:
+    site.set(patience=4)
+    site.stack.service.web.fail("/v[23]/", 503, times=1000)
+    output = site.run(succeeds=False).output
+    assert "does not serve: 503" in output
+    assert "nothing that was fitted or sent is lost" in output
+    site.stack.service.web.clear_faults()
+    site.run()
+    site.assert_all_fitted_once()
+
+
+def test_the_schedulers_words_reach_the_user(site: Site) -> None:
+    site.set(endpoint_config={"partition": "nowhere"})
+    output = site.run(succeeds=False).output
+    assert "invalid partition specified: nowhere" in output
+    assert "endpoint_config" in output
+    assert not site.folder.records()
+    site.set(endpoint_config={})
+    site.run()
+    site.assert_all_fitted_once()
+
+
+def test_a_setting_that_the_endpoint_does_not_know_is_said(site: Site) -> None:
+    site.set(endpoint_config={"colour": "blue"})
+    output = site.run(succeeds=False).output
+    assert "colour" in output
+    assert not site.folder.records()
+
+
+def test_another_version_on_the_workers_is_found_before_the_first_fit(site: Site) -> None:
+    (site.control / "engine").write_text("batched-0")
+    site.set(endpoint_config={"label": "other version"})
+    output = site.run(succeeds=False).output
+    assert "The worker has another version of the engine" in output
+    assert not site.fitted
+    # Without the preflight, the first task finds it.
+    site.set(preflight=False)
+    output = site.run(succeeds=False).output
+    assert "The worker has another version" in output
+    assert not site.fitted
+
+
+@pytest.mark.parametrize("trouble", ["wrong secret", "revoked"])
+def test_refused_credentials_are_said_and_never_shown(site: Site, trouble: str) -> None:
+    secret = site.stack.service.client_secret
+    if trouble == "wrong secret":
+        secret = site.folder.variables["GLOBUS_COMPUTE_CLIENT_SECRET"] = f"not {secret}"
+        site.folder.variables["GLOBUS_COMPUTE_USER_DIR"] = str(site.folder.path / "globus")
+    else:
+        site.stack.service.web.fail("/v[23]/", 401, times=1000)
+    output = site.run(succeeds=False).output
+    assert "refuses the credentials" in output
+    assert "python -m palletfit.login" in output
+    for path in [*site.folder.path.glob("logs/**/*"), *site.folder.path.glob("results/**/*")]:
+        assert not path.is_file() or secret not in path.read_text(errors="replace")
+    assert secret not in output
+
+
+def test_nobody_logged_in_is_said_without_asking(site: Site) -> None:
+    for name in ("GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SECRET"):
+        del site.folder.variables[name]
+    site.folder.variables["GLOBUS_COMPUTE_USER_DIR"] = str(site.folder.path / "globus")
+    output = site.run(succeeds=False).output
+    assert "Nobody is logged in to Globus Compute on this machine" in output
+
+
+def test_requests_that_are_too_large_are_parted(site: Site) -> None:
+    limit = site.stack.service.payload_limit
+    site.stack.service.payload_limit = 4000
+    try:
+        site.run()
+    finally:
+        site.stack.service.payload_limit = limit
+    assert site.stack.service.web.count("/submit$", status=413)
+    site.assert_all_fitted_once()
+
+
+def test_a_patch_whose_fit_fails_costs_no_other(site: Site) -> None:
+    broken = site.pallet.patches[2]
+    broken["patch"][0]["value"]["data"] = [1.0]  # one bin of two
+    site.pallet.write()
+    site.set(patches_per_task=3)
+    output = site.run(succeeds=False).output
+    name = broken["metadata"]["name"]
+    assert "1 of 6 patches of tiny/SR failed" in output
+    assert name in output
+    statuses = Counter(record["status"] for record in site.folder.records().values())
+    assert statuses == {"ok": 5, "failed": 1}
+
+
+def test_results_that_the_service_lost_are_fitted_again(site: Site) -> None:
+    site.hold()
+    before = set(site.stack.service.tasks)
+    site.run("submit")
+    sent = set(site.stack.service.tasks) - before
+    site.release()
+    until(lambda: not any(site.stack.service.tasks[task].pending for task in sent), 60, "pending")
+    # The ledger knows which tasks are fits; the probe is none.
+    lines = (site.folder.path / "results/tiny/SR/tasks.jsonl").read_text().splitlines()
+    fits = [event["ids"] for event in map(json.loads, lines) if event["event"] == "sent"]
+    dropped, forgotten, *_ = sorted(set().union(*(ids.values() for ids in fits)) & sent)
+    site.stack.service.drop_result(dropped)
+    site.stack.service.forget(forgotten)
+    site.run()
+    records = site.folder.records().values()
+    assert {record["status"] for record in records} == {"ok"}
+    assert sorted(site.fitted.values()) == [1, 1, 1, 1, 2, 2]
