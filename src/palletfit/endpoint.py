@@ -2,9 +2,9 @@
 
     python -m palletfit.endpoint profiles/expanse/endpoint palletfit-expanse
 
-Runs ``globus-compute-endpoint configure`` unless the endpoint exists, and replaces its configuration
-by the profile's files. User endpoints get the path of this environment as ``PALLETFIT_ENV``. Saying
-it again brings an endpoint up to date; it has to be restarted then.
+Runs ``globus-compute-endpoint configure`` unless the endpoint exists, and replaces its
+configuration by the profile's files. User endpoints get the path of this environment as
+``PALLETFIT_ENV``. Saying it again brings an endpoint up to date; it has to be restarted then.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         if kept is None:
             return {**found, "missing": needed}
         workspace = kept
-    return {**found, "results": _text(task.run(content, workspace))}
+    results = task.run(content, workspace, began=request.get("began"))
+    return {**found, "results": _text(results)}
 
 
 def call(name: str, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def make_task(patches: Sequence[Patch], workspace_digest: str, settings: FitSett
     )
 
 
-def run(task: bytes, workspace: bytes) -> bytes:
+def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
     """Fit some patches.
 
     Parameters
@@ -68,6 +68,8 @@ def run(task: bytes, workspace: bytes) -> bytes:
         From :func:`make_task`.
     workspace
         The packed background-only workspace; parsed only when this process has not seen it yet.
+    began
+        When the worker began with this, in seconds since 1970; none: now.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def run(task: bytes, workspace: bytes) -> bytes:
         the workspace before, what JAX needed to compile, and the device. Nothing is raised for a
         patch that cannot be fitted.
     """
-    began = time.time()
+    began = time.time() if began is None else began
     content = unpack(task)
     patches = [
         Patch(name=item["name"], values=tuple(item["values"]), operations=item["operations"])

@@ -109,6 +109,8 @@ class GlobusComputeExecutor(Executor):
         How many tasks are expected to run side by side.
     largest_task
         Bytes that the content of a task may have, so that it fits into a request.
+    sent
+        Number of tasks, and bytes, that were sent so far, repetitions included.
 
     Raises
     ------
@@ -128,6 +130,7 @@ class GlobusComputeExecutor(Executor):
         backend: str = "numpy",
     ) -> None:
         self.workers = settings.workers or 4
+        self.sent = (0, 0)
         self._service, self._ledger, self._settings = service, ledger, settings
         self._collects, self._backend = collect, backend
         self._queue: deque[_Task] = deque()
@@ -375,12 +378,13 @@ class GlobusComputeExecutor(Executor):
 
     def _send(self, batch: Sequence[_Task]) -> None:
         """Send tasks as one request, whatever the service answers first."""
-        calls = []
+        calls, size = [], 0
         for made in batch:
             request = self._request(made)
             self._sent_workspaces[hash(made.workspace)] += "workspace" in request
             calls.append(("answer", request))
             made.sent_here = True
+            size += self._service.size("answer", request)
             self._ledger.label(made.digest, self._names(made))
         pause, began = 1.0, time.monotonic()
         self._ledger.sending([made.digest for made in batch])
@@ -404,6 +408,7 @@ class GlobusComputeExecutor(Executor):
                 if not error.refused and self._strangers():
                     return  # It took them; their results will say which is which.
             else:
+                self.sent = self.sent[0] + len(batch), self.sent[1] + size
                 self._ledger.sent(
                     {made.digest: item for made, item in zip(batch, ids, strict=True)}
                 )

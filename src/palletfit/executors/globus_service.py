@@ -72,9 +72,12 @@ class Outcome:
 
 def palletfit_call(name: str, request: dict[str, object]) -> dict[str, object]:
     """Call palletfit as it is installed on the worker."""
+    import time
+
+    began = time.time()
     from palletfit import remote
 
-    return remote.call(name, request)
+    return remote.call(name, {**request, "began": began})
 
 
 class Service:

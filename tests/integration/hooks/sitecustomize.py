@@ -36,7 +36,7 @@ class _Hook(importlib.abc.MetaPathFinder):
     def change(self, module) -> None:
         run = module.run
 
-        def disturbed(task, workspace):
+        def disturbed(task, workspace, **more):
             names = [patch["name"] for patch in module.unpack(task)["patches"]]
             while (self.control / "hold").exists():
                 time.sleep(0.05)
@@ -48,7 +48,7 @@ class _Hook(importlib.abc.MetaPathFinder):
                     os.kill(os.getpid(), signal.SIGKILL)
             with (self.control / "fitted").open("a") as file:
                 file.write("".join(f"{name}\n" for name in names))
-            return run(task, workspace)
+            return run(task, workspace, **more)
 
         module.run = disturbed
         if (self.control / "engine").exists():
