@@ -58,7 +58,7 @@ def install(profile: Path, name: str) -> Path:
         _configure(name)
     for file in FILES:
         shutil.copyfile(profile / file, folder / file)
-    variables = {}
+    variables: dict[str, str] = {}
     if (profile / ENVIRONMENT).is_file():
         variables = yaml.safe_load((profile / ENVIRONMENT).read_text()) or {}
     variables["PALLETFIT_ENV"] = sys.prefix

@@ -7,7 +7,6 @@ thing happens; a line that was cut by a crash is the last one and says nothing t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -183,10 +182,3 @@ class Ledger:
                     file=self.path,
                 ) from None
         return events
-
-    def forget(self) -> None:
-        """Remove the file when nothing is in flight any more, at this target or another."""
-        others = {event["target"] for event in self._read()} - {self.target}
-        if not self.in_flight and not any(Ledger(self.path, name).in_flight for name in others):
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()

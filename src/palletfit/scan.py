@@ -17,7 +17,7 @@ from palletfit import manifest, task
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.engines import VERSIONS
 from palletfit.errors import ExecutorError, FitError, PalletError
-from palletfit.executors.faults import DeadlineExceeded, WorkerDied
+from palletfit.executors.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
 from palletfit.jsonfiles import read_json
 from palletfit.ledger import Ledger
 from palletfit.locks import waiting_lock
@@ -349,7 +349,7 @@ def _again(
     attempt: int,
 ) -> list[_Task]:
     """What is sent again after a task was lost."""
-    lost = isinstance(error, (WorkerDied, DeadlineExceeded))
+    lost = isinstance(error, (WorkerDied, DeadlineExceeded, TaskLost, TaskTooLarge))
     if lost and len(some) > 1:
         # Each alone, so that a patch that kills or blocks its worker costs no other.
         logger.warning("%s: lost %d patches; sent again one by one", scan.title, len(some))
@@ -393,6 +393,18 @@ def _results(future: Future[bytes], count: int) -> list[dict[str, Any]]:
             "WorkerDied",
             f"The worker process died ({_exit(error)}), perhaps for lack of memory.",
             "Run again; use fewer `executor.workers` if memory is short.",
+        )
+    except TaskLost as error:
+        failed = task.failure(
+            "TaskLost",
+            f"The task was lost as often as `executor.retries` allows: {error}.",
+            "Run again; raise `executor.retries` if blocks of nodes end early.",
+        )
+    except TaskTooLarge as error:
+        failed = task.failure(
+            "TaskTooLarge",
+            f"The patch is larger than the service takes: {error}.",
+            "Fit it with another executor, as `executor.kind: local`.",
         )
     except Exception as error:  # noqa: BLE001  what befalls one task must not end the others
         failed = task.failure(

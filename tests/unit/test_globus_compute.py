@@ -13,7 +13,7 @@ from palletfit import remote, scan, task
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.errors import ExecutorError
 from palletfit.executors import globus_compute
-from palletfit.executors.faults import DeadlineExceeded, WorkerDied
+from palletfit.executors.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
 from palletfit.executors.globus_compute import GlobusComputeExecutor
 from palletfit.executors.globus_service import (
     GroupUnknownError,
@@ -285,21 +285,32 @@ def test_a_patch_that_is_too_large_is_said(service, path):
         raise RequestTooLargeError("413")
 
     service.before_send = refuse
-    with executor(service, path) as pool, pytest.raises(ExecutorError, match="MB: 413"):
+    with executor(service, path) as pool, pytest.raises(TaskTooLarge, match="413"):
         submit(pool, content(NAMES[0])).result(timeout=20)
 
 
 @pytest.mark.parametrize(
-    ("found", "error"),
+    ("words", "error"),
     [
-        (Outcome("failed", error="parsl...WorkerLost: worker 0"), WorkerDied),
-        (Outcome("failed", error="Traceback\n\nValueError: odd"), RuntimeError),
+        ("parsl...WorkerLost: worker 0", WorkerDied),
+        ("Traceback\n\nOSError: no space left", TaskLost),
+        ("Identity failed to map to a local user name.", ExecutorError),
+        ("Traceback\nModuleNotFoundError: No module named 'palletfit'", ExecutorError),
     ],
 )
-def test_what_befalls_a_task_is_told(service, path, found, error):
-    service.disturb = lambda *_: found
+def test_what_befalls_a_task_is_told(service, path, words, error):
+    service.disturb = lambda *_: Outcome("failed", error=words)
     with executor(service, path) as pool, pytest.raises(error):
         submit(pool, content(NAMES[0])).result(timeout=20)
+
+
+def test_an_endpoint_that_cannot_start_just_now_is_asked_later(service, path, monkeypatch):
+    monkeypatch.setattr(globus_compute, "_PASSES", 0.2)
+    words = iter(["Another instance of this endpoint is running.", "Command too old or skew"])
+    service.disturb = lambda *_: next((Outcome("failed", error=text) for text in words), None)
+    with executor(service, path, retries=0) as pool:
+        assert names_of(submit(pool, content(NAMES[0]))) == ["ok"]
+    assert len(service.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -321,7 +332,7 @@ def test_a_lost_task_is_sent_again_and_not_forever(service, path, lost):
             for item in tasks
             if item in service.tasks and service.tasks[item].state != "vanished"
         }
-    with executor(service, path, retries=2) as pool, pytest.raises(DeadlineExceeded):
+    with executor(service, path, retries=2) as pool, pytest.raises(TaskLost):
         submit(pool, content(NAMES[0])).result(timeout=20)
     assert service.fitted == NAMES[:1] * 3
 
@@ -337,6 +348,9 @@ def test_a_task_without_a_word_is_sent_again_after_the_deadline(service, path):
     with executor(service, path, deadline=0.3) as pool:
         assert names_of(submit(pool, content(NAMES[0]))) == ["ok"]
     assert len(numbers) == 2
+    numbers.clear()
+    with executor(service, path, deadline=0.3, retries=0) as pool, pytest.raises(DeadlineExceeded):
+        submit(pool, content(NAMES[1])).result(timeout=20)
 
 
 def test_the_schedulers_words_reach_the_user(service, path):
@@ -477,6 +491,31 @@ class TestScan:
         with pytest.raises(ExecutorError, match="sbatch: error: no"):
             self.run(service, path, todo, tmp_path)
         assert not list((tmp_path / "results").glob("fits/*.json"))
+
+    def test_a_patch_that_is_too_large_fails_alone(self, service, path, todo, tmp_path):
+        def refuse(calls):
+            for request in calls:
+                packed = task.unpack(remote._bytes(request["content"]))
+                if NAMES[2] in [patch["name"] for patch in packed["patches"]]:
+                    raise RequestTooLargeError("413")
+
+        service.before_send = refuse
+        found = self.run(service, path, todo, tmp_path)["patches"]
+        statuses = {name: item["status"] for name, item in found.items()}
+        assert statuses == {**dict.fromkeys(NAMES, "ok"), NAMES[2]: "failed"}
+        assert "larger than the service takes" in found[NAMES[2]]["problem"]
+
+    def test_results_are_collected_from_an_endpoint_that_has_gone(
+        self, service, path, todo, tmp_path
+    ):
+        self.submit(service, path, todo, tmp_path)
+        service.state = "offline"
+        found = settings(preflight=True)
+        ledger = Ledger(path, ENDPOINT)
+        store = RecordStore(tmp_path / "results" / "fits")
+        with GlobusComputeExecutor(service, ledger, found) as pool:
+            made = scan.run(todo, store, pool, found, workers=2, ledger=ledger)
+        assert made["fitted"] == 5
 
     def test_a_cut_line_of_the_ledger_does_no_harm(self, service, path, todo, tmp_path):
         self.submit(service, path, todo, tmp_path)

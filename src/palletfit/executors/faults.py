@@ -10,6 +10,14 @@ WorkerDied = ProcessExpired
 DeadlineExceeded = TimeoutError
 
 
+class TaskLost(Exception):  # noqa: N818  what happened, like WorkerDied
+    """Raised by a future whose task was lost too often, for reasons outside its worker."""
+
+
+class TaskTooLarge(Exception):  # noqa: N818
+    """Raised by a future whose task is larger than a service takes."""
+
+
 def worker_died(why: str) -> WorkerDied:
     """Make the error for a worker whose exit code is not known."""
     return WorkerDied(why, code=None)  # type: ignore[no-untyped-call]

@@ -31,7 +31,7 @@ from palletfit import remote, task
 from palletfit.config import ExecutorSettings
 from palletfit.engines import VERSIONS
 from palletfit.errors import ExecutorError
-from palletfit.executors.faults import DeadlineExceeded, worker_died
+from palletfit.executors.faults import DeadlineExceeded, TaskLost, TaskTooLarge, worker_died
 from palletfit.executors.globus_service import (
     REQUEST_LIMIT,
     GroupUnknownError,
@@ -54,6 +54,8 @@ _QUICK, _SLOW, _GROWTH = 0.5, 5.0, 1.3
 _GATHER = 0.2
 #: Seconds between lines that say what is waited for.
 _REPORT = 30.0
+#: Seconds before a task is sent again whose endpoint cannot start just now.
+_PASSES = 10.0
 #: Seconds after which a task that the service should have and does not list is sent again.
 _LISTED = 60.0
 
@@ -71,7 +73,12 @@ class Connection(Protocol):
     def outcomes(self, tasks: Sequence[str]) -> dict[str, Outcome]: ...  # noqa: D102
 
 
-@dataclass
+#: Words of an endpoint that cannot start a user endpoint just now: the one before it was killed and
+#: counts as alive for three heartbeats, or it was asked while it was not running.
+_PASSING = ("Another instance of this endpoint is running", "Command too old")
+
+
+@dataclass(eq=False)
 class _Task:
     digest: str
     content: bytes
@@ -84,6 +91,8 @@ class _Task:
     sent_here: bool = False
     #: Identifiers whose end is known.
     over: set[str] = field(default_factory=set)
+    #: Not sent before this time of the monotonic clock.
+    ready: float = 0.0
 
 
 class GlobusComputeExecutor(Executor):
@@ -215,7 +224,8 @@ class GlobusComputeExecutor(Executor):
 
     def _preflight(self) -> None:
         """Ask whether the endpoint can fit, and open a task group by that."""
-        ask = self._settings.preflight
+        waited_for = self._ledger.group is not None and bool(self._ledger.in_flight)
+        ask = self._settings.preflight and not waited_for
         if ask and self._patiently(self._service.status) != "online":
             raise ExecutorError(
                 f"The endpoint {self._settings.endpoint} is offline.",
@@ -225,7 +235,7 @@ class GlobusComputeExecutor(Executor):
         source = hashlib.sha256(inspect.getsource(palletfit_call).encode()).hexdigest()
         if self._ledger.function is None or self._ledger.function[0] != source:
             self._ledger.registered(source, self._patiently(self._service.register))
-        if self._ledger.group is not None and self._ledger.in_flight:
+        if waited_for:
             return  # It worked before, and its results are what matters now.
         probe = self._open_group()
         if ask and self._collects:
@@ -329,7 +339,7 @@ class GlobusComputeExecutor(Executor):
         now = time.monotonic()
         if self._closing:
             return True
-        if self._queue and now - self._last_added > _GATHER:
+        if now - self._last_added > _GATHER and any(made.ready <= now for made in self._queue):
             return True
         return bool(self._collects and self._waiting and now - self._last_looked > self._pause)
 
@@ -345,8 +355,13 @@ class GlobusComputeExecutor(Executor):
                 made.future.set_exception(error)
 
     def _send_queued(self) -> None:
-        while self._queue:
-            for batch in self._batches(list(self._queue)):
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                ready = [made for made in self._queue if made.ready <= now]
+            if not ready:
+                return
+            for batch in self._batches(ready):
                 self._send(batch)
                 with self._changed:
                     for made in batch:
@@ -424,13 +439,8 @@ class GlobusComputeExecutor(Executor):
             return
         (made,) = batch
         self._ledger.ended(made.digest)
-        made.future.set_exception(
-            ExecutorError(
-                f"The service refuses a task of {len(made.content) / 1e6:.1f} MB: {error}",
-                remedy="Lower `executor.patches_per_task`; a single patch that is too large can "
-                "only be fitted by another executor.",
-            )
-        )
+        size = len(made.content) + len(made.workspace)
+        made.future.set_exception(TaskTooLarge(f"{size / 1e6:.1f} MB compressed: {error}"))
 
     def _throttle(self) -> None:
         if len(self._submitted) == _SUBMISSIONS:
@@ -458,7 +468,8 @@ class GlobusComputeExecutor(Executor):
 
     def _look(self) -> None:
         """Fetch what has ended, and send again what got lost."""
-        sent = {digest: self._ledger.in_flight.get(digest) for digest in self._waiting}
+        with self._changed:
+            sent = {digest: self._ledger.in_flight.get(digest) for digest in self._waiting}
         identifiers = {
             identifier: digest
             for digest, item in sent.items()
@@ -529,17 +540,21 @@ class GlobusComputeExecutor(Executor):
         made = self._waiting[digest]
         made.over.add(identifier)
         fatal = self._fatal(error)
-        if fatal is not None and made.sent_here:
-            self._ledger.ended(digest)
-            raise fatal
         if fatal is not None:
+            if made.sent_here:
+                self._ledger.ended(digest)
+                raise fatal
             self._requeue(made)
-        elif "ManagerLost" in error:
-            self._again(made, "its block of nodes ended")
         elif "WorkerLost" in error:
             self._end(made, error=worker_died("the worker died"))
+        elif "ManagerLost" in error:
+            self._again(made, "its block of nodes ended")
+        elif any(words in error for words in _PASSING):
+            made.ready = time.monotonic() + _PASSES
+            self._requeue(made)
         else:
-            self._end(made, error=RuntimeError(_last_line(error)))
+            # A fit that fails is an answer; what is raised beside that is the worker's trouble.
+            self._again(made, _last_line(error))
 
     @staticmethod
     def _fatal(error: str) -> ExecutorError | None:
@@ -550,26 +565,27 @@ class GlobusComputeExecutor(Executor):
                 remedy="Correct `executor.endpoint_config` (partition, account, walltime) in the "
                 "profile, or the endpoint's template, then run again.",
             )
-        if re.search(r"(ModuleNotFoundError|ImportError).*palletfit", error):
+        if re.search(r"(ModuleNotFoundError|ImportError)", error):
             return ExecutorError(
-                f"The worker cannot import palletfit: {_last_line(error)}",
+                f"The worker cannot import what a fit needs: {_last_line(error)}",
                 remedy="Install the environment of envs/endpoint.txt and this checkout where the "
                 "endpoint's `worker_init` points, then restart the endpoint.",
             )
-        return None
+        raised = ("Traceback", "WorkerLost", "ManagerLost", *_PASSING)
+        return None if any(words in error for words in raised) else _unusable(error)
 
     def _lost(self, identifier: str, digest: str, why: str) -> None:
         made = self._waiting[digest]
         made.over.add(identifier)
         self._again(made, why)
 
-    def _again(self, made: _Task, why: str) -> None:
+    def _again(self, made: _Task, why: str, *, late: bool = False) -> None:
         if made.again < self._settings.retries:
             made.again += 1
             logger.warning("a task of %d patches was lost (%s); sent again", *_told(made, why))
             self._requeue(made)
         else:
-            self._end(made, error=DeadlineExceeded(why))
+            self._end(made, error=DeadlineExceeded(why) if late else TaskLost(why))
 
     def _requeue(self, made: _Task) -> None:
         with self._changed:
@@ -582,7 +598,7 @@ class GlobusComputeExecutor(Executor):
             item: Sent | None = self._ledger.in_flight.get(digest)
             last = item.times[-1] if item is not None and item.times else now
             if now - last > self._settings.deadline:
-                self._again(made, f"no result within {self._settings.deadline:.0f} s")
+                self._again(made, f"no result within {self._settings.deadline:.0f} s", late=True)
             elif (item is None or not item.ids) and not strangers and now - last > _LISTED:
                 self._again(made, "the service never had it")
 
