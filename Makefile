@@ -4,12 +4,14 @@
 #   ARGS    further arguments of snakemake (run, report), pytest (test) or uv (lock)
 #   PYTHON  the interpreter that the environment is made with, 3.11 or newer
 #   VENV    the environment's folder, relative to this one
+#   JOBS    processes that run tests side by side
 #   UV      the uv program, for `make lock` only
 #   SITE    the folder of profiles/ whose endpoint is set up, for `make endpoint`
 
 ARGS   ?=
 VENV   ?= .venv
 UV     ?= uv
+JOBS   ?= 2
 SITE   ?=
 # The first that starts: a name on PATH can be a shim without an interpreter behind it.
 PYTHON ?= $(shell unset PYTHONHOME PYTHONPATH; for name in python3.11 python3; do \
@@ -62,7 +64,7 @@ report: $(PACKAGE) ## write report.html about the last run
 
 .PHONY: test
 test: $(DEV) ## run the tests
-	@$(IN_VENV) pytest $(ARGS)
+	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadgroup $(ARGS)
 
 .PHONY: lint
 lint: $(DEV) ## check style, types, and the workflow's rules
