@@ -72,6 +72,13 @@ def fit_settings(wildcards):
     }
 
 
+def part_manifests(wildcards):
+    """The parts of a region, if jobs share it."""
+    if SETTINGS.executor.parts == 1:
+        return []
+    return gather.parts("results/{{analysis}}/{{region}}/parts/{scatteritem}.json")
+
+
 def region_manifests(wildcards):
     """One manifest of records for each region that is fitted."""
     regions = ANALYSES[wildcards.analysis].used_regions

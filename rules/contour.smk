@@ -8,6 +8,7 @@ rule download_published:
         "logs/{analysis}/download_published{plane}.tsv"
     params:
         published=published_tables,
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     script:
@@ -34,6 +35,7 @@ rule plot_contour:
         "logs/{analysis}/plot_contour{plane}.tsv"
     params:
         drawn=drawn,
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     script:

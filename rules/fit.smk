@@ -1,3 +1,27 @@
+scattergather:
+    parts=SETTINGS.executor.parts,
+
+
+rule hypotest_part:
+    """Fit some patches of a region, where a profile splits it (executor.parts) over jobs."""
+    input:
+        workspace="results/{analysis}/{region}/workspace.json",
+        patchset="results/{analysis}/{region}/patchset.json",
+    output:
+        part="results/{analysis}/{region}/parts/{scatteritem}.json",
+    log:
+        "logs/{analysis}/{region}/hypotest_{scatteritem}.log",
+    benchmark:
+        "logs/{analysis}/{region}/hypotest_{scatteritem}.tsv"
+    params:
+        settings=fit_settings,
+    threads: 4
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/hypotest_part.py"
+
+
 rule hypotest:
     """Fit every patch of a region: one record a patch, of which only missing ones are fitted.
 
@@ -7,6 +31,7 @@ rule hypotest:
     input:
         workspace="results/{analysis}/{region}/workspace.json",
         patchset="results/{analysis}/{region}/patchset.json",
+        parts=part_manifests,
     output:
         manifest="results/{analysis}/{region}/hypotest.json",
     log:
@@ -15,7 +40,8 @@ rule hypotest:
         "logs/{analysis}/{region}/hypotest.tsv"
     params:
         settings=fit_settings,
-    threads: workflow.cores
+    threads: workflow.cores or 1
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     script:
@@ -35,6 +61,7 @@ rule submit_region:
         settings=fit_settings,
         # What is missing changes without Snakemake's knowledge: it is looked at each time.
         asked=started,
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     script:

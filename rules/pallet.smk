@@ -10,6 +10,7 @@ rule download_pallet:
         "logs/{analysis}/download_pallet.tsv"
     params:
         source=pallet_source,
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     script:
@@ -35,6 +36,7 @@ rule prepare_workspace:
         "logs/{analysis}/{region}/prepare_workspace.tsv"
     params:
         files=region_members,
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     script:

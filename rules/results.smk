@@ -14,6 +14,7 @@ rule aggregate:
         "logs/{analysis}/aggregate.log",
     benchmark:
         "logs/{analysis}/aggregate.tsv"
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     script:

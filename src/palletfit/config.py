@@ -98,6 +98,9 @@ class ExecutorSettings(_Model):
     workers: Annotated[int, Field(ge=0)] = 0
     """Workers that fit side by side; 0: one process for each core that Snakemake may use, or for
     an endpoint, which has its own, four."""
+    parts: Annotated[int, Field(ge=1)] = 1
+    """Snakemake jobs that share the patches of a region; each fits with `kind: local`. More than
+    one is for profiles whose jobs Snakemake itself sends to a cluster, such as `slurm`."""
     patches_per_task: Annotated[int, Field(ge=0)] = 0
     """Patches that are fitted together; 0: one with engine `reference`, and with `batched` up to
     32, so that every worker gets a few tasks."""
@@ -123,6 +126,14 @@ class ExecutorSettings(_Model):
     @classmethod
     def _endpoint_of_environment(cls, value: Any) -> Any:
         return value or os.environ.get("PALLETFIT_ENDPOINT")
+
+    @model_validator(mode="after")
+    def _parts_of_kind(self) -> ExecutorSettings:
+        if self.parts > 1 and self.kind != "local":
+            raise ValueError(
+                f"parts above 1 need kind local: with {self.kind} one job sends all patches"
+            )
+        return self
 
     @model_validator(mode="after")
     def _endpoint_of_kind(self) -> ExecutorSettings:

@@ -5,7 +5,8 @@ Imports nothing heavy: every Snakemake process reads manifests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,17 @@ def entry(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         lasting = (PalletError.__name__, FitError.__name__)
         described["retry"] = record["error"]["kind"] not in lasting
     return described
+
+
+def merge(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One manifest of the parts of a region, whose patches are in turns of the parts."""
+    rounds = itertools.zip_longest(*(part["patches"].items() for part in parts))
+    return {
+        "title": title,
+        "labels": parts[0]["labels"],
+        "fitted": sum(part["fitted"] for part in parts),
+        "patches": dict(item for items in rounds for item in items if item is not None),
+    }
 
 
 def problem(record: Mapping[str, Any]) -> str:

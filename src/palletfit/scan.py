@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,12 @@ class Scan:
             settings=settings,
         )
 
+    def part(self, number: int, of: int) -> Scan:
+        """Every `of`-th patch from the `number`-th on, which counts from one."""
+        return replace(
+            self, title=f"{self.title} ({number} of {of})", patches=self.patches[number - 1 :: of]
+        )
+
     @property
     def workspace_digest(self) -> str:
         """Sha256 of the background-only workspace, independent of formatting."""
@@ -118,6 +124,7 @@ def run(
     *,
     workers: int = 1,
     ledger: Ledger | None = None,
+    lock: str = ".lock",
 ) -> dict[str, Any]:
     """Fit the patches that have no finished record yet.
 
@@ -138,6 +145,8 @@ def run(
         How many tasks run side by side.
     ledger
         For executors whose tasks outlive this program: tasks of an earlier run that are in flight.
+    lock
+        Name of the lock; scans that share no patches may have locks of their own.
 
     Returns
     -------
@@ -152,7 +161,7 @@ def run(
     ExecutorError
         Fits cannot run there; records of fits that ended before stay.
     """
-    with _lock(scan, store):
+    with _lock(scan, store, lock):
         open_ = _Open.find(scan, store)
         with Progress(
             scan.title, total=len(scan.patches), kept=len(scan.patches) - len(open_.missing)
@@ -206,7 +215,7 @@ def submit(
     ExecutorError
         They could not be sent.
     """
-    with _lock(scan, store):
+    with _lock(scan, store, ".lock"):
         open_ = _Open.find(scan, store)
         before, tasks = _tasks(scan, open_, executor, settings, workers, ledger)
         workspace = task.pack(scan.workspace)
@@ -218,8 +227,8 @@ def submit(
         return sum(len(some) for some, _ in tasks), len(flying)
 
 
-def _lock(scan: Scan, store: RecordStore) -> AbstractContextManager[None]:
-    return waiting_lock(store.folder.parent / ".lock", what=f"fitting {scan.title}")
+def _lock(scan: Scan, store: RecordStore, name: str) -> AbstractContextManager[None]:
+    return waiting_lock(store.folder.parent / name, what=f"fitting {scan.title}")
 
 
 @dataclass

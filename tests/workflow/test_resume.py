@@ -253,3 +253,27 @@ def _wide_channel() -> dict:
         "name": "wide",
         "samples": [{"name": "background", "data": [100.0] * 40, "modifiers": [shape]}],
     }
+
+
+def test_parts_share_the_patches_and_only_failed_ones_are_fitted_again(
+    folder: Folder, tiny: TinyPallet
+) -> None:
+    folder.config["executor"] = {"parts": 4}
+    broken = tiny.patches[2]["patch"][0]["value"]
+    sound, broken["data"] = broken["data"], [1.0]  # one bin of two
+    tiny.write()
+    first = folder.run(succeeds=False)
+    name = tiny.patches[2]["metadata"]["name"]
+    assert "1 of 6 patches of tiny/SR failed" in first.output
+    assert name in first.output
+    parts = folder.path / "results/tiny/SR/parts"
+    assert len(list(parts.iterdir())) == 3  # the one with the failure is asked for again
+    broken["data"] = sound
+    tiny.write()
+    second = folder.run()
+    assert second.fitted == [name]
+    manifest = json.loads((folder.path / tiny.hypotest()).read_bytes())
+    assert list(manifest["patches"]) == [item["metadata"]["name"] for item in tiny.patches]
+    assert folder.run().idle
+    tiny.record(tiny.names[0]).unlink()
+    assert folder.run().fitted == tiny.names[:1]
