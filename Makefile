@@ -64,7 +64,7 @@ report: $(PACKAGE) ## write report.html about the last run
 
 .PHONY: test
 test: $(DEV) ## run the tests
-	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadgroup $(ARGS)
+	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(DEV) ## check style, types, and the workflow's rules

@@ -18,7 +18,7 @@ def main(
     settings: Settings,
     workspace: Path,
     patchset: Path,
-    parts: list[Path],
+    parts: list[Path] = (),
     manifest: Path,
     cores: int,
 ) -> None:

@@ -108,8 +108,14 @@ def _from_command_line(main: Callable[..., None], folder: Path) -> dict[str, Any
                 "--config", type=Path, default=folder.parent / "config.yaml", help="settings"
             )
         elif typing.get_origin(kind) is list:
+            default = inspect.signature(main).parameters[name].default
+            required = default is inspect.Parameter.empty
             parser.add_argument(
-                f"--{name}", nargs="+", type=typing.get_args(kind)[0], required=True
+                f"--{name}",
+                nargs="+",
+                type=typing.get_args(kind)[0],
+                required=required,
+                default=None if required else [*default],
             )
         elif kind is Analysis:
             parser.add_argument(f"--{name}", required=True, help="name, or path of a YAML file")

