@@ -159,6 +159,7 @@ lock: ## resolve envs/*.in to envs/*.txt (needs uv)
 	    echo "remedy: install uv, or say make lock UV=/path/to/uv" >&2; exit 1; }
 	$(LOCK) envs/dev.in -o envs/dev.txt
 	$(LOCK) envs/workflow.in -c envs/dev.txt -o envs/workflow.txt
+	$(LOCK) envs/clusters.in -c envs/dev.txt -o envs/clusters.txt
 	$(LOCK) envs/worker.in -c envs/dev.txt -o envs/worker.txt
 	$(LOCK) envs/endpoint.in -c envs/dev.txt -o envs/endpoint.txt
 	$(LOCK) envs/endpoint-cuda.in -c envs/dev.txt -o envs/endpoint-cuda.txt

@@ -19,7 +19,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
-LOCKS = ["worker", "workflow", "endpoint", "endpoint-cuda", "dev", "extras"]
+LOCKS = ["worker", "workflow", "clusters", "endpoint", "endpoint-cuda", "dev", "extras"]
 
 #: Conda's name of a package where it is not the registry's.
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
@@ -131,8 +131,8 @@ def needed(pin: Locked, platform: dict[str, str]) -> bool:
     ("smaller", "larger"),
     [
         ("worker", "workflow"),
-        ("workflow", "dev"),
-        ("worker", "dev"),
+        ("workflow", "clusters"),
+        ("clusters", "dev"),
         ("worker", "endpoint"),
         ("endpoint", "endpoint-cuda"),
         ("endpoint", "dev"),
