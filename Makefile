@@ -7,12 +7,14 @@
 #   JOBS    processes that run tests side by side
 #   UV      the uv program, for `make lock` only
 #   SITE    the folder of profiles/ whose endpoint is set up, for `make endpoint`
+#   VARIANT which one where a site has several: condor for profiles/SITE/endpoint-condor
 
 ARGS   ?=
 VENV   ?= .venv
 UV     ?= uv
 JOBS   ?= 2
 SITE   ?=
+VARIANT ?=
 # The first that starts: a name on PATH can be a shim without an interpreter behind it.
 PYTHON ?= $(shell unset PYTHONHOME PYTHONPATH; for name in python3.11 python3; do \
               if "$$name" -c "" 2>/dev/null; then echo "$$name"; break; fi; done)
@@ -83,16 +85,18 @@ profiles: ## link the profiles to where `snakemake --profile NAME` looks
 	    ln -sfn "$(CURDIR)/profiles/$$name" "$$link" && echo "snakemake --profile $$name"; \
 	done
 
+ENDPOINT = profiles/$(SITE)/endpoint$(VARIANT:%=-%)
+
 .PHONY: endpoint
 endpoint: ## set up the Globus Compute endpoint of SITE, on its login node
-	@test -d "profiles/$(SITE)/endpoint" || { \
-	    echo "error: profiles/$(SITE) is no profile with an endpoint." >&2; \
+	@test -d "$(ENDPOINT)" || { \
+	    echo "error: there is no folder $(ENDPOINT)." >&2; \
 	    echo "remedy: make endpoint SITE=expanse (or another folder of profiles/)" >&2; exit 1; }
 	@test -x .venv-endpoint/bin/python || "$(PYTHON)" -m venv .venv-endpoint
-	@file=profiles/$(SITE)/endpoint/requirements.txt; test -e $$file || file=envs/endpoint.txt; \
+	@file=$(ENDPOINT)/requirements.txt; test -e $$file || file=envs/endpoint.txt; \
 	    .venv-endpoint/bin/python -m pip install --quiet --require-hashes -r $$file
 	@.venv-endpoint/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@.venv-endpoint/bin/python -m palletfit.endpoint profiles/$(SITE)/endpoint palletfit-$(SITE)
+	@.venv-endpoint/bin/python -m palletfit.endpoint $(ENDPOINT) palletfit-$(SITE)$(VARIANT:%=-%)
 
 .PHONY: schema
 schema: $(PACKAGE) ## write config/*.schema.json and docs/configuration.md from the models

@@ -4,7 +4,8 @@
 
 Runs ``globus-compute-endpoint configure`` unless the endpoint exists, and replaces its
 configuration by the profile's files. User endpoints get the path of this environment as
-``PALLETFIT_ENV``. Saying it again brings an endpoint up to date; it has to be restarted then.
+``PALLETFIT_ENV``, and find its programs first. Saying it again brings an endpoint up to date; it
+has to be restarted then.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ def install(profile: Path, name: str) -> Path:
     variables: dict[str, str] = {}
     if (profile / ENVIRONMENT).is_file():
         variables = yaml.safe_load((profile / ENVIRONMENT).read_text()) or {}
+    # They start programs of this environment by name, whether or not it is the active one here.
+    path = variables.get("PATH") or os.environ.get("PATH") or os.defpath
+    variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
     variables["PALLETFIT_ENV"] = sys.prefix
     (folder / ENVIRONMENT).write_text(yaml.safe_dump(variables))
     return folder

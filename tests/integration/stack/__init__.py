@@ -127,15 +127,22 @@ class Stack:
             **self.slurm.environment,
         }
 
-    def start_endpoint(self, environment: Mapping[str, str] | None = None, **defaults: Any) -> None:
+    def start_endpoint(
+        self,
+        environment: Mapping[str, str] | None = None,
+        profile: Path | None = None,
+        **defaults: Any,
+    ) -> None:
         """Start the endpoint, and wait until the service knows that it is online.
 
-        Other defaults than those of `endpoint.DEFAULTS`, and more environment for its workers, can
-        be given.
+        Other defaults than those of `endpoint.DEFAULTS`, more environment for its workers, and the
+        folder of a profile's endpoint, which has defaults of its own, can be given.
         """
         known = self.service.endpoints[self.endpoint_id]
         known.heard = float("-inf")
-        self.endpoint.start({**self.worker_environment, **(environment or {})}, defaults)
+        self.endpoint.start(
+            {**self.worker_environment, **(environment or {})}, defaults, profile=profile
+        )
 
         def online() -> bool:
             if not self.endpoint.running:

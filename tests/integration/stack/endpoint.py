@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
+
+from palletfit import endpoint as installer
 
 from .processes import Process, Program, processes
 
@@ -114,10 +118,21 @@ class Endpoint:
         assert self._program is not None, "the endpoint was not started"
         return self._program.pid
 
-    def start(self, worker_environment: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
-        """Start the core endpoint; workers get only the environment that is given here."""
+    def start(
+        self,
+        worker_environment: Mapping[str, str],
+        defaults: Mapping[str, Any],
+        profile: Path | None = None,
+    ) -> None:
+        """Start the core endpoint; workers get only the environment that is given here.
+
+        With the files of a profile's endpoint in place of the stack's own, if they are given.
+        """
         self.stop(at_once=True)
-        self._configure(worker_environment, {**DEFAULTS, **defaults})
+        if profile is None:
+            self._configure(worker_environment, {**DEFAULTS, **defaults})
+        else:
+            self._install(profile, worker_environment)
         # Those of processes that were killed; the next ones would refuse to start for some time.
         for file in self._pid_files():
             file.unlink()
@@ -180,6 +195,18 @@ class Endpoint:
         self._write("user_config_template.yaml.j2", "\n".join(lines) + TEMPLATE)
         self._write("user_config_schema.json", json.dumps(SCHEMA))
         self._write("user_environment.yaml", yaml.safe_dump(dict(worker_environment)))
+
+    def _install(self, profile: Path, worker_environment: Mapping[str, str]) -> None:
+        """What `make endpoint` does, and what only the stack needs."""
+        self._home.mkdir(mode=0o700, exist_ok=True)
+        with mock.patch.dict(os.environ, GLOBUS_COMPUTE_USER_DIR=str(self.folder)):
+            installer.install(profile, self._home.name)
+        configuration = yaml.safe_load((self._home / "config.yaml").read_text())
+        configuration |= {"heartbeat_period": HEARTBEAT, "email": "nobody@localhost"}
+        self._write("config.yaml", yaml.safe_dump(configuration))
+        # The site's own variables, PATH among them, stay as they are.
+        variables = yaml.safe_load((self._home / "user_environment.yaml").read_text())
+        self._write("user_environment.yaml", yaml.safe_dump({**worker_environment, **variables}))
 
     def _write(self, name: str, text: str) -> None:
         (self._home / name).write_text(text)

@@ -45,7 +45,10 @@ KillWait=2
 MinJobAge=300
 GresTypes=gpu
 """
-NODE = "NodeName={name} NodeAddr=127.0.0.1 NodeHostname={host} Port={port} CPUs=8 Gres=gpu:1"
+NODE = (
+    "NodeName={name} NodeAddr=127.0.0.1 NodeHostname={host} Port={port} "
+    "CPUs=8 RealMemory=4096 Gres=gpu:1"
+)
 PARTITIONS = """
 PartitionName=debug Nodes=ALL Default=YES MaxTime=60 State=UP
 PartitionName=short Nodes=ALL MaxTime=1 State=UP
