@@ -7,7 +7,6 @@ each structure and keeps it, also on disk, which pays off on accelerators.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from palletfit.caches import user_cache
 from palletfit.errors import BackendError
 
 ArrayBackend = Literal["numpy", "jax"]
@@ -283,12 +283,6 @@ class JaxArrays(Arrays):
         return xp.where(bad[:, None], 0.0, solution), damping, matrix, replaced
 
 
-def compilation_cache() -> Path:
-    """Folder of the user for compiled steps, see :class:`JaxArrays`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "palletfit" / "jax"
-
-
 def make_arrays(backend: ArrayBackend) -> Arrays:
     """The array library of a name.
 
@@ -297,4 +291,4 @@ def make_arrays(backend: ArrayBackend) -> Arrays:
     BackendError
         It is not installed.
     """
-    return JaxArrays(compilation_cache()) if backend == "jax" else Arrays()
+    return JaxArrays(user_cache("jax")) if backend == "jax" else Arrays()

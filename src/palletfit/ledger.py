@@ -108,6 +108,11 @@ class Ledger:
         if digest in self.in_flight:
             self._note({"event": "ended", "digest": digest})
 
+    def withdrawn(self, digest: str) -> None:
+        """Note that a task was not taken after all; copies that were sent before count on."""
+        if digest in self.in_flight and not self.in_flight[digest].ids:
+            self.ended(digest)
+
     def _note(self, event: dict[str, Any]) -> None:
         event = {**event, "target": self.target}
         try:

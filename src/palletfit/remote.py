@@ -25,6 +25,7 @@ from typing import Any
 
 import palletfit
 from palletfit import task
+from palletfit.caches import user_cache
 from palletfit.engines import VERSIONS
 
 logger = logging.getLogger(__name__)
@@ -153,14 +154,8 @@ def _bytes(text: str) -> bytes:
         raise ValueError(f"this is no base64 text: {error}") from None
 
 
-def workspace_cache() -> Path:
-    """Where workspaces are kept on this machine."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "palletfit" / "workspaces"
-
-
 def _keep(digest: str, workspace: bytes) -> None:
-    path = workspace_cache() / f"{digest}.zz"
+    path = user_cache("workspaces") / f"{digest}.zz"
     if path.exists():
         return
     temporary = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
@@ -175,7 +170,7 @@ def _keep(digest: str, workspace: bytes) -> None:
 
 def _kept(digest: str) -> bytes | None:
     try:
-        workspace = (workspace_cache() / f"{digest}.zz").read_bytes()
+        workspace = (user_cache("workspaces") / f"{digest}.zz").read_bytes()
     except OSError:
         return None
     return workspace if _matches(workspace, digest) else None

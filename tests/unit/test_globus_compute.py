@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import wait
 
 import pytest
 
 from palletfit import remote, scan, task
+from palletfit.caches import user_cache
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.errors import ExecutorError
 from palletfit.executors import globus_compute
@@ -192,40 +194,20 @@ def test_a_task_in_flight_is_not_sent_again(service, path):
     assert service.fitted == NAMES
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("moment", ["before_send", "after_send"])
-def test_a_run_that_ends_while_it_sends_is_taken_up(service, path, moment):
-    class Killed(BaseException):
-        pass
+def test_a_run_that_ends_while_it_sends_is_taken_up(service, path, moment, monkeypatch):
+    def end(_):
+        raise SystemExit  # ends the thread that sends, and nothing is tidied up
 
-    def kill(_):
-        raise Killed
-
-    setattr(service, moment, kill)
-    ledger = Ledger(path, ENDPOINT)
-    first = GlobusComputeExecutor.__new__(GlobusComputeExecutor)
-    first._ledger, first._service, first._settings = ledger, service, settings()
-    first.__dict__.update(
-        _collects=True,
-        workers=1,
-        _backend="numpy",
-        _submitted=__import__("collections").deque(maxlen=4),
-        _sent_workspaces=__import__("collections").Counter(),
-        _kept_workspaces=set(),
-    )
-    first._settings = settings(preflight=False)
-    first._preflight()
-    made = globus_compute._Task(
-        remote.content_digest(content(*NAMES)), content(*NAMES), WORKSPACE, None
-    )
-    with pytest.raises(Killed):
-        first._send([made])
+    setattr(service, moment, end)
+    first = executor(service, path)
+    submit(first, content(*NAMES))
+    first._thread.join(timeout=20)
     setattr(service, moment, lambda _: None)
-    globus_compute._LISTED, kept = 0.1, globus_compute._LISTED
-    try:
-        with executor(service, path) as pool:
-            assert names_of(submit(pool, content(*NAMES))) == ["ok"] * 5
-    finally:
-        globus_compute._LISTED = kept
+    monkeypatch.setattr(globus_compute, "_LISTED", 0.1)
+    with executor(service, path) as pool:
+        assert names_of(submit(pool, content(*NAMES))) == ["ok"] * 5
     assert service.fitted == NAMES
 
 
@@ -255,6 +237,87 @@ def test_an_answer_that_gets_lost_does_not_send_twice(service, path):
         futures = [submit(pool, content(name)) for name in NAMES]
         assert [names_of(future) for future in futures] == [["ok"]] * 5
     assert sorted(service.fitted) == sorted(NAMES)
+
+
+def test_requests_that_never_arrived_are_told_from_lost_answers(service, path, monkeypatch):
+    """The first request is taken and its answer lost, the second does not even arrive."""
+    monkeypatch.setattr(globus_compute, "_BATCH", 2)
+    monkeypatch.setattr(globus_compute, "_PAUSE", 0.05)
+    answers, arrivals = iter([True]), iter([False, True])
+    trouble = ServiceBusyError("connection lost", refused=False)
+
+    def lose(_):
+        if next(answers, False):
+            raise trouble
+
+    def refuse(_):
+        if next(arrivals, False):
+            raise trouble
+
+    service.before_send, service.after_send = refuse, lose
+    with executor(service, path, deadline=10) as pool:
+        futures = [submit(pool, content(name)) for name in NAMES]
+        assert [names_of(future) for future in futures] == [["ok"]] * 5
+    assert sorted(service.fitted) == sorted(NAMES)
+
+
+def test_what_was_certainly_refused_is_sent_at_once_by_the_next_run(service, path):
+    def busy(_):
+        raise ServiceBusyError("429", refused=True)
+
+    service.before_send = busy
+    with (
+        executor(service, path, patience=0.1, retries=0) as pool,
+        pytest.raises(ExecutorError, match="429"),
+    ):
+        submit(pool, content(*NAMES)).result(timeout=20)
+    service.before_send = lambda _: None
+    with executor(service, path, retries=0) as pool:
+        assert names_of(submit(pool, content(*NAMES))) == ["ok"] * 5
+
+
+@pytest.mark.parametrize("late", ["error", "result", "dropped"])
+def test_two_copies_of_a_task_end_together(service, path, late):
+    """After the deadline a second one is sent, and then the service has news of both."""
+    ends = {
+        "error": Outcome("failed", error="ManagerLost: block 0"),
+        "result": None,
+        "dropped": Outcome("dropped"),
+    }
+    first: list[str] = []
+
+    def silent_once(request, number):
+        if not first:
+            first.append(f"task {number}")
+            return Outcome("waiting-for-nodes")
+        value = json.loads(json.dumps(remote.answer(request)))
+        good = Outcome("success", value)
+        service.tasks[first[0]] = ends[late] or good
+        return good
+
+    service.disturb = silent_once
+    with executor(service, path, deadline=0.3) as pool:
+        assert names_of(submit(pool, content(NAMES[0]))) == ["ok"]
+        assert names_of(submit(pool, content(NAMES[1]))) == ["ok"]  # it goes on
+
+
+def test_no_third_copy_while_the_second_is_out(service, path):
+    numbers: list[int] = []
+
+    def first_silent_then_slow(request, number):
+        numbers.append(number)
+        if len(numbers) == 2:  # news of the first one, while the second is on its way
+            service.tasks[f"task {numbers[0]}"] = Outcome("failed", error="ManagerLost: block 0")
+            value = json.loads(json.dumps(remote.answer(request)))
+            threading.Timer(
+                0.2, service.tasks.update, [{f"task {number}": Outcome("success", value)}]
+            ).start()
+        return Outcome("waiting-for-nodes")
+
+    service.disturb = first_silent_then_slow
+    with executor(service, path, deadline=0.5, retries=5) as pool:
+        assert names_of(submit(pool, content(NAMES[0]))) == ["ok"]
+    assert len(numbers) == 2
 
 
 def test_impatience_has_a_message(service, path):
@@ -374,7 +437,7 @@ def test_a_worker_that_lost_the_workspace_is_sent_it(service, path):
     with executor(service, path) as pool:
         assert names_of(submit(pool, content(NAMES[0]))) == ["ok"]
         task._workspaces.clear()
-        for file in remote.workspace_cache().iterdir():
+        for file in user_cache("workspaces").iterdir():
             file.unlink()
         assert names_of(submit(pool, content(NAMES[1]))) == ["ok"]
     sent = [["workspace" in request for request in batch] for batch in service.requests]
@@ -385,7 +448,7 @@ def test_a_damaged_copy_of_the_workspace_is_not_used(service, path):
     with executor(service, path) as pool:
         assert names_of(submit(pool, content(NAMES[0]))) == ["ok"]
         task._workspaces.clear()
-        for file in remote.workspace_cache().iterdir():
+        for file in user_cache("workspaces").iterdir():
             file.write_bytes(task.pack({"channels": []}))
         assert names_of(submit(pool, content(NAMES[1]))) == ["ok"]
     assert len(service.requests) == 3

@@ -27,6 +27,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
+import tenacity
+
 from palletfit import remote, task
 from palletfit.config import ExecutorSettings
 from palletfit.engines import VERSIONS
@@ -50,6 +52,8 @@ _REQUEST, _BATCH = int(0.8 * REQUEST_LIMIT), 100
 _SUBMISSIONS, _INTERVAL = 4, 16.0
 #: Seconds between looks for results: the least, the most, and how they grow while nothing comes.
 _QUICK, _SLOW, _GROWTH = 0.5, 5.0, 1.3
+#: Seconds before a busy service is asked again: the least, doubled each time, and the most.
+_PAUSE, _LONGEST = 1.0, 30.0
 #: Seconds for which tasks that are submitted one after the other are gathered.
 _GATHER = 0.2
 #: Seconds between lines that say what is waited for.
@@ -150,9 +154,10 @@ class GlobusComputeExecutor(Executor):
         self._closing = False
         self._last_added = self._last_looked = 0.0
         self._pause = _QUICK
-        self._unlisted: dict[str, float] = {}
-        self._sent_workspaces: Counter[int] = Counter()
-        self._kept_workspaces: set[int] = set()
+        self._sent_workspaces: Counter[bytes] = Counter()
+        self._kept_workspaces: set[bytes] = set()
+        # Tasks that are listed and unknown, of which an earlier request may be the sender.
+        self._seen: set[str] = set()
         self._preflight()
         self._thread = threading.Thread(target=self._work, name="globus-compute", daemon=True)
         self._thread.start()
@@ -384,9 +389,8 @@ class GlobusComputeExecutor(Executor):
             yield batch
 
     def _request(self, made: _Task) -> dict[str, Any]:
-        workspace = hash(made.workspace)
-        known = workspace in self._kept_workspaces
-        enough = self._sent_workspaces[workspace] >= max(4, self.workers)
+        known = made.workspace in self._kept_workspaces
+        enough = self._sent_workspaces[made.workspace] >= max(4, self.workers)
         if made.full or not self._collects or not (known or enough):
             return remote.make_request(made.content, made.digest, made.workspace)
         return remote.make_request(made.content, made.digest)
@@ -396,38 +400,53 @@ class GlobusComputeExecutor(Executor):
         calls, size = [], 0
         for made in batch:
             request = self._request(made)
-            self._sent_workspaces[hash(made.workspace)] += "workspace" in request
+            self._sent_workspaces[made.workspace] += "workspace" in request
             calls.append(("answer", request))
             made.sent_here = True
             size += self._service.size("answer", request)
             self._ledger.label(made.digest, self._names(made))
-        pause, began = 1.0, time.monotonic()
-        self._ledger.sending([made.digest for made in batch])
-        while True:
-            self._throttle()
+        digests = [made.digest for made in batch]
+        self._ledger.sending(digests)
+        try:
             try:
-                _, ids = self._service.send(calls, self._function(), self._ledger.group)
+                ids = self._deliver(calls, digests)
             except GroupUnknownError:
                 self._ledger.closed()
                 self._open_group()
-                self._ledger.sending([made.digest for made in batch])
-            except RequestTooLargeError as error:
-                self._refuse_large(batch, error)
-                return
+                self._ledger.sending(digests)
+                ids = self._deliver(calls, digests)
+        except RequestTooLargeError as error:
+            self._refuse_large(batch, error)
+            return
+        self.sent = self.sent[0] + len(batch), self.sent[1] + size
+        if ids is not None:
+            self._ledger.sent(dict(zip(digests, ids, strict=True)))
+
+    def _deliver(
+        self, calls: Sequence[tuple[str, Mapping[str, Any]]], digests: Sequence[str]
+    ) -> list[str] | None:
+        """Identifiers of the sent calls; None if the service took them and its answer got lost."""
+        unsure = False
+
+        def attempt() -> list[str] | None:
+            nonlocal unsure
+            if unsure and self._newly_listed():
+                return None  # Their results will say which is which.
+            self._throttle()
+            try:
+                return self._service.send(calls, self._function(), self._ledger.group)[1]
             except ServiceBusyError as error:
-                if time.monotonic() - began > self._settings.patience:
-                    raise _impatient(error) from error
-                logger.warning("the service is busy (%s); trying again", error.reason)
-                time.sleep(max(error.wait, pause))
-                pause = min(2 * pause, 30.0)
-                if not error.refused and self._strangers():
-                    return  # It took them; their results will say which is which.
-            else:
-                self.sent = self.sent[0] + len(batch), self.sent[1] + size
-                self._ledger.sent(
-                    {made.digest: item for made, item in zip(batch, ids, strict=True)}
-                )
-                return
+                unsure = unsure or not error.refused
+                raise
+
+        try:
+            ids: list[str] | None = self._patiently(attempt)
+        except ExecutorError:
+            if not unsure:
+                for digest in digests:
+                    self._ledger.withdrawn(digest)
+            raise
+        return ids
 
     def _names(self, made: _Task) -> list[str]:
         return [patch["name"] for patch in task.unpack(made.content)["patches"]]
@@ -449,16 +468,17 @@ class GlobusComputeExecutor(Executor):
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
         """Ask the service until it answers, or patience ends."""
-        pause, began = 1.0, time.monotonic()
-        while True:
-            try:
-                return ask()
-            except ServiceBusyError as error:
-                if time.monotonic() - began > self._settings.patience:
-                    raise _impatient(error) from error
-                logger.warning("the service is busy (%s); trying again", error.reason)
-                time.sleep(max(error.wait, pause))
-                pause = min(2 * pause, 30.0)
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_delay(self._settings.patience),
+            wait=_wait,
+            retry=tenacity.retry_if_exception_type(ServiceBusyError),
+            before_sleep=_log_busy,
+            reraise=True,
+        )
+        try:
+            return retrying(ask)
+        except ServiceBusyError as error:
+            raise _impatient(error) from error
 
     def _next_pause(self) -> float:
         self._pause = min(_SLOW, _GROWTH * self._pause)
@@ -491,7 +511,8 @@ class GlobusComputeExecutor(Executor):
             self._take(identifier, identifiers.get(identifier), outcome)
         for identifier, digest in identifiers.items():
             if identifier not in outcomes and digest in self._waiting:
-                self._lost(identifier, digest, "the service does not know it any more")
+                self._waiting[digest].over.add(identifier)
+                self._lost(self._waiting[digest], "the service does not know it any more")
         self._expire(strangers)
         if len(self._waiting) < before:
             self._pause = _QUICK
@@ -509,42 +530,54 @@ class GlobusComputeExecutor(Executor):
             return set()
         return listed - self._ledger.known
 
-    def _take(self, identifier: str, digest: str | None, outcome: Outcome) -> None:
-        if outcome.error is not None:
-            if digest is not None:
-                self._fail(identifier, digest, outcome.error)
-        elif outcome.state == "success":
-            answered = outcome.value
-            if not isinstance(answered, dict) or "digest" not in answered:
-                return  # a probe
-            digest = str(answered["digest"])
-            made = self._waiting.get(digest)
-            if made is None:
-                return
-            made.over.add(identifier)
-            if "results" in answered:
-                self._kept_workspaces.add(hash(made.workspace))
-                self._end(made, result=remote.results_of(answered))
-            elif "missing" in answered:
-                made.full = True
-                self._requeue(made)
-            elif made.sent_here:
-                self._ledger.ended(digest)
-                self._refuse_others(answered["other"], answered["engines"])
-            else:
-                self._requeue(made)
-        elif outcome.state == "dropped" and digest is not None:
-            self._lost(identifier, digest, "the service dropped its result")
+    def _newly_listed(self) -> bool:
+        """Whether the group has tasks that no request is known to have sent, for the first time."""
+        strangers = self._strangers()
+        new = strangers - self._seen
+        self._seen |= strangers
+        return bool(new)
 
-    def _fail(self, identifier: str, digest: str, error: str) -> None:
-        made = self._waiting[digest]
+    def _take(self, identifier: str, digest: str | None, outcome: Outcome) -> None:
+        """Act on what became of a task, whose digest is None if no request is known to it."""
+        if not outcome.ended and outcome.state != "dropped":
+            return
+        answered = outcome.value
+        if digest is None:
+            found = isinstance(answered, dict) and str(answered.get("digest", ""))
+            if not found or found not in self._ledger.in_flight:
+                self._ledger.known.add(identifier)  # a probe, or what nobody waits for
+                return
+            digest = found
+            self._ledger.sent({digest: identifier})
+        made = self._waiting.get(digest)
+        if made is None or identifier in made.over:
+            return  # Another copy ended before.
         made.over.add(identifier)
+        if outcome.error is not None:
+            self._fail(made, outcome.error)
+        elif outcome.state == "dropped":
+            self._lost(made, "the service dropped its result")
+        elif "results" in answered:
+            self._kept_workspaces.add(made.workspace)
+            self._end(made, result=remote.results_of(answered))
+        elif "missing" in answered:
+            made.full = True
+            self._requeue(made)
+        elif made.sent_here:
+            self._ledger.ended(digest)
+            self._refuse_others(answered["other"], answered["engines"])
+        else:
+            self._requeue(made)
+
+    def _fail(self, made: _Task, error: str) -> None:
         fatal = self._fatal(error)
         if fatal is not None:
             if made.sent_here:
-                self._ledger.ended(digest)
+                self._ledger.ended(made.digest)
                 raise fatal
             self._requeue(made)
+        elif self._is_out(made):
+            return
         elif "WorkerLost" in error:
             self._end(made, error=worker_died("the worker died"))
         elif "ManagerLost" in error:
@@ -555,6 +588,11 @@ class GlobusComputeExecutor(Executor):
         else:
             # A fit that fails is an answer; what is raised beside that is the worker's trouble.
             self._again(made, _last_line(error))
+
+    def _is_out(self, made: _Task) -> bool:
+        """Whether another copy of a task is with the service."""
+        sent = self._ledger.in_flight.get(made.digest)
+        return sent is not None and bool(set(sent.ids) - made.over)
 
     @staticmethod
     def _fatal(error: str) -> ExecutorError | None:
@@ -574,10 +612,9 @@ class GlobusComputeExecutor(Executor):
         raised = ("Traceback", "WorkerLost", "ManagerLost", *_PASSING)
         return None if any(words in error for words in raised) else _unusable(error)
 
-    def _lost(self, identifier: str, digest: str, why: str) -> None:
-        made = self._waiting[digest]
-        made.over.add(identifier)
-        self._again(made, why)
+    def _lost(self, made: _Task, why: str) -> None:
+        if not self._is_out(made):
+            self._again(made, why)
 
     def _again(self, made: _Task, why: str, *, late: bool = False) -> None:
         if made.again < self._settings.retries:
@@ -600,7 +637,7 @@ class GlobusComputeExecutor(Executor):
             if now - last > self._settings.deadline:
                 self._again(made, f"no result within {self._settings.deadline:.0f} s", late=True)
             elif (item is None or not item.ids) and not strangers and now - last > _LISTED:
-                self._again(made, "the service never had it")
+                self._requeue(made)  # The service never had it.
 
     def _end(
         self, made: _Task, *, result: bytes | None = None, error: BaseException | None = None
@@ -618,6 +655,17 @@ class GlobusComputeExecutor(Executor):
 
 #: Largest difference of the probe's CLs; other processors round differently.
 _AGREEMENT = 1e-6
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.wait if isinstance(error, ServiceBusyError) else 0.0
+    return float(max(asked, tenacity.wait_exponential(multiplier=_PAUSE, max=_LONGEST)(state)))
+
+
+def _log_busy(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning("the service is busy (%s); trying again", error)
 
 
 def _told(made: _Task, why: str) -> tuple[int, str]:
