@@ -107,3 +107,11 @@ def test_discovery_has_results_but_no_exclusion_contour(folder: Folder, tiny: Ti
     assert not list((folder.path / "results/tiny").glob("exclusion*"))
     run = folder.run("results/tiny/exclusion.png", succeeds=False)
     assert "There is no exclusion contour for the test statistic q0." in run.output
+
+
+def test_submit_needs_an_executor_that_outlives_the_run(folder: Folder, tiny: TinyPallet) -> None:
+    run = folder.run("submit", succeeds=False)
+    assert "Fits of `executor.kind: local` end with the run that made them." in run.output
+    assert "remedy: Leave out `submit`" in run.output
+    assert not folder.records()
+    assert folder.run().fitted == tiny.names
