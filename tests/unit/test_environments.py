@@ -182,7 +182,12 @@ def test_conda_environment_uses_community_channels_only(name):
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("worker", ["jax"]), ("workflow", ["jax", "workflow"]), ("extras", ["tensorflow"])],
+    [
+        ("worker", ["jax"]),
+        ("workflow", ["jax", "workflow"]),
+        ("clusters", ["jax", "workflow", "clusters"]),
+        ("extras", ["tensorflow"]),
+    ],
 )
 def test_pyproject_declares_the_same_dependencies(name, extras):
     wanted = declared(*extras)
