@@ -38,6 +38,10 @@ RESULT_COLUMNS = frozenset(
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
+#: What stands in a submit script: no line may become two.
+SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,@+-]*$")]
+SlurmOption = Annotated[str, Field(pattern=r"^--?[A-Za-z][^\x00-\x1f]*$")]
+ShellLine = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0a-\x1f]+$")]
 
 
 class _Model(BaseModel):
@@ -89,15 +93,63 @@ class FitSettings(_Model):
         return self
 
 
+class ClusterSettings(_Model):
+    """Jobs of a Slurm cluster, for kinds `parsl` and `dask`. A block is one job."""
+
+    partition: SlurmName | None = None
+    """Partition; none: the cluster's default."""
+    account: SlurmName | None = None
+    """Account that is charged; none: your default."""
+    walltime: Annotated[str, Field(pattern=r"^[0-9]{1,3}:[0-5][0-9]:[0-5][0-9]$")] = "01:00:00"
+    """How long a block may last, as HH:MM:SS. What is cut off by its end is fitted again in the
+    next block."""
+    nodes_per_block: Annotated[int, Field(ge=1)] = 1
+    """Nodes of a block. With `dask` every node is a block of its own, so that there are up to
+    `max_blocks` times so many."""
+    max_blocks: Annotated[int, Field(ge=1)] = 1
+    """Blocks at a time; there are never more than the open patches need."""
+    workers_per_node: Annotated[int, Field(ge=1)] = 1
+    """Workers on a node, each with one task at a time."""
+    cores_per_worker: Annotated[int, Field(ge=1)] = 1
+    """Cores, and threads, of a worker."""
+    memory_gb: Annotated[int | None, Field(ge=1)] = None
+    """Memory on each node, in GB; none: the cluster's default."""
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    """GPUs on each node; every worker gets one of them, in turn."""
+    options: list[SlurmOption] = []
+    """Further options of sbatch, such as `--qos=short`."""
+    setup: list[ShellLine] = []
+    """Shell lines that run before the workers of a block, such as `module load cuda`. The
+    environment of this Python is activated after them: login and compute nodes share it."""
+    interface: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.:@-]+$")] = None
+    """Network interface of the login node, and with `dask` of the compute nodes too, over which
+    workers connect, such as `ib0`; none: found out."""
+    folder: Path | None = None
+    """Folder that login and compute nodes share, for the keys and logs of a run while it lasts;
+    none: `palletfit/runs` in your cache folder (`~/.cache`)."""
+
+    @field_validator("walltime")
+    @classmethod
+    def _at_least_a_minute(cls, value: str) -> str:
+        if _seconds(value) < 60:
+            raise ValueError("must be a minute at least")
+        return value
+
+    @property
+    def workers_per_block(self) -> int:
+        """Workers of one block."""
+        return self.nodes_per_block * self.workers_per_node
+
+
 class ExecutorSettings(_Model):
     """Where and how fits run; nothing here changes a result."""
 
-    kind: Literal["local", "globus-compute"] = "local"
+    kind: Literal["local", "globus-compute", "parsl", "dask"] = "local"
     """`local`: worker processes on this machine; `globus-compute`: an endpoint of Globus
-    Compute."""
+    Compute; `parsl` and `dask`: jobs of the Slurm cluster on whose login node this runs."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Workers that fit side by side; 0: one process for each core that Snakemake may use, or for
-    an endpoint, which has its own, four."""
+    an endpoint, which has its own, four. With `parsl` and `dask` it is `cluster` that says it."""
     parts: Annotated[int, Field(ge=1)] = 1
     """Snakemake jobs that share the patches of a region; each fits with `kind: local`. More than
     one is for profiles whose jobs Snakemake itself sends to a cluster, such as `slurm`."""
@@ -121,6 +173,8 @@ class ExecutorSettings(_Model):
     does a tiny fit give the same there as here?"""
     patience: Positive = 600.0
     """Seconds for which a service that does not answer, or is busy, is asked again."""
+    cluster: ClusterSettings = ClusterSettings()
+    """Jobs of the Slurm cluster, for `parsl` and `dask`."""
 
     @field_validator("endpoint", mode="before")
     @classmethod
@@ -132,6 +186,16 @@ class ExecutorSettings(_Model):
         if self.parts > 1 and self.kind != "local":
             raise ValueError(
                 f"parts above 1 need kind local: with {self.kind} one job sends all patches"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _deadline_within_walltime(self) -> ExecutorSettings:
+        walltime = self.cluster.walltime
+        if self.kind in ("parsl", "dask") and self.deadline > _seconds(walltime):
+            raise ValueError(
+                f"deadline must not be above cluster.walltime ({walltime} is "
+                f"{_seconds(walltime)} s): blocks would end before a hanging fit does"
             )
         return self
 
@@ -383,6 +447,11 @@ class Analysis(_Model):
     def used_regions(self) -> list[str]:
         """Names of the regions that are fitted, in order."""
         return list(self.regions) if self.use is None else list(dict.fromkeys(self.use))
+
+
+def _seconds(walltime: str) -> int:
+    hours, minutes, seconds = map(int, walltime.split(":"))
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _split(names: str | list[str]) -> list[str]:

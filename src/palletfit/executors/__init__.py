@@ -15,6 +15,7 @@ from palletfit.executors.local import LocalExecutor, thread_limits
 from palletfit.ledger import Ledger
 
 if TYPE_CHECKING:
+    from palletfit.executors.cluster import ClusterExecutor
     from palletfit.executors.globus_compute import GlobusComputeExecutor
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
 
 def open_ledger(settings: ExecutorSettings, path: Path) -> Ledger | None:
     """What is in flight, for executors whose tasks outlive this program."""
-    if settings.kind == "local":
+    if settings.kind != "globus-compute":
         return None
     return Ledger(path, str(settings.endpoint))
 
@@ -41,7 +42,7 @@ def make_executor(
     ledger: Ledger | None = None,
     collect: bool = True,
     backend: str = "numpy",
-) -> LocalExecutor | GlobusComputeExecutor:
+) -> LocalExecutor | ClusterExecutor | GlobusComputeExecutor:
     """Make the executor that the configuration asks for.
 
     Parameters
@@ -66,6 +67,8 @@ def make_executor(
         workers = settings.workers or cores
         threads = max(1, cores // workers)
         return LocalExecutor(workers=workers, threads=threads, deadline=settings.deadline)
+    if settings.kind in ("parsl", "dask"):
+        return _make_cluster_executor(settings)
     try:
         from palletfit.executors.globus_compute import GlobusComputeExecutor
         from palletfit.executors.globus_service import Service
@@ -79,3 +82,22 @@ def make_executor(
         raise ValueError("a remote executor needs a ledger")
     service = Service(str(settings.endpoint), settings.endpoint_config)
     return GlobusComputeExecutor(service, ledger, settings, collect=collect, backend=backend)
+
+
+def _make_cluster_executor(settings: ExecutorSettings) -> ClusterExecutor:
+    from palletfit.executors.cluster import ClusterExecutor
+
+    try:
+        if settings.kind == "parsl":
+            from palletfit.executors.parsl_pool import ParslPool
+
+            return ClusterExecutor(ParslPool, settings)
+        from palletfit.executors.dask_pool import DaskPool
+
+        return ClusterExecutor(DaskPool, settings)
+    except ModuleNotFoundError as error:
+        raise ExecutorError(
+            f"The package {error.name} is not installed, which `executor.kind: {settings.kind}` "
+            "needs.",
+            remedy="Install the environment of envs/clusters.txt.",
+        ) from error

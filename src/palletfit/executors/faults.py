@@ -18,6 +18,6 @@ class TaskTooLarge(Exception):  # noqa: N818
     """Raised by a future whose task is larger than a service takes."""
 
 
-def worker_died(why: str) -> WorkerDied:
-    """Make the error for a worker whose exit code is not known."""
-    return WorkerDied(why, code=None)  # type: ignore[no-untyped-call]
+def worker_died(why: str, code: int | None = None) -> WorkerDied:
+    """Make the error for a worker of an exit code, or one that is not known."""
+    return WorkerDied(why, code=code)  # type: ignore[no-untyped-call]

@@ -1,0 +1,109 @@
+"""Jobs of the Slurm cluster on whose login node this runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from palletfit.errors import ExecutorError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that one of Slurm's commands may take; a busy controller takes its time.
+_TIMEOUT = 60.0
+_REMEDY = (
+    "Correct `executor.cluster` (partition, account, walltime, options) in the profile, then run "
+    "again; nothing that was fitted is lost."
+)
+
+
+def refused(words: str) -> ExecutorError:
+    """Make the error for a job that Slurm does not take."""
+    said = " ".join(words.split())[:1000] or "no reason given"
+    return ExecutorError(f"Slurm does not take the job of a block: {said}", remedy=_REMEDY)
+
+
+def submit(script: Path) -> str:
+    """Submit a script.
+
+    Returns
+    -------
+    str
+        The job's identifier.
+
+    Raises
+    ------
+    ExecutorError
+        With the words of sbatch.
+    """
+    done = _run(["sbatch", "--parsable", str(script)])
+    if done.returncode != 0:
+        raise refused(done.stderr or done.stdout)
+    return done.stdout.strip().splitlines()[-1].split(";")[0]
+
+
+def states(jobs: Collection[str]) -> dict[str, str] | None:
+    """Those of the jobs that wait or run, with a word on each.
+
+    Returns
+    -------
+    dict or None
+        None if the controller does not answer.
+    """
+    if not jobs:
+        return {}
+    try:
+        done = _run(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r"])
+    except ExecutorError as error:
+        logger.warning("%s", error.problem)
+        return None
+    if done.returncode != 0:
+        logger.warning("squeue: %s", " ".join(done.stderr.split()))
+        return None
+    found = {}
+    for line in done.stdout.splitlines():
+        job, state, reason = (part.strip() for part in line.split("|", 2))
+        if job in jobs and state != "COMPLETING":
+            word = state.lower()
+            found[job] = f"{word} ({reason})" if state == "PENDING" else word
+    return found
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """End jobs; those that have ended are passed over."""
+    if not jobs:
+        return
+    try:
+        done = _run(["scancel", *jobs])
+    except ExecutorError as error:
+        logger.warning("%s Its jobs: %s", error.problem, ", ".join(jobs))
+        return
+    if done.returncode != 0:
+        logger.warning("scancel: %s", " ".join(done.stderr.split()))
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(  # noqa: S603  Slurm's programs
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+            # An interrupt from the terminal is for the run, which ends its jobs then.
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise ExecutorError(
+            f"There is no program {command[0]} on this machine.",
+            remedy="Run on a login node of a Slurm cluster, or choose another `executor.kind`.",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise ExecutorError(
+            f"Slurm's {command[0]} did not answer within {_TIMEOUT:.0f} s.",
+            remedy="Run the same command later; nothing that was fitted is lost.",
+        ) from None

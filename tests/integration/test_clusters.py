@@ -1,0 +1,173 @@
+"""Fits in jobs of the real Slurm, brought there by Parsl and by Dask, and what can befall them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from ..workflow.conftest import folder, tiny  # noqa: F401  fixtures
+from .site import HOOKS, Site
+from .stack import Stack
+from .stack.processes import processes, until
+
+pytestmark = pytest.mark.slow
+
+
+class Login(Site):
+    """The login node: a user without a Globus account, who may submit jobs."""
+
+    def __init__(self, kind: str, stack: Stack, *others) -> None:
+        super().__init__(stack, *others)
+        self.home = stack.folder / "home"
+        self.folder.variables = {
+            "HOME": str(self.home),
+            "TMPDIR": str(stack.folder / "tmp"),
+            "OMP_NUM_THREADS": "1",
+            **stack.slurm.environment,
+        }
+        variables = {"PYTHONPATH": HOOKS, "PALLETFIT_TEST_CONTROL": self.control}
+        self.folder.config["executor"] = {
+            "kind": kind,
+            "patches_per_task": 1,
+            "deadline": 60,
+            "retries": 2,
+            "cluster": {
+                "partition": "debug",
+                "walltime": "00:05:00",
+                "workers_per_node": 2,
+                "interface": "lo",
+                "setup": [
+                    f"export {name}={shlex.quote(str(value))}" for name, value in variables.items()
+                ],
+            },
+        }
+
+    def set_cluster(self, **settings) -> None:
+        self.folder.config["executor"]["cluster"].update(settings)
+
+    def fitters(self) -> list[int]:
+        """Processes that have, or wait for, tasks of this site."""
+        return [
+            process.pid
+            for process in processes()
+            if "palletfit.isolated" in process.command
+            and process.environment.get("PALLETFIT_TEST_CONTROL") == str(self.control)
+        ]
+
+    def until_held(self, count: int = 2) -> None:
+        """Wait until so many workers have tasks."""
+        output = self.folder.path / "output"
+        until(lambda: len(self.fitters()) >= count, 60, "no worker runs", [output])
+        time.sleep(1.5)
+
+    def assert_clean(self) -> None:
+        """No job and no file of a run that has ended is left."""
+        until(lambda: not self.stack.slurm.squeue(), 15, "jobs stay")
+        assert not list((self.home / ".cache" / "palletfit" / "runs").iterdir())
+        left = {path.name for path in self.folder.path.iterdir()}
+        assert not left & {"runinfo", "dask-scratch-space", "dask-worker-space", "cmd_parsl"}
+        assert not (self.home / ".config" / "dask").exists()
+
+
+@pytest.fixture(params=["parsl", "dask"])
+def login(request, services: Stack, folder, tiny, tmp_path_factory) -> Iterator[Login]:  # noqa: F811
+    made = Login(request.param, services, folder, tiny, tmp_path_factory.mktemp("control"))
+    yield made
+    made.release()
+    services.slurm.cancel_all()
+
+
+def test_all_patches_are_fitted_in_slurm_jobs(login: Login) -> None:
+    run = login.run()
+    assert run.fitted == login.pallet.names
+    login.assert_all_fitted_once()
+    assert any(record["worker"]["warm"] for record in login.folder.records().values())
+    login.assert_clean()
+
+
+def test_a_patch_that_kills_or_blocks_its_workers_fails_alone(login: Login) -> None:
+    login.set(patches_per_task=3, retries=1)
+    victim = login.pallet.names[1]
+    (login.control / f"kill-{victim}").touch()
+    output = login.run(succeeds=False).output
+    assert "1 of 6 patches of tiny/SR failed" in output
+    records = {record["patch"]: record for record in login.folder.records().values()}
+    assert records[victim]["error"]["kind"] == "WorkerDied"
+    assert "exit code -9" in records[victim]["error"]["problem"]
+    others = [name for name in login.pallet.names if name != victim]
+    assert {records[name]["status"] for name in others} == {"ok"}
+    assert login.fitted == Counter(others)
+    # Now it hangs, and the others are not fitted again.
+    (login.control / f"kill-{victim}").unlink()
+    login.hold()
+    login.set(deadline=5)
+    output = login.run(succeeds=False).output
+    assert "1 of 6 patches of tiny/SR failed" in output
+    assert "did not end before the deadline" in output
+    assert login.fitted == Counter(others)
+    login.assert_clean()
+
+
+def test_killed_workers_and_a_cancelled_block_cost_nothing_but_time(login: Login) -> None:
+    login.hold()
+    with login.running() as process:
+        login.until_held()
+        for pid in login.fitters():
+            os.kill(pid, signal.SIGKILL)
+        login.until_held()
+        (job,) = login.stack.slurm.squeue()
+        held = set(login.fitters())
+        login.stack.slurm.cancel(job.id)
+        # Slurm gives them some seconds, in which they might fit.
+        until(lambda: not held & set(login.fitters()), 60, "workers stay")
+        login.release()
+        output = login.finish(process)
+    assert "died; sent again" in output
+    assert "has ended" in output
+    login.assert_all_fitted_once()
+    login.assert_clean()
+
+
+def test_the_schedulers_words_reach_the_user(login: Login) -> None:
+    login.set_cluster(partition="nowhere")
+    output = login.run(succeeds=False).output
+    assert "invalid partition specified: nowhere" in output
+    assert "executor.cluster" in output
+    assert not login.folder.records()
+    login.assert_clean()
+
+
+def test_blocks_without_workers_are_given_up(login: Login) -> None:
+    login.set_cluster(setup=["echo no such module >&2", "exit 3"])
+    output = login.run(succeeds=False).output
+    assert "blocks in a row ended before a worker" in output
+    assert "no such module" in output
+    assert not login.folder.records()
+    login.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("login", "end"),
+    # Dask's scheduler is a part of the run; Parsl's is a process beside it.
+    [("parsl", signal.SIGINT), ("parsl", signal.SIGKILL), ("dask", signal.SIGINT)],
+    indirect=["login"],
+    ids=["parsl-interrupted", "parsl-killed", "dask-interrupted"],
+)
+def test_a_run_that_ends_early_ends_its_jobs(login: Login, end: signal.Signals) -> None:
+    login.hold()
+    with login.running() as process:
+        login.until_held()
+        os.killpg(process.pid, end)
+        # Workers miss a run that was killed only after some time.
+        process.wait(timeout=30)
+        until(lambda: not login.stack.slurm.squeue(), 90, "jobs stay")
+        until(lambda: not login.fitters(), 10, "workers stay")
+    assert not login.fitted
+    if end is signal.SIGINT:
+        login.assert_clean()
