@@ -167,4 +167,5 @@ lock: ## resolve envs/*.in to envs/*.txt (needs uv)
 	$(LOCK) envs/worker.in -c envs/dev.txt -o envs/worker.txt
 	$(LOCK) envs/endpoint.in -c envs/dev.txt -o envs/endpoint.txt
 	$(LOCK) envs/endpoint-cuda.in -c envs/dev.txt -o envs/endpoint-cuda.txt
+	$(LOCK) envs/endpoint-kubernetes.in -c envs/dev.txt -o envs/endpoint-kubernetes.txt
 	$(LOCK) envs/extras.in -c envs/dev.txt -o envs/extras.txt

@@ -19,7 +19,10 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
-LOCKS = ["worker", "workflow", "clusters", "endpoint", "endpoint-cuda", "dev", "extras"]
+LOCKS = [
+    *("worker", "workflow", "clusters", "dev", "extras"),
+    *("endpoint", "endpoint-cuda", "endpoint-kubernetes"),
+]
 
 #: Conda's name of a package where it is not the registry's.
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
@@ -135,6 +138,7 @@ def needed(pin: Locked, platform: dict[str, str]) -> bool:
         ("clusters", "dev"),
         ("worker", "endpoint"),
         ("endpoint", "endpoint-cuda"),
+        ("endpoint", "endpoint-kubernetes"),
         ("endpoint", "dev"),
     ],
 )
