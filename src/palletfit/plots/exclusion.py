@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -12,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
@@ -20,46 +17,12 @@ from matplotlib.transforms import ScaledTranslation
 
 from palletfit.config import Analysis, Plane
 from palletfit.contour import Curve, Exclusion, State
-from palletfit.errors import ConfigError
+from palletfit.plots.style import COLOURS, STYLE, new_figure
 
 FloatArray = npt.NDArray[np.float64]
 #: Handle of the legend (an artist, or a tuple of artists drawn over each other) and its words.
 Entry = tuple[Any, str]
 
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "mathtext.fontset": "dejavusans",
-    "axes.linewidth": 1.0,
-    # Ticks over hatching and bands, not below them.
-    "axes.axisbelow": False,
-    "hatch.linewidth": 0.5,
-    "hatch.color": "0.65",
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "xtick.top": True,
-    "ytick.right": True,
-    "xtick.minor.visible": True,
-    "ytick.minor.visible": True,
-    "xtick.major.size": 7,
-    "ytick.major.size": 7,
-    "xtick.minor.size": 3.5,
-    "ytick.minor.size": 3.5,
-    # Type 42 (TrueType) is what journals ask for; matplotlib's default is Type 3.
-    "pdf.fonttype": 42,
-}
-#: Told apart by lightness as well as by hue (for print in grey), after Okabe and Ito's palette for
-#: the colour-blind.
-COLOURS = {
-    "observed": "#8b1a1a",
-    "expected": "black",
-    "published": "#0072b2",
-    "band1": "#f4d74a",
-    "band2": "#fbf1bf",
-    "points": "0.35",
-    "suspect": "#d55e00",
-    "failed": "#d40000",
-}
 PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
 WORDS: dict[State, str] = {
     "contour": "",
@@ -97,8 +60,7 @@ def draw_exclusion(
         With the axes as its only ones, and the title and legend above them.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 6.6), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(7.0, 6.6)
         axes = figure.add_subplot()
         _set_view(axes, exclusion)
         entries = [
@@ -115,38 +77,6 @@ def draw_exclusion(
         # Renders once, so that later readers of the figure find every artist in its place.
         figure.canvas.draw()
     return figure
-
-
-def save(figure: Figure, paths: Sequence[Path]) -> None:
-    """Write a figure as PNG and PDF; the same figure gives the same bytes.
-
-    Parameters
-    ----------
-    figure
-        The figure.
-    paths
-        Files with the ending ``.png`` or ``.pdf``; their folders are made.
-
-    Raises
-    ------
-    ConfigError
-        A file has another ending.
-    """
-    # Without the time of creation and the version of matplotlib.
-    unnamed: dict[str, dict[str, Any]] = {
-        ".png": {"Software": None},
-        ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    }
-    for path in paths:
-        if path.suffix not in unnamed:
-            raise ConfigError(
-                "A plot cannot be written in this format.",
-                remedy="Use an ending of .png or .pdf.",
-                file=path,
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(STYLE):
-            figure.savefig(path, dpi=200, metadata=unnamed[path.suffix])
 
 
 def _set_view(axes: Axes, exclusion: Exclusion) -> None:
