@@ -45,14 +45,14 @@ from palletfit.records import Attempt, Fit, HypotestResult
 #: At least so many patches are tested together.
 _CHUNK = 64
 #: The edm at which a start ends, in units of the NLL: where its next step leads is then known to
-#: much better than :data:`_SAME`.
+#: much better than :data:`SAME`.
 _SEARCH = 1e-6
 #: The edm of the lowest minimum.
 _TOLERANCE = 1e-10
 #: The same where a result depends on a fit to first order, or the signal is weak.
-_SHARP = 1e-14
+SHARP = 1e-14
 #: Ends of fits that differ by less in NLL are one minimum.
-_SAME = 1e-7
+SAME = 1e-7
 #: How many starts have to end at the lowest minimum, or further ones are tried.
 _SEEN = 2
 #: Displaced starts of every fit, and further ones where they are needed.
@@ -67,11 +67,11 @@ _SIZEABLE, _NEAR = 0.3, 5.0
 #: Where the slope on the other side of a kink is looked at, at most.
 _BESIDE = 1e-4
 #: A q on Asimov data below this is weak: its fits have to be sharp.
-_WEAK = 1e-2
+WEAK = 1e-2
 #: A variance of mu-hat above this is that of a signal without any effect.
 _NO_INFORMATION = 1e18
 #: A q on Asimov data below this is rounding.
-_NO_SENSITIVITY = 1e-12
+NO_SENSITIVITY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -153,29 +153,16 @@ class Engine:
         self, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
         began = time.perf_counter()
-        specs: list[Spec] = []
-        sound: list[Patch] = []
-        for patch in patches:
-            try:
-                specs.append(apply_sharing(self.workspace, patch))
-                sound.append(patch)
-            except PalletfitError as error:
-                yield patch, error
-        batches, unsupported = self._background.lower(specs)
-        build_time = (time.perf_counter() - began) / max(len(specs), 1)
-        for batch in batches:
-            tests = _Tests(self, batch)
-            for row, result in tests.run():
-                patch = sound[batch.index[row]]
+        batches, others = self.lower(patches)
+        build_time = (time.perf_counter() - began) / max(len(patches), 1)
+        for batch, some in batches:
+            for row, result in BatchFits(self, batch).hypotests():
                 if isinstance(result, HypotestResult):
-                    yield patch, replace(result, build_time=build_time)
-                elif isinstance(result, str):
-                    yield patch, self._refer(patch, result)
+                    yield some[row], replace(result, build_time=build_time)
                 else:
-                    result.patch = patch.name
-                    yield patch, result
-        for index, reason in unsupported.items():
-            yield sound[index], self._refer(sound[index], reason)
+                    yield some[row], self._refer(some[row], result)
+        for patch, reason in others:
+            yield patch, self._refer(patch, reason)
 
     def fit(
         self, patch: Patch, mu: float | None, *, asimov: Mapping[str, float] | None = None
@@ -198,17 +185,22 @@ class Engine:
         FitError
             No start led to a proven minimum.
         """
-        batches, unsupported = self._background.lower([apply_sharing(self.workspace, patch)])
-        if unsupported:
+        batches, others = self.lower([patch])
+        for _, reason in others:
+            if isinstance(reason, PalletfitError):
+                raise reason
             raise PalletError(
-                f"The batched engine does not support this model: {unsupported[0]}.",
+                f"The batched engine does not support this model: {reason}.",
                 remedy="Fit it with pyhf.infer.mle.fit.",
                 patch=patch.name,
             )
-        return _Tests(self, batches[0]).best_fit(mu, asimov)
+        return BatchFits(self, batches[0][0]).best_fit(mu, asimov)
 
-    def _refer(self, patch: Patch, reason: str) -> HypotestResult | PalletfitError:
-        """Leave a patch to the reference engine."""
+    def _refer(self, patch: Patch, reason: PalletfitError | str) -> HypotestResult | PalletfitError:
+        """Leave a patch to the reference engine, unless nobody can fit it."""
+        if isinstance(reason, PalletfitError):
+            reason.patch = patch.name
+            return reason
         settings = self.settings.model_copy(update={"engine": "reference"})
         try:
             result = reference.hypotest(apply(self.workspace, patch), settings)
@@ -217,6 +209,35 @@ class Engine:
             return error
         remark = f"fitted by the reference engine: {reason}"
         return replace(result, remarks=(remark, *result.remarks))
+
+    def lower(
+        self, patches: Sequence[Patch]
+    ) -> tuple[list[tuple[Lowered, list[Patch]]], list[tuple[Patch, PalletfitError | str]]]:
+        """Bring patches into arrays.
+
+        Returns
+        -------
+        tuple
+            Batches, with the patch of each row; and patches that are in none, with the error, or
+            the reason why this engine does not support them.
+        """
+        specs: list[Spec] = []
+        sound: list[Patch] = []
+        others: list[tuple[Patch, PalletfitError | str]] = []
+        for patch in patches:
+            try:
+                specs.append(apply_sharing(self.workspace, patch))
+                sound.append(patch)
+            except PalletfitError as error:
+                others.append((patch, error))
+        batches, unsupported = self._background.lower(specs)
+        others += [(sound[index], reason) for index, reason in unsupported.items()]
+        return [(batch, [sound[index] for index in batch.index]) for batch in batches], others
+
+    @property
+    def software(self) -> dict[str, str]:
+        """Versions of what results depend on."""
+        return self._software
 
     def compiled(self, layout: Layout) -> _Compiled:
         """What all batches of a layout share."""
@@ -238,7 +259,7 @@ class _Compiled:
 
 
 @dataclass
-class _Fits:
+class Fits:
     """One kind of fit of all patches of a batch.
 
     Attributes
@@ -246,22 +267,30 @@ class _Fits:
     data, aux
         Main and auxiliary data, ``(P, B)`` and ``(P, K)``.
     mu
-        Where the parameter of interest is fixed.
+        Where the parameter of interest is fixed, for all patches or for each, ``(P,)``.
     leader
-        For each patch the first one whose fit is the same, ``(P,)``: only that one is made.
+        For each patch the first one whose fit is the same, ``(P,)``: only that one is made; less
+        than zero for patches that are not fitted at all.
     """
 
     data: FloatArray
     aux: FloatArray
-    mu: float | None
+    mu: float | FloatArray | None
     leader: NDArray[np.int64]
     #: From each start: its name, rows, ends, and seconds a lane.
     attempts: list[tuple[str, NDArray[np.int64], Minima, float]] = field(default_factory=list)
-    point: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
-    value: FloatArray = field(default_factory=lambda: np.zeros(0))
-    edm: FloatArray = field(default_factory=lambda: np.zeros(0))
-    gradient_norm: FloatArray = field(default_factory=lambda: np.zeros(0))
-    converged: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    point: FloatArray = field(init=False)
+    value: FloatArray = field(init=False)
+    edm: FloatArray = field(init=False)
+    gradient_norm: FloatArray = field(init=False)
+    converged: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.data)
+        self.point = np.zeros(self.aux.shape)
+        self.value, self.edm = np.full(count, np.inf), np.full(count, np.inf)
+        self.gradient_norm = np.full(count, np.inf)
+        self.converged = np.zeros(count, dtype=bool)
 
     def leading(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of some rows whose fits have to be made."""
@@ -269,21 +298,11 @@ class _Fits:
 
     def add(self, start: str, rows: NDArray[np.int64], minima: Minima, seconds: float) -> None:
         """Keep the lower minima of leading rows; among equal ones those that have converged."""
-        place = np.full(len(self.data), -1)
-        place[rows] = np.arange(len(rows))
-        place = place[self.leader]
-        rows = np.flatnonzero(place >= 0)
-        minima = minima.take(place[rows])
+        rows, minima = self._spread(rows, minima)
         self.attempts.append((start, rows, minima, seconds))
-        if not len(self.value):
-            count, size = len(self.data), minima.point.shape[1]
-            self.point = np.zeros((count, size))
-            self.value, self.edm = np.full(count, np.inf), np.full(count, np.inf)
-            self.gradient_norm = np.full(count, np.inf)
-            self.converged = np.zeros(count, dtype=bool)
-        lower = minima.value < self.value[rows] - _SAME
+        lower = minima.value < self.value[rows] - SAME
         with np.errstate(invalid="ignore"):  # where there is no finite value at all
-            same = np.abs(minima.value - self.value[rows]) <= _SAME
+            same = np.abs(minima.value - self.value[rows]) <= SAME
         better = lower | (
             same
             & np.where(
@@ -297,13 +316,17 @@ class _Fits:
         self.edm[into], self.gradient_norm[into] = minima.edm[which], minima.gradient_norm[which]
         self.converged[into] = minima.converged[which]
 
+    def _spread(self, rows: NDArray[np.int64], minima: Minima) -> tuple[NDArray[np.int64], Minima]:
+        """From leading rows to all that they lead."""
+        place = np.full(len(self.data) + 1, -1)
+        place[rows] = np.arange(len(rows))
+        place = place[self.leader]  # less than zero is the last one, which is nobody's
+        rows = np.flatnonzero(place >= 0)
+        return rows, minima.take(place[rows])
+
     def refine(self, rows: NDArray[np.int64], minima: Minima) -> None:
         """Put better known minima of leading rows in the place of what was the lowest."""
-        place = np.full(len(self.data), -1)
-        place[rows] = np.arange(len(rows))
-        place = place[self.leader]
-        rows = np.flatnonzero(place >= 0)
-        minima = minima.take(place[rows])
+        rows, minima = self._spread(rows, minima)
         self.point[rows], self.value[rows] = minima.point, minima.value
         self.edm[rows], self.gradient_norm[rows] = minima.edm, minima.gradient_norm
         # A tolerance that rounding does not allow is no failure.
@@ -315,7 +338,7 @@ class _Fits:
         for _, rows, minima, _ in self.attempts:
             ends = np.where(minima.converged, minima.value, -np.inf)
             highest[rows] = np.maximum(highest[rows], ends)
-        return np.asarray(highest > self.value + _SAME)
+        return np.asarray(highest > self.value + SAME)
 
     def minima(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many different minima the starts of some rows ended at."""
@@ -324,7 +347,7 @@ class _Fits:
             ends[some, number] = np.where(minima.converged, minima.value, np.inf)
         ends = np.sort(ends[rows], axis=1)
         with np.errstate(invalid="ignore"):
-            different = np.diff(ends, axis=1, prepend=-np.inf) > _SAME
+            different = np.diff(ends, axis=1, prepend=-np.inf) > SAME
         return np.asarray(np.sum(different & (ends < np.inf), axis=1))
 
     def agreed(self) -> NDArray[np.int64]:
@@ -332,12 +355,12 @@ class _Fits:
         count = np.zeros(len(self.value), dtype=int)
         with np.errstate(invalid="ignore"):
             for _, rows, minima, _ in self.attempts:
-                count[rows] += np.abs(minima.value - self.value[rows]) <= _SAME
+                count[rows] += np.abs(minima.value - self.value[rows]) <= SAME
         return count
 
 
-class _Tests:
-    """The hypothesis tests of one batch."""
+class BatchFits:
+    """Fits, and hypothesis tests, of the patches of one batch."""
 
     def __init__(self, engine: Engine, batch: Lowered) -> None:
         self.engine, self.batch = engine, batch
@@ -368,30 +391,25 @@ class _Tests:
         )
         return np.asarray(first[group.ravel()])
 
-    def run(self) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
+    def hypotests(self) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
         """Fit, and conclude for each row; a string says why another engine has to."""
         began = time.perf_counter()
         batch = self.batch
-        suggested = batch.init
-        background = _Fits(batch.data, batch.aux, 0.0, self.without_signal)
-        self.fit(background, {"suggested": suggested})
-        free = _Fits(batch.data, batch.aux, None, self.rows)
-        displaced = self._displaced_starts()
-        self.fit(free, {"background": background.point, "displaced 1": displaced["displaced 1"]})
-        self.fit(background, {"free": free.point})
-        fixed = _Fits(batch.data, batch.aux, self.mu, self.rows)
+        background, free = self.without_and_with_signal(self.rows)
+        displaced = self.displaced_starts()
+        fixed = Fits(batch.data, batch.aux, self.mu, self.rows)
         starts = {"background": background.point, "free": free.point, **displaced}
         self.fit(fixed, starts)
-        below = np.flatnonzero(fixed.value < free.value - _SAME)
+        below = np.flatnonzero(fixed.value < free.value - SAME)
         self.fit(free, {"fixed": fixed.point}, below)
         for fits in (background, free, fixed):
             self.escalate(fits)
         discovery = self.settings.test_statistic == "q0"
         source = fixed if discovery else background
         # The Asimov data depend on it to first order, where a minimum does to second.
-        self.sharpen(source, self.rows, _SHARP)
+        self.sharpen(source, self.rows, SHARP)
         rates, aux = self.asimov(source.point, source)
-        asimov = _Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
+        asimov = Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
         starts = {"source": source.point, "fixed": tested.point}
         self.fit(asimov, {**starts, "displaced 1": displaced["displaced 1"]})
@@ -406,9 +424,9 @@ class _Tests:
         for fits in named.values():
             self.sharpen(fits, self.rows)
         # The NLL without constants is zero at the point that generated the data.
-        weak = np.flatnonzero(2 * asimov.value < _WEAK)
+        weak = np.flatnonzero(2 * asimov.value < WEAK)
         for fits in (free, tested, asimov):
-            self.sharpen(fits, weak, _SHARP)
+            self.sharpen(fits, weak, SHARP)
         errors = self.mu_errors(free)
         negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
         seconds = (time.perf_counter() - began) / len(batch)
@@ -420,8 +438,25 @@ class _Tests:
 
     # ------------------------------------------------------------------ fits
 
+    def without_and_with_signal(self, same: NDArray[np.int64]) -> tuple[Fits, Fits]:
+        """The background-only and the free fit, each from several starts.
+
+        Parameters
+        ----------
+        same
+            For each row the first one with the same patch, ``(P,)``.
+        """
+        batch = self.batch
+        background = Fits(batch.data, batch.aux, 0.0, self.without_signal)
+        self.fit(background, {"suggested": batch.init})
+        free = Fits(batch.data, batch.aux, None, same)
+        first = self.displaced_starts(count=1)
+        self.fit(free, {"background": background.point, **first})
+        self.fit(background, {"free": free.point})
+        return background, free
+
     def lanes(
-        self, fits: _Fits, start: FloatArray, rows: NDArray[np.int64], *, scoring: bool = True
+        self, fits: Fits, start: FloatArray, rows: NDArray[np.int64], *, scoring: bool = True
     ) -> Lanes:
         """One lane for each of some rows, from its own start."""
         batch = self.batch
@@ -430,7 +465,7 @@ class _Tests:
         point[held] = batch.init[rows][held]
         if fits.mu is not None:
             fixed[:, self.poi] = True
-            point[:, self.poi] = fits.mu
+            point[:, self.poi] = np.broadcast_to(fits.mu, len(self.batch))[rows]
         return Lanes(
             patch=rows,
             scoring=np.full(len(rows), scoring),
@@ -446,7 +481,7 @@ class _Tests:
 
     def fit(
         self,
-        fits: _Fits,
+        fits: Fits,
         starts: Mapping[str, FloatArray],
         rows: NDArray[np.int64] | None = None,
     ) -> None:
@@ -467,14 +502,14 @@ class _Tests:
             part = np.arange(number * len(rows), (number + 1) * len(rows))
             fits.add(start, rows, minima.take(part), seconds)
 
-    def solver(self, fits: _Fits) -> Solver:
+    def solver(self, fits: Fits) -> Solver:
         """The solver of a kind of fit: without signal its samples need not be looked at."""
-        with_own = not (fits.mu == 0.0 and self.only_signal)
+        with_own = fits.mu is None or bool(np.any(fits.mu != 0.0)) or not self.only_signal
         solver = self.compiled.solvers[with_own]
         solver.own = self.own if with_own else {}
         return solver
 
-    def escalate(self, fits: _Fits) -> None:
+    def escalate(self, fits: Fits) -> None:
         """Try further starts where the first ones do not settle what the lowest minimum is.
 
         Where there are several minima, they mostly differ in the signs of parameters whose effect
@@ -488,11 +523,11 @@ class _Tests:
         rows = np.flatnonzero(doubtful)
         for first in range(_DISPLACED + 1, _DISPLACED + _FURTHER + 1, _TOGETHER):
             known = fits.minima(rows)
-            self.fit(fits, self._displaced_starts(first, _TOGETHER), rows)
+            self.fit(fits, self.displaced_starts(first, _TOGETHER), rows)
             rows = rows[fits.minima(rows) > known]
-        self.mirror(fits, np.flatnonzero(fits.value < before - _SAME))
+        self.mirror(fits, np.flatnonzero(fits.value < before - SAME))
 
-    def mirror(self, fits: _Fits, rows: NDArray[np.int64]) -> None:
+    def mirror(self, fits: Fits, rows: NDArray[np.int64]) -> None:
         """From the lowest minimum go on to others by the signs of parameters, while they fall."""
         rows = fits.leading(rows)
         for number in range(_ROUNDS):
@@ -501,10 +536,10 @@ class _Tests:
                 return
             before = fits.value.copy()
             self._fit_each(fits, f"mirrored {number + 1}", pairs, points)
-            rows = rows[fits.value[rows] < before[rows] - _SAME]
+            rows = rows[fits.value[rows] < before[rows] - SAME]
 
     def _mirrored(
-        self, fits: _Fits, rows: NDArray[np.int64]
+        self, fits: Fits, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], FloatArray]:
         """Points with the sign of one parameter changed that lie beyond a hump of the likelihood.
 
@@ -537,9 +572,7 @@ class _Tests:
         beyond = there - lowest < np.where(kinked[columns] | (rise < 0), 1.0, 2.0) * rise
         return rows[beyond], mirrored[beyond]
 
-    def _fit_each(
-        self, fits: _Fits, name: str, rows: NDArray[np.int64], points: FloatArray
-    ) -> None:
+    def _fit_each(self, fits: Fits, name: str, rows: NDArray[np.int64], points: FloatArray) -> None:
         """Fit rows, which may stand there several times in a row, each from its own point."""
         began = time.perf_counter()
         minima = self.solver(fits).minimise(self.lanes(fits, points, rows), _SEARCH, predict=True)
@@ -550,14 +583,15 @@ class _Tests:
             some = np.flatnonzero(rank == number)
             fits.add(f"{name}.{number + 1}", rows[some], minima.take(some), seconds)
 
-    def sharpen(self, fits: _Fits, rows: NDArray[np.int64], tolerance: float = _TOLERANCE) -> None:
+    def sharpen(self, fits: Fits, rows: NDArray[np.int64], tolerance: float = _TOLERANCE) -> None:
         """Go on from the lowest minimum to a much smaller edm."""
         rows = fits.leading(rows[fits.converged[rows] & (fits.edm[rows] > tolerance)])
         if len(rows):
             lanes = self.lanes(fits, fits.point[rows], rows)
             fits.refine(rows, self.solver(fits).minimise(lanes, tolerance))
 
-    def _displaced_starts(self, first: int = 1, count: int = _DISPLACED) -> dict[str, FloatArray]:
+    def displaced_starts(self, first: int = 1, count: int = _DISPLACED) -> dict[str, FloatArray]:
+        """Starts of all rows at random places around the suggested ones, by name."""
         names = [f"displaced {number}" for number in range(first, first + count)]
         return {name: self.displaced(name) for name in names}
 
@@ -577,7 +611,7 @@ class _Tests:
     # ------------------------------------------------------------------ at the minima
 
     def _lanes(
-        self, fits: _Fits, point: FloatArray, rows: NDArray[np.int64]
+        self, fits: Fits, point: FloatArray, rows: NDArray[np.int64]
     ) -> Iterator[tuple[slice, dict[str, Any], Any]]:
         """What some rows have of their own, and points; in pieces of one size."""
         batch, arrays = self.batch, self.engine.arrays
@@ -597,18 +631,18 @@ class _Tests:
             }
             yield part, lane, arrays.put(point[places])
 
-    def values(self, fits: _Fits, point: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
+    def values(self, fits: Fits, point: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
         """NLL without constants of some rows, each at a point."""
         return self._at(self.compiled.value, fits, point, rows, ())
 
-    def rates(self, point: FloatArray, fits: _Fits) -> FloatArray:
+    def rates(self, point: FloatArray, fits: Fits) -> FloatArray:
         """Expected counts of all patches."""
         return self._at(self.compiled.expected, fits, point, self.rows, fits.data.shape[1:])
 
     def _at(
         self,
         function: Any,
-        fits: _Fits,
+        fits: Fits,
         point: FloatArray,
         rows: NDArray[np.int64],
         shape: tuple[int, ...],
@@ -620,15 +654,16 @@ class _Tests:
                 found[part] = values[: part.stop - part.start]
         return found
 
-    def asimov(self, point: FloatArray, fits: _Fits) -> tuple[FloatArray, FloatArray]:
+    def asimov(self, point: FloatArray, fits: Fits) -> tuple[FloatArray, FloatArray]:
         """Main and auxiliary data that are exactly as expected at some points."""
         batch = self.batch
         return self.rates(point, fits), np.where(batch.precision > 0, point, point * batch.factor)
 
-    def mu_errors(self, free: _Fits) -> FloatArray:
+    def mu_errors(self, free: Fits, some: NDArray[np.int64] | None = None) -> FloatArray:
         """Standard deviations of mu-hat from the Hessian; NaN where it gives none."""
-        errors = np.full(len(self.batch), np.nan)
-        for rows, hessian, frozen in self._hessians(free):
+        some = self.rows if some is None else some
+        errors = np.full(len(some), np.nan)
+        for rows, hessian, frozen in self._hessians(free, some):
             frozen[:, self.poi] = False
             unit = np.zeros(frozen.shape)
             unit[:, self.poi] = 1.0
@@ -641,25 +676,25 @@ class _Tests:
     def best_fit(self, mu: float | None, asimov: Mapping[str, float] | None) -> BestFit:
         """The best fit of the batch's only patch."""
         batch = self.batch
-        fits = _Fits(batch.data, batch.aux, mu, self.rows)
-        starts = {"suggested": batch.init, **self._displaced_starts()}
+        fits = Fits(batch.data, batch.aux, mu, self.rows)
+        starts = {"suggested": batch.init, **self.displaced_starts()}
         if asimov is not None:
             source = [
                 init if name is None else asimov[name]
                 for name, init in zip(batch.names[0], batch.init[0], strict=True)
             ]
             starts["source"] = np.array([source])
-            fits = _Fits(*self.asimov(starts["source"], fits), mu, self.rows)
+            fits = Fits(*self.asimov(starts["source"], fits), mu, self.rows)
         self.fit(fits, starts)
         self.escalate(fits)
-        self.sharpen(fits, self.rows, _SHARP)
+        self.sharpen(fits, self.rows, SHARP)
         evidence = self.freeze(fits)[0]
         if not evidence.trusted:
             raise FitError(
                 f"The fit has no proven minimum: {evidence.reason}.",
                 remedy="Look at the yields; try pyhf.infer.mle.fit.",
             )
-        ((_, hessian, frozen),) = self._hessians(fits)
+        ((_, hessian, frozen),) = self._hessians(fits, self.rows)
         if mu is not None:
             frozen[:, self.poi] = True
         count = frozen.shape[1]
@@ -676,21 +711,21 @@ class _Tests:
         )
 
     def _hessians(
-        self, fits: _Fits
-    ) -> Iterator[tuple[NDArray[np.int64], FloatArray, NDArray[np.bool_]]]:
-        """Rows, Hessians at their minima, and which parameters are fixed or at a bound."""
+        self, fits: Fits, some: NDArray[np.int64]
+    ) -> Iterator[tuple[slice, FloatArray, NDArray[np.bool_]]]:
+        """Of some rows, part by part: Hessians at minima, what is fixed or at a bound."""
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
-        for part, lane, at in self._lanes(fits, fits.point, self.rows):
+        for part, lane, at in self._lanes(fits, fits.point[some], some):
             with np.errstate(all="ignore"):
                 found = self.compiled.evaluate(self.compiled.shared, lane, at, None)
             hessian = np.array(self.engine.arrays.get(found.hessian))[: part.stop - part.start]
-            yield self.rows[part], hessian, (batch.fixed | at_bound)[part]
+            yield part, hessian, (batch.fixed | at_bound)[some[part]]
 
     # ------------------------------------------------------------------ records
 
-    def freeze(self, fits: _Fits) -> list[Fit]:
-        """Records of one kind of fit, patch by patch."""
+    def freeze(self, fits: Fits, some: NDArray[np.int64] | None = None) -> list[Fit]:
+        """Records of one kind of fit, patch by patch, of some rows or of all."""
         batch = self.batch
         constant = constants(batch, fits.data, fits.aux)
         bounds = (batch.lower, batch.upper)
@@ -722,7 +757,7 @@ class _Tests:
                 )
         agreed = fits.agreed()
         records = []
-        for row in range(len(batch)):
+        for row in self.rows if some is None else some:
             finite = [end for end in ends[row] if np.isfinite(end)]
             spread = 2 * (max(finite) - min(finite)) if finite else np.inf
             count = f"{agreed[row]} of {len(ends[row])} starts"
@@ -765,7 +800,7 @@ class _Tests:
         self,
         row: int,
         fits: dict[str, Fit],
-        asimov: _Fits,
+        asimov: Fits,
         mu_error: float,
         below_zero: Sequence[str],
         seconds: float,
@@ -788,7 +823,7 @@ class _Tests:
                 self.settings,
                 fits,
                 q_asimov=float(2 * asimov.value[row]),
-                noise=_NO_SENSITIVITY,
+                noise=NO_SENSITIVITY,
                 mu_upper=upper,
                 remarks=remarks,
             )
@@ -801,7 +836,7 @@ class _Tests:
             build_time=0.0,
             fit_time=seconds,
             mu_hat_error=float(mu_error) if np.isfinite(mu_error) else None,
-            software=self.engine._software,
+            software=self.engine.software,
         )
 
 

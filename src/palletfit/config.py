@@ -249,6 +249,16 @@ class ContourSettings(_Model):
     """Points of the interpolation grid along each axis."""
 
 
+class LimitSettings(_Model):
+    """Upper limits on the signal strength, at the confidence level of the contour."""
+
+    tolerance: Annotated[float, Field(ge=1e-9, le=0.1)] = 1e-4
+    """How well a limit is known, relative to it."""
+    mu_max: Positive | None = None
+    """Upper bound of the signal strength, in fits, too; none: the one of the measurement. No limit
+    is searched for beyond it."""
+
+
 class Settings(_Model):
     """The whole of `config/config.yaml`."""
 
@@ -266,6 +276,8 @@ class Settings(_Model):
     """How pallets and published tables are fetched."""
     contour: ContourSettings = ContourSettings()
     """How exclusion contours are made."""
+    limits: LimitSettings = LimitSettings()
+    """How upper limits are found."""
 
     @field_validator("analyses")
     @classmethod

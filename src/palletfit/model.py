@@ -724,6 +724,18 @@ class Lowered:
     def __len__(self) -> int:
         return len(self.index)
 
+    def take(self, rows: NDArray[np.int64]) -> Lowered:
+        """Some of the patches, any of them several times."""
+        arrays = {
+            name: getattr(self, name)[rows] for name in ("index", "data", "present", *_SETTINGS)
+        }
+        return Lowered(
+            layout=self.layout,
+            names=[self.names[row] for row in rows],
+            parts=[{name: part[name][rows] for name in part} for part in self.parts],
+            **arrays,
+        )
+
 
 _SETTINGS = ("init", "lower", "upper", "fixed", "aux", "precision", "factor")
 

@@ -134,6 +134,19 @@ def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, Fl
         ) from error
 
 
+def poi_bounds(spec: Mapping[str, Any], settings: FitSettings) -> tuple[float, float]:
+    """Bounds of the parameter of interest.
+
+    Raises
+    ------
+    PalletError
+        pyhf cannot make a model of it.
+    """
+    config = build_model(spec, settings)[0].config
+    lower, upper = config.suggested_bounds()[config.poi_index]
+    return float(lower), float(upper)
+
+
 def _declares(spec: Mapping[str, Any], modifier: str) -> bool:
     return any(
         item["name"] == modifier

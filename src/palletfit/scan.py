@@ -23,6 +23,7 @@ from palletfit.ledger import Ledger
 from palletfit.locks import waiting_lock
 from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch, json_digest
+from palletfit.products import HYPOTEST, Product
 from palletfit.progress import Progress
 from palletfit.remote import content_digest
 from palletfit.store import Key, RecordStore
@@ -53,6 +54,8 @@ class Scan:
         Names of the patches' values.
     settings
         Fit settings.
+    product
+        What is asked of every patch.
     """
 
     title: str
@@ -61,6 +64,7 @@ class Scan:
     patches: tuple[Patch, ...]
     labels: tuple[str, ...]
     settings: FitSettings
+    product: Product = HYPOTEST
 
     @classmethod
     def read(
@@ -71,6 +75,7 @@ class Scan:
         patterns: Sequence[str],
         settings: FitSettings,
         known_failures: Collection[str] = (),
+        product: Product = HYPOTEST,
     ) -> Scan:
         """Read prepared files and select patches by shell patterns.
 
@@ -102,6 +107,7 @@ class Scan:
             patches=patchset.select(patterns),
             labels=patchset.labels,
             settings=settings,
+            product=product,
         )
 
     def part(self, number: int, of: int) -> Scan:
@@ -114,6 +120,10 @@ class Scan:
     def workspace_digest(self) -> str:
         """Sha256 of the background-only workspace, independent of formatting."""
         return json_digest(self.workspace)
+
+    def task(self, patches: Sequence[Patch], workspace_digest: str) -> bytes:
+        """Ask for some of the patches."""
+        return task.make_task(patches, workspace_digest, self.settings, self.product)
 
 
 def run(
@@ -244,7 +254,10 @@ class _Open:
     def find(cls, scan: Scan, store: RecordStore) -> _Open:
         digest = scan.workspace_digest
         engine = VERSIONS[scan.settings.engine]
-        keys = {patch.name: Key.of(digest, patch, scan.settings, engine) for patch in scan.patches}
+        keys = {
+            patch.name: Key.of(digest, patch, scan.settings, engine, scan.product)
+            for patch in scan.patches
+        }
         records = {}
         for patch in scan.patches:
             record = store.find(patch.name, keys[patch.name].digest)
@@ -285,7 +298,7 @@ def _tasks(
     missing = {patch.name for patch in open_.missing}
     for sent in list(ledger.in_flight.values()) if ledger is not None else []:
         some = [by_name[name] for name in sent.patches if name in by_name]
-        content = task.make_task(some, open_.digest, scan.settings) if some else b""
+        content = scan.task(some, open_.digest) if some else b""
         wanted = missing.intersection(sent.patches) - asked
         if wanted and content and content_digest(content) == sent.digest:
             flying.append((some, content))
@@ -299,7 +312,7 @@ def _tasks(
     parts = [rest[first : first + size] for first in range(0, len(rest), size)]
     while parts:
         some = parts.pop(0)
-        content = task.make_task(some, open_.digest, scan.settings)
+        content = scan.task(some, open_.digest)
         if len(content) > largest and len(some) > 1:
             parts[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
         else:
@@ -363,7 +376,7 @@ def _again(
         # Each alone, so that a patch that kills or blocks its worker costs no other.
         logger.warning("%s: lost %d patches; sent again one by one", scan.title, len(some))
         return [
-            ([patch], task.make_task([patch], open_.digest, scan.settings))
+            ([patch], scan.task([patch], open_.digest))
             for patch in some
             if patch.name not in open_.records
         ]

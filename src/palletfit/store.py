@@ -20,6 +20,7 @@ from typing import Any
 from palletfit.config import FitSettings
 from palletfit.errors import StoreError
 from palletfit.patches import Patch, file_stem, json_digest
+from palletfit.products import HYPOTEST, Product
 
 _SUPERSEDED = "superseded"
 _CHECKSUM = "sha256"
@@ -33,11 +34,20 @@ class Key:
     patch: str
     settings: Mapping[str, Any]
     engine: str
+    product: Product = HYPOTEST
 
     @classmethod
-    def of(cls, workspace_digest: str, patch: Patch, settings: FitSettings, engine: str) -> Key:
-        """Key of one patch's fit."""
-        return cls(workspace_digest, patch.digest, settings.model_dump(mode="json"), engine)
+    def of(
+        cls,
+        workspace_digest: str,
+        patch: Patch,
+        settings: FitSettings,
+        engine: str,
+        product: Product = HYPOTEST,
+    ) -> Key:
+        """Key of one product of one patch."""
+        plain = settings.model_dump(mode="json")
+        return cls(workspace_digest, patch.digest, plain, engine, product)
 
     def as_json(self) -> dict[str, Any]:
         """The key as plain data, its own digest included."""
@@ -46,6 +56,7 @@ class Key:
             "patch": self.patch,
             "settings": dict(self.settings),
             "engine": self.engine,
+            **self.product.as_json(),
         }
         return {**content, "digest": json_digest(content)}
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from palletfit.config import FitSettings
 from palletfit.errors import PalletfitError
 from palletfit.patches import Patch, apply, canonical_json, json_digest
+from palletfit.products import HYPOTEST, Product, computation
 from palletfit.records import finite
 
 if TYPE_CHECKING:
@@ -41,7 +42,12 @@ def unpack(data: bytes) -> Any:
     return json.loads(zlib.decompress(data))
 
 
-def make_task(patches: Sequence[Patch], workspace_digest: str, settings: FitSettings) -> bytes:
+def make_task(
+    patches: Sequence[Patch],
+    workspace_digest: str,
+    settings: FitSettings,
+    product: Product = HYPOTEST,
+) -> bytes:
     """Pack what a worker needs to know about some patches."""
     return pack(
         {
@@ -55,6 +61,7 @@ def make_task(patches: Sequence[Patch], workspace_digest: str, settings: FitSett
             ],
             "workspace": workspace_digest,
             "settings": settings.model_dump(mode="json"),
+            **product.as_json(),
         }
     )
 
@@ -75,7 +82,8 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
     -------
     bytes
         Packed list of results, in the order of the patches: ``status`` and the keys of
-        :meth:`palletfit.records.HypotestResult.as_json`, or ``status: failed`` and ``error``;
+        :meth:`palletfit.records.HypotestResult.as_json` (or what another product gives), or
+        ``status: failed`` and ``error``;
         with ``worker`` in both cases: where and when it was fitted, whether the process had seen
         the workspace before, what JAX needed to compile, and the device. Nothing is raised for a
         patch that cannot be fitted.
@@ -111,7 +119,15 @@ def _fit(
     try:
         settings = FitSettings.model_validate(content["settings"])
         spec = _workspace(content["workspace"], workspace)
-        if settings.engine == "batched":
+        if "product" in content:
+            asked = content["product"]
+            compute = computation(asked["name"])
+            engine = _engine(content["workspace"], spec, settings)
+            for patch, made in compute(engine, patches, asked["settings"]):
+                results[patch.name] = (
+                    _describe(made) if isinstance(made, PalletfitError) else dict(made)
+                )
+        elif settings.engine == "batched":
             for patch, result in _engine(content["workspace"], spec, settings).hypotests(patches):
                 results[patch.name] = (
                     _describe(result) if isinstance(result, PalletfitError) else result.as_json()

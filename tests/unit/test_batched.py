@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from palletfit import reference
-from palletfit.batched import Engine, _Fits, _Tests
+from palletfit.batched import BatchFits, Engine, Fits
 from palletfit.config import FitSettings
 from palletfit.errors import PalletfitError
 from palletfit.evidence import FloatArray, Likelihood, polish
@@ -31,9 +31,9 @@ class Seen:
     """What one run of the engine made: results by patch, and the fits behind them."""
 
     results: dict[str, HypotestResult | PalletfitError]
-    fits: list[tuple[_Tests, _Fits, list[Fit]]]
+    fits: list[tuple[BatchFits, Fits, list[Fit]]]
 
-    def points(self, row: int = 0) -> Iterator[tuple[_Fits, Fit, dict[str, float]]]:
+    def points(self, row: int = 0) -> Iterator[tuple[Fits, Fit, dict[str, float]]]:
         """Fits of one patch, their records and best-fit parameters by name."""
         for tests, fits, records in self.fits:
             named = zip(tests.batch.names[row], fits.point[row].tolist(), strict=True)
@@ -44,15 +44,15 @@ class Seen:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the engine and look at its fits: records hold no parameters."""
-    kept: list[tuple[_Tests, _Fits, list[Fit]]] = []
-    freeze = _Tests.freeze
+    kept: list[tuple[BatchFits, Fits, list[Fit]]] = []
+    freeze = BatchFits.freeze
 
-    def keep(tests: _Tests, fits: _Fits) -> list[Fit]:
+    def keep(tests: BatchFits, fits: Fits) -> list[Fit]:
         records = freeze(tests, fits)
         kept.append((tests, fits, records))
         return records
 
-    monkeypatch.setattr(_Tests, "freeze", keep)
+    monkeypatch.setattr(BatchFits, "freeze", keep)
 
     def run(workspace: Spec, patches: Sequence[Patch] | None = None, **settings: Any) -> Seen:
         kept.clear()
@@ -63,7 +63,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def likelihood_of(spec: Spec, fits: _Fits, points: dict[str, FloatArray], **settings: Any) -> Any:
+def likelihood_of(spec: Spec, fits: Fits, points: dict[str, FloatArray], **settings: Any) -> Any:
     """pyhf's likelihood of one of the four fits; Asimov data are made anew from a best fit."""
     model, data = reference.build_model(spec, FitSettings(**settings))
     if "asimov" in points:
@@ -337,13 +337,13 @@ def test_fits_that_are_the_same_without_signal_are_made_once(
     ]
     alone = {patch.name: watch(workspace, [patch]).results[patch.name] for patch in patches}
     made: list[tuple[float | None, int]] = []
-    lanes = _Tests.lanes
+    lanes = BatchFits.lanes
 
-    def count(tests: _Tests, fits: _Fits, *args: Any, **options: Any) -> Any:
+    def count(tests: BatchFits, fits: Fits, *args: Any, **options: Any) -> Any:
         made.append((fits.mu, len(args[1])))
         return lanes(tests, fits, *args, **options)
 
-    monkeypatch.setattr(_Tests, "lanes", count)
+    monkeypatch.setattr(BatchFits, "lanes", count)
     together = watch(workspace, patches).results
     assert made[0] == (0.0, 2)  # the widths of "uncertain" are others
     assert max(number for mu, number in made if mu is None) == 3

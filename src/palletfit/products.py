@@ -1,0 +1,76 @@
+"""What can be asked of every patch, and what computes it on a worker.
+
+A hypothesis test is one product of a patch; upper limits are another. All go the same way: through
+an executor into one record a patch, whose key holds the product's settings, too.
+
+Imports nothing heavy: every process of the workflow has to know what records are outdated.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from palletfit.engines import VERSIONS
+
+if TYPE_CHECKING:
+    from palletfit.batched import Engine
+    from palletfit.errors import PalletfitError
+    from palletfit.patches import Patch
+
+    #: Takes an engine, patches and settings; yields each patch once, in any order, with its result
+    #: (plain data with ``status``: ``ok`` or ``suspect``) or the error that explains why there is
+    #: none.
+    Computation = Callable[
+        [Engine, Sequence[Patch], Mapping[str, Any]],
+        Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]],
+    ]
+
+#: Modules whose function ``compute`` makes a product.
+_MODULES = {"limits": "palletfit.limits", "mu_scan": "palletfit.mu_scan"}
+
+
+@dataclass(frozen=True)
+class Product:
+    """What is asked of every patch.
+
+    Attributes
+    ----------
+    name
+        Such as ``limits``; also the folder of its records.
+    settings
+        Plain data; part of the key of every record.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """What a key and a task say of it; nothing of a hypothesis test, which says the rest."""
+        if self.name == HYPOTEST.name:
+            return {}
+        version = VERSIONS[self.name]
+        return {"product": {"name": self.name, "version": version, "settings": dict(self.settings)}}
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its records, beside the manifest."""
+        return "fits" if self.name == HYPOTEST.name else self.name
+
+
+#: Needs the settings of fits only.
+HYPOTEST = Product("hypotest")
+
+
+def computation(name: str) -> Computation:
+    """What makes a product on a worker.
+
+    Raises
+    ------
+    KeyError
+        There is no such product.
+    """
+    function: Computation = importlib.import_module(_MODULES[name]).compute
+    return function
