@@ -9,6 +9,7 @@ from palletfit.config import NAME_PATTERN, Settings, load_analyses
 from palletfit.config import parse as parse_settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
+from palletfit.products import OTHERS, product_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -33,6 +34,7 @@ wildcard_constraints:
     analysis="|".join(map(re.escape, ANALYSES)),
     region="|".join(re.escape(name) for item in ANALYSES.values() for name in item.regions),
     plane=rf"|_{NAME_PATTERN}",
+    product="|".join(OTHERS),
 
 
 def pallet_file(wildcards):
@@ -70,6 +72,23 @@ def fit_settings(wildcards):
         "on_failure": SETTINGS.on_failure,
         "known_failures": ANALYSES[wildcards.analysis].regions[wildcards.region].known_failures,
     }
+
+
+def product_settings(wildcards):
+    """The same of another product than hypothesis tests, with its own settings and version."""
+    where = wildcards.analysis, wildcards.region, wildcards.product
+    return {
+        **fit_settings(wildcards),
+        **product_of(wildcards.product, SETTINGS).as_json(),
+        "refits": workflow_state.refits(RESULTS, *where),
+    }
+
+
+def product_parts(wildcards):
+    """The parts of a product of a region, if jobs share it."""
+    if SETTINGS.executor.parts == 1:
+        return []
+    return gather.parts("results/{{analysis}}/{{region}}/parts/{{product}}/{scatteritem}.json")
 
 
 def part_manifests(wildcards):

@@ -48,6 +48,32 @@ rule hypotest:
         "../scripts/hypotest.py"
 
 
+use rule hypotest_part as product_part with:
+    output:
+        part="results/{analysis}/{region}/parts/{product}/{scatteritem}.json",
+    log:
+        "logs/{analysis}/{region}/{product}_{scatteritem}.log",
+    benchmark:
+        "logs/{analysis}/{region}/{product}_{scatteritem}.tsv"
+    params:
+        settings=product_settings,
+
+
+use rule hypotest as product with:
+    input:
+        workspace="results/{analysis}/{region}/workspace.json",
+        patchset="results/{analysis}/{region}/patchset.json",
+        parts=product_parts,
+    output:
+        manifest="results/{analysis}/{region}/{product}.json",
+    log:
+        "logs/{analysis}/{region}/{product}.log",
+    benchmark:
+        "logs/{analysis}/{region}/{product}.tsv"
+    params:
+        settings=product_settings,
+
+
 rule submit_region:
     """Send all patches of a region that are missing, without waiting; hypotest collects them."""
     input:

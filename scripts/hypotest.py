@@ -1,4 +1,4 @@
-"""Fit every patch of a region that has no finished record yet."""
+"""Make the hypothesis tests, or another product, of every patch of a region that lacks them."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ from palletfit import manifest as manifests
 from palletfit import scan, scripting
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor, open_ledger
+from palletfit.products import HYPOTEST
 from palletfit.store import RecordStore, write_atomically
 
 
@@ -18,20 +19,19 @@ def main(
     settings: Settings,
     workspace: Path,
     patchset: Path,
+    product: str = HYPOTEST.name,
     parts: list[Path] = (),
     manifest: Path,
     cores: int,
 ) -> None:
-    """Write one record a patch into ``fits`` beside the manifest, or gather parts; then that."""
-    known = analysis.regions[region].known_failures
-    todo = scan.Scan.read(
-        f"{analysis.name}/{region}", workspace, patchset, analysis.patches, settings.fit, known
-    )
-    store = RecordStore(manifest.parent / "fits")
+    """Write one record a patch into a folder beside the manifest, or gather parts; then that."""
+    todo = scan.of_region(analysis, region, settings, product, workspace, patchset)
+    store = RecordStore(manifest.parent / todo.product.folder)
     if parts:
         found = manifests.merge(todo.title, [json.loads(path.read_bytes()) for path in parts])
     else:
-        found = _fit(todo, store, settings, manifest.parent / "tasks.jsonl", cores)
+        tasks = manifest.parent / f"{todo.product.file('tasks')}.jsonl"
+        found = _fit(todo, store, settings, tasks, cores)
     failed = manifests.failures(found, analysis.regions[region])
     if failed and settings.on_failure == "fail":
         for path in parts:  # the next run fits failed patches again

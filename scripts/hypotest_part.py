@@ -1,4 +1,4 @@
-"""Fit one part of a region's patches, those of them that have no finished record yet."""
+"""The same as hypotest.py for one part of a region's patches, in a job of its own."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from palletfit import scan, scripting
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor
+from palletfit.products import HYPOTEST
 from palletfit.store import RecordStore, write_atomically
 
 
@@ -17,18 +18,17 @@ def main(
     settings: Settings,
     workspace: Path,
     patchset: Path,
+    product: str = HYPOTEST.name,
     part: Path,
     cores: int,
 ) -> None:
     """Write one record a patch, then the part's manifest; failed patches are listed there."""
-    known = analysis.regions[region].known_failures
-    title = f"{analysis.name}/{region}"
-    whole = scan.Scan.read(title, workspace, patchset, analysis.patches, settings.fit, known)
+    whole = scan.of_region(analysis, region, settings, product, workspace, patchset)
     number, of = map(int, scatteritem.split("-of-"))
     todo = whole.part(number, of)
-    store = RecordStore(part.parent.parent / "fits")
+    store = RecordStore(workspace.parent / todo.product.folder)
     with make_executor(settings.executor, cores=cores) as executor:
-        workers, lock = executor.workers, f".lock-{scatteritem}"
+        workers, lock = executor.workers, f"{todo.product.file('.lock')}-{scatteritem}"
         found = scan.run(todo, store, executor, settings.executor, workers=workers, lock=lock)
     write_atomically(part, json.dumps(found, indent=1) + "\n")
 

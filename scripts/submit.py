@@ -9,6 +9,7 @@ from palletfit import scan, scripting
 from palletfit.config import Analysis, Settings
 from palletfit.errors import ConfigError
 from palletfit.executors import make_executor, open_ledger
+from palletfit.products import HYPOTEST
 from palletfit.store import RecordStore, write_atomically
 
 
@@ -23,9 +24,7 @@ def main(
     cores: int,
 ) -> None:
     """Write how many patches were sent; the next run without ``submit`` collects their results."""
-    known = analysis.regions[region].known_failures
-    title = f"{analysis.name}/{region}"
-    todo = scan.Scan.read(title, workspace, patchset, analysis.patches, settings.fit, known)
+    todo = scan.of_region(analysis, region, settings, HYPOTEST.name, workspace, patchset)
     ledger = open_ledger(settings.executor, submitted.parent / "tasks.jsonl")
     if ledger is None:
         raise ConfigError(
@@ -40,7 +39,7 @@ def main(
             todo, store, executor, settings.executor, workers=workers, ledger=ledger
         )
         executor.flush()
-    logging.info("%s: %d patches sent, %d were in flight", title, sent, before)
+    logging.info("%s: %d patches sent, %d were in flight", todo.title, sent, before)
     content = {"sent": sent, "in_flight_before": before, "time": time.time()}
     write_atomically(submitted, json.dumps(content, indent=1) + "\n")
 

@@ -17,6 +17,7 @@ from palletfit.engines import VERSIONS
 
 if TYPE_CHECKING:
     from palletfit.batched import Engine
+    from palletfit.config import Settings
     from palletfit.errors import PalletfitError
     from palletfit.patches import Patch
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     ]
 
 #: Modules whose function ``compute`` makes a product.
-_MODULES = {"limits": "palletfit.limits", "mu_scan": "palletfit.mu_scan"}
+_MODULES = {"limits": "palletfit.limits"}
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,31 @@ class Product:
     @property
     def folder(self) -> str:
         """Name of the folder of its records, beside the manifest."""
-        return "fits" if self.name == HYPOTEST.name else self.name
+        return records_folder(self.name)
+
+    def file(self, stem: str) -> str:
+        """What a file beside the records is called, so that products have their own."""
+        return stem if self.name == HYPOTEST.name else f"{stem}-{self.name}"
 
 
 #: Needs the settings of fits only.
 HYPOTEST = Product("hypotest")
+#: Names of the other ones.
+OTHERS = tuple(_MODULES)
+
+
+def records_folder(name: str) -> str:
+    """Name of the folder of a product's records, beside its manifest."""
+    return "fits" if name == HYPOTEST.name else name
+
+
+def product_of(name: str, settings: Settings) -> Product:
+    """The product of a name under a configuration."""
+    if name == HYPOTEST.name:
+        return HYPOTEST
+    level = settings.contour.confidence_level
+    own = getattr(settings, name).model_dump(mode="json")
+    return Product(name, {"confidence_level": level, name: own})
 
 
 def computation(name: str) -> Computation:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from palletfit.errors import StoreError
 from palletfit.jsonfiles import read_json
+from palletfit.products import HYPOTEST, records_folder
 from palletfit.store import RecordStore
 
 #: Columns of the five expected values, in pyhf's order.
@@ -38,8 +39,8 @@ class RegionResults:
     records: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def read(cls, name: str, manifest_path: Path) -> RegionResults:
-        """Read the records that a manifest lists; they are in ``fits`` beside it.
+    def read(cls, name: str, manifest_path: Path, product: str = HYPOTEST.name) -> RegionResults:
+        """Read the records that a product's manifest lists; they are in a folder beside it.
 
         Raises
         ------
@@ -47,7 +48,7 @@ class RegionResults:
             A record is missing or damaged.
         """
         manifest = read_json(manifest_path)
-        store = RecordStore(manifest_path.parent / "fits")
+        store = RecordStore(manifest_path.parent / records_folder(product))
         records = {}
         for patch, entry in manifest["patches"].items():
             record = store.read(store.path(patch))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palletfit import manifest, task
-from palletfit.config import ExecutorSettings, FitSettings
+from palletfit.config import Analysis, ExecutorSettings, FitSettings, Settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import ExecutorError, FitError, PalletError
 from palletfit.executors.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
@@ -23,7 +23,7 @@ from palletfit.ledger import Ledger
 from palletfit.locks import waiting_lock
 from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch, json_digest
-from palletfit.products import HYPOTEST, Product
+from palletfit.products import HYPOTEST, Product, product_of
 from palletfit.progress import Progress
 from palletfit.remote import content_digest
 from palletfit.store import Key, RecordStore
@@ -126,6 +126,33 @@ class Scan:
         return task.make_task(patches, workspace_digest, self.settings, self.product)
 
 
+def of_region(
+    analysis: Analysis,
+    region: str,
+    settings: Settings,
+    product: str,
+    workspace: Path,
+    patchset: Path,
+) -> Scan:
+    """What is asked of one region of an analysis.
+
+    Raises
+    ------
+    PalletError
+        See :meth:`Scan.read`.
+    """
+    title = f"{analysis.name}/{region}"
+    return Scan.read(
+        title if product == HYPOTEST.name else f"{title} {product}",
+        workspace,
+        patchset,
+        analysis.patches,
+        settings.fit,
+        analysis.regions[region].known_failures,
+        product_of(product, settings),
+    )
+
+
 def run(
     scan: Scan,
     store: RecordStore,
@@ -134,7 +161,7 @@ def run(
     *,
     workers: int = 1,
     ledger: Ledger | None = None,
-    lock: str = ".lock",
+    lock: str | None = None,
 ) -> dict[str, Any]:
     """Fit the patches that have no finished record yet.
 
@@ -156,7 +183,8 @@ def run(
     ledger
         For executors whose tasks outlive this program: tasks of an earlier run that are in flight.
     lock
-        Name of the lock; scans that share no patches may have locks of their own.
+        Name of the lock; scans that share no patches may have locks of their own. None: the one
+        of the region and product.
 
     Returns
     -------
@@ -171,7 +199,7 @@ def run(
     ExecutorError
         Fits cannot run there; records of fits that ended before stay.
     """
-    with _lock(scan, store, lock):
+    with _lock(scan, store, lock or scan.product.file(".lock")):
         open_ = _Open.find(scan, store)
         with Progress(
             scan.title, total=len(scan.patches), kept=len(scan.patches) - len(open_.missing)
@@ -225,7 +253,7 @@ def submit(
     ExecutorError
         They could not be sent.
     """
-    with _lock(scan, store, ".lock"):
+    with _lock(scan, store, scan.product.file(".lock")):
         open_ = _Open.find(scan, store)
         before, tasks = _tasks(scan, open_, executor, settings, workers, ledger)
         workspace = task.pack(scan.workspace)

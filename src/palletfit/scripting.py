@@ -79,14 +79,18 @@ def _from_rule(main: Callable[..., None], rule: Any, folder: Path) -> dict[str, 
         elif name == "cores":
             arguments[name] = rule.threads
         else:
-            arguments[name] = _convert(_look_up(rule, name), kind)
+            default = inspect.signature(main).parameters[name].default
+            value = _look_up(rule, name, default)
+            arguments[name] = value if value is default else _convert(value, kind)
     return arguments
 
 
-def _look_up(rule: Any, name: str) -> Any:
+def _look_up(rule: Any, name: str, default: Any) -> Any:
     for source in (rule.input, rule.output, rule.wildcards):
         if name in source.keys():  # noqa: SIM118  Snakemake's lists have keys beside items
             return source[name]
+    if default is not inspect.Parameter.empty:
+        return default
     raise KeyError(f"rule {rule.rule} has no input, output or wildcard {name!r}")
 
 
@@ -120,7 +124,11 @@ def _from_command_line(main: Callable[..., None], folder: Path) -> dict[str, Any
         elif kind is Analysis:
             parser.add_argument(f"--{name}", required=True, help="name, or path of a YAML file")
         else:
-            parser.add_argument(f"--{name}", type=kind, required=True)
+            default = inspect.signature(main).parameters[name].default
+            required = default is inspect.Parameter.empty
+            parser.add_argument(
+                f"--{name}", type=kind, required=required, default=None if required else default
+            )
     given = vars(parser.parse_args())
     arguments: dict[str, Any] = {}
     for name, kind in types.items():

@@ -14,6 +14,7 @@ from palletfit import manifest
 from palletfit.config import Analysis, Region, Settings
 from palletfit.locks import hold_until_exit
 from palletfit.processes import end_with
+from palletfit.products import HYPOTEST, OTHERS, Product, records_folder
 from palletfit.store import RecordStore, write_atomically
 
 #: File that counts how often a region's records were found incomplete.
@@ -80,28 +81,34 @@ def note_incomplete(results: Path, analyses: Mapping[str, Analysis]) -> list[Pat
         The manifests of these regions.
     """
     incomplete = []
-    for name, analysis in analyses.items():
-        for region in analysis.used_regions:
-            path = results / name / region / "hypotest.json"
-            if path.exists() and not _is_complete(path, analysis.regions[region]):
-                count = refits(results, name, region) + 1
-                write_atomically(path.parent / _COUNT, f"{count}\n")
-                incomplete.append(path)
+    places = [
+        (name, region, product)
+        for name, analysis in analyses.items()
+        for region in analysis.used_regions
+        for product in (HYPOTEST.name, *OTHERS)
+    ]
+    for name, region, product in places:
+        path = results / name / region / f"{product}.json"
+        if path.exists() and not _is_complete(path, analyses[name].regions[region], product):
+            count = refits(results, name, region, product) + 1
+            write_atomically(path.parent / Product(product).file(_COUNT), f"{count}\n")
+            incomplete.append(path)
     return incomplete
 
 
-def refits(results: Path, analysis: str, region: str) -> int:
+def refits(results: Path, analysis: str, region: str, product: str = HYPOTEST.name) -> int:
     """How often a region's records were found incomplete, see :func:`note_incomplete`."""
     try:
-        return int((results / analysis / region / _COUNT).read_text())
+        return int((results / analysis / region / Product(product).file(_COUNT)).read_text())
     except (OSError, ValueError):
         return 0
 
 
-def _is_complete(path: Path, region: Region) -> bool:
+def _is_complete(path: Path, region: Region, product: str) -> bool:
     try:
         content = json.loads(path.read_bytes())
-        return manifest.is_complete(content, RecordStore(path.parent / "fits"), region)
+        store = RecordStore(path.parent / records_folder(product))
+        return manifest.is_complete(content, store, region)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
