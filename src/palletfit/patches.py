@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -33,11 +33,14 @@ class Patch:
         One value for each of the patchset's labels.
     operations
         JSON Patch (RFC 6902) that turns the background-only workspace into the full one.
+    options
+        What a product wants to know beside, such as which part of the patch's toys is meant.
     """
 
     name: str
     values: tuple[float | str, ...]
     operations: Sequence[Mapping[str, Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

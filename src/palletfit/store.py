@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Key:
     settings: Mapping[str, Any]
     engine: str
     product: Product = HYPOTEST
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -47,7 +48,7 @@ class Key:
     ) -> Key:
         """Key of one product of one patch."""
         plain = settings.model_dump(mode="json")
-        return cls(workspace_digest, patch.digest, plain, engine, product)
+        return cls(workspace_digest, patch.digest, plain, engine, product, patch.options)
 
     def as_json(self) -> dict[str, Any]:
         """The key as plain data, its own digest included."""
@@ -57,6 +58,7 @@ class Key:
             "settings": dict(self.settings),
             "engine": self.engine,
             **self.product.as_json(),
+            **({"options": dict(self.options)} if self.options else {}),
         }
         return {**content, "digest": json_digest(content)}
 
