@@ -114,6 +114,12 @@ class Site:
         return Counter(file.read_text().split() if file.exists() else [])
 
     @property
+    def gpus(self) -> set[str]:
+        """GPUs that workers with tasks were given."""
+        file = self.control / "gpus"
+        return set(file.read_text().split() if file.exists() else [])
+
+    @property
     def tasks(self) -> int:
         """How many tasks the service has taken, probes and repetitions included."""
         return len(self.stack.service.tasks)

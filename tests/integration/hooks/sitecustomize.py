@@ -3,7 +3,8 @@
 Python imports this file wherever its folder is on PYTHONPATH. It changes ``palletfit.task.run``
 when that is imported, and nothing else. In the folder PALLETFIT_TEST_CONTROL, while ``hold`` exists
 tasks wait; ``kill-PATCH`` kills the worker that is about to fit a patch, once if it says so;
-``engine`` is another version of the engine. Every patch that is fitted is a line of ``fitted``.
+``engine`` is another version of the engine. Every patch that is fitted is a line of ``fitted``, and
+the GPUs that its worker may use are one of ``gpus``.
 """
 
 import importlib.abc
@@ -48,6 +49,8 @@ class _Hook(importlib.abc.MetaPathFinder):
                     os.kill(os.getpid(), signal.SIGKILL)
             with (self.control / "fitted").open("a") as file:
                 file.write("".join(f"{name}\n" for name in names))
+            with (self.control / "gpus").open("a") as file:
+                file.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + "\n")
             return run(task, workspace, **more)
 
         module.run = disturbed
