@@ -83,12 +83,23 @@ def login(request, services: Stack, folder, tiny, tmp_path_factory) -> Iterator[
     services.slurm.cancel_all()
 
 
-def test_all_patches_are_fitted_in_slurm_jobs(login: Login) -> None:
+def test_the_profile_as_it_is_fits_in_slurm_jobs(login: Login) -> None:
+    executor = login.folder.config["executor"]
+    kept = {name: executor["cluster"][name] for name in ("partition", "interface", "setup")}
+    account = f"{executor['kind']}-1"
+    login.folder.profile = str(login.folder.project / "profiles" / f"{executor['kind']}-slurm")
+    login.folder.config["executor"] = {"cluster": {**kept, "account": account}}
     run = login.run()
     assert run.fitted == login.pallet.names
     login.assert_all_fitted_once()
-    assert any(record["worker"]["warm"] for record in login.folder.records().values())
     login.assert_clean()
+    jobs = login.stack.slurm.run("scontrol", "show", "jobs", "--oneliner").splitlines()
+    own = [job for job in jobs if f"Account={account} " in job]
+    # Six tasks for four workers a block.
+    assert len(own) == 2
+    for job in own:
+        for words in ("TimeLimit=01:00:00", "CPUs/Task=4", "MinMemoryNode=8G", "NumNodes=1"):
+            assert words in job
 
 
 def test_a_patch_that_kills_or_blocks_its_workers_fails_alone(login: Login) -> None:
@@ -115,6 +126,7 @@ def test_a_patch_that_kills_or_blocks_its_workers_fails_alone(login: Login) -> N
 
 
 def test_killed_workers_and_a_cancelled_block_cost_nothing_but_time(login: Login) -> None:
+    login.set_cluster(gpus_per_node=1)
     login.hold()
     with login.running() as process:
         login.until_held()
@@ -131,6 +143,8 @@ def test_killed_workers_and_a_cancelled_block_cost_nothing_but_time(login: Login
     assert "died; sent again" in output
     assert "has ended" in output
     login.assert_all_fitted_once()
+    assert any(record["worker"]["warm"] for record in login.folder.records().values())
+    assert login.gpus == {"0"}  # the one of the node
     login.assert_clean()
 
 
@@ -154,10 +168,9 @@ def test_blocks_without_workers_are_given_up(login: Login) -> None:
 
 @pytest.mark.parametrize(
     ("login", "end"),
-    # Dask's scheduler is a part of the run; Parsl's is a process beside it.
-    [("parsl", signal.SIGINT), ("parsl", signal.SIGKILL), ("dask", signal.SIGINT)],
+    [(kind, end) for kind in ("parsl", "dask") for end in (signal.SIGINT, signal.SIGKILL)],
     indirect=["login"],
-    ids=["parsl-interrupted", "parsl-killed", "dask-interrupted"],
+    ids=[f"{kind}-{end}" for kind in ("parsl", "dask") for end in ("interrupted", "killed")],
 )
 def test_a_run_that_ends_early_ends_its_jobs(login: Login, end: signal.Signals) -> None:
     login.hold()
