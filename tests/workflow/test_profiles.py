@@ -113,6 +113,18 @@ def test_an_endpoint_is_set_up_with_one_command(
     assert environment["PATH"].startswith(str(Path(sys.executable).parent))
 
 
+def test_what_a_login_node_needs_is_added_with_one_command(login: Path) -> None:
+    environment = login / ".venv"
+    (login / ".venv-endpoint").rename(environment)
+    (environment / ".installed-workflow").write_text(f"{login}\n")
+    (environment / ".installed-palletfit").touch()
+    for _ in range(2):
+        make(login, "clusters")
+    (line,) = (login / "pip").read_text().splitlines()
+    assert line.startswith("install")
+    assert line.endswith("--require-hashes -r envs/clusters.txt")
+
+
 def test_a_site_that_is_not_there_is_said(login: Path) -> None:
     said = make(login, "endpoint", "SITE=expance", succeeds=False)
     assert "there is no folder profiles/expance/endpoint" in said
