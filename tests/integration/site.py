@@ -15,7 +15,7 @@ from typing import Any
 from ..workflow.conftest import Folder, Run
 from ..workflow.pallets import TinyPallet
 from .stack import Stack
-from .stack.processes import until
+from .stack.processes import processes, until
 
 HOOKS = Path(__file__).with_name("hooks")
 
@@ -71,6 +71,8 @@ class Site:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Tests that a shell runs in the background ignore interrupts, and hand that down.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 text=True,
             ) as process,
         ):
@@ -101,6 +103,11 @@ class Site:
     def release(self) -> None:
         """Let them go on."""
         (self.control / "hold").unlink(missing_ok=True)
+
+    def held(self) -> list[int]:
+        """Processes that have a task and wait."""
+        pids = {int(file.name.removeprefix("held-")) for file in self.control.glob("held-*")}
+        return [process.pid for process in processes() if process.pid in pids]
 
     def forget(self) -> None:
         """Remove what earlier tests asked of workers."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -63,8 +62,7 @@ class Login(Site):
     def until_held(self, count: int = 2) -> None:
         """Wait until so many workers have tasks."""
         output = self.folder.path / "output"
-        until(lambda: len(self.fitters()) >= count, 60, "no worker runs", [output])
-        time.sleep(1.5)
+        until(lambda: len(self.held()) >= count, 90, "no worker has a task", [output])
 
     def assert_clean(self) -> None:
         """No job and no file of a run that has ended is left."""
@@ -130,7 +128,7 @@ def test_killed_workers_and_a_cancelled_block_cost_nothing_but_time(login: Login
     login.hold()
     with login.running() as process:
         login.until_held()
-        for pid in login.fitters():
+        for pid in login.held():
             os.kill(pid, signal.SIGKILL)
         login.until_held()
         (job,) = login.stack.slurm.squeue()

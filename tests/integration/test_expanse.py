@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,9 +94,9 @@ def test_a_published_pallet_survives_all_faults(
     site.hold()
     assert "125 patches sent" in site.run("submit").output
     with site.running("all") as process:
-        until(lambda: len(services.worker_pids()) == 3, 60, "no workers", services.endpoint.logs)
-        time.sleep(2.0)
-        os.kill(services.worker_pids()[0], signal.SIGKILL)
+        # Nodes with a GPU there are three.
+        until(lambda: len(site.held()) == 3, 90, "no workers", services.endpoint.logs)
+        os.kill(site.held()[0], signal.SIGKILL)
         site.until_said("sent again one by one")
         job = next(job for job in services.slurm.squeue() if job.state == "RUNNING")
         assert job.partition == "gpu-shared"
