@@ -73,7 +73,7 @@ def install(profile: Path, name: str) -> Path:
 def _configure(name: str) -> None:
     program = Path(sys.executable).parent / "globus-compute-endpoint"
     # One person's: for several, who are mapped to accounts there, it asks for more.
-    command = [program, "configure", "--multi-user", "false", name]
+    command = [str(program), "configure", "--multi-user", "false", name]
     try:
         subprocess.run(command, check=True)  # noqa: S603  its own program
     except (OSError, subprocess.CalledProcessError) as error:
