@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -167,7 +168,9 @@ class ExecutorSettings(_Model):
     """Identifier of the endpoint, as `globus-compute-endpoint list` prints it; none: what the
     environment variable `PALLETFIT_ENDPOINT` says."""
     endpoint_config: dict[str, str | int | float | bool] = {}
-    """Values for the endpoint's template, such as `partition`, `account` and `walltime`."""
+    """Values for the endpoint's template, such as `partition`, `account` and `walltime`. Whole
+    numbers and true or false are taken as such even in quotes, which do not survive `--config`; an
+    account that is a number is written as `'"123"'`."""
     preflight: bool = True
     """Before the first task: is the endpoint online, do its workers have the same versions, and
     does a tiny fit give the same there as here?"""
@@ -175,6 +178,12 @@ class ExecutorSettings(_Model):
     """Seconds for which a service that does not answer, or is busy, is asked again."""
     cluster: ClusterSettings = ClusterSettings()
     """Jobs of the Slurm cluster, for `parsl` and `dask`."""
+
+    @field_validator("endpoint_config", mode="before")
+    @classmethod
+    def _types_of_texts(cls, values: Any) -> Any:
+        # All that Snakemake's --config gives inside a mapping is text.
+        return {k: _typed(v) for k, v in values.items()} if isinstance(values, dict) else values
 
     @field_validator("endpoint", mode="before")
     @classmethod
@@ -464,6 +473,16 @@ class Analysis(_Model):
 def _seconds(walltime: str) -> int:
     hours, minutes, seconds = map(int, walltime.split(":"))
     return 3600 * hours + 60 * minutes + seconds
+
+
+def _typed(value: Any) -> Any:
+    """What a text means on a command line."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value):
+        return int(value)
+    quoted = re.fullmatch(r'"(.*)"', value)
+    return quoted.group(1) if quoted else {"true": True, "false": False}.get(value, value)
 
 
 def _split(names: str | list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from palletfit.config import (
     Analysis,
+    ExecutorSettings,
     FitSettings,
     Settings,
     load_analyses,
@@ -300,3 +301,26 @@ def test_what_planes_and_labels_may_not_be(folder, changes, message):
     write(folder / "child.yaml", {"extends": "base", **changes})
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_analysis("child", folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("2", 2),
+        (2, 2),
+        ("-1", -1),
+        ("0", 0),
+        ("007", "007"),
+        ("true", True),
+        ("false", False),
+        (True, True),
+        ('"123"', "123"),
+        ("abc", "abc"),
+        ("01:00:00", "01:00:00"),
+        ("1.5", "1.5"),
+    ],
+)
+def test_values_for_an_endpoint_have_types_although_the_command_line_has_none(given, meant):
+    data = {"endpoint_config": {"x": given}}
+    found = parse(ExecutorSettings, data, file="x").endpoint_config["x"]
+    assert (found, type(found)) == (meant, type(meant))
