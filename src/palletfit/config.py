@@ -252,7 +252,7 @@ class ContourSettings(_Model):
 class LimitSettings(_Model):
     """Upper limits on the signal strength, at the confidence level of the contour."""
 
-    tolerance: Annotated[float, Field(ge=1e-9, le=0.1)] = 1e-4
+    tolerance: Annotated[float, Field(ge=1e-8, le=0.1)] = 1e-4
     """How well a limit is known, relative to it."""
     mu_max: Positive | None = None
     """Upper bound of the signal strength, in fits, too; none: the one of the measurement. No limit

@@ -13,7 +13,7 @@ from palletfit.asymptotics import PValues, p_values, profile_statistic
 from palletfit.batched import NO_SENSITIVITY, SAME, SHARP, WEAK, BatchFits, Engine, Fits
 from palletfit.config import FitSettings
 from palletfit.errors import FitError, PalletError, PalletfitError
-from palletfit.hypothesis import check_poi_bounds
+from palletfit.hypothesis import check_limit_bounds
 from palletfit.interpcodes import FloatArray
 from palletfit.model import Lowered
 
@@ -85,7 +85,7 @@ class Profile:
         self, row: int, lower: float, upper: float, name: str
     ) -> PalletfitError | str | None:
         try:
-            check_poi_bounds(0.0, lower, upper, name)
+            check_limit_bounds(lower, upper, name)
         except PalletError as error:
             return error
         for title, made in (("background", self._background), ("free", self._free)):
@@ -144,8 +144,12 @@ class Profile:
             fits.sharpen(made, self.rows)
         self._lower_free(data, rows[on_data])
         weak = rows[2 * asimov.value[rows] < WEAK]
-        for made in (self._free, data, asimov):
-            fits.sharpen(made, weak, SHARP)
+        for made, some in (
+            (self._free, np.unique(self._first[weak])),
+            (data, weak),
+            (asimov, weak),
+        ):
+            fits.sharpen(made, some, SHARP)
         for name, made, some in (("data", data, rows[on_data]), ("asimov", asimov, rows)):
             good = some[np.isfinite(made.value[some])]
             self._near[name][good] = made.point[good]
