@@ -9,7 +9,8 @@ from palletfit.batched import Engine
 from palletfit.config import FitSettings
 from palletfit.errors import PalletError
 from palletfit.patches import Patch
-from palletfit.profile import Profile, tested
+from palletfit import profile as profiles
+from palletfit.profile import Profile
 
 from . import models
 
@@ -33,7 +34,7 @@ def test_the_same_as_a_test_at_each_strength(statistic, thorough):
     made = profile(Engine(spec, FitSettings(test_statistic=statistic)), some)
     mu = np.repeat(STRENGTHS, len(some))
     q, q_asimov = made.test(made.rows, mu, on_data=np.ones(len(made), bool), thorough=thorough)
-    found = tested(made.settings, q, q_asimov)
+    found = profiles.tested(made.settings, q, q_asimov)
     for number, strength in enumerate(STRENGTHS):
         engine = Engine(spec, FitSettings(test_statistic=statistic, mu=strength))
         results = {patch.name: result for patch, result in engine.hypotests(some)}
