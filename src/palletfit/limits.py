@@ -193,9 +193,7 @@ def upper_limits(
             "There is no upper limit for the test statistic q0.",
             remedy="Set `fit.test_statistic: qtilde`.",
         )
-    if settings.mu_max is not None:
-        workspace = with_bound(engine.workspace, settings.mu_max)
-        engine = Engine(workspace, engine.settings, arrays=engine.arrays)
+    engine = bounded(engine, settings)
     alpha = 1.0 - confidence_level
     if engine.settings.engine == "reference":
         for patch in patches:
@@ -220,7 +218,15 @@ def _chunk(
         yield patch, _by_reference(engine, patch, alpha, settings, reason)
 
 
-def with_bound(workspace: Spec, upper: float) -> Spec:
+def bounded(engine: Engine, settings: LimitSettings) -> Engine:
+    """The engine, or one with another upper bound of the parameter of interest."""
+    if settings.mu_max is None:
+        return engine
+    workspace = _with_bound(engine.workspace, settings.mu_max)
+    return Engine(workspace, engine.settings, arrays=engine.arrays)
+
+
+def _with_bound(workspace: Spec, upper: float) -> Spec:
     """The workspace with another upper bound of the parameter of interest."""
     measurements = []
     for measurement in workspace["measurements"]:
