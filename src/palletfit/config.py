@@ -271,7 +271,9 @@ class MuScanSettings(_Model):
     nearest to one."""
     points: Annotated[int, Field(ge=3, le=1000)] = 41
     """Signal strengths, at equal distances."""
-    range: tuple[Annotated[float, Field(ge=0)], Positive] | None = None
+    range: (
+        Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None
+    ) = None
     """First and last signal strength; none: from zero to somewhat beyond the largest of the
     patch's limits, but not beyond the bound of the measurement."""
 
