@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from palletfit import profile as profiles
 from palletfit.batched import Engine
 from palletfit.config import FitSettings
 from palletfit.errors import PalletError
 from palletfit.patches import Patch
-from palletfit import profile as profiles
 from palletfit.profile import Profile
 
 from . import models

@@ -148,7 +148,7 @@ def _write_numbers(axes: Axes, found: Exclusion) -> None:
             color="black",
             fontstyle="italic" if point["state_obs"] == "beyond" else "normal",
             path_effects=halo,
-            zorder=7,
+            zorder=8,  # over the label of the forbidden part
             clip_on=False,
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
 from palletfit.config import Analysis
 from palletfit.plots.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
@@ -64,6 +65,7 @@ def draw_mu_scan(
                     linewidth=1.2,
                 )  # fmt: skip
         axes.set_ylim(_LOWEST * alpha, 1.0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlim(mu[0], mu[-1])
         axes.set_xlabel(r"Signal strength $\mu$", loc="right", fontsize=13)
         axes.set_ylabel(r"CL$_{\mathrm{s}}$", loc="top", fontsize=13)
@@ -74,7 +76,7 @@ def draw_mu_scan(
             (Line2D([], [], **solid), r"Observed CL$_{\mathrm{s}}$"),
             (Line2D([], [], **dashed), "Expected (median)"),
             *reversed(bands),
-            (Line2D([], [], **line), rf"{alpha:.3g}; limits where it is crossed"),
+            (Line2D([], [], **line), rf"CL$_{{\mathrm{{s}}}}$ = {alpha:.3g}: upper limits"),
         ]
         write_legend(figure, [*title_lines(analysis), *words], entries)
         figure.canvas.draw()
