@@ -296,12 +296,14 @@ def _roots(
     guess: FloatArray,
     most: FloatArray,
     tolerance: float,
+    aside: FloatArray | float = _ASIDE,
 ) -> _Roots:
     """Find roots between zero and `most`, to a relative tolerance.
 
-    By Chandrupatla's method (Adv. Eng. Softw. 28 (1997) 145).
+    By Chandrupatla's method (Adv. Eng. Softw. 28 (1997) 145). The first brackets are from the
+    guess divided by `aside` to the guess times that.
     """
-    found = _bracket(function, rows, guess, most)
+    found = _bracket(function, rows, guess, most, aside)
     inside = np.flatnonzero(~found.beyond & ~found.lost)
     if len(inside):
         made = elementwise.find_root(
@@ -321,11 +323,15 @@ def _roots(
 
 
 def _bracket(
-    function: Function, rows: NDArray[np.int64], guess: FloatArray, most: FloatArray
+    function: Function,
+    rows: NDArray[np.int64],
+    guess: FloatArray,
+    most: FloatArray,
+    aside: FloatArray | float,
 ) -> _Roots:
     """Brackets around guesses, which never leave the interval from zero to `most`."""
-    upper = np.minimum(guess * _ASIDE, most)
-    lower = np.minimum(guess, most) / _ASIDE
+    upper = np.minimum(guess * aside, most)
+    lower = np.minimum(guess, most) / aside
     beyond, lost, risen = (np.zeros(len(rows), dtype=bool) for _ in range(3))
     open_ = np.arange(len(rows))
     while len(open_):
@@ -428,7 +434,8 @@ class _Search:
             # From here on all fits begin at the lower minima, too.
             for row in rows[open_]:
                 self.known[row].clear()
-            part = _roots(self.function, rows[open_], at, most[open_], tolerance)
+            aside = np.minimum(1.0 + 2 * change[open_] + 2 * tolerance, _ASIDE)
+            part = _roots(self.function, rows[open_], at, most[open_], tolerance, aside)
             found.replace(open_, part)
             open_ = open_[~part.lost]
         settled = np.ones(len(rows), dtype=bool)

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyhf
 import pytest
 from pyhf.infer.intervals.upper_limits import upper_limit
@@ -21,8 +22,11 @@ from palletfit.limits import Limits, asimov_root, upper_limits
 from palletfit.patches import Patch
 from palletfit.products import product_of
 from palletfit.profile import Profile
+from palletfit.published import read_limits
+from palletfit.published_limits import compare
 from palletfit.store import RecordStore
 
+from ..likelihoods import read_likelihood
 from . import models
 from .test_scan import Counting
 
@@ -322,6 +326,53 @@ def test_patches_do_not_disturb_one_another():
         assert together[patch.name] == pytest.approx(values(alone), rel=2e-4)
     ordered = [together[patch.name][3] for patch in patches]
     assert ordered == sorted(ordered)  # weaker signals have higher limits
+
+
+# --------------------------------------------------------------------------- published likelihoods
+
+
+@pytest.mark.parametrize(
+    ("region", "names"),
+    [
+        ("RegionA", ["sbottom_850_180_50", "sbottom_500_131_1", "sbottom_650_131_1"]),
+        ("RegionC", ["sbottom_800_250_60", "sbottom_700_250_60", "sbottom_900_530_400"]),
+    ],
+)
+def test_likelihoods_with_many_minima(shared, tmp_path, region, names):
+    """Minima that change places with mu: nearby fits follow another one than the lowest."""
+    workspace, patches = read_likelihood(shared, tmp_path, "sbottom", region)
+    chosen = [patch for patch in patches if patch.name in names]
+    found = list(upper_limits(Engine(workspace, FitSettings()), chosen))
+    assert len(found) == len(names)
+    for patch, result in found:
+        assert isinstance(result, Limits), (patch.name, result)
+        assert result.status == "ok", (patch.name, result)
+        known = [item.mu for item in result.expected if item.mu is not None]
+        assert known == sorted(known)
+        for item in (result.observed, *result.expected):
+            if item.state == "found":
+                assert item.CLs == pytest.approx(0.05, rel=1e-3)
+                assert item.tolerance <= 1e-4 * item.mu
+
+
+def test_published_limits_of_the_staus(shared, tmp_path):
+    """They are on the cross section, which depends on the stau's mass alone."""
+    workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
+    masses = {patch.name: patch.values for patch in patches}  # noqa: PD011  nothing of pandas
+    chosen = [patch for patch in patches if masses[patch.name][0] in (240, 320)]
+    rows = [
+        {
+            "patch": patch.name,
+            **dict(zip("xy", masses[patch.name], strict=True)),
+            "mu_obs": found.observed.mu,
+        }
+        for patch, found in upper_limits(Engine(workspace, FitSettings()), chosen)
+    ]
+    table = read_limits(shared / "published/staus/upper_limits.csv", 0, 1, 2)
+    found = compare(pd.DataFrame(rows), table, "pb")
+    assert found.matched == len(chosen) == 11
+    assert found.spread["largest"] < 0.002
+    assert found.outliers == ()
 
 
 # --------------------------------------------------------------------------- as a product
