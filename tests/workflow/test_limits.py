@@ -78,7 +78,7 @@ def test_jobs_share_limits_and_names_are_only_names(tiny: TinyPallet, folder: Fo
         "executor": {"parts": 2},
         "mu_scan": {"patches": ["../*", "S_100_0"], "points": 5},
     }
-    folder.run("mu_scan", "limits")
+    folder.run("mu_scan")
     results = folder.path / "results/tiny"
     assert len(json.loads((results / "limits.json").read_bytes())) == 6
     parts = sorted(path.name for path in (results / "SR/parts/limits").glob("*.json"))
