@@ -1,5 +1,6 @@
 """Configuration and helpers of all rules; what can be tested without Snakemake is in src/palletfit."""
 
+import json
 import re
 import sys
 import time
@@ -9,7 +10,8 @@ from palletfit.config import NAME_PATTERN, Settings, load_analyses
 from palletfit.config import parse as parse_settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
-from palletfit.products import OTHERS, product_of
+from palletfit.patches import file_stem
+from palletfit.products import CHOSEN, OTHERS, product_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -30,11 +32,22 @@ except PalletfitError as error:
     raise WorkflowError(str(error)) from None
 
 
+def plane_suffixes():
+    """What the file names of planes may end with, as regular expressions."""
+    return [
+        re.escape(analysis.plane_suffix(name))
+        for analysis in ANALYSES.values()
+        for name in analysis.planes
+    ]
+
+
 wildcard_constraints:
     analysis="|".join(map(re.escape, ANALYSES)),
     region="|".join(re.escape(name) for item in ANALYSES.values() for name in item.regions),
-    plane=rf"|_{NAME_PATTERN}",
+    plane=f"(?:{'|'.join(plane_suffixes())})",
     product="|".join(OTHERS),
+    slice=NAME_PATTERN,
+    stem="[^/]+",
 
 
 def pallet_file(wildcards):
@@ -81,6 +94,82 @@ def product_settings(wildcards):
         **fit_settings(wildcards),
         **product_of(wildcards.product, SETTINGS).as_json(),
         "refits": workflow_state.refits(RESULTS, *where),
+    }
+
+
+def chosen_patches(wildcards):
+    """The file that names the patches of a product of chosen ones."""
+    return (
+        f"results/{wildcards.analysis}/{wildcards.product}_patches.json"
+        if (wildcards.product in CHOSEN)
+        else []
+    )
+
+
+def product_manifests(product):
+    """One manifest of a product for each region that is fitted."""
+
+    def manifests(wildcards):
+        regions = ANALYSES[wildcards.analysis].used_regions
+        return expand(
+            "results/{{analysis}}/{region}/{product}.json", region=regions, product=product
+        )
+
+    return manifests
+
+
+def cross_section_table(wildcards):
+    """The table of theory cross sections, where there is one."""
+    source = ANALYSES[wildcards.analysis].cross_section
+    return [str(source.file)] if source is not None and source.file.exists() else []
+
+
+def cross_section(wildcards):
+    """How that table is read; a change makes other limits in pb."""
+    source = ANALYSES[wildcards.analysis].cross_section
+    return source.model_dump(mode="json") if source is not None else None
+
+
+def limit_files(wildcards):
+    """Upper limits of all selected analyses: tables and plots."""
+    return [
+        f"results/{name}/{file}"
+        for name, analysis in ANALYSES.items()
+        for file in (
+            *("limits.json", "limits.csv"),
+            *(
+                f"{stem}{suffix}.{ending}"
+                for suffix in map(analysis.plane_suffix, analysis.planes)
+                for stem, ending in (
+                    ("limits", "png"),
+                    ("limits", "pdf"),
+                    ("limit_contour", "json"),
+                )
+            ),
+            *(f"limits_slice_{line}.{e}" for line in analysis.slices for e in ("png", "pdf")),
+        )
+    ]
+
+
+def mu_scan_files(wildcards):
+    """Plots of CLs against mu, of the patches that were chosen."""
+    found = []
+    for name in ANALYSES:
+        chosen = json.loads(
+            Path(checkpoints.choose_mu_scan.get(analysis=name).output.chosen).read_text()
+        )
+        for patch in (patch for some in chosen.values() for patch in some):
+            found += [f"results/{name}/mu_scan_{file_stem(patch)}.{e}" for e in ("png", "pdf")]
+    return found
+
+
+def slice_of(wildcards):
+    """What a slice's plot depends on beside the limits."""
+    analysis = ANALYSES[wildcards.analysis]
+    return {
+        "title": analysis.title,
+        "slice": analysis.slices[wildcards.slice].model_dump(mode="json"),
+        "level": SETTINGS.contour.confidence_level,
     }
 
 

@@ -28,11 +28,15 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 #: Keys of a pallet of which exactly one is given.
 _SOURCES = frozenset({"doi", "url", "path", "builtin"})
 
-#: Columns of ``results.csv`` that labels stand beside.
+_SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
+#: Columns of ``results.csv`` and ``limits.csv`` that labels stand beside.
 RESULT_COLUMNS = frozenset(
     {
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
-        *(f"CLs_exp_{name}" for name in ("minus2", "minus1", "0", "plus1", "plus2")),
+        *(f"CLs_exp_{name}" for name in _SIGMAS),
+        *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
+        *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
+        *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),
     }
 )
 
@@ -261,11 +265,32 @@ class ContourSettings(_Model):
 class LimitSettings(_Model):
     """Upper limits on the signal strength, at the confidence level of the contour."""
 
-    tolerance: Annotated[float, Field(ge=1e-9, le=0.1)] = 1e-4
+    tolerance: Annotated[float, Field(ge=1e-8, le=0.1)] = 1e-4
     """How well a limit is known, relative to it."""
     mu_max: Positive | None = None
     """Upper bound of the signal strength, in fits, too; none: the one of the measurement. No limit
     is searched for beyond it."""
+
+
+class MuScanSettings(_Model):
+    """CLs against the signal strength, for chosen patches."""
+
+    patches: list[str] = []
+    """Shell patterns of the patches; none: of each analysis the one whose expected upper limit is
+    nearest to one."""
+    points: Annotated[int, Field(ge=3, le=1000)] = 41
+    """Signal strengths, at equal distances."""
+    range: (
+        Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None
+    ) = None
+    """First and last signal strength; none: from zero to somewhat beyond the largest of the
+    patch's limits, but not beyond the bound of the measurement."""
+
+    @model_validator(mode="after")
+    def _range_rises(self) -> MuScanSettings:
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError("range must rise, such as [0, 3]")
+        return self
 
 
 class Settings(_Model):
@@ -287,6 +312,8 @@ class Settings(_Model):
     """How exclusion contours are made."""
     limits: LimitSettings = LimitSettings()
     """How upper limits are found."""
+    mu_scan: MuScanSettings = MuScanSettings()
+    """For which patches CLs is shown against the signal strength, and where."""
 
     @field_validator("analyses")
     @classmethod
@@ -356,6 +383,22 @@ class PublishedCurve(_Model):
     """Address of the table in CSV; none: only the cache is searched."""
 
 
+class PublishedLimits(_Model):
+    """Published observed upper limits of a plane's points, as a HEPData table in CSV.
+
+    The columns of x and y are those of the contours.
+    """
+
+    file: str
+    """File name in the download cache, below `published/ANALYSIS/`."""
+    url: str | None = None
+    """Address of the table in CSV; none: only the cache is searched."""
+    value: int | str = 2
+    """Column of the limit: number or header."""
+    unit: Literal["pb", "fb", "mu"] = "pb"
+    """What the limit is on: the cross section, in pb or fb, or the signal strength."""
+
+
 class Published(_Model):
     """The experiment's own result for a plane."""
 
@@ -363,6 +406,8 @@ class Published(_Model):
     """The observed contour."""
     expected: PublishedCurve | None = None
     """The expected contour."""
+    upper_limits: PublishedLimits | None = None
+    """The observed upper limits, with which the ones found are compared."""
     x: int | str = 0
     """Column of x in the tables: number or header."""
     y: int | str = 1
@@ -390,6 +435,51 @@ class Plane(_Model):
     """The experiment's own contours, which are overlaid."""
 
 
+class Slice(_Model):
+    """A line of signal points, along which upper limits are drawn."""
+
+    x: str
+    """Expression of the labels for the horizontal axis."""
+    x_title: str
+    """Title of the horizontal axis, with its unit in brackets."""
+    select: str | None = None
+    """Condition on the labels for the points of the line, such as `m2 == 0`."""
+    title: str | None = None
+    """Further words for the plot, such as `$m_2 = 0$`."""
+
+
+class CrossSection(_Model):
+    """Theory cross sections of the signal points: a table in CSV, beside the analysis file.
+
+    With it upper limits are given in pb, too. Lines that begin with `#` are comments.
+    """
+
+    file: Path
+    """The table; relative paths start at the analysis file."""
+    columns: Annotated[dict[str, str], Field(min_length=1)]
+    """The column of each label that the cross section depends on, by label, such as
+    `{m1: "mass [GeV]"}`. Other labels do not matter."""
+    value: str
+    """Column of the cross section, of the whole process that the patches' yields stand for."""
+    unit: Literal["pb", "fb"]
+    """Unit of the cross section."""
+    uncertainty: str | None = None
+    """Column of its uncertainty (one standard deviation), if there is one."""
+    uncertainty_in: Literal["unit", "percent"] = "unit"
+    """Whether the uncertainty has the unit of the cross section, or is in per cent of it."""
+    interpolate: str | None = None
+    """A label along which the logarithm of the cross section is interpolated linearly between the
+    rows of the table, never beyond them; none: the table has to have each point."""
+
+    @model_validator(mode="after")
+    def _interpolates_a_column(self) -> CrossSection:
+        if self.interpolate is not None and self.interpolate not in self.columns:
+            raise ValueError(
+                f"interpolate names {self.interpolate!r}, but columns has {', '.join(self.columns)}"
+            )
+        return self
+
+
 class Analysis(_Model):
     """One file in `config/analyses`: a published likelihood and how its result is drawn."""
 
@@ -411,6 +501,10 @@ class Analysis(_Model):
     """Shell patterns of the patches that are fitted."""
     planes: Annotated[dict[Name, Plane], Field(min_length=1)]
     """Planes in which a contour is drawn."""
+    slices: dict[Name, Slice] = {}
+    """Lines along which upper limits are drawn with their bands."""
+    cross_section: CrossSection | None = None
+    """Theory cross sections, for upper limits in pb."""
 
     @field_validator("labels")
     @classmethod
@@ -420,7 +514,9 @@ class Analysis(_Model):
         if twice:
             raise ValueError(f"must differ from one another, but {', '.join(twice)} is repeated")
         if taken:
-            raise ValueError(f"must not be columns of results.csv, but {', '.join(taken)} is one")
+            raise ValueError(
+                f"must not be columns of results.csv or limits.csv, but {', '.join(taken)} is one"
+            )
         return labels
 
     @model_validator(mode="after")
@@ -430,6 +526,20 @@ class Analysis(_Model):
                 require_names(expression, set(self.labels), "the labels are")
             if plane.forbidden is not None:
                 require_names(plane.forbidden.y_above, {"x"}, "it may only use")
+        for line in self.slices.values():
+            for expression in filter(None, (line.x, line.select)):
+                require_names(expression, set(self.labels), "the labels are")
+        return self
+
+    @model_validator(mode="after")
+    def _cross_section_uses_labels(self) -> Analysis:
+        columns = self.cross_section.columns if self.cross_section is not None else {}
+        unknown = sorted(set(columns) - set(self.labels))
+        if unknown:
+            raise ValueError(
+                f"cross_section.columns names {', '.join(unknown)}, but the labels are: "
+                f"{', '.join(self.labels)}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -573,8 +683,9 @@ def _load_extended(
     data = read_yaml(path)
     data.setdefault("name", path.stem)
     pallet = data.get("pallet")
-    if isinstance(pallet, dict) and isinstance(pallet.get("path"), str):
-        pallet["path"] = str(path.parent / Path(pallet["path"]).expanduser())
+    for section, key in ((pallet, "path"), (data.get("cross_section"), "file")):
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str(path.parent / Path(section[key]).expanduser())
     parent = data.pop("extends", None)
     if parent is None:
         return data, [path]

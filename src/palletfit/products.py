@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     ]
 
 #: Modules whose function ``compute`` makes a product.
-_MODULES = {"limits": "palletfit.limits"}
+_MODULES = {"limits": "palletfit.limits", "mu_scan": "palletfit.mu_scan"}
+#: Sections of the configuration that a product depends on, and keys that choose patches only.
+_SECTIONS = {"limits": ("limits",), "mu_scan": ("mu_scan", "limits")}
+_CHOICES = {"patches"}
+#: Products of an upper limit, which a test of discovery has none of.
+UPPER_LIMITS = frozenset({"limits", "mu_scan"})
+#: Products of chosen patches only.
+CHOSEN = frozenset({"mu_scan"})
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,12 @@ def product_of(name: str, settings: Settings) -> Product:
     """The product of a name under a configuration."""
     if name == HYPOTEST.name:
         return HYPOTEST
+    sections = {
+        section: getattr(settings, section).model_dump(mode="json", exclude=_CHOICES)
+        for section in _SECTIONS[name]
+    }
     level = settings.contour.confidence_level
-    own = getattr(settings, name).model_dump(mode="json")
-    return Product(name, {"confidence_level": level, name: own})
+    return Product(name, {"confidence_level": level, **sections})
 
 
 def computation(name: str) -> Computation:

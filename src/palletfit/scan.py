@@ -16,14 +16,14 @@ from typing import Any
 from palletfit import manifest, task
 from palletfit.config import Analysis, ExecutorSettings, FitSettings, Settings
 from palletfit.engines import VERSIONS
-from palletfit.errors import ExecutorError, FitError, PalletError
+from palletfit.errors import ConfigError, ExecutorError, FitError, PalletError
 from palletfit.executors.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
 from palletfit.jsonfiles import read_json
 from palletfit.ledger import Ledger
 from palletfit.locks import waiting_lock
 from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch, json_digest
-from palletfit.products import HYPOTEST, Product, product_of
+from palletfit.products import HYPOTEST, UPPER_LIMITS, Product, product_of
 from palletfit.progress import Progress
 from palletfit.remote import content_digest
 from palletfit.store import Key, RecordStore
@@ -133,16 +133,33 @@ def of_region(
     product: str,
     workspace: Path,
     patchset: Path,
+    chosen: Sequence[Path] = (),
 ) -> Scan:
     """What is asked of one region of an analysis.
+
+    Parameters
+    ----------
+    analysis, region, settings, product
+        What is asked, of what.
+    workspace, patchset
+        The region's prepared files.
+    chosen
+        For products of chosen patches the file that names them, by region; none: all are.
 
     Raises
     ------
     PalletError
         See :meth:`Scan.read`.
+    ConfigError
+        The product is an upper limit, but the test statistic that of a discovery.
     """
+    if product in UPPER_LIMITS and settings.fit.test_statistic == "q0":
+        raise ConfigError(
+            "There is no upper limit for the test statistic q0.",
+            remedy="Set `fit.test_statistic: qtilde`.",
+        )
     title = f"{analysis.name}/{region}"
-    return Scan.read(
+    found = Scan.read(
         title if product == HYPOTEST.name else f"{title} {product}",
         workspace,
         patchset,
@@ -151,6 +168,10 @@ def of_region(
         analysis.regions[region].known_failures,
         product_of(product, settings),
     )
+    if not chosen:
+        return found
+    names = {name for path in chosen for name in read_json(path).get(region, [])}
+    return replace(found, patches=tuple(item for item in found.patches if item.name in names))
 
 
 def run(

@@ -118,23 +118,56 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
     lines = []
     for name, analysis in analyses.items():
         folder = results / name
-        try:
-            points = json.loads((folder / "results.json").read_bytes()).values()
-            made = (folder / "results.json").stat().st_mtime
-            fitted = [folder / region / "hypotest.json" for region in analysis.used_regions]
-            if made < max(path.stat().st_mtime for path in fitted):
-                continue
-        except (OSError, ValueError):
-            continue  # another target than the whole analysis was asked for
-        lines.append(_summary_line(analysis, list(points), settings))
-        lines += [
-            f"  contour: {folder / f'exclusion{suffix}.{ending}'}"
-            for suffix in map(analysis.plane_suffix, analysis.planes)
-            for ending in ("png", "pdf")
-            if (folder / f"exclusion{suffix}.{ending}").exists()
-        ]
-        lines.append(f"  results: {folder / 'results.csv'} and {folder / 'results.json'}")
+        points = _made(folder, "results.json", HYPOTEST.name, analysis)
+        if points is not None:
+            lines.append(_summary_line(analysis, points, settings))
+            lines += _plots(folder, "contour", "exclusion", analysis)
+            lines.append(f"  results: {folder / 'results.csv'} and {folder / 'results.json'}")
+        limits = _made(folder, "limits.json", "limits", analysis)
+        if limits is not None:
+            lines.append(_limits_line(analysis, limits, settings))
+            lines += _plots(folder, "limits", "limits", analysis)
+            lines.append(f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}")
     return "\n".join(lines)
+
+
+def _made(
+    folder: Path, name: str, product: str, analysis: Analysis
+) -> list[Mapping[str, Any]] | None:
+    """Entries of a collection that is newer than its regions' manifests.
+
+    None if there is none: another target than this was asked for.
+    """
+    try:
+        points = json.loads((folder / name).read_bytes()).values()
+        made = (folder / name).stat().st_mtime
+        fitted = [folder / region / f"{product}.json" for region in analysis.used_regions]
+        newest = max(path.stat().st_mtime for path in fitted)
+    except (OSError, ValueError):
+        return None
+    return list(points) if made >= newest else None
+
+
+def _plots(folder: Path, what: str, stem: str, analysis: Analysis) -> list[str]:
+    paths = [
+        folder / f"{stem}{suffix}.{ending}"
+        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for ending in ("png", "pdf")
+    ]
+    return [f"  {what}: {path}" for path in paths if path.exists()]
+
+
+def _limits_line(
+    analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: Settings
+) -> str:
+    status = Counter(point["status"] for point in points)
+    below = sum(point["mu_obs"] is not None and point["mu_obs"] < 1 for point in points)
+    beyond = sum(point["states"]["obs"] == "beyond" for point in points)
+    return (
+        f"{analysis.name}: {len(points)} upper limits at "
+        f"{100 * settings.contour.confidence_level:.4g}% CL, {below} below mu = 1, {beyond} beyond "
+        f"the bound, {status['suspect']} suspect, {status['failed']} failed"
+    )
 
 
 def _summary_line(

@@ -289,7 +289,10 @@ def test_used_regions_keep_their_order_and_come_once():
     ("changes", "message"),
     [
         ({"labels": ["m1", "m1"]}, "m1 is repeated"),
-        ({"labels": ["m1", "status"]}, "must not be columns of results.csv, but status is one"),
+        (
+            {"labels": ["m1", "status"]},
+            "must not be columns of results.csv or limits.csv, but status is one",
+        ),
         ({"patches": []}, "at least 1 item"),
         ({"planes": {"masses": {"x": "m3"}}}, "uses m3, but the labels are: m1, m2"),
         ({"planes": {"masses": {"select": "@os.system('x')"}}}, "is not an expression"),

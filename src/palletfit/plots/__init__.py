@@ -1,6 +1,8 @@
 """Plots for paper and slides, a module for each kind."""
 
 from palletfit.plots.exclusion import draw_exclusion
+from palletfit.plots.limits import draw_limits, draw_slice
+from palletfit.plots.mu_scan import draw_mu_scan
 from palletfit.plots.style import COLOURS, save
 
-__all__ = ["COLOURS", "draw_exclusion", "save"]
+__all__ = ["COLOURS", "draw_exclusion", "draw_limits", "draw_mu_scan", "draw_slice", "save"]

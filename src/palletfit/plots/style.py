@@ -9,7 +9,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 
+from palletfit.config import Analysis
 from palletfit.errors import ConfigError
 
 STYLE: dict[Any, Any] = {
@@ -42,10 +44,40 @@ COLOURS = {
     "published": "#0072b2",
     "band1": "#f4d74a",
     "band2": "#fbf1bf",
+    # The usual colours of a limit's bands along a line.
+    "sigma1": "#52c452",
+    "sigma2": "#ffe45c",
     "points": "0.35",
     "suspect": "#d55e00",
     "failed": "#d40000",
 }
+
+
+#: Handle of the legend (an artist, or a tuple of artists drawn over each other) and its words.
+Entry = tuple[Any, str]
+
+
+def title_lines(analysis: Analysis) -> list[str]:
+    """The analysis' title, a line for each of its parts."""
+    return [part.strip() for part in analysis.title.split(";")]
+
+
+def write_legend(figure: Figure, lines: Sequence[str], entries: Sequence[Entry]) -> None:
+    """Write lines and a legend above the axes."""
+    figure.legend(
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        title="\n".join(lines),
+        title_fontsize=11,
+        alignment="left",
+        handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
+        loc="outside upper left",
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+        handlelength=2.6,
+        borderaxespad=0.2,
+    )
 
 
 def new_figure(width: float, height: float) -> Figure:
