@@ -290,7 +290,7 @@ class Pallet(_Model):
     """Address of the archive."""
     path: Path | None = None
     """Local archive; relative paths start at the analysis file."""
-    builtin: Literal["demo"] | None = None
+    builtin: Literal["demo", "demo-hadronic"] | None = None
     """A pallet that palletfit makes itself."""
     archive: Name | None = None
     """File name of the archive in the download cache; none: the analysis' name."""
