@@ -61,6 +61,7 @@ def combined_workspace(
     except (
         pyhf.exceptions.InvalidWorkspaceOperation,
         pyhf.exceptions.InvalidSpecification,
+        pyhf.exceptions.SchemaNotFound,
     ) as error:
         raise PalletError(
             f"pyhf cannot combine the workspaces: {' '.join(str(error).split())}",
