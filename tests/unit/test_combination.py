@@ -580,5 +580,7 @@ def test_files_are_written_and_described(first, second, tmp_path):
     page = out[2].read_text()
     assert "<td>mu</td><td>mu</td><td>mu_signal</td>" in page
     assert "they got the member&#x27;s name as a prefix" in page
+    with pytest.raises(ConfigError, match="The likelihoods are a, but the combination's members"):
+        combine({"a": first.files}, settings(), ["m1", "m2"])
     with pytest.raises(ConfigError, match="is no combination of 1 workspaces"):
         combine_region(analysis, workspaces[:1], patchsets[:1], *out)

@@ -107,7 +107,7 @@ def combine_region(
     )
     write_atomically(workspace, canonical_json(combined.workspace).decode() + "\n")
     write_atomically(patchset, canonical_json(combined.patchset).decode() + "\n")
-    write_summary(page, analysis.name, summary)
+    write_summary(page, f"{analysis.name}/{analysis.used_regions[0]}", summary)
     return summary
 
 
@@ -142,6 +142,12 @@ def combine(
     PalletError
         The likelihoods contradict each other, or count events twice.
     """
+    if likelihoods.keys() != combination.members.keys():
+        raise ConfigError(
+            f"The likelihoods are {', '.join(likelihoods)}, but the combination's members are "
+            f"{', '.join(combination.members)}.",
+            remedy="Give one likelihood for each member.",
+        )
     members = [
         Member.read(name, combination.members[name], workspace, spec, labels)
         for name, (workspace, spec) in likelihoods.items()
@@ -155,7 +161,8 @@ def combine(
     patches: dict[str, dict[str, Any]] = {}
     for values, present in points.items():
         name = next(iter(present.values())).patch.name
-        name = name if name not in patches else f"{name} ({', '.join(present)})"
+        while name in patches:  # another point of another member
+            name = f"{name} ({', '.join(present)})"
         origins = {member: point.patch.name for member, point in present.items()}
         patches[name] = {
             "metadata": {"name": name, "values": list(values), "members": origins},
