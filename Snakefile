@@ -11,6 +11,7 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/pallet.smk"
+include: "rules/combine.smk"
 include: "rules/fit.smk"
 include: "rules/results.smk"
 include: "rules/contour.smk"
@@ -23,4 +24,4 @@ rule all:
     input:
         all_manifests(),
         collect("results/{analysis}/results.{ending}", analysis=ANALYSES, ending=["json", "csv"]),
-        contour_files(),
+        contour_files(ANALYSES),

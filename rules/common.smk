@@ -6,7 +6,7 @@ import sys
 import time
 
 from palletfit import workflow_state
-from palletfit.config import NAME_PATTERN, Settings, load_analyses
+from palletfit.config import NAME_PATTERN, Settings, load_analyses, member_sources, with_members
 from palletfit.config import parse as parse_settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
@@ -25,6 +25,8 @@ try:
         Settings, config, file="config/config.yaml (with --config and --configfile)"
     )
     ANALYSES = load_analyses(SETTINGS, ANALYSIS_FOLDER)
+    # The selected analyses, and those that they combine.
+    KNOWN = with_members(ANALYSES, ANALYSIS_FOLDER)
     if workflow.is_main_process:
         workflow_state.note_incomplete(RESULTS, ANALYSES)
         workflow_state.announce()
@@ -42,8 +44,8 @@ def plane_suffixes():
 
 
 wildcard_constraints:
-    analysis="|".join(map(re.escape, ANALYSES)),
-    region="|".join(re.escape(name) for item in ANALYSES.values() for name in item.regions),
+    analysis="|".join(map(re.escape, KNOWN)),
+    region="|".join(re.escape(name) for item in KNOWN.values() for name in item.regions),
     plane=f"(?:{'|'.join(plane_suffixes())})",
     product="|".join(OTHERS),
     slice=NAME_PATTERN,
@@ -52,18 +54,18 @@ wildcard_constraints:
 
 def pallet_file(wildcards):
     """The local archive of an analysis, if it has one; the rule's script says if it is missing."""
-    path = ANALYSES[wildcards.analysis].pallet.path
+    path = KNOWN[wildcards.analysis].pallet.path
     return [str(path)] if path is not None and path.exists() else []
 
 
 def pallet_source(wildcards):
     """Where an archive comes from; a change fetches it again."""
-    return ANALYSES[wildcards.analysis].pallet.model_dump(mode="json", exclude={"sha256"})
+    return KNOWN[wildcards.analysis].pallet.model_dump(mode="json", exclude={"sha256"})
 
 
 def region_members(wildcards):
     """Files of a region inside the archive, with their pins and what they are checked against."""
-    analysis = ANALYSES[wildcards.analysis]
+    analysis = KNOWN[wildcards.analysis]
     region = analysis.regions[wildcards.region]
     pins = analysis.pallet.sha256
     members = [region.workspace, region.patchset]
@@ -74,6 +76,47 @@ def region_members(wildcards):
     }
 
 
+def combinations(analyses):
+    """Names of the analyses that combine others."""
+    return [name for name, analysis in analyses.items() if analysis.combine is not None]
+
+
+def one_of(names):
+    """A wildcard constraint: one of some names, or nothing at all."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def member_files(file):
+    """An input function: a prepared file of each member of a combination, in order."""
+
+    def of_members(wildcards):
+        sources = member_sources(KNOWN[wildcards.analysis], ANALYSIS_FOLDER)
+        return [f"results/{analysis}/{region}/{file}" for analysis, region in sources]
+
+    return of_members
+
+
+def combination_settings(wildcards):
+    """What is combined and how; a change combines again."""
+    analysis = KNOWN[wildcards.analysis]
+    return {"combine": analysis.combine.model_dump(mode="json"), "labels": analysis.labels}
+
+
+def combination_products(wildcards):
+    """Results and plots of all selected combinations."""
+    names = combinations(ANALYSES)
+    if not names:
+        raise WorkflowError(
+            f"None of the selected analyses ({', '.join(ANALYSES)}) is a combination.\n"
+            "  remedy: Select one whose file has the key `combine`, such as "
+            "`--config analyses=demo-combined`."
+        )
+    return [
+        *collect("results/{name}/results.{ending}", name=names, ending=["json", "csv"]),
+        *contour_files(names),
+    ]
+
+
 def fit_settings(wildcards):
     """Physics of the fits; a change makes other records necessary."""
     return {
@@ -81,9 +124,9 @@ def fit_settings(wildcards):
         "engine": VERSIONS[SETTINGS.fit.engine],
         # Rises when records were found lost, damaged or failed for a reason that may pass.
         "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region),
-        "patches": ANALYSES[wildcards.analysis].patches,
+        "patches": KNOWN[wildcards.analysis].patches,
         "on_failure": SETTINGS.on_failure,
-        "known_failures": ANALYSES[wildcards.analysis].regions[wildcards.region].known_failures,
+        "known_failures": KNOWN[wildcards.analysis].regions[wildcards.region].known_failures,
     }
 
 
@@ -189,13 +232,13 @@ def part_manifests(wildcards):
 
 def region_manifests(wildcards):
     """One manifest of records for each region that is fitted."""
-    regions = ANALYSES[wildcards.analysis].used_regions
+    regions = KNOWN[wildcards.analysis].used_regions
     return expand("results/{{analysis}}/{region}/hypotest.json", region=regions)
 
 
 def plane_of(wildcards):
     """The plane that a file name's suffix means."""
-    return ANALYSES[wildcards.analysis].plane_of_suffix(wildcards.plane)
+    return KNOWN[wildcards.analysis].plane_of_suffix(wildcards.plane)
 
 
 def published_tables(wildcards):
@@ -206,20 +249,20 @@ def published_tables(wildcards):
 def drawn(wildcards):
     """What a contour's plot depends on beside the results."""
     return {
-        "title": ANALYSES[wildcards.analysis].title,
+        "title": KNOWN[wildcards.analysis].title,
         "plane": plane_of(wildcards).model_dump(mode="json"),
         "contour": SETTINGS.contour.model_dump(mode="json"),
     }
 
 
-def contour_files():
-    """Contours and plots of every plane of the selected analyses; p0 of q0 has none."""
+def contour_files(names):
+    """Contours and plots of every plane of some analyses; p0 of q0 has none."""
     if SETTINGS.fit.test_statistic == "q0":
         return []
     return [
         f"results/{name}/{file}"
-        for name, analysis in ANALYSES.items()
-        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for name in names
+        for suffix in map(KNOWN[name].plane_suffix, KNOWN[name].planes)
         for file in (f"exclusion{suffix}.png", f"exclusion{suffix}.pdf", f"contour{suffix}.json")
     ]
 

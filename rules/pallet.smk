@@ -36,6 +36,8 @@ rule prepare_workspace:
         "logs/{analysis}/{region}/prepare_workspace.tsv"
     params:
         files=region_members,
+    wildcard_constraints:
+        analysis=one_of(KNOWN.keys() - set(combinations(KNOWN))),
     localrule: True
     conda:
         "../envs/workflow.yaml"

@@ -338,7 +338,7 @@ class Pallet(_Model):
     """Address of the archive."""
     path: Path | None = None
     """Local archive; relative paths start at the analysis file."""
-    builtin: Literal["demo"] | None = None
+    builtin: Literal["demo", "demo-hadronic"] | None = None
     """A pallet that palletfit makes itself."""
     archive: Name | None = None
     """File name of the archive in the download cache; none: the analysis' name."""
@@ -357,12 +357,106 @@ class Pallet(_Model):
 class Region(_Model):
     """One sub-likelihood: a background-only workspace and its patchset."""
 
-    workspace: str
-    """The background-only workspace inside the archive."""
-    patchset: str
-    """The patchset inside the archive."""
+    workspace: str = ""
+    """The background-only workspace inside the archive; the region of a combination has none."""
+    patchset: str = ""
+    """The patchset inside the archive; the region of a combination has none."""
     known_failures: dict[str, str] = {}
     """Patches that cannot be fitted, with the reason: they are shown, and do not fail a run."""
+
+
+class CombinationMember(_Model):
+    """One likelihood of a combination, and what is different in it."""
+
+    analysis: str
+    """Name of a file in `config/analyses`, or path of such a file; relative paths start at the
+    combination's file."""
+    region: Name | None = None
+    """Region of that analysis; none: the only one that it fits."""
+    measurement: str | None = None
+    """Measurement of its workspace; none: the first one."""
+    labels: dict[str, str] = {}
+    """Labels that it calls otherwise: its name to the one in `labels` of the combination."""
+    channels: dict[str, str] = {}
+    """Channels that are renamed: its name to the combination's."""
+    without: list[str] = []
+    """Channels that are left out, such as a control region that another member has in another
+    form."""
+
+
+class Correlation(_Model):
+    """Which parameters of the members are one parameter of the combination."""
+
+    by: Literal["name", "table"]
+    """`name`: parameters of one name are one parameter; `table`: only what `table` says is one
+    parameter, all others get the member's name as a prefix."""
+    table: dict[str, Annotated[dict[Name, str], Field(min_length=1)]] = {}
+    """Parameters of the combination: for each one its name in the members that have it. With
+    `by: name` it joins parameters of different names."""
+    apart: list[str] = []
+    """With `by: name`: parameters that are not the same in spite of their name; they get the
+    member's name as a prefix."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Correlation:
+        if self.by == "table" and self.apart:
+            raise ValueError("apart needs by: name; with by: table all is apart but the table")
+        if self.by == "table" and not self.table:
+            raise ValueError("by: table needs a table")
+        entries = [item for names in self.table.values() for item in names.items()]
+        for member, name in entries:
+            if entries.count((member, name)) > 1:
+                raise ValueError(f"table names the parameter {name!r} of {member} twice")
+            if name in self.apart:
+                raise ValueError(f"{name!r} is in both table and apart")
+        return self
+
+
+class ParameterSettings(_Model):
+    """Settings of a parameter of the combination, where its members disagree."""
+
+    inits: list[float] | None = None
+    """Start values."""
+    bounds: list[Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
+    """Lower and upper bounds."""
+    auxdata: list[float] | None = None
+    """Centre of the constraint."""
+    sigmas: list[float] | None = None
+    """Width of the constraint."""
+    fixed: bool | None = None
+    """Whether it is held constant."""
+
+
+class Combination(_Model):
+    """Likelihoods that are fitted at once, with one parameter of interest."""
+
+    members: Annotated[dict[Name, CombinationMember], Field(min_length=2)]
+    """The likelihoods; their names here are the prefixes of what is kept apart."""
+    poi: str | None = None
+    """Name of the parameter of interest, which is that of every member; none: its name in the
+    first one."""
+    correlate: Correlation
+    """Which parameters are one."""
+    parameters: dict[str, ParameterSettings] = {}
+    """Settings of parameters, by their name in the combination."""
+    shared_channels: list[str] = []
+    """Channels that several members have, the same in all of them: they are taken once."""
+    missing: Literal["drop", "keep"] = "drop"
+    """Signal points that some members lack: `drop` leaves them out, `keep` fits them with the
+    members that have them."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """Largest difference between the values of a label at which two points are the same one."""
+
+    @model_validator(mode="after")
+    def _table_names_members(self) -> Combination:
+        named = {member for names in self.correlate.table.values() for member in names}
+        unknown = sorted(named - set(self.members))
+        if unknown:
+            raise ValueError(
+                f"correlate.table names members that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.members)})"
+            )
+        return self
 
 
 class Forbidden(_Model):
@@ -489,10 +583,13 @@ class Analysis(_Model):
     """What the plots say about the search: experiment, energy, luminosity, process."""
     reference: str | None = None
     """Citation of the search."""
-    pallet: Pallet
-    """Where the archive comes from."""
+    pallet: Pallet | None = None
+    """Where the archive comes from; a combination has none."""
+    combine: Combination | None = None
+    """Other analyses, which are combined, in place of a pallet."""
     regions: Annotated[dict[Name, Region], Field(min_length=1)]
-    """Sub-likelihoods; with several, the one with the best expected CLs is taken per point."""
+    """Sub-likelihoods; with several, the one with the best expected CLs is taken per point. A
+    combination has one, which is called `combined` unless it is named here."""
     use: list[Name] | None = None
     """Regions that are fitted; none: all."""
     labels: Annotated[list[str], Field(min_length=1)]
@@ -505,6 +602,28 @@ class Analysis(_Model):
     """Lines along which upper limits are drawn with their bands."""
     cross_section: CrossSection | None = None
     """Theory cross sections, for upper limits in pb."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _region_of_combination(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("combine") is not None and "regions" not in data:
+            return {**data, "regions": {"combined": {}}}
+        return data
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Analysis:
+        if (self.pallet is None) == (self.combine is None):
+            found = "both" if self.pallet is not None else "neither"
+            raise ValueError(f"needs either pallet or combine, but has {found}")
+        if self.combine is not None and len(self.regions) > 1:
+            raise ValueError("regions: a combination has one region only")
+        for name, region in self.regions.items():
+            files = [bool(region.workspace), bool(region.patchset)]
+            if self.combine is not None and any(files):
+                raise ValueError(f"regions.{name}: a combination has no workspace and patchset")
+            if self.combine is None and not all(files):
+                raise ValueError(f"regions.{name}: needs workspace and patchset")
+        return self
 
     @field_validator("labels")
     @classmethod
@@ -557,7 +676,7 @@ class Analysis(_Model):
     @model_validator(mode="after")
     def _pinned_files_are_used(self) -> Analysis:
         used = {name for item in self.regions.values() for name in (item.workspace, item.patchset)}
-        unknown = sorted(set(self.pallet.sha256) - used)
+        unknown = sorted(set(self.pallet.sha256 if self.pallet is not None else ()) - used)
         if unknown:
             # A misspelt name would otherwise leave a file unverified, silently.
             raise ValueError(
@@ -670,6 +789,99 @@ def load_analyses(settings: Settings, folder: Path) -> dict[str, Analysis]:
     return analyses
 
 
+def with_members(analyses: Mapping[str, Analysis], folder: Path) -> dict[str, Analysis]:
+    """Add the members of combinations, their members and so on, to the selected analyses.
+
+    Returns
+    -------
+    dict
+        Analyses by their name; the selected ones come first.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`load_analysis`; also if a member has no such region or other labels, if two
+        different analyses have one name, or if combinations are members of each other.
+    """
+    known = dict(analyses)
+    for analysis in analyses.values():
+        _add_members(analysis, folder, known, (analysis.name,))
+    return known
+
+
+def member_sources(analysis: Analysis, folder: Path) -> list[tuple[str, str]]:
+    """Analysis and region of each member of a combination, in its order.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`with_members`.
+    """
+    if analysis.combine is None:
+        raise ConfigError(
+            f"The analysis {analysis.name} is no combination.",
+            remedy="Name one whose file has the key `combine`.",
+        )
+    found = []
+    for name, member in analysis.combine.members.items():
+        source, _ = load_analysis(member.analysis, folder)
+        found.append((source.name, _member_region(analysis, name, member, source)))
+    return found
+
+
+def _add_members(
+    analysis: Analysis, folder: Path, known: dict[str, Analysis], above: tuple[str, ...]
+) -> None:
+    if analysis.combine is None:
+        return
+    for name, member in analysis.combine.members.items():
+        source, files = load_analysis(member.analysis, folder)
+        if source.name in above:
+            raise ConfigError(
+                f"Combinations are members of each other: {' > '.join([*above, source.name])}.",
+                remedy="Remove one of the members.",
+                file=files[0],
+            )
+        if known.setdefault(source.name, source) != source:
+            raise ConfigError(
+                f"Two different analyses have the name {source.name!r}; one of them is "
+                f"{name} of the combination {analysis.name}.",
+                remedy="Give one of them another `name`: results are kept by name.",
+                file=files[0],
+            )
+        _member_region(analysis, name, member, source)
+        _check_member_labels(analysis, name, member, source)
+        _add_members(source, folder, known, (*above, source.name))
+
+
+def _member_region(
+    analysis: Analysis, name: str, member: CombinationMember, source: Analysis
+) -> str:
+    regions = source.used_regions if member.region is None else [member.region]
+    if len(regions) != 1 or regions[0] not in source.regions:
+        raise ConfigError(
+            f"The member {name} of {analysis.name} needs one region of {source.name}, "
+            f"but {'names ' + repr(member.region) if member.region else 'names none of several'}.",
+            remedy=f"Set combine.members.{name}.region to one of {', '.join(source.regions)}.",
+        )
+    return regions[0]
+
+
+def _check_member_labels(
+    analysis: Analysis, name: str, member: CombinationMember, source: Analysis
+) -> None:
+    unknown = sorted(set(member.labels) - set(source.labels))
+    found = [member.labels.get(label, label) for label in source.labels]
+    if unknown or sorted(found) != sorted(analysis.labels):
+        raise ConfigError(
+            f"The labels of the member {name} of {analysis.name} are {', '.join(source.labels)}"
+            + (f", which become {', '.join(found)}" if found != source.labels else "")
+            + f"; the combination has {', '.join(analysis.labels)}.",
+            remedy=f"Say in combine.members.{name}.labels which of its labels is which one of the "
+            "combination's; there must be as many.",
+        )
+
+
 def _load_extended(
     name: str, folder: Path, seen: tuple[Path, ...]
 ) -> tuple[dict[str, Any], list[Path]]:
@@ -686,6 +898,7 @@ def _load_extended(
     for section, key in ((pallet, "path"), (data.get("cross_section"), "file")):
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = str(path.parent / Path(section[key]).expanduser())
+    _resolve_members(data, path.parent)
     parent = data.pop("extends", None)
     if parent is None:
         return data, [path]
@@ -694,7 +907,21 @@ def _load_extended(
     if isinstance(pallet, dict) and isinstance(inherited, dict) and _SOURCES & set(pallet):
         # Another source replaces the inherited one instead of standing beside it.
         base["pallet"] = {key: item for key, item in inherited.items() if key not in _SOURCES}
+    for own, other in (("combine", "pallet"), ("pallet", "combine")):
+        if own in data and own not in base and other in base:
+            # A combination takes over what is drawn, not the files of one likelihood.
+            base = {k: v for k, v in base.items() if k not in (other, "regions", "use", "patches")}
     return _merge(base, data), [path, *files]
+
+
+def _resolve_members(data: dict[str, Any], folder: Path) -> None:
+    """Let the paths of a combination's members start at its file."""
+    combine = data.get("combine")
+    members = combine.get("members") if isinstance(combine, dict) else None
+    for member in members.values() if isinstance(members, dict) else ():
+        name = member.get("analysis") if isinstance(member, dict) else None
+        if isinstance(name, str) and name.endswith((".yaml", ".yml")):
+            member["analysis"] = str(folder / Path(name).expanduser())
 
 
 def _find_analysis(name: str, folder: Path, *, base: Path) -> Path:

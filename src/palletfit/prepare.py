@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ def prepare_region(
             f"The analysis {analysis.name} has no region {region!r}.",
             remedy=f"Its regions are {', '.join(analysis.regions)}.",
         )
+    if analysis.pallet is None:
+        raise ConfigError(
+            f"The analysis {analysis.name} is a combination and has no pallet.",
+            remedy="Its workspace is made by scripts/combine_workspaces.py.",
+        )
     files = analysis.regions[region]
     wanted = [files.workspace, files.patchset]
     pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted}
@@ -77,9 +82,15 @@ def prepare_region(
             ) from None
         found[files.workspace].replace(workspace)
         found[files.patchset].replace(patchset)
-    write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
-    write_atomically(page, _page(f"{analysis.name}/{region}", summary))
+    write_summary(page, f"{analysis.name}/{region}", summary)
     return summary
+
+
+def write_summary(page: Path, title: str, summary: Mapping[str, Any]) -> None:
+    """Write a summary as an HTML page, and as JSON beside it."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    write_atomically(page, _page(title, summary))
 
 
 _STYLE = """
@@ -121,9 +132,25 @@ def _page(title: str, summary: Mapping[str, Any]) -> str:
                 ["channel", "bins", "samples", "observed events"],
                 ((name, *map(_plain, item.values())) for name, item in channels.items()),
             ),
+            *_combination(summary.get("combination", {})),
             "</body></html>\n",
         ]
     )
+
+
+def _combination(combination: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Iterator[str]:
+    """What is one in a combination, and what it is called in each member."""
+    for what, title in (("parameters", "common parameter"), ("channels", "channel")):
+        rows = combination.get(what, {})
+        members = list(dict.fromkeys(member for own in rows.values() for member in own))
+        if rows:
+            yield _table(
+                [title, *members],
+                (
+                    (name, *(own.get(member, "") for member in members))
+                    for name, own in rows.items()
+                ),
+            )
 
 
 def _plain(number: float) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from palletfit.config import Analysis, Settings, load_analyses, parse, read_yaml
+from palletfit.config import Analysis, Settings, load_analyses, parse, read_yaml, with_members
 from palletfit.errors import PalletfitError
 from palletfit.workflow_state import end_with_run
 
@@ -75,7 +75,8 @@ def _from_rule(main: Callable[..., None], rule: Any, folder: Path) -> dict[str, 
         if kind is Settings:
             arguments[name] = settings
         elif kind is Analysis:
-            arguments[name] = load_analyses(settings, folder)[rule.wildcards[name]]
+            selected = load_analyses(settings, folder)
+            arguments[name] = with_members(selected, folder)[rule.wildcards[name]]
         elif name == "cores":
             arguments[name] = rule.threads
         else:
