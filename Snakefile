@@ -14,6 +14,7 @@ include: "rules/pallet.smk"
 include: "rules/fit.smk"
 include: "rules/results.smk"
 include: "rules/contour.smk"
+include: "rules/hepdata.smk"
 
 
 rule all:

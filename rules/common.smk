@@ -116,6 +116,33 @@ def contour_files():
     ]
 
 
+def hepdata_contours(ending):
+    """Contours of all planes in order, or their plots; p0 of q0 has none."""
+
+    def files(wildcards):
+        if SETTINGS.fit.test_statistic == "q0":
+            return []
+        analysis = ANALYSES[wildcards.analysis]
+        stem = {"json": "contour", "png": "exclusion"}[ending]
+        return [
+            f"results/{wildcards.analysis}/{stem}{suffix}.{ending}"
+            for suffix in map(analysis.plane_suffix, analysis.planes)
+        ]
+
+    return files
+
+
+def hepdata_limits(wildcards):
+    """Upper limits, if they were asked for before."""
+    path = RESULTS / wildcards.analysis / "limits.json"
+    return [str(path)] if path.exists() else []
+
+
+def hepdata_said(wildcards):
+    """What a submission takes from the analysis file beside the contours' settings."""
+    return ANALYSES[wildcards.analysis].model_dump(mode="json", exclude={"patches", "use"})
+
+
 def claim_results():
     """Refuse to run beside another run in this folder.
 

@@ -38,6 +38,8 @@ RESULT_COLUMNS = frozenset(
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
+#: HEPData's validator allows no longer one.
+Keyword = Annotated[str, Field(min_length=1, max_length=128)]
 #: What stands in a submit script: no line may become two.
 SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,@+-]*$")]
 SlurmOption = Annotated[str, Field(pattern=r"^--?[A-Za-z][^\x00-\x1f]*$")]
@@ -369,6 +371,33 @@ class Plane(_Model):
     """The experiment's own contours, which are overlaid."""
 
 
+class HepdataKeywords(_Model):
+    """Words by which HEPData finds the tables; they stand in every table."""
+
+    cmenergies: list[Positive] = []
+    """Centre-of-mass energies in GeV, such as `13000`."""
+    reactions: list[Keyword] = []
+    """Reactions in HEPData's notation, such as `P P --> CHARGINO1 NEUTRALINO2 X`."""
+    observables: list[Keyword] = []
+    """Observables in HEPData's notation, such as `CLS`."""
+    phrases: list[Keyword] = []
+    """Other words, such as `Supersymmetry`."""
+
+
+class Hepdata(_Model):
+    """What a HEPData submission says about the analysis (target `hepdata`)."""
+
+    comment: str | None = None
+    """Abstract of the submission; none: made of title and reference."""
+    location: Annotated[str, Field(max_length=256)] | None = None
+    """Where a publication shows the tables, such as `Figure 7`; none: that they were fitted from
+    the published likelihood."""
+    keywords: HepdataKeywords = HepdataKeywords()
+    """Words by which HEPData finds the tables."""
+    units: dict[str, str] = {}
+    """Units by label; a label that is an axis of a plane has the axis' unit."""
+
+
 class Analysis(_Model):
     """One file in `config/analyses`: a published likelihood and how its result is drawn."""
 
@@ -390,6 +419,8 @@ class Analysis(_Model):
     """Shell patterns of the patches that are fitted."""
     planes: Annotated[dict[Name, Plane], Field(min_length=1)]
     """Planes in which a contour is drawn."""
+    hepdata: Hepdata = Hepdata()
+    """What a HEPData submission says about the analysis."""
 
     @field_validator("labels")
     @classmethod
@@ -409,6 +440,16 @@ class Analysis(_Model):
                 require_names(expression, set(self.labels), "the labels are")
             if plane.forbidden is not None:
                 require_names(plane.forbidden.y_above, {"x"}, "it may only use")
+        return self
+
+    @model_validator(mode="after")
+    def _units_of_labels(self) -> Analysis:
+        unknown = sorted(set(self.hepdata.units) - set(self.labels))
+        if unknown:
+            raise ValueError(
+                f"hepdata.units names labels that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.labels)})"
+            )
         return self
 
     @model_validator(mode="after")
