@@ -21,11 +21,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 from hepdata_lib import Submission, Table, Variable
 from hepdata_validator.full_submission_validator import FullSubmissionValidator
 
 import palletfit
+from palletfit import plots
 from palletfit.config import Analysis, Plane
 from palletfit.contour import CURVES
 from palletfit.errors import StoreError, SubmissionError
@@ -612,9 +612,6 @@ def _add_image(publication: Publication, plane: str, table: Table, extra: Path) 
     if image is None:
         return
     small = extra / f"thumb_{image.name}"
-    width = matplotlib.image.imread(image).shape[1]
-    matplotlib.image.thumbnail(
-        str(image), str(small), scale=THUMBNAIL / width, interpolation="antialiased"
-    )
+    plots.save_thumbnail(image, small, THUMBNAIL)
     for path, words in ((image, "Image file"), (small, "Thumbnail image file")):
         table.add_additional_resource(words, str(path.resolve()), copy_file=True)
