@@ -15,6 +15,7 @@ include: "rules/fit.smk"
 include: "rules/results.smk"
 include: "rules/contour.smk"
 include: "rules/hepdata.smk"
+include: "rules/benchmark.smk"
 
 
 rule all:

@@ -143,6 +143,45 @@ def hepdata_said(wildcards):
     return ANALYSES[wildcards.analysis].model_dump(mode="json", exclude={"patches", "use"})
 
 
+def benchmark_inputs(what):
+    """Workspaces or patchsets of the regions that are timed, in order."""
+
+    def files(wildcards):
+        regions = ANALYSES[wildcards.analysis].used_regions
+        return [f"results/{wildcards.analysis}/{region}/{what}.json" for region in regions]
+
+    return files
+
+
+def benchmark_case(wildcards):
+    """What a repetition's time depends on; a change repeats it."""
+    return {
+        "fit": SETTINGS.fit.model_dump(mode="json"),
+        "engine": VERSIONS[SETTINGS.fit.engine],
+        "executor": SETTINGS.benchmark_executor(wildcards.case).model_dump(mode="json"),
+        "patches": [ANALYSES[wildcards.analysis].patches, SETTINGS.benchmark.patches],
+    }
+
+
+def benchmark_times():
+    """Files of all repetitions."""
+    return [
+        f"results/_benchmark/{name}/{case}/{number}.json"
+        for number in range(1, SETTINGS.benchmark.repetitions + 1)
+        for name in ANALYSES
+        for case in SETTINGS.benchmark.executors
+    ]
+
+
+def benchmark_shown():
+    """What the table shows beside the times."""
+    published = {name: analysis.published_time for name, analysis in ANALYSES.items()}
+    return {
+        "published": {name: time and time.model_dump() for name, time in published.items()},
+        "benchmark": SETTINGS.benchmark.model_dump(mode="json"),
+    }
+
+
 def claim_results():
     """Refuse to run beside another run in this folder.
 

@@ -251,6 +251,33 @@ class ContourSettings(_Model):
     """Points of the interpolation grid along each axis."""
 
 
+class BenchmarkSettings(_Model):
+    """What the target `benchmark` times."""
+
+    repetitions: Annotated[int, Field(ge=1)] = 10
+    """How often each executor fits all patches; finished repetitions are kept."""
+    executors: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = {
+        "configured": {},
+        "one-worker": {"kind": "local", "workers": 1},
+    }
+    """Executors by a name of their own: what differs from `executor`, such as
+    `{kind: parsl, cluster: {max_blocks: 4}}`. A local worker has one thread."""
+    single_node: Name | None = None
+    """Which of them stands beside all others as the time of a single node; none: the first of
+    kind `local`."""
+    patches: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Shell patterns of the patches that are fitted, of those of the analysis."""
+
+    @model_validator(mode="after")
+    def _single_node_exists(self) -> BenchmarkSettings:
+        if self.single_node is not None and self.single_node not in self.executors:
+            raise ValueError(
+                f"single_node names {self.single_node}, which is not one of executors "
+                f"({', '.join(self.executors)})"
+            )
+        return self
+
+
 class Settings(_Model):
     """The whole of `config/config.yaml`."""
 
@@ -268,6 +295,29 @@ class Settings(_Model):
     """How pallets and published tables are fetched."""
     contour: ContourSettings = ContourSettings()
     """How exclusion contours are made."""
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+    """What the target `benchmark` times."""
+
+    @model_validator(mode="after")
+    def _benchmark_executors(self) -> Settings:
+        for name in self.benchmark.executors:
+            self.benchmark_executor(name)
+        return self
+
+    def benchmark_executor(self, name: str) -> ExecutorSettings:
+        """Settings of one of the executors that are timed.
+
+        Raises
+        ------
+        ConfigError
+            They are wrong.
+        """
+        inherited = self.executor.model_dump(mode="json", exclude_unset=True)
+        # Patches are not split over jobs here: a repetition is one job.
+        inherited.pop("parts", None)
+        merged = _merge(inherited, self.benchmark.executors[name])
+        where = f"the configuration, below benchmark.executors.{name}"
+        return parse(ExecutorSettings, merged, file=where)
 
     @field_validator("analyses")
     @classmethod
@@ -398,6 +448,27 @@ class Hepdata(_Model):
     """Units by label; a label that is an axis of a plane has the axis' unit."""
 
 
+class PublishedTime(_Model):
+    """Wall time of all fits as it was published, which the target `benchmark` shows beside ours."""
+
+    source: str
+    """Where, and on what."""
+    patches: Annotated[int, Field(ge=1)]
+    """Number of patches."""
+    nodes_per_block: Annotated[int, Field(ge=1)] = 1
+    """Nodes of a block."""
+    max_blocks: Annotated[int, Field(ge=1)] = 1
+    """Blocks at a time, at most."""
+    repetitions: Annotated[int, Field(ge=1)]
+    """How often it was measured."""
+    mean: Positive
+    """Mean in seconds."""
+    deviation: Annotated[float, Field(ge=0)]
+    """Standard deviation in seconds."""
+    single_node: Positive | None = None
+    """Seconds on a single node."""
+
+
 class Analysis(_Model):
     """One file in `config/analyses`: a published likelihood and how its result is drawn."""
 
@@ -421,6 +492,8 @@ class Analysis(_Model):
     """Planes in which a contour is drawn."""
     hepdata: Hepdata = Hepdata()
     """What a HEPData submission says about the analysis."""
+    published_time: PublishedTime | None = None
+    """Wall time of all fits as it was published."""
 
     @field_validator("labels")
     @classmethod

@@ -100,6 +100,7 @@ _PLAIN = {
     int: "integer",
     float: "number",
     bool: "true or false",
+    Any: "anything",
 }
 
 

@@ -1,6 +1,7 @@
 """Plots for paper and slides, a module for each kind."""
 
 from palletfit.plots.exclusion import draw_exclusion
+from palletfit.plots.scaling import draw_times
 from palletfit.plots.style import COLOURS, save, save_thumbnail
 
-__all__ = ["COLOURS", "draw_exclusion", "save", "save_thumbnail"]
+__all__ = ["COLOURS", "draw_exclusion", "draw_times", "save", "save_thumbnail"]
