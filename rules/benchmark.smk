@@ -1,26 +1,33 @@
-rule time_fits:
-    """Time all fits of an analysis once, into records that are thrown away.
+# A rule for each repetition, because only rules have priorities: every analysis and executor has its
+# first repetition before any has its second, so that a machine that becomes faster or slower
+# meanwhile does not favour one of them.
+for repetition in range(1, SETTINGS.benchmark.repetitions + 1):
 
-    All cores, so that no other job of this run is beside it; and the script holds a lock.
-    """
-    input:
-        workspaces=benchmark_inputs("workspace"),
-        patchsets=benchmark_inputs("patchset"),
-    output:
-        times="results/_benchmark/{analysis}/{case}/{repetition}.json",
-    log:
-        "logs/_benchmark/{analysis}/{case}/{repetition}.log",
-    params:
-        timed=benchmark_case,
-    threads: workflow.cores or 1
-    wildcard_constraints:
-        case="|".join(map(re.escape, SETTINGS.benchmark.executors)),
-        repetition=r"[1-9][0-9]*",
-    localrule: True
-    conda:
-        "../envs/workflow.yaml"
-    script:
-        "../scripts/time_fits.py"
+    rule:
+        """Time all fits of an analysis once, into records that are thrown away.
+
+        All cores, so that no other job of this run is beside it; and the script holds a lock.
+        """
+        name:
+            f"time_fits_{repetition}"
+        input:
+            workspaces=benchmark_inputs("workspace"),
+            patchsets=benchmark_inputs("patchset"),
+        output:
+            times=f"results/_benchmark/{{analysis}}/{{case}}/{repetition}.json",
+        log:
+            f"logs/_benchmark/{{analysis}}/{{case}}/{repetition}.log",
+        params:
+            timed=benchmark_case,
+        threads: workflow.cores or 1
+        wildcard_constraints:
+            case="|".join(map(re.escape, SETTINGS.benchmark.executors)),
+        priority: SETTINGS.benchmark.repetitions - repetition
+        localrule: True
+        conda:
+            "../envs/workflow.yaml"
+        script:
+            "../scripts/time_fits.py"
 
 
 rule benchmark_table:

@@ -347,8 +347,13 @@ def as_markdown(rows: Sequence[Row], machines: Sequence[Mapping[str, Any]] = ())
             )
         )
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    notes = sorted({_describe(machine) for machine in machines})
-    return text + "".join(f"\n{note}\n" for note in notes)
+    loads: dict[str, list[float]] = {}
+    for machine in machines:
+        loads.setdefault(_describe(machine), []).append(machine["load"])
+    return text + "".join(
+        f"\n{words}; load {min(found):.1f} to {max(found):.1f} when repetitions began.\n"
+        for words, found in sorted(loads.items())
+    )
 
 
 def spread(row: Row) -> str:
@@ -381,4 +386,4 @@ def _cell(text: str) -> str:
 
 def _describe(machine: Mapping[str, Any]) -> str:
     software = ", ".join(f"{name} {machine[name]}" for name in ("python", *_SOFTWARE))
-    return f"{machine['processor']}, {machine['cores']} cores; {software}."
+    return f"{machine['processor']}, {machine['cores']} cores; {software}"

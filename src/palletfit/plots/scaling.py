@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -20,8 +21,8 @@ HATCHED: dict[str, Any] = {"facecolor": "white", "edgecolor": "0.35", "hatch": "
 DOTTED: dict[str, Any] = {"facecolor": "white", "edgecolor": "0.6", "hatch": "...."}
 #: Space between analyses, in bars.
 GAP = 0.9
-#: Space to the right of the longest bar, for its numbers.
-ROOM = 6.0
+#: Ratio of times from which on the axis is logarithmic.
+FAR = 20.0
 
 
 def draw_times(rows: Sequence[Row]) -> Figure:
@@ -44,7 +45,6 @@ def draw_times(rows: Sequence[Row]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = new_figure(8.0, 1.4 + 0.36 * (bars + GAP * len(analyses)))
         axes = figure.add_subplot()
-        axes.set_xscale("log")
         position, ticks = 0.0, {}
         for analysis in analyses:
             of_one = [row for row in rows if row.analysis == analysis]
@@ -61,8 +61,12 @@ def draw_times(rows: Sequence[Row]) -> Figure:
         axes.tick_params(axis="y", which="both", length=0, right=False)
         axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
         times = [time for row in rows for time in (row.mean, row.single_node, *row.times) if time]
-        axes.set_xlim(min(times) / 2, max(times) * ROOM)
-        axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+        if max(times) > FAR * min(times):
+            axes.set_xscale("log")
+            axes.set_xlim(min(times) / 2, max(times) * 6)
+            axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+        else:
+            axes.set_xlim(0, max(times) * 1.4)
         axes.set_xlabel("wall time of all fits [s]", loc="right", fontsize=13)
         _write_legend(figure, rows, colours)
         figure.canvas.draw()
