@@ -18,7 +18,7 @@ from hepdata_validator.full_submission_validator import FullSubmissionValidator
 from palletfit import hepdata
 from palletfit.config import Analysis, ContourSettings, parse
 from palletfit.contour import exclusion
-from palletfit.errors import SubmissionError
+from palletfit.errors import StoreError, SubmissionError
 from palletfit.published import read_curve
 from palletfit.results import RegionResults, as_table, combine
 
@@ -418,3 +418,9 @@ def publish_plain(fits):
     regions = [RegionResults("A", fits)]
     files = {"A": {"workspace": "1" * 64, "patchset": "2" * 64}}
     return hepdata.Publication(analysis(), combine(regions, LABELS), regions, files)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(small, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="Cannot write the submission"):
+        hepdata.write(small, tmp_path / "file" / "hepdata", tmp_path / "hepdata.tar.gz")

@@ -34,6 +34,7 @@ def tables(folder: Path) -> dict[str, dict]:
     return {doc["name"]: yaml.safe_load((folder / doc["data_file"]).read_text()) for doc in docs}
 
 
+@pytest.mark.slow
 def test_demo(folder: Folder) -> None:
     run = folder.run("hepdata")
     assert "demo: 70 signal points" in run.output

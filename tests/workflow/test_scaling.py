@@ -7,9 +7,12 @@ import itertools
 import json
 import re
 
+import pytest
+
 from .conftest import Folder
 
 
+@pytest.mark.slow
 def test_demo(folder: Folder) -> None:
     folder.config["benchmark"] = {
         "repetitions": 2,
@@ -42,12 +45,11 @@ def test_demo(folder: Folder) -> None:
     assert folder.records() == {}
     assert list(made.rglob(".records-*")) == []
 
-    # Finished repetitions are kept: one was lost, and one more of each is asked for.
+    # Finished repetitions are kept: only one that was lost is made again.
     kept = {path: path.stat().st_mtime_ns for path in files[1:]}
     files[0].unlink()
-    folder.config["benchmark"]["repetitions"] = 3
+    (made / "times.csv").unlink()
     folder.run("benchmark")
     assert files[0].exists()
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(list(made.glob("demo/*/*.json"))) == 6
     assert folder.run("benchmark").idle
