@@ -16,6 +16,8 @@ include: "rules/fit.smk"
 include: "rules/results.smk"
 include: "rules/contour.smk"
 include: "rules/limits.smk"
+include: "rules/hepdata.smk"
+include: "rules/benchmark.smk"
 
 
 rule all:

@@ -267,6 +267,72 @@ def contour_files(names):
     ]
 
 
+def hepdata_contours(ending):
+    """Contours of all planes in order, or their plots; p0 of q0 has none."""
+
+    def files(wildcards):
+        if SETTINGS.fit.test_statistic == "q0":
+            return []
+        analysis = ANALYSES[wildcards.analysis]
+        stem = {"json": "contour", "png": "exclusion"}[ending]
+        return [
+            f"results/{wildcards.analysis}/{stem}{suffix}.{ending}"
+            for suffix in map(analysis.plane_suffix, analysis.planes)
+        ]
+
+    return files
+
+
+def hepdata_limits(wildcards):
+    """Upper limits, if they were asked for before."""
+    path = RESULTS / wildcards.analysis / "limits.json"
+    return [str(path)] if path.exists() else []
+
+
+def hepdata_said(wildcards):
+    """What a submission takes from the analysis file beside the contours' settings."""
+    return ANALYSES[wildcards.analysis].model_dump(mode="json", exclude={"patches", "use"})
+
+
+def benchmark_inputs(what):
+    """Workspaces or patchsets of the regions that are timed, in order."""
+
+    def files(wildcards):
+        regions = ANALYSES[wildcards.analysis].used_regions
+        return [f"results/{wildcards.analysis}/{region}/{what}.json" for region in regions]
+
+    return files
+
+
+def benchmark_case(wildcards):
+    """What a repetition's time depends on; a change repeats it."""
+    return {
+        "fit": SETTINGS.fit.model_dump(mode="json"),
+        "engine": VERSIONS[SETTINGS.fit.engine],
+        "executor": SETTINGS.benchmark_executor(wildcards.case).model_dump(mode="json"),
+        "patches": [ANALYSES[wildcards.analysis].patches, SETTINGS.benchmark.patches],
+    }
+
+
+def benchmark_times():
+    """Files of all repetitions."""
+    return [
+        f"results/_benchmark/{name}/{case}/{number}.json"
+        for number in range(1, SETTINGS.benchmark.repetitions + 1)
+        for name in ANALYSES
+        for case in SETTINGS.benchmark.executors
+    ]
+
+
+def benchmark_shown():
+    """What the table shows beside the times."""
+    published = {name: analysis.published_time for name, analysis in ANALYSES.items()}
+    return {
+        "published": {name: time and time.model_dump() for name, time in published.items()},
+        "benchmark": SETTINGS.benchmark.model_dump(mode="json"),
+    }
+
+
 def claim_results():
     """Refuse to run beside another run in this folder.
 

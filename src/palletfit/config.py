@@ -43,6 +43,8 @@ RESULT_COLUMNS = frozenset(
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
+#: HEPData's validator allows no longer one.
+Keyword = Annotated[str, Field(min_length=1, max_length=128)]
 #: What stands in a submit script: no line may become two.
 SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,@+-]*$")]
 SlurmOption = Annotated[str, Field(pattern=r"^--?[A-Za-z][^\x00-\x1f]*$")]
@@ -293,6 +295,33 @@ class MuScanSettings(_Model):
         return self
 
 
+class BenchmarkSettings(_Model):
+    """What the target `benchmark` times."""
+
+    repetitions: Annotated[int, Field(ge=1)] = 10
+    """How often each executor fits all patches; finished repetitions are kept."""
+    executors: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = {
+        "configured": {},
+        "one-worker": {"kind": "local", "workers": 1},
+    }
+    """Executors by a name of their own: what differs from `executor`, such as
+    `{kind: parsl, cluster: {max_blocks: 4}}`. A local worker has one thread."""
+    single_node: Name | None = None
+    """Which of them stands beside all others as the time of a single node; none: the first of
+    kind `local`."""
+    patches: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Shell patterns of the patches that are fitted, of those of the analysis."""
+
+    @model_validator(mode="after")
+    def _single_node_exists(self) -> BenchmarkSettings:
+        if self.single_node is not None and self.single_node not in self.executors:
+            raise ValueError(
+                f"single_node names {self.single_node}, which is not one of executors "
+                f"({', '.join(self.executors)})"
+            )
+        return self
+
+
 class Settings(_Model):
     """The whole of `config/config.yaml`."""
 
@@ -314,6 +343,29 @@ class Settings(_Model):
     """How upper limits are found."""
     mu_scan: MuScanSettings = MuScanSettings()
     """For which patches CLs is shown against the signal strength, and where."""
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+    """What the target `benchmark` times."""
+
+    @model_validator(mode="after")
+    def _benchmark_executors(self) -> Settings:
+        for name in self.benchmark.executors:
+            self.benchmark_executor(name)
+        return self
+
+    def benchmark_executor(self, name: str) -> ExecutorSettings:
+        """Settings of one of the executors that are timed.
+
+        Raises
+        ------
+        ConfigError
+            They are wrong.
+        """
+        inherited = self.executor.model_dump(mode="json", exclude_unset=True)
+        # Patches are not split over jobs here: a repetition is one job.
+        inherited.pop("parts", None)
+        merged = _merge(inherited, self.benchmark.executors[name])
+        where = f"the configuration, below benchmark.executors.{name}"
+        return parse(ExecutorSettings, merged, file=where)
 
     @field_validator("analyses")
     @classmethod
@@ -574,6 +626,54 @@ class CrossSection(_Model):
         return self
 
 
+class HepdataKeywords(_Model):
+    """Words by which HEPData finds the tables; they stand in every table."""
+
+    cmenergies: list[Positive] = []
+    """Centre-of-mass energies in GeV, such as `13000`."""
+    reactions: list[Keyword] = []
+    """Reactions in HEPData's notation, such as `P P --> CHARGINO1 NEUTRALINO2 X`."""
+    observables: list[Keyword] = []
+    """Observables in HEPData's notation, such as `CLS`."""
+    phrases: list[Keyword] = []
+    """Other words, such as `Supersymmetry`."""
+
+
+class Hepdata(_Model):
+    """What a HEPData submission says about the analysis (target `hepdata`)."""
+
+    comment: str | None = None
+    """Abstract of the submission; none: made of title and reference."""
+    location: Annotated[str, Field(max_length=256)] | None = None
+    """Where a publication shows the tables, such as `Figure 7`; none: that they were fitted from
+    the published likelihood."""
+    keywords: HepdataKeywords = HepdataKeywords()
+    """Words by which HEPData finds the tables."""
+    units: dict[str, str] = {}
+    """Units by label; a label that is an axis of a plane has the axis' unit."""
+
+
+class PublishedTime(_Model):
+    """Wall time of all fits as it was published, which the target `benchmark` shows beside ours."""
+
+    source: str
+    """Where, and on what."""
+    patches: Annotated[int, Field(ge=1)]
+    """Number of patches."""
+    nodes_per_block: Annotated[int, Field(ge=1)] = 1
+    """Nodes of a block."""
+    max_blocks: Annotated[int, Field(ge=1)] = 1
+    """Blocks at a time, at most."""
+    repetitions: Annotated[int, Field(ge=1)]
+    """How often it was measured."""
+    mean: Positive
+    """Mean in seconds."""
+    deviation: Annotated[float, Field(ge=0)]
+    """Standard deviation in seconds."""
+    single_node: Positive | None = None
+    """Seconds on a single node."""
+
+
 class Analysis(_Model):
     """One file in `config/analyses`: a published likelihood and how its result is drawn."""
 
@@ -602,6 +702,10 @@ class Analysis(_Model):
     """Lines along which upper limits are drawn with their bands."""
     cross_section: CrossSection | None = None
     """Theory cross sections, for upper limits in pb."""
+    hepdata: Hepdata = Hepdata()
+    """What a HEPData submission says about the analysis."""
+    published_time: PublishedTime | None = None
+    """Wall time of all fits as it was published."""
 
     @model_validator(mode="before")
     @classmethod
@@ -658,6 +762,16 @@ class Analysis(_Model):
             raise ValueError(
                 f"cross_section.columns names {', '.join(unknown)}, but the labels are: "
                 f"{', '.join(self.labels)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _units_of_labels(self) -> Analysis:
+        unknown = sorted(set(self.hepdata.units) - set(self.labels))
+        if unknown:
+            raise ValueError(
+                f"hepdata.units names labels that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.labels)})"
             )
         return self
 

@@ -102,6 +102,7 @@ _PLAIN = {
     int: "integer",
     float: "number",
     bool: "true or false",
+    Any: "anything",
 }
 
 

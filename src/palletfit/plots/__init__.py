@@ -3,6 +3,16 @@
 from palletfit.plots.exclusion import draw_exclusion
 from palletfit.plots.limits import draw_limits, draw_slice
 from palletfit.plots.mu_scan import draw_mu_scan
-from palletfit.plots.style import COLOURS, save
+from palletfit.plots.scaling import draw_times
+from palletfit.plots.style import COLOURS, save, save_thumbnail
 
-__all__ = ["COLOURS", "draw_exclusion", "draw_limits", "draw_mu_scan", "draw_slice", "save"]
+__all__ = [
+    "COLOURS",
+    "draw_exclusion",
+    "draw_limits",
+    "draw_mu_scan",
+    "draw_slice",
+    "draw_times",
+    "save",
+    "save_thumbnail",
+]

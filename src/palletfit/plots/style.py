@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.legend_handler import HandlerTuple
 
 from palletfit.config import Analysis
@@ -85,6 +86,28 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_thumbnail(plot: Path, path: Path, width: int) -> None:
+    """Write a small copy of a plot as PNG; the same plot gives the same bytes.
+
+    Parameters
+    ----------
+    plot
+        The plot as PNG.
+    path
+        Where the small one goes.
+    width
+        Its width in pixels.
+    """
+    content = imread(plot)
+    height = round(width * content.shape[0] / content.shape[1])
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    axes.imshow(content, interpolation="antialiased", aspect="auto")
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=100, format="png", metadata={"Software": None})
 
 
 def save(figure: Figure, paths: Sequence[Path]) -> None:
