@@ -86,8 +86,8 @@ class Publication:
         By plane: the plot as PNG.
     limits
         Content of ``limits.json``, if there are limits: by patch ``mass_hypotheses``, ``status``,
-        ``mu_obs``, ``mu_exp`` (five, in pyhf's order), and ``upper_limit_obs_pb``, ``upper_limit_exp_pb`` where
-        cross sections are known.
+        ``mu_obs``, ``mu_exp`` (five, in pyhf's order), and ``upper_limit_obs_pb``,
+        ``upper_limit_exp_pb`` where cross sections are known.
     """
 
     analysis: Analysis
@@ -225,7 +225,8 @@ def provenance(publication: Publication) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``pallet`` (its source, or ``combine``: the members of a combination), ``regions`` (digests of the published files), ``fits`` (settings,
+        ``pallet`` (its source, or ``combine``: the members of a combination), ``regions``
+        (digests of the published files), ``fits`` (settings,
         engine and software of the records, with the number of patches each), ``contours``
         (settings, and the state of each curve), ``points`` (by patch: state, digest of the patch
         and of the record's key, and what is doubtful or wrong), ``versions``.
