@@ -14,6 +14,7 @@ include: "rules/pallet.smk"
 include: "rules/fit.smk"
 include: "rules/results.smk"
 include: "rules/contour.smk"
+include: "rules/points.smk"
 
 
 rule all:
@@ -21,5 +22,6 @@ rule all:
     default_target: True
     input:
         all_manifests(),
-        collect("results/{analysis}/results.{ending}", analysis=ANALYSES, ending=["json", "csv"]),
+        collect("results/{analysis}/results.{ending}", analysis=GRIDS, ending=["json", "csv"]),
         contour_files(),
+        point_tables(),

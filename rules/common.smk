@@ -9,7 +9,7 @@ from palletfit.config import NAME_PATTERN, Settings, load_analyses
 from palletfit.config import parse as parse_settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
-from palletfit.products import OTHERS, product_of
+from palletfit.products import OTHERS, POINTS, product_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -28,6 +28,16 @@ try:
         workflow_state.announce()
 except PalletfitError as error:
     raise WorkflowError(str(error)) from None
+
+
+#: Analyses with patchsets, and those whose signals are the points of a large scan.
+GRIDS = {name: item for name, item in ANALYSES.items() if item.points is None}
+SCANS = {name: item for name, item in ANALYSES.items() if item.points is not None}
+
+
+def any_of(names):
+    """A wildcard's constraint to some names; to none if there are none."""
+    return "|".join(map(re.escape, names)) or r"(?!)"
 
 
 wildcard_constraints:
@@ -72,6 +82,43 @@ def fit_settings(wildcards):
         "on_failure": SETTINGS.on_failure,
         "known_failures": ANALYSES[wildcards.analysis].regions[wildcards.region].known_failures,
     }
+
+
+def background_member(wildcards):
+    """The workspace of a region inside the archive, with its pin."""
+    analysis = ANALYSES[wildcards.analysis]
+    name = analysis.regions[wildcards.region].workspace
+    return {"member": name, "sha256": analysis.pallet.sha256.get(name)}
+
+
+def point_files(wildcards):
+    """Files that the points of a scan depend on; the rule's script says if one is missing."""
+    return [str(path) for path in ANALYSES[wildcards.analysis].points.files if path.exists()]
+
+
+def point_settings(wildcards):
+    """What the results of a scan depend on beside its files."""
+    analysis = ANALYSES[wildcards.analysis]
+    return {
+        "fit": SETTINGS.fit.model_dump(mode="json"),
+        "engine": VERSIONS[SETTINGS.fit.engine],
+        **POINTS.as_json(),
+        "labels": analysis.labels,
+        "points": analysis.points.model_dump(mode="json"),
+        "chunk": SETTINGS.points.chunk,
+        "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, POINTS.name),
+    }
+
+
+def point_manifests(wildcards):
+    """What is known of the points of each region that is fitted."""
+    regions = ANALYSES[wildcards.analysis].used_regions
+    return expand("results/{{analysis}}/{region}/points.json", region=regions)
+
+
+def point_tables():
+    """Tables of all large scans."""
+    return [f"results/{name}/points.parquet" for name in SCANS]
 
 
 def product_settings(wildcards):
@@ -129,7 +176,7 @@ def contour_files():
         return []
     return [
         f"results/{name}/{file}"
-        for name, analysis in ANALYSES.items()
+        for name, analysis in GRIDS.items()
         for suffix in map(analysis.plane_suffix, analysis.planes)
         for file in (f"exclusion{suffix}.png", f"exclusion{suffix}.pdf", f"contour{suffix}.json")
     ]
@@ -151,7 +198,7 @@ def all_manifests():
     """Manifests of all regions that are fitted, of all selected analyses."""
     return [
         f"results/{name}/{region}/hypotest.json"
-        for name, analysis in ANALYSES.items()
+        for name, analysis in GRIDS.items()
         for region in analysis.used_regions
     ]
 
@@ -160,7 +207,7 @@ def all_submissions():
     """What sending leaves behind, for all regions that are fitted."""
     return [
         f"results/{name}/{region}/submitted.json"
-        for name, analysis in ANALYSES.items()
+        for name, analysis in GRIDS.items()
         for region in analysis.used_regions
     ]
 

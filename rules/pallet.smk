@@ -36,6 +36,8 @@ rule prepare_workspace:
         "logs/{analysis}/{region}/prepare_workspace.tsv"
     params:
         files=region_members,
+    wildcard_constraints:
+        analysis=any_of(GRIDS),
     localrule: True
     conda:
         "../envs/workflow.yaml"

@@ -12,4 +12,5 @@ VERSIONS = {
     "reference": "reference-2",
     # Of products beside hypothesis tests, in addition to the engine's.
     "limits": "limits-1",
+    "points": "points-1",
 }

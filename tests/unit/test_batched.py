@@ -47,8 +47,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
     kept: list[tuple[BatchFits, Fits, list[Fit]]] = []
     freeze = BatchFits.freeze
 
-    def keep(tests: BatchFits, fits: Fits) -> list[Fit]:
-        records = freeze(tests, fits)
+    def keep(tests: BatchFits, fits: Fits, **asked: Any) -> list[Fit]:
+        records = freeze(tests, fits, **asked)
         kept.append((tests, fits, records))
         return records
 
