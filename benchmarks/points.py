@@ -10,10 +10,10 @@ or so are excluded. The table is written row by row before the clock starts.
 
 Every size runs in a process of its own, with worker processes as the workflow has them. ``s`` is
 everything from the table to the last file of results, starting the workers included, and ``ms a
-point`` the same a point. ``CPU`` is the computing time of all processes for it, which other programs
-on the machine disturb less. ``MiB`` are the largest resident memories of the program that sends
-points, and of a worker. ``bytes asked`` and ``bytes answered`` are those of tasks and their results,
-as they go to a remote worker. ``again`` is a second run, which finds everything finished.
+point`` the same a point. ``CPU`` is the computing time of all processes for it, which other
+programs on the machine disturb less. ``MiB`` are the largest resident memories of the program that
+sends points, and of a worker. ``bytes asked`` and ``bytes answered`` are those of tasks and their
+results, as they go to a remote worker. ``again`` is a second run, which finds everything finished.
 
 With ``--write`` the pallet, the table and an analysis file are written for the workflow, and
 nothing is measured:
