@@ -21,7 +21,7 @@ from palletfit.points.sources import Names, duplicate
 from palletfit.store import atomic_file
 
 #: Rows of a group of rows: columnar files are read well in groups of this size.
-_GROUP = 32_768
+_GROUP = 16_384
 
 
 @dataclass(frozen=True)
