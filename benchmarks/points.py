@@ -203,6 +203,14 @@ def analysis(folder: Path) -> dict[str, Any]:
             "table": str(folder / "points.parquet"),
             "uncertainties": {"SIG_xsec": "xsec_unc", "luminosity": 0.02},
         },
+        "planes": {
+            "masses": {
+                "x": "m_gluino",
+                "y": "m_lsp",
+                "x_title": "$m(\\tilde{g})$ [GeV]",
+                "y_title": "$m(\\tilde{\\chi}^0_1)$ [GeV]",
+            }
+        },
     }
 
 

@@ -104,7 +104,7 @@ def point_settings(wildcards):
         "engine": VERSIONS[SETTINGS.fit.engine],
         **POINTS.as_json(),
         "labels": analysis.labels,
-        "points": analysis.points.model_dump(mode="json"),
+        "points": analysis.points.model_dump(mode="json", exclude={"plot_bins"}),
         "chunk": SETTINGS.points.chunk,
         "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, POINTS.name),
     }
@@ -117,8 +117,20 @@ def point_manifests(wildcards):
 
 
 def point_tables():
-    """Tables of all large scans."""
-    return [f"results/{name}/points.parquet" for name in SCANS]
+    """Tables of all large scans, and plots of their planes; p0 of q0 excludes nothing."""
+    plots = [
+        f"results/{name}/excluded{suffix}.{ending}"
+        for name, analysis in SCANS.items()
+        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for ending in ("png", "pdf")
+        if SETTINGS.fit.test_statistic != "q0"
+    ]
+    return [*(f"results/{name}/points.parquet" for name in SCANS), *plots]
+
+
+def drawn_fraction(wildcards):
+    """What the plot of an excluded fraction depends on beside the results."""
+    return {**drawn(wildcards), "bins": ANALYSES[wildcards.analysis].points.plot_bins}
 
 
 def product_settings(wildcards):

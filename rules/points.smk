@@ -74,7 +74,34 @@ rule collect_points:
         "../scripts/collect_points.py"
 
 
+rule plot_points:
+    """Draw which fraction of a scan's points is excluded, in the bins of a plane."""
+    input:
+        table="results/{analysis}/points.parquet",
+    output:
+        png=report(
+            "results/{analysis}/excluded{plane}.png",
+            caption="../report/excluded.rst",
+            category="{analysis}",
+            labels={"region": "all", "what": "excluded fraction{plane}"},
+        ),
+        pdf="results/{analysis}/excluded{plane}.pdf",
+    log:
+        "logs/{analysis}/plot_points{plane}.log",
+    benchmark:
+        "logs/{analysis}/plot_points{plane}.tsv"
+    params:
+        drawn=drawn_fraction,
+    wildcard_constraints:
+        analysis=any_of(SCANS),
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/plot_points.py"
+
+
 rule points:
-    """The tables of all large scans of the selected analyses."""
+    """The tables and plots of all large scans of the selected analyses."""
     input:
         point_tables(),

@@ -374,6 +374,8 @@ class Points(_Model):
     table's column that holds it. One that the background has, too, is correlated with it."""
     lumi: str | None = None
     """Name of the measurement's luminosity, if it multiplies the signal, too."""
+    plot_bins: Annotated[int, Field(ge=2, le=200)] = 30
+    """Bins along each axis of the planes in which the excluded fraction is drawn."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Points:
@@ -476,9 +478,9 @@ class Analysis(_Model):
     patches: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the patches that are fitted."""
     points: Points | None = None
-    """A scan of points, in place of the regions' patchsets; it has no contours."""
+    """A scan of points, in place of the regions' patchsets."""
     planes: dict[Name, Plane] = {}
-    """Planes in which a contour is drawn."""
+    """Planes in which a contour is drawn; of a scan of `points`, the excluded fraction."""
 
     @field_validator("labels")
     @classmethod
@@ -508,8 +510,8 @@ class Analysis(_Model):
         taken = sorted(set(self.labels) & POINT_COLUMNS)
         if taken:
             raise ValueError(f"labels must not be columns of points.parquet, as {taken[0]} is")
-        if self.planes or self.patches != ["*"]:
-            raise ValueError("planes and patches are those of patchsets: remove them beside points")
+        if self.patches != ["*"]:
+            raise ValueError("patches are those of patchsets: remove the key beside points")
         return self
 
     @model_validator(mode="after")

@@ -162,7 +162,12 @@ def _points_line(name: str, folder: Path, analysis: Analysis) -> list[str]:
         f"{name}: {found['points']} points, {found['excluded']} excluded at {level}, "
         f"{found['suspect']} suspect, {found['failed']} failed"
     )
-    return [said, f"  results: {table}"]
+    plots = [
+        folder / f"excluded{suffix}.{ending}"
+        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for ending in ("png", "pdf")
+    ]
+    return [said, *(f"  plot:    {path}" for path in plots if path.exists()), f"  results: {table}"]
 
 
 def _summary_line(

@@ -145,7 +145,9 @@ class FunctionSource:
             [
                 points.function.rpartition(":")[2],
                 *(file_digest(path) for path in [*files, *points.depends]),
-                points.model_dump(mode="json", exclude={"function", "count", "depends"}),
+                points.model_dump(
+                    mode="json", exclude={"function", "count", "depends", "plot_bins"}
+                ),
                 self._labels,
             ]
         )

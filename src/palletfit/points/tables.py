@@ -99,7 +99,7 @@ class TableSource:
             self._header(), points, tuple(labels), signal, self._table, strict=strict
         )
         self.identity = json_digest(
-            [digest, points.model_dump(mode="json", exclude={"table"}), list(labels)]
+            [digest, points.model_dump(mode="json", exclude={"table", "plot_bins"}), list(labels)]
         )
         self._numeric = dict.fromkeys(self._columns.labels, True)
         self.count = self._check()
