@@ -45,6 +45,7 @@ def test_a_scan_becomes_one_table(folder: Folder) -> None:
     table = folder.path / "results/scan/points.parquet"
     assert "scan: 300 points" in run.output
     assert str(table.relative_to(folder.path)) in run.output
+    assert table.with_name("excluded.png").stat().st_size > 10_000
     found = pd.read_parquet(table)
     assert found.name.tolist() == [f"model_{number:07d}" for number in range(300)]
     assert set(found.status) == {"ok"}

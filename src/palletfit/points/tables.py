@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,11 +149,7 @@ class TableSource:
                 header = next(csv.reader([line]), [])
         except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
             self._unreadable(error)
-        twice = (
-            sorted({name for name in header if header.count(name) > 1})
-            if len(header) <= _MOST_COLUMNS
-            else []
-        )
+        twice = [name for name, count in Counter(header).items() if count > 1]
         if twice or not header or len(header) > _MOST_COLUMNS:
             said = f"two columns {twice[0]!r}" if twice else f"{len(header)} columns"
             raise PalletError(
