@@ -68,6 +68,8 @@ _SIZEABLE, _NEAR = 0.3, 5.0
 _BESIDE = 1e-4
 #: A q on Asimov data below this is weak: its fits have to be sharp.
 WEAK = 1e-2
+#: Where the curvature of the likelihood in mu is taken, if mu-hat is zero.
+_OFF_ZERO = 1e-6
 #: A variance of mu-hat above this is that of a signal without any effect.
 _NO_INFORMATION = 1e18
 #: A q on Asimov data below this is rounding.
@@ -678,7 +680,11 @@ class BatchFits:
         """Standard deviations of mu-hat from the Hessian; NaN where it gives none."""
         some = self.rows if some is None else some
         errors = np.full(len(some), np.nan)
-        for rows, hessian, frozen in self._hessians(free, some):
+        point = free.point[some]
+        # At zero the curvature is a small difference of terms of the order of one over mu.
+        near = np.abs(point[:, self.poi]) < _OFF_ZERO
+        point[near, self.poi] = _OFF_ZERO
+        for rows, hessian, frozen in self._hessians(free, some, point):
             frozen[:, self.poi] = False
             unit = np.zeros(frozen.shape)
             unit[:, self.poi] = 1.0
@@ -709,7 +715,7 @@ class BatchFits:
                 f"The fit has no proven minimum: {evidence.reason}.",
                 remedy="Look at the yields; try pyhf.infer.mle.fit.",
             )
-        ((_, hessian, frozen),) = self._hessians(fits, self.rows)
+        ((_, hessian, frozen),) = self._hessians(fits, self.rows, fits.point)
         if mu is not None:
             frozen[:, self.poi] = True
         count = frozen.shape[1]
@@ -726,12 +732,12 @@ class BatchFits:
         )
 
     def _hessians(
-        self, fits: Fits, some: NDArray[np.int64]
+        self, fits: Fits, some: NDArray[np.int64], point: FloatArray
     ) -> Iterator[tuple[slice, FloatArray, NDArray[np.bool_]]]:
-        """Of some rows, part by part: Hessians at minima, what is fixed or at a bound."""
+        """Of some rows, part by part: Hessians at points, what is fixed or at a bound."""
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
-        for part, lane, at in self._lanes(fits, fits.point[some], some):
+        for part, lane, at in self._lanes(fits, point, some):
             with np.errstate(all="ignore"):
                 found = self.compiled.evaluate(self.compiled.shared, lane, at, None)
             hessian = np.array(self.engine.arrays.get(found.hessian))[: part.stop - part.start]
