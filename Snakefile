@@ -18,6 +18,7 @@ include: "rules/contour.smk"
 include: "rules/limits.smk"
 include: "rules/hepdata.smk"
 include: "rules/benchmark.smk"
+include: "rules/points.smk"
 
 
 rule all:
@@ -25,5 +26,6 @@ rule all:
     default_target: True
     input:
         all_manifests(),
-        collect("results/{analysis}/results.{ending}", analysis=ANALYSES, ending=["json", "csv"]),
-        contour_files(ANALYSES),
+        collect("results/{analysis}/results.{ending}", analysis=GRIDS, ending=["json", "csv"]),
+        contour_files(GRIDS),
+        point_tables(),

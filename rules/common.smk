@@ -11,7 +11,7 @@ from palletfit.config import parse as parse_settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
 from palletfit.patches import file_stem
-from palletfit.products import CHOSEN, OTHERS, product_of
+from palletfit.products import CHOSEN, OTHERS, POINTS, product_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -32,6 +32,16 @@ try:
         workflow_state.announce()
 except PalletfitError as error:
     raise WorkflowError(str(error)) from None
+
+
+#: Analyses with signal points that are fitted one by one, and those of large scans.
+GRIDS = {name: item for name, item in ANALYSES.items() if item.points is None}
+SCANS = {name: item for name, item in ANALYSES.items() if item.points is not None}
+
+
+def any_of(names):
+    """A wildcard's constraint to some names; to none if there are none."""
+    return "|".join(map(re.escape, names)) or r"(?!)"
 
 
 def plane_suffixes():
@@ -130,6 +140,55 @@ def fit_settings(wildcards):
     }
 
 
+def background_member(wildcards):
+    """The workspace of a region inside the archive, with its pin."""
+    analysis = ANALYSES[wildcards.analysis]
+    name = analysis.regions[wildcards.region].workspace
+    return {"member": name, "sha256": analysis.pallet.sha256.get(name)}
+
+
+def point_files(wildcards):
+    """Files that the points of a scan depend on; the rule's script says if one is missing."""
+    return [str(path) for path in ANALYSES[wildcards.analysis].points.files if path.exists()]
+
+
+def point_settings(wildcards):
+    """What the results of a scan depend on beside its files."""
+    analysis = ANALYSES[wildcards.analysis]
+    return {
+        "fit": SETTINGS.fit.model_dump(mode="json"),
+        "engine": VERSIONS[SETTINGS.fit.engine],
+        **POINTS.as_json(),
+        "labels": analysis.labels,
+        "points": analysis.points.model_dump(mode="json", exclude={"plot_bins"}),
+        "chunk": SETTINGS.points.chunk,
+        "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, POINTS.name),
+    }
+
+
+def point_manifests(wildcards):
+    """What is known of the points of each region that is fitted."""
+    regions = ANALYSES[wildcards.analysis].used_regions
+    return expand("results/{{analysis}}/{region}/points.json", region=regions)
+
+
+def point_tables():
+    """Tables of all large scans, and plots of their planes; p0 of q0 excludes nothing."""
+    plots = [
+        f"results/{name}/excluded{suffix}.{ending}"
+        for name, analysis in SCANS.items()
+        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for ending in ("png", "pdf")
+        if SETTINGS.fit.test_statistic != "q0"
+    ]
+    return [*(f"results/{name}/points.parquet" for name in SCANS), *plots]
+
+
+def drawn_fraction(wildcards):
+    """What the plot of an excluded fraction depends on beside the results."""
+    return {**drawn(wildcards), "bins": ANALYSES[wildcards.analysis].points.plot_bins}
+
+
 def product_settings(wildcards):
     """The same of another product than hypothesis tests, with its own settings and version."""
     where = wildcards.analysis, wildcards.region, wildcards.product
@@ -177,7 +236,7 @@ def limit_files(wildcards):
     """Upper limits of all selected analyses: tables and plots."""
     return [
         f"results/{name}/{file}"
-        for name, analysis in ANALYSES.items()
+        for name, analysis in GRIDS.items()
         for file in (
             *("limits.json", "limits.csv"),
             *(
@@ -197,7 +256,7 @@ def limit_files(wildcards):
 def mu_scan_files(wildcards):
     """Plots of CLs against mu, of the patches that were chosen."""
     found = []
-    for name in ANALYSES:
+    for name in GRIDS:
         chosen = json.loads(
             Path(checkpoints.choose_mu_scan.get(analysis=name).output.chosen).read_text()
         )
@@ -319,14 +378,14 @@ def benchmark_times():
     return [
         f"results/_benchmark/{name}/{case}/{number}.json"
         for number in range(1, SETTINGS.benchmark.repetitions + 1)
-        for name in ANALYSES
+        for name in GRIDS
         for case in SETTINGS.benchmark.executors
     ]
 
 
 def benchmark_shown():
     """What the table shows beside the times."""
-    published = {name: analysis.published_time for name, analysis in ANALYSES.items()}
+    published = {name: analysis.published_time for name, analysis in GRIDS.items()}
     return {
         "published": {name: time and time.model_dump() for name, time in published.items()},
         "benchmark": SETTINGS.benchmark.model_dump(mode="json"),
@@ -349,7 +408,7 @@ def all_manifests():
     """Manifests of all regions that are fitted, of all selected analyses."""
     return [
         f"results/{name}/{region}/hypotest.json"
-        for name, analysis in ANALYSES.items()
+        for name, analysis in GRIDS.items()
         for region in analysis.used_regions
     ]
 
@@ -358,7 +417,7 @@ def all_submissions():
     """What sending leaves behind, for all regions that are fitted."""
     return [
         f"results/{name}/{region}/submitted.json"
-        for name, analysis in ANALYSES.items()
+        for name, analysis in GRIDS.items()
         for region in analysis.used_regions
     ]
 

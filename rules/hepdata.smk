@@ -31,4 +31,4 @@ rule hepdata_submission:
 rule hepdata:
     """HEPData submissions of all selected analyses."""
     input:
-        collect("results/{analysis}/hepdata.tar.gz", analysis=ANALYSES),
+        collect("results/{analysis}/hepdata.tar.gz", analysis=GRIDS),

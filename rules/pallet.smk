@@ -37,7 +37,9 @@ rule prepare_workspace:
     params:
         files=region_members,
     wildcard_constraints:
-        analysis=one_of(KNOWN.keys() - set(combinations(KNOWN))),
+        analysis=any_of(
+            name for name, item in KNOWN.items() if item.combine is None and item.points is None
+        ),
     localrule: True
     conda:
         "../envs/workflow.yaml"

@@ -68,6 +68,8 @@ _SIZEABLE, _NEAR = 0.3, 5.0
 _BESIDE = 1e-4
 #: A q on Asimov data below this is weak: its fits have to be sharp.
 WEAK = 1e-2
+#: Where the curvature of the likelihood in mu is taken, if mu-hat is zero.
+_OFF_ZERO = 1e-6
 #: A variance of mu-hat above this is that of a signal without any effect.
 _NO_INFORMATION = 1e18
 #: A q on Asimov data below this is rounding.
@@ -130,7 +132,7 @@ class Engine:
         self._compiled: dict[Layout, _Compiled] = {}
 
     def hypotests(
-        self, patches: Iterable[Patch]
+        self, patches: Iterable[Patch], *, brief: bool = False
     ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
         """Test many patches together.
 
@@ -138,6 +140,8 @@ class Engine:
         ----------
         patches
             Any number of them: they are taken in chunks, so that memory stays bounded.
+        brief
+            Leave the attempts out of the results. The fits are the same.
 
         Yields
         ------
@@ -146,17 +150,22 @@ class Engine:
             is none.
         """
         waiting = iter(patches)
-        while chunk := list(itertools.islice(waiting, max(_CHUNK, self.arrays.lanes))):
-            yield from self._hypotests(chunk)
+        while chunk := list(itertools.islice(waiting, self._chunk())):
+            yield from self._hypotests(chunk, brief=brief)
+
+    def _chunk(self) -> int:
+        """How many patches are tested together: more where many fits advance together."""
+        lanes = [self.arrays.lanes_of(layout.size) for layout in self._compiled]
+        return max(_CHUNK, self.arrays.lanes, *(2 * count for count in lanes))
 
     def _hypotests(
-        self, patches: Sequence[Patch]
+        self, patches: Sequence[Patch], *, brief: bool
     ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
         began = time.perf_counter()
         batches, others = self.lower(patches)
         build_time = (time.perf_counter() - began) / max(len(patches), 1)
         for batch, some in batches:
-            for row, result in BatchFits(self, batch).hypotests():
+            for row, result in BatchFits(self, batch).hypotests(brief=brief):
                 if isinstance(result, HypotestResult):
                     yield some[row], replace(result, build_time=build_time)
                 else:
@@ -391,9 +400,26 @@ class BatchFits:
         )
         return np.asarray(first[group.ravel()])
 
-    def hypotests(self) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
+    def hypotests(
+        self, *, brief: bool = False
+    ) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
         """Fit, and conclude for each row; a string says why another engine has to."""
         began = time.perf_counter()
+        batch, named = self.batch, self.four_fits()
+        errors = self.mu_errors(named["free"])
+        negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
+        seconds = (time.perf_counter() - began) / len(batch)
+        frozen = {name: self.freeze(fits, brief=brief) for name, fits in named.items()}
+        for row in range(len(batch)):
+            fits_of = {name: fits[row] for name, fits in frozen.items()}
+            below_zero = [name for name, where in negative.items() if where[row].any()]
+            asimov = named["asimov_fixed"]
+            yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
+
+    # ------------------------------------------------------------------ fits
+
+    def four_fits(self) -> dict[str, Fits]:
+        """The fits of all tests: ``background``, ``free``, ``fixed``, ``asimov_fixed``."""
         batch = self.batch
         background, free = self.without_and_with_signal(self.rows)
         displaced = self.displaced_starts()
@@ -427,16 +453,7 @@ class BatchFits:
         weak = np.flatnonzero(2 * asimov.value < WEAK)
         for fits in (free, tested, asimov):
             self.sharpen(fits, weak, SHARP)
-        errors = self.mu_errors(free)
-        negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
-        seconds = (time.perf_counter() - began) / len(batch)
-        frozen = {name: self.freeze(fits) for name, fits in named.items()}
-        for row in range(len(batch)):
-            fits_of = {name: fits[row] for name, fits in frozen.items()}
-            below_zero = [name for name, where in negative.items() if where[row].any()]
-            yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
-
-    # ------------------------------------------------------------------ fits
+        return named
 
     def without_and_with_signal(self, same: NDArray[np.int64]) -> tuple[Fits, Fits]:
         """The background-only and the free fit, each from several starts.
@@ -615,7 +632,7 @@ class BatchFits:
     ) -> Iterator[tuple[slice, dict[str, Any], Any]]:
         """What some rows have of their own, and points; in pieces of one size."""
         batch, arrays = self.batch, self.engine.arrays
-        size = arrays.lanes
+        size = arrays.lanes_of(batch.layout.size)
         for first in range(0, len(rows), size):
             part = slice(first, min(first + size, len(rows)))
             places = np.arange(part.start, part.stop)
@@ -663,7 +680,11 @@ class BatchFits:
         """Standard deviations of mu-hat from the Hessian; NaN where it gives none."""
         some = self.rows if some is None else some
         errors = np.full(len(some), np.nan)
-        for rows, hessian, frozen in self._hessians(free, some):
+        point = free.point[some]
+        # At zero the curvature is a small difference of terms of the order of one over mu.
+        near = np.abs(point[:, self.poi]) < _OFF_ZERO
+        point[near, self.poi] = _OFF_ZERO
+        for rows, hessian, frozen in self._hessians(free, some, point):
             frozen[:, self.poi] = False
             unit = np.zeros(frozen.shape)
             unit[:, self.poi] = 1.0
@@ -694,7 +715,7 @@ class BatchFits:
                 f"The fit has no proven minimum: {evidence.reason}.",
                 remedy="Look at the yields; try pyhf.infer.mle.fit.",
             )
-        ((_, hessian, frozen),) = self._hessians(fits, self.rows)
+        ((_, hessian, frozen),) = self._hessians(fits, self.rows, fits.point)
         if mu is not None:
             frozen[:, self.poi] = True
         count = frozen.shape[1]
@@ -711,12 +732,12 @@ class BatchFits:
         )
 
     def _hessians(
-        self, fits: Fits, some: NDArray[np.int64]
+        self, fits: Fits, some: NDArray[np.int64], point: FloatArray
     ) -> Iterator[tuple[slice, FloatArray, NDArray[np.bool_]]]:
-        """Of some rows, part by part: Hessians at minima, what is fixed or at a bound."""
+        """Of some rows, part by part: Hessians at points, what is fixed or at a bound."""
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
-        for part, lane, at in self._lanes(fits, fits.point[some], some):
+        for part, lane, at in self._lanes(fits, point, some):
             with np.errstate(all="ignore"):
                 found = self.compiled.evaluate(self.compiled.shared, lane, at, None)
             hessian = np.array(self.engine.arrays.get(found.hessian))[: part.stop - part.start]
@@ -724,77 +745,108 @@ class BatchFits:
 
     # ------------------------------------------------------------------ records
 
-    def freeze(self, fits: Fits, some: NDArray[np.int64] | None = None) -> list[Fit]:
-        """Records of one kind of fit, patch by patch, of some rows or of all."""
+    def freeze(
+        self, fits: Fits, some: NDArray[np.int64] | None = None, *, brief: bool = False
+    ) -> list[Fit]:
+        """Records of one kind of fit, patch by patch, of some rows or of all.
+
+        Parameters
+        ----------
+        fits, some
+            Fits, and their rows.
+        brief
+            Leave out the attempts, which only show how the minimum was found.
+        """
         batch = self.batch
         constant = constants(batch, fits.data, fits.aux)
-        bounds = (batch.lower, batch.upper)
         attempts: list[list[Attempt]] = [[] for _ in self.rows]
-        ends: list[list[float]] = [[] for _ in self.rows]
-        for start, rows, minima, seconds in fits.attempts:
-            for place, row in enumerate(rows):
-                outcome = int(minima.outcome[place])
-                value = float(2 * (minima.value[place] + constant[row]))
-                ends[row].append(float(minima.value[place]))
-                attempts[row].append(
-                    Attempt(
-                        optimizer="newton",
-                        start=start,
-                        moved=True,
-                        reported_success=bool(minima.converged[place]),
-                        message=OUTCOMES[outcome],
-                        iterations=int(minima.iterations[place]),
-                        evaluations=int(minima.iterations[place]),
-                        optimizer_twice_nll=value,
-                        twice_nll=value,
-                        edm=float(minima.edm[place]),
-                        gradient_norm=float(minima.gradient_norm[place]),
-                        at_bounds=self._at_bounds(row, minima.point[place], bounds),
-                        polish_steps=0,
-                        doubts=() if minima.converged[place] else (OUTCOMES[outcome],),
-                        seconds=seconds,
-                    )
-                )
+        ends = np.full((len(self.rows), len(fits.attempts)), np.nan)
+        doubt = [""] * len(self.rows)
+        for number, (start, rows, minima, seconds) in enumerate(fits.attempts):
+            ends[rows, number] = minima.value
+            for place in np.flatnonzero(~minima.converged):
+                doubt[rows[place]] = doubt[rows[place]] or OUTCOMES[int(minima.outcome[place])]
+            if not brief:
+                for row, attempt in self._attempts(start, rows, minima, seconds, constant):
+                    attempts[row].append(attempt)
+        tried = np.zeros(len(self.rows), dtype=int)
+        for _, rows, _, _ in fits.attempts:
+            tried[rows] += 1
+        known = np.isfinite(ends)
+        lowest = np.where(known, ends, np.inf).min(axis=1, initial=np.inf)
+        highest = np.where(known, ends, -np.inf).max(axis=1, initial=-np.inf)
+        spreads = np.where(known.any(axis=1), 2 * (highest - lowest), np.inf)
         agreed = fits.agreed()
+        bounds = self._at_bounds(self.rows, fits.point)
         records = []
         for row in self.rows if some is None else some:
-            finite = [end for end in ends[row] if np.isfinite(end)]
-            spread = 2 * (max(finite) - min(finite)) if finite else np.inf
-            count = f"{agreed[row]} of {len(ends[row])} starts"
-            reason = f"{count} agree, edm {fits.edm[row]:.1e}"
-            if agreed[row] < len(ends[row]) and finite:
-                reason += f", the others end up to {spread:.1e} above in 2 NLL"
+            reason = f"{agreed[row]} of {tried[row]} starts agree, edm {fits.edm[row]:.1e}"
+            if agreed[row] < tried[row] and known[row].any():
+                reason += f", the others end up to {spreads[row]:.1e} above in 2 NLL"
             if not fits.converged[row]:
-                reason = f"not converged: {self._doubt(attempts[row])}"
+                reason = f"not converged: {doubt[row] or 'the last steps to the minimum'}"
             records.append(
                 Fit(
                     twice_nll=float(2 * (fits.value[row] + constant[row])),
                     edm=float(fits.edm[row]),
                     gradient_norm=float(fits.gradient_norm[row]),
-                    at_bounds=self._at_bounds(row, fits.point[row], bounds),
+                    at_bounds=bounds[row],
                     mu=float(fits.point[row, self.poi]),
                     trusted=bool(fits.converged[row]),
                     reason=reason,
                     agreed=int(agreed[row]),
-                    spread=float(spread),
+                    spread=float(spreads[row]),
                     attempts=tuple(attempts[row]),
                 )
             )
         return records
 
-    @staticmethod
-    def _doubt(attempts: Sequence[Attempt]) -> str:
-        failed = [attempt.message for attempt in attempts if attempt.doubts]
-        return failed[0] if failed else "the last steps to the minimum"
+    def _attempts(
+        self,
+        start: str,
+        rows: NDArray[np.int64],
+        minima: Minima,
+        seconds: float,
+        constant: FloatArray,
+    ) -> Iterator[tuple[int, Attempt]]:
+        """What one start led to, row by row."""
+        bounds = self._at_bounds(rows, minima.point)
+        for place, row in enumerate(rows):
+            message = OUTCOMES[int(minima.outcome[place])]
+            converged = bool(minima.converged[place])
+            value = float(2 * (minima.value[place] + constant[row]))
+            yield (
+                int(row),
+                Attempt(
+                    optimizer="newton",
+                    start=start,
+                    moved=True,
+                    reported_success=converged,
+                    message=message,
+                    iterations=int(minima.iterations[place]),
+                    evaluations=int(minima.iterations[place]),
+                    optimizer_twice_nll=value,
+                    twice_nll=value,
+                    edm=float(minima.edm[place]),
+                    gradient_norm=float(minima.gradient_norm[place]),
+                    at_bounds=bounds[place],
+                    polish_steps=0,
+                    doubts=() if converged else (message,),
+                    seconds=seconds,
+                ),
+            )
 
-    def _at_bounds(
-        self, row: int, point: FloatArray, bounds: tuple[FloatArray, FloatArray]
-    ) -> tuple[str, ...]:
-        at = (point <= bounds[0][row]) | (point >= bounds[1][row])
-        at &= ~self.batch.fixed[row]
-        at[self.poi] = False
-        names = self.batch.names[row]
-        return tuple(str(names[column]) for column in np.flatnonzero(at))
+    def _at_bounds(self, rows: NDArray[np.int64], point: FloatArray) -> list[tuple[str, ...]]:
+        """Names of nuisance parameters at a bound, at a point for each of some rows."""
+        batch = self.batch
+        at = (point <= batch.lower[rows]) | (point >= batch.upper[rows])
+        at &= ~batch.fixed[rows]
+        at[:, self.poi] = False
+        found: list[tuple[str, ...]] = [()] * len(rows)
+        for place in np.flatnonzero(at.any(axis=1)):
+            names = batch.names[rows[place]]
+            found[place] = tuple(str(names[column]) for column in np.flatnonzero(at[place]))
+        return found
 
     def conclude(
         self,

@@ -40,6 +40,11 @@ RESULT_COLUMNS = frozenset(
     }
 )
 
+#: The same of the table of a scan of points.
+POINT_COLUMNS = RESULT_COLUMNS | {
+    *("name", "mu_hat_error", "edm", "starts_agreed", "engine", "reason", "retry")
+}
+
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
@@ -322,6 +327,17 @@ class BenchmarkSettings(_Model):
         return self
 
 
+class PointSettings(_Model):
+    """How scans of points are cut into tasks, and what tables are accepted."""
+
+    chunk: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Points of a task, and of one file of results. Another number makes all fits again."""
+    max_points: Annotated[int, Field(gt=0)] = 10_000_000
+    """Largest number of points."""
+    max_table_bytes: Annotated[int, Field(gt=0)] = 8 * 1024**3
+    """Largest table."""
+
+
 class Settings(_Model):
     """The whole of `config/config.yaml`."""
 
@@ -367,6 +383,9 @@ class Settings(_Model):
         where = f"the configuration, below benchmark.executors.{name}"
         return parse(ExecutorSettings, merged, file=where)
 
+    points: PointSettings = PointSettings()
+    """How scans of points are cut into tasks."""
+
     @field_validator("analyses")
     @classmethod
     def _named(cls, value: str | list[str]) -> str | list[str]:
@@ -411,8 +430,8 @@ class Region(_Model):
 
     workspace: str = ""
     """The background-only workspace inside the archive; the region of a combination has none."""
-    patchset: str = ""
-    """The patchset inside the archive; the region of a combination has none."""
+    patchset: str | None = None
+    """The patchset inside the archive; none for a combination, or beside `points`."""
     known_failures: dict[str, str] = {}
     """Patches that cannot be fitted, with the reason: they are shown, and do not fail a run."""
 
@@ -509,6 +528,65 @@ class Combination(_Model):
                 f"(there are {', '.join(self.members)})"
             )
         return self
+
+
+class Points(_Model):
+    """A large scan, in place of patchsets: signal points of a table, or of a function of yours."""
+
+    table: Path | None = None
+    """CSV or Parquet file with one row a point: its name, its labels, and its expected events, a
+    column `CHANNEL[BIN]` for each bin, counted from zero. Relative paths start at the analysis
+    file."""
+    function: Annotated[str | None, Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")] = None
+    """`FILE.py:NAME` beside the analysis file, or `MODULE:NAME`: code of yours that gives the
+    points from one number to another. It runs on the machine that runs Snakemake, never where
+    fits run."""
+    count: Annotated[int | None, Field(ge=1)] = None
+    """Number of points that the function can give."""
+    depends: list[Path] = []
+    """Further files that the function reads or imports: when one changes it is asked again."""
+    name: str = "name"
+    """The table's column that identifies points."""
+    sample: Annotated[str, Field(min_length=1)] = "signal"
+    """Name of the signal's sample, whose yields are multiplied by the parameter of interest."""
+    channels: Annotated[list[str] | None, Field(min_length=1)] = None
+    """Channels that have signal; none: those that the table has columns of, or the function gives
+    yields for."""
+    uncertainties: dict[str, Annotated[float, Field(ge=0, lt=1)] | str] = {}
+    """Relative uncertainties of all yields of a point (normsys), by name: a number, or the
+    table's column that holds it. One that the background has, too, is correlated with it."""
+    lumi: str | None = None
+    """Name of the measurement's luminosity, if it multiplies the signal, too."""
+    plot_bins: Annotated[int, Field(ge=2, le=200)] = 30
+    """Bins along each axis of the planes in which the excluded fraction is drawn."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Points:
+        if (self.table is None) == (self.function is None):
+            raise ValueError("needs exactly one of table and function")
+        if self.function is not None and self.count is None:
+            raise ValueError("needs count, the number of points that the function can give")
+        if self.table is not None and (self.count is not None or self.depends):
+            raise ValueError("count and depends are those of a function; a table has its rows")
+        columns = [item for item in self.uncertainties.values() if isinstance(item, str)]
+        if self.function is not None and columns:
+            raise ValueError(
+                f"uncertainties names columns of a table ({columns[0]!r}), but there is none: give "
+                "numbers, or let the function give patch operations"
+            )
+        return self
+
+    @property
+    def function_file(self) -> Path | None:
+        """The file of the function, if it is one of a file."""
+        place = (self.function or "").partition(":")[0]
+        return Path(place) if place.endswith(".py") else None
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that points depend on."""
+        found = [self.table, self.function_file, *self.depends]
+        return [path for path in found if path is not None]
 
 
 class Forbidden(_Model):
@@ -696,8 +774,10 @@ class Analysis(_Model):
     """The patchset's labels, in its order."""
     patches: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the patches that are fitted."""
-    planes: Annotated[dict[Name, Plane], Field(min_length=1)]
-    """Planes in which a contour is drawn."""
+    points: Points | None = None
+    """A scan of points, in place of the regions' patchsets."""
+    planes: dict[Name, Plane] = {}
+    """Planes in which a contour is drawn; of a scan of `points`, the excluded fraction."""
     slices: dict[Name, Slice] = {}
     """Lines along which upper limits are drawn with their bands."""
     cross_section: CrossSection | None = None
@@ -721,12 +801,13 @@ class Analysis(_Model):
             raise ValueError(f"needs either pallet or combine, but has {found}")
         if self.combine is not None and len(self.regions) > 1:
             raise ValueError("regions: a combination has one region only")
+        if self.combine is not None and self.points is not None:
+            raise ValueError("points need a pallet: a combination takes its members' patches")
         for name, region in self.regions.items():
-            files = [bool(region.workspace), bool(region.patchset)]
-            if self.combine is not None and any(files):
+            if self.combine is not None and (region.workspace or region.patchset):
                 raise ValueError(f"regions.{name}: a combination has no workspace and patchset")
-            if self.combine is None and not all(files):
-                raise ValueError(f"regions.{name}: needs workspace and patchset")
+            if self.combine is None and not region.workspace:
+                raise ValueError(f"regions.{name}.workspace: this key is missing")
         return self
 
     @field_validator("labels")
@@ -741,6 +822,27 @@ class Analysis(_Model):
                 f"must not be columns of results.csv or limits.csv, but {', '.join(taken)} is one"
             )
         return labels
+
+    @model_validator(mode="after")
+    def _patchsets_or_points(self) -> Analysis:
+        if self.points is None:
+            lacking = [name for name, region in self.regions.items() if not region.patchset]
+            if lacking and self.combine is None:
+                raise ValueError(f"regions.{lacking[0]}.patchset: this key is missing")
+            if not self.planes:
+                raise ValueError("planes: needs at least one plane")
+            return self
+        having = [name for name, region in self.regions.items() if region.patchset is not None]
+        if having:
+            raise ValueError(
+                f"regions.{having[0]} has a patchset beside points: remove one of both"
+            )
+        taken = sorted(set(self.labels) & POINT_COLUMNS)
+        if taken:
+            raise ValueError(f"labels must not be columns of points.parquet, as {taken[0]} is")
+        if self.patches != ["*"]:
+            raise ValueError("patches are those of patchsets: remove the key beside points")
+        return self
 
     @model_validator(mode="after")
     def _planes_use_labels(self) -> Analysis:
@@ -789,7 +891,8 @@ class Analysis(_Model):
 
     @model_validator(mode="after")
     def _pinned_files_are_used(self) -> Analysis:
-        used = {name for item in self.regions.values() for name in (item.workspace, item.patchset)}
+        used = {item.workspace for item in self.regions.values()}
+        used |= {item.patchset for item in self.regions.values() if item.patchset is not None}
         unknown = sorted(set(self.pallet.sha256 if self.pallet is not None else ()) - used)
         if unknown:
             # A misspelt name would otherwise leave a file unverified, silently.
@@ -1012,6 +1115,8 @@ def _load_extended(
     for section, key in ((pallet, "path"), (data.get("cross_section"), "file")):
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = str(path.parent / Path(section[key]).expanduser())
+    if isinstance(data.get("points"), dict):
+        data["points"] = _from_file(data["points"], path.parent)
     _resolve_members(data, path.parent)
     parent = data.pop("extends", None)
     if parent is None:
@@ -1036,6 +1141,23 @@ def _resolve_members(data: dict[str, Any], folder: Path) -> None:
         name = member.get("analysis") if isinstance(member, dict) else None
         if isinstance(name, str) and name.endswith((".yaml", ".yml")):
             member["analysis"] = str(folder / Path(name).expanduser())
+
+
+def _from_file(points: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A scan's section whose relative paths start at the folder of its file."""
+
+    def resolve(value: Any) -> Any:
+        return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
+
+    found = dict(points)
+    if "table" in found:
+        found["table"] = resolve(found["table"])
+    if isinstance(found.get("depends"), list):
+        found["depends"] = [resolve(item) for item in found["depends"]]
+    place, colon, name = str(found.get("function", "")).partition(":")
+    if place.endswith(".py"):
+        found["function"] = f"{resolve(place)}{colon}{name}"
+    return found
 
 
 def _find_analysis(name: str, folder: Path, *, base: Path) -> Path:

@@ -509,6 +509,17 @@ class Layout:
         """Number of columns, K."""
         return self.alphas + self.factors + self.locals
 
+    @property
+    def size(self) -> int:
+        """Numbers in the largest temporary arrays of one fit: Jacobian, Hessian, slopes."""
+        bins = sum(bins for _, bins in self.channels)
+        rows = sum(
+            len(block.channels) * (block.own + block.shared["nominal"].shape[1])
+            for block in self.blocks
+        )
+        derivatives = self.parameters * (bins + self.parameters)
+        return derivatives + int(rows) * (self.norm + self.factors)
+
     def local(self, kind: str, name: str, channel: int | None, number: int) -> int:
         """Column of a bin parameter."""
         return self.alphas + self.factors + self.local_column[kind, name, channel, number]
@@ -950,6 +961,8 @@ class _Settings:
     user: Mapping[str, Spec]
     values: dict[str, Any]
     names: list[str | None]
+    #: Parameters that do not depend on yields, by name, kind and size; shared by all copies.
+    known: dict[tuple[str, str, int], ParameterSet] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, user: Mapping[str, Spec]) -> _Settings:
@@ -962,7 +975,7 @@ class _Settings:
 
     def copy(self) -> _Settings:
         values = {name: array.copy() for name, array in self.values.items()}
-        return _Settings(self.user, values, list(self.names))
+        return _Settings(self.user, values, list(self.names), self.known)
 
     def put(
         self,
@@ -971,11 +984,15 @@ class _Settings:
         columns: Sequence[int],
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        found = _parameter_set(
-            name, kind, len(columns), self.user.get(name, {}), **(defaults or {})
-        )
-        for key in _SETTINGS:
-            self.values[key][columns] = getattr(found, key)
+        key, user = (name, kind, len(columns)), self.user.get(name, {})
+        if defaults is not None:
+            found = _parameter_set(*key, user, **defaults)
+        else:
+            if key not in self.known:
+                self.known[key] = _parameter_set(*key, user)
+            found = self.known[key]
+        for setting in _SETTINGS:
+            self.values[setting][columns] = getattr(found, setting)
         scalar = kind in (_ALPHA, _NORM, _LUMI)
         for number, target in enumerate(columns):
             self.names[target] = name if scalar else f"{name}[{number}]"

@@ -207,7 +207,7 @@ class Solver:
         waiting: Iterator[int] = iter(range(len(lanes)))
         if not len(lanes):
             return found.minima
-        size = self.arrays.lanes
+        size = self.arrays.lanes_of(self.layout.size)
         rows = np.array(list(itertools.islice(waiting, size)))
         # Compiled code has one size: what is missing to it repeats the first lane, unheard.
         idle = 0 if self.arrays.flexible else size - len(rows)

@@ -12,7 +12,8 @@ from typing import Any
 from palletfit.archive import unpack
 from palletfit.config import Analysis, DownloadSettings
 from palletfit.errors import ConfigError, PalletError
-from palletfit.pallet import validate
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import check_workspace, summarise_workspace, validate
 from palletfit.store import write_atomically
 
 
@@ -65,6 +66,11 @@ def prepare_region(
             remedy="Its workspace is made by scripts/combine_workspaces.py.",
         )
     files = analysis.regions[region]
+    if files.patchset is None:
+        raise ConfigError(
+            f"The region {region} of {analysis.name} has no patchset, but `points`.",
+            remedy="Ask for the target `points`.",
+        )
     wanted = [files.workspace, files.patchset]
     pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted}
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +99,36 @@ def write_summary(page: Path, title: str, summary: Mapping[str, Any]) -> None:
     write_atomically(page, _page(title, summary))
 
 
+def prepare_background(
+    analysis: Analysis,
+    region: str,
+    archive: Path,
+    workspace: Path,
+    page: Path,
+    settings: DownloadSettings,
+) -> dict[str, Any]:
+    """The same for a region whose signals are the points of a scan: it has no patchset.
+
+    Raises
+    ------
+    ArchiveError, PalletError
+        See :func:`prepare_region`.
+    """
+    name = analysis.regions[region].workspace
+    known = analysis.pallet.sha256 if analysis.pallet is not None else {}
+    pins = {item: digest for item, digest in known.items() if item == name}
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
+        found = unpack(archive, [name], Path(folder), settings, sha256=pins)[name]
+        content = read_json(found)
+        check_workspace(content, Path(f"{name} in {archive}"))
+        found.replace(workspace)
+    summary = summarise_workspace(content)
+    write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    write_atomically(page, _page(f"{analysis.name}/{region}", summary))
+    return summary
+
+
 _STYLE = """
 body { font: 15px/1.45 sans-serif; margin: 2em; max-width: 60em }
 table { border-collapse: collapse; margin-bottom: 1.5em }
@@ -104,20 +140,23 @@ td:not(:first-child) { font-variant-numeric: tabular-nums }
 def _page(title: str, summary: Mapping[str, Any]) -> str:
     channels = summary["channels"]
     overview = {
-        "description": summary["description"],
+        "description": summary.get("description", ""),
         "channels": len(channels),
         "bins": summary["bins"],
         "samples (background)": len(summary["samples"]),
-        "parameters (with signal)": summary["parameters"],
+        "parameters (with signal)": summary.get("parameters"),
         "parameter of interest": summary["poi"],
         "measurements": ", ".join(summary["measurements"]),
-        "patches": summary["patches"],
-        **{f"{name} digest": digest for name, digest in summary["digests"].items()},
-        **{f"remark {number}": text for number, text in enumerate(summary["remarks"], 1)},
+        "patches": summary.get("patches"),
+        **{f"{name} digest": digest for name, digest in summary.get("digests", {}).items()},
+        **{f"remark {number}": text for number, text in enumerate(summary.get("remarks", []), 1)},
     }
+    if "patches" not in summary:  # the signals are points of a scan
+        for name in ("description", "parameters (with signal)", "patches"):
+            del overview[name]
     labels = {
         name: f"{len(values)} values, {values[0]} to {values[-1]}"
-        for name, values in summary["labels"].items()
+        for name, values in summary.get("labels", {}).items()
     }
     return "\n".join(
         [
@@ -126,7 +165,7 @@ def _page(title: str, summary: Mapping[str, Any]) -> str:
             f"<style>{_STYLE}</style></head><body>",
             f"<h1>{html.escape(title)}</h1>",
             _table(["pallet", ""], overview.items()),
-            _table(["label", "values"], labels.items()),
+            _table(["label", "values"], labels.items()) if labels else "",
             _table(["modifier type", "number"], summary["modifiers"].items()),
             _table(
                 ["channel", "bins", "samples", "observed events"],

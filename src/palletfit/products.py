@@ -29,8 +29,10 @@ if TYPE_CHECKING:
         Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]],
     ]
 
-#: Modules whose function ``compute`` makes a product.
+#: Modules whose function ``compute`` makes a product, with a record a patch.
 _MODULES = {"limits": "palletfit.limits", "mu_scan": "palletfit.mu_scan"}
+#: The same of products that are not kept in records.
+_OTHER_MODULES = {"points": "palletfit.points.summaries"}
 #: Sections of the configuration that a product depends on, and keys that choose patches only.
 _SECTIONS = {"limits": ("limits",), "mu_scan": ("mu_scan", "limits")}
 _CHOICES = {"patches"}
@@ -74,7 +76,9 @@ class Product:
 
 #: Needs the settings of fits only.
 HYPOTEST = Product("hypotest")
-#: Names of the other ones.
+#: What is asked of every point of a large scan: a hypothesis test without its attempts.
+POINTS = Product("points")
+#: Names of the other ones that are kept in records.
 OTHERS = tuple(_MODULES)
 
 
@@ -103,5 +107,6 @@ def computation(name: str) -> Computation:
     KeyError
         There is no such product.
     """
-    function: Computation = importlib.import_module(_MODULES[name]).compute
+    module = {**_MODULES, **_OTHER_MODULES}[name]
+    function: Computation = importlib.import_module(module).compute
     return function

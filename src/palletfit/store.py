@@ -12,10 +12,10 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from palletfit.config import FitSettings
 from palletfit.errors import StoreError
@@ -141,8 +141,21 @@ def _checksum(record: Mapping[str, Any]) -> str:
     return json_digest({name: value for name, value in record.items() if name != _CHECKSUM})
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that, whatever happens, it is there in full or not at all.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that, whatever happens, it is there in full or not at all.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or the folder cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written piece by piece, which appears in full at the end or not at all.
 
     Raises
     ------
@@ -153,8 +166,8 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # Temporary files are private; results are as readable as the user's other files.
