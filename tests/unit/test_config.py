@@ -218,7 +218,7 @@ def test_wrong_combinations_are_explained(change, expected):
 def test_a_region_of_a_pallet_needs_its_files():
     regions = {"SR": {"workspace": "bkg.json"}}
     data = {"name": "base", **MINIMAL, "pallet": {"doi": "a"}, "regions": regions}
-    assert "regions.SR: needs workspace and patchset" in problems(data, Analysis)
+    assert "regions.SR.patchset: this key is missing" in problems(data, Analysis)
 
 
 def test_a_combination_brings_its_members(folder):
