@@ -29,6 +29,7 @@ from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.interpcodes import FloatArray
 from palletfit.likelihood import (
+    by_sample,
     constants,
     evaluate,
     expected,
@@ -153,20 +154,12 @@ class Engine:
         self, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
         began = time.perf_counter()
-        specs: list[Spec] = []
-        sound: list[Patch] = []
-        for patch in patches:
-            try:
-                specs.append(apply_sharing(self.workspace, patch))
-                sound.append(patch)
-            except PalletfitError as error:
-                yield patch, error
-        batches, unsupported = self._background.lower(specs)
-        build_time = (time.perf_counter() - began) / max(len(specs), 1)
+        batches, others = self.lower(patches)
+        build_time = (time.perf_counter() - began) / len(patches)
         for batch in batches:
             tests = _Tests(self, batch)
             for row, result in tests.run():
-                patch = sound[batch.index[row]]
+                patch = patches[batch.index[row]]
                 if isinstance(result, HypotestResult):
                     yield patch, replace(result, build_time=build_time)
                 elif isinstance(result, str):
@@ -174,8 +167,34 @@ class Engine:
                 else:
                     result.patch = patch.name
                     yield patch, result
-        for index, reason in unsupported.items():
-            yield sound[index], self._refer(sound[index], reason)
+        for index, reason in others.items():
+            patch = patches[index]
+            yield patch, self._refer(patch, reason) if isinstance(reason, str) else reason
+
+    def lower(
+        self, patches: Sequence[Patch]
+    ) -> tuple[list[Lowered], dict[int, PalletfitError | str]]:
+        """Turn patches into arrays.
+
+        Returns
+        -------
+        tuple
+            Batches of patches with one shape, whose index counts `patches`; and for each patch
+            that is in none its error, or the reason why this engine does not support it.
+        """
+        specs: list[Spec] = []
+        sound: list[int] = []
+        others: dict[int, PalletfitError | str] = {}
+        for index, patch in enumerate(patches):
+            try:
+                specs.append(apply_sharing(self.workspace, patch))
+                sound.append(index)
+            except PalletfitError as error:
+                others[index] = error
+        batches, unsupported = self._background.lower(specs)
+        others |= {sound[index]: reason for index, reason in unsupported.items()}
+        where = np.array(sound, dtype=int)
+        return [replace(batch, index=where[batch.index]) for batch in batches], others
 
     def fit(
         self, patch: Patch, mu: float | None, *, asimov: Mapping[str, float] | None = None
@@ -233,6 +252,7 @@ class _Compiled:
         self.expected = arrays.compile(partial(expected, arrays, layout))
         self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
         self.value = arrays.compile(partial(value, arrays, layout))
+        self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
         #: With the patches' own samples, and without.
         self.solvers = {own: Solver(arrays, layout, self.shared) for own in (True, False)}
 
@@ -339,9 +359,11 @@ class _Fits:
 class _Tests:
     """The hypothesis tests of one batch."""
 
-    def __init__(self, engine: Engine, batch: Lowered) -> None:
+    def __init__(
+        self, engine: Engine, batch: Lowered, settings: FitSettings | None = None
+    ) -> None:
         self.engine, self.batch = engine, batch
-        self.settings = engine.settings
+        self.settings = settings or engine.settings
         self.compiled = engine.compiled(batch.layout)
         self.own = engine.arrays.put(own_arrays(batch))
         self.rows = np.arange(len(batch))
@@ -371,6 +393,21 @@ class _Tests:
     def run(self) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
         """Fit, and conclude for each row; a string says why another engine has to."""
         began = time.perf_counter()
+        batch, named = self.batch, self.four_fits()
+        errors = self.mu_errors(named["free"])
+        negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
+        seconds = (time.perf_counter() - began) / len(batch)
+        frozen = {name: self.freeze(fits) for name, fits in named.items()}
+        for row in range(len(batch)):
+            fits_of = {name: fits[row] for name, fits in frozen.items()}
+            below_zero = [name for name, where in negative.items() if where[row].any()]
+            asimov = named["asimov_fixed"]
+            yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
+
+    # ------------------------------------------------------------------ fits
+
+    def four_fits(self) -> dict[str, _Fits]:
+        """The fits of all tests: ``background``, ``free``, ``fixed``, ``asimov_fixed``."""
         batch = self.batch
         suggested = batch.init
         background = _Fits(batch.data, batch.aux, 0.0, self.without_signal)
@@ -409,16 +446,7 @@ class _Tests:
         weak = np.flatnonzero(2 * asimov.value < _WEAK)
         for fits in (free, tested, asimov):
             self.sharpen(fits, weak, _SHARP)
-        errors = self.mu_errors(free)
-        negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
-        seconds = (time.perf_counter() - began) / len(batch)
-        frozen = {name: self.freeze(fits) for name, fits in named.items()}
-        for row in range(len(batch)):
-            fits_of = {name: fits[row] for name, fits in frozen.items()}
-            below_zero = [name for name, where in negative.items() if where[row].any()]
-            yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
-
-    # ------------------------------------------------------------------ fits
+        return named
 
     def lanes(
         self, fits: _Fits, start: FloatArray, rows: NDArray[np.int64], *, scoring: bool = True
