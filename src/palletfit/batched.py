@@ -115,6 +115,11 @@ class Engine:
     arrays
         Array library; by default that of ``settings.backend``.
 
+    Attributes
+    ----------
+    software
+        Versions of what results depend on.
+
     Raises
     ------
     BackendError
@@ -127,7 +132,7 @@ class Engine:
         self.workspace, self.settings = workspace, settings
         self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
         self._background = Background(workspace, settings)
-        self._software = reference.software_versions(settings)
+        self.software = reference.software_versions(settings)
         self._compiled: dict[Layout, _Compiled] = {}
 
     def hypotests(
@@ -359,9 +364,7 @@ class _Fits:
 class _Tests:
     """The hypothesis tests of one batch."""
 
-    def __init__(
-        self, engine: Engine, batch: Lowered, settings: FitSettings | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, batch: Lowered, settings: FitSettings | None = None) -> None:
         self.engine, self.batch = engine, batch
         self.settings = settings or engine.settings
         self.compiled = engine.compiled(batch.layout)
@@ -408,6 +411,11 @@ class _Tests:
 
     def four_fits(self) -> dict[str, _Fits]:
         """The fits of all tests: ``background``, ``free``, ``fixed``, ``asimov_fixed``."""
+        fits = self.data_fits()
+        return {**fits, "asimov_fixed": self.asimov_fits(fits)}
+
+    def data_fits(self) -> dict[str, _Fits]:
+        """The fits of the data: ``background``, ``free``, ``fixed``."""
         batch = self.batch
         suggested = batch.init
         background = _Fits(batch.data, batch.aux, 0.0, self.without_signal)
@@ -423,6 +431,11 @@ class _Tests:
         self.fit(free, {"fixed": fixed.point}, below)
         for fits in (background, free, fixed):
             self.escalate(fits)
+        return {"background": background, "free": free, "fixed": fixed}
+
+    def asimov_fits(self, data_fits: Mapping[str, _Fits]) -> _Fits:
+        """The fits of the Asimov data that the fits of the data lead to; these get sharper."""
+        background, free, fixed = (data_fits[name] for name in ("background", "free", "fixed"))
         discovery = self.settings.test_statistic == "q0"
         source = fixed if discovery else background
         # The Asimov data depend on it to first order, where a minimum does to second.
@@ -431,7 +444,7 @@ class _Tests:
         asimov = _Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
         starts = {"source": source.point, "fixed": tested.point}
-        self.fit(asimov, {**starts, "displaced 1": displaced["displaced 1"]})
+        self.fit(asimov, {**starts, "displaced 1": self._displaced_starts()["displaced 1"]})
         self.escalate(asimov)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
         several = np.flatnonzero(asimov.multimodal() | tested.multimodal())
@@ -439,14 +452,13 @@ class _Tests:
         self.fit(asimov, {"fixed again": tested.point}, several)
         for fits in (tested, asimov):
             self.mirror(fits, several)
-        named = {"background": background, "free": free, "fixed": fixed, "asimov_fixed": asimov}
-        for fits in named.values():
+        for fits in (background, free, fixed, asimov):
             self.sharpen(fits, self.rows)
         # The NLL without constants is zero at the point that generated the data.
         weak = np.flatnonzero(2 * asimov.value < _WEAK)
         for fits in (free, tested, asimov):
             self.sharpen(fits, weak, _SHARP)
-        return named
+        return asimov
 
     def lanes(
         self, fits: _Fits, start: FloatArray, rows: NDArray[np.int64], *, scoring: bool = True
@@ -604,7 +616,7 @@ class _Tests:
 
     # ------------------------------------------------------------------ at the minima
 
-    def _lanes(
+    def lanes_at(
         self, fits: _Fits, point: FloatArray, rows: NDArray[np.int64]
     ) -> Iterator[tuple[slice, dict[str, Any], Any]]:
         """What some rows have of their own, and points; in pieces of one size."""
@@ -643,7 +655,7 @@ class _Tests:
     ) -> FloatArray:
         found = np.zeros((len(rows), *shape))
         with np.errstate(all="ignore"):
-            for part, lane, at in self._lanes(fits, point, rows):
+            for part, lane, at in self.lanes_at(fits, point, rows):
                 values = self.engine.arrays.get(function(self.compiled.shared, lane, at))
                 found[part] = values[: part.stop - part.start]
         return found
@@ -653,18 +665,18 @@ class _Tests:
         batch = self.batch
         return self.rates(point, fits), np.where(batch.precision > 0, point, point * batch.factor)
 
-    def mu_errors(self, free: _Fits) -> FloatArray:
+    def mu_errors(self, free: _Fits, rows: NDArray[np.int64] | None = None) -> FloatArray:
         """Standard deviations of mu-hat from the Hessian; NaN where it gives none."""
-        errors = np.full(len(self.batch), np.nan)
-        for rows, hessian, frozen in self._hessians(free):
+        errors = []
+        for _, hessian, frozen in self.hessians(free, rows):
             frozen[:, self.poi] = False
             unit = np.zeros(frozen.shape)
             unit[:, self.poi] = 1.0
             solution, proper = _solve_free(hessian, frozen, unit)
             variance = solution[:, self.poi]
             usable = proper & (variance > 0) & (variance < _NO_INFORMATION)
-            errors[rows] = np.where(usable, np.sqrt(np.where(usable, variance, 1.0)), np.nan)
-        return errors
+            errors.append(np.where(usable, np.sqrt(np.where(usable, variance, 1.0)), np.nan))
+        return np.concatenate(errors)
 
     def best_fit(self, mu: float | None, asimov: Mapping[str, float] | None) -> BestFit:
         """The best fit of the batch's only patch."""
@@ -687,7 +699,7 @@ class _Tests:
                 f"The fit has no proven minimum: {evidence.reason}.",
                 remedy="Look at the yields; try pyhf.infer.mle.fit.",
             )
-        ((_, hessian, frozen),) = self._hessians(fits)
+        ((_, hessian, frozen),) = self.hessians(fits)
         if mu is not None:
             frozen[:, self.poi] = True
         count = frozen.shape[1]
@@ -703,17 +715,18 @@ class _Tests:
             evidence=evidence,
         )
 
-    def _hessians(
-        self, fits: _Fits
+    def hessians(
+        self, fits: _Fits, rows: NDArray[np.int64] | None = None
     ) -> Iterator[tuple[NDArray[np.int64], FloatArray, NDArray[np.bool_]]]:
         """Rows, Hessians at their minima, and which parameters are fixed or at a bound."""
         batch = self.batch
+        rows = self.rows if rows is None else rows
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
-        for part, lane, at in self._lanes(fits, fits.point, self.rows):
+        for part, lane, at in self.lanes_at(fits, fits.point[rows], rows):
             with np.errstate(all="ignore"):
                 found = self.compiled.evaluate(self.compiled.shared, lane, at, None)
             hessian = np.array(self.engine.arrays.get(found.hessian))[: part.stop - part.start]
-            yield self.rows[part], hessian, (batch.fixed | at_bound)[part]
+            yield rows[part], hessian, (batch.fixed | at_bound)[rows[part]]
 
     # ------------------------------------------------------------------ records
 
@@ -829,7 +842,7 @@ class _Tests:
             build_time=0.0,
             fit_time=seconds,
             mu_hat_error=float(mu_error) if np.isfinite(mu_error) else None,
-            software=self.engine._software,
+            software=self.engine.software,
         )
 
 
