@@ -27,7 +27,7 @@ from palletfit.interpcodes import FloatArray
 from palletfit.model import Lowered
 from palletfit.patches import Patch
 from palletfit.records import Fit, Status, finite
-from palletfit.yields import Channel, Position, channels
+from palletfit.yields import Channel, Position, channels, signals
 
 #: What a parameter is: interpolated by histosys or normsys modifiers (alpha), or its modifier.
 Kind = Literal["alpha", "lumi", "normfactor", "staterror", "shapesys", "shapefactor"]
@@ -170,8 +170,8 @@ class Diagnostics:
         From the Hessian at the best fit.
     impacts
         Largest first; empty if they were not asked for.
-    channels
-        Yields.
+    channels, signals
+        Yields; and the names of the samples that the parameter of interest scales.
     discovery
         None where the test is not possible; a remark says why.
     seconds
@@ -193,6 +193,7 @@ class Diagnostics:
     correlations: Correlations
     impacts: tuple[Impact, ...]
     channels: tuple[Channel, ...]
+    signals: tuple[str, ...]
     discovery: Discovery | None
     seconds: float
     software: Mapping[str, str]
@@ -233,6 +234,7 @@ class Diagnostics:
                 "correlations": Correlations(tuple(table["parameters"]), matrix),
                 "impacts": tuple(Impact.from_json(item) for item in data["impacts"]),
                 "channels": tuple(Channel.from_json(item) for item in data["channels"]),
+                "signals": tuple(data["signals"]),
                 "discovery": None if found is None else Discovery(**found),
             }
         )
@@ -378,6 +380,7 @@ class _Diagnoses:
             correlations=self._correlations(row, covariance),
             impacts=best.shifts.impacts,
             channels=made,
+            signals=signals(self.batch, row),
             discovery=discovery,
             seconds=shared + best.seconds + time.perf_counter() - began,
             software=self.tests.engine.software,

@@ -13,14 +13,16 @@ the best fit with the Hessian's covariance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from palletfit.batched import _Fits, _Tests
 from palletfit.interpcodes import FloatArray
+from palletfit.model import Block, Lowered
 
 
 @dataclass(frozen=True)
@@ -179,22 +181,39 @@ def _yields(values: FloatArray, errors: FloatArray) -> Yields:
 
 def _by_channel(
     tests: _Tests, fits: _Fits, row: int, points: FloatArray
-) -> list[tuple[int, list[str], FloatArray]]:
+) -> Iterator[tuple[int, list[str], FloatArray]]:
     """Position, names of samples and yields ``(L, S, N)`` of each channel, at some points."""
-    layout, arrays = tests.batch.layout, tests.engine.arrays
+    arrays = tests.engine.arrays
     pieces: list[list[FloatArray]] = []
     with np.errstate(all="ignore"):
         for part, lane, at in tests.lanes_at(fits, points, np.full(len(points), row)):
             found = tests.compiled.by_sample(tests.compiled.shared, lane, at)
             pieces.append([arrays.get(block)[: part.stop - part.start] for block in found])
-    result = []
-    for number, block in enumerate(layout.blocks):
+    for number, block in enumerate(tests.batch.layout.blocks):
         rates = np.concatenate([piece[number] for piece in pieces])
-        shared = block.shared["nominal"].shape[1]
         for place, channel in enumerate(block.channels):
-            common = layout.sample_names[channel]
-            own = tests.batch.sample_names[row][channel]
-            # Places that no sample of this channel takes are empty.
-            taken = [*range(len(common)), *range(shared, shared + len(own))]
-            result.append((channel, [*common, *own], rates[:, place][:, taken]))
-    return result
+            names, taken = _samples(tests.batch, row, block, channel)
+            yield channel, names, rates[:, place][:, taken]
+
+
+def _samples(
+    batch: Lowered, row: int, block: Block, channel: int
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Names of a channel's samples, and their places among all of the block."""
+    shared, own = batch.layout.sample_names[channel], batch.sample_names[row][channel]
+    # Places that no sample of this channel takes are empty.
+    first = block.shared["nominal"].shape[1]
+    taken = [*range(len(shared)), *range(first, first + len(own))]
+    return [*shared, *own], np.array(taken, dtype=int)
+
+
+def signals(batch: Lowered, row: int) -> tuple[str, ...]:
+    """Names of the samples that the parameter of interest scales."""
+    found: set[str] = set()
+    for block, own in zip(batch.layout.blocks, batch.parts, strict=True):
+        factors = [block.shared["factors"], own["factors"][row]]
+        scaled = np.concatenate(factors, axis=1)[..., 0] > 0
+        for place, channel in enumerate(block.channels):
+            names, taken = _samples(batch, row, block, channel)
+            found |= {name for name, at in zip(names, taken, strict=True) if scaled[place, at]}
+    return tuple(sorted(found))

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from palletfit.errors import ConfigError
 
@@ -45,12 +46,18 @@ COLOURS = {
     "points": "0.35",
     "suspect": "#d55e00",
     "failed": "#d40000",
+    "one_sigma": "#b5d99c",
+    "two_sigma": "#fbf1bf",
+    "signal": "#8b1a1a",
 }
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure of a size in inches, which no window shows."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, *, h_pad: float | None = None) -> Figure:
+    """Make an empty figure of a size in inches, which no window shows.
+
+    Axes that lie above one another are `h_pad` inches apart (none: matplotlib's default).
+    """
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=h_pad))
     FigureCanvasAgg(figure)
     return figure
 
