@@ -166,11 +166,10 @@ def propagate(variations: FloatArray, correlation: FloatArray | None) -> FloatAr
     ndarray
         ``(…)``
     """
-    flat = variations.reshape(len(variations), -1)
-    along = flat if correlation is None else correlation @ flat
-    variance = np.sum(flat * along, axis=0)
+    along = variations if correlation is None else np.tensordot(correlation, variations, axes=1)
+    variance = np.sum(variations * along, axis=0)
     # Where effects cancel, rounding may leave less than nothing.
-    return np.asarray(np.sqrt(np.maximum(variance, 0.0)).reshape(variations.shape[1:]))
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
 
 def _yields(values: FloatArray, errors: FloatArray) -> Yields:

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch as Box
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scipy.special import gammaincinv
 
-from palletfit.diagnostics import Diagnostics, Parameter
+from palletfit.diagnostics import Correlations, Diagnostics, Parameter
 from palletfit.impacts import Impact
 from palletfit.interpcodes import FloatArray
 from palletfit.plots.style import COLOURS, STYLE, new_figure
@@ -332,7 +332,6 @@ def draw_correlations(
     whole = found.correlations
     pruned = whole.pruned(threshold, most, keep=[found.poi])
     count = len(pruned.parameters)
-    matrix = np.reshape(pruned.matrix, (count, count))
     side = 2.6 + 0.27 * max(count, 4)
     with mpl.rc_context({**STYLE, "xtick.minor.visible": False, "ytick.minor.visible": False}):
         figure = new_figure(side + 0.9, side + 0.4)
@@ -341,21 +340,27 @@ def draw_correlations(
             f"{title}\n{_subtitle(found)}\n{words}", x=0.02, horizontalalignment="left", fontsize=10
         )
         axes = figure.add_subplot()
-        image = axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
-        names = [shorten(name) for name in pruned.parameters]
-        axes.set_xticks(range(count), names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(count), names)
-        axes.tick_params(which="both", length=0, labelsize=7.5)
-        for row in range(count):
-            for column in range(count):
-                value = matrix[row, column]
-                if row != column and abs(value) >= 0.005:
-                    _write_correlation(axes, row, column, value)
-        bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
-        bar.set_label("Correlation", fontsize=9)
-        bar.ax.tick_params(labelsize=8)
+        if count:
+            _matrix(figure, axes, pruned)
+        else:
+            axes.text(0.5, 0.5, "no correlations", transform=axes.transAxes, ha="center")
         figure.canvas.draw()
     return figure
+
+
+def _matrix(figure: Figure, axes: Axes, shown: Correlations) -> None:
+    image = axes.imshow(shown.matrix, vmin=-1, vmax=1, cmap="RdBu_r")
+    names = [shorten(name) for name in shown.parameters]
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(which="both", length=0, labelsize=7.5)
+    for row, line in enumerate(shown.matrix):
+        for column, value in enumerate(line):
+            if row != column and abs(value) >= 0.005:
+                _write_correlation(axes, row, column, value)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
+    bar.set_label("Correlation", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
 
 
 def _write_correlation(axes: Axes, row: int, column: int, value: float) -> None:
