@@ -14,7 +14,8 @@ from scipy.stats import norm
 from palletfit.batched import Engine
 from palletfit.config import DiagnosticsSettings, FitSettings
 from palletfit.demo import demo_patchset, demo_workspace
-from palletfit.diagnostics import Correlations, Diagnostics, compute, diagnose, invert
+from palletfit.diagnostics import Diagnostics, compute, diagnose, invert
+from palletfit.diagnostics_records import Correlations
 from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet import parse_patchset
 from palletfit.patches import Patch

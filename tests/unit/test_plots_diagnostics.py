@@ -11,7 +11,8 @@ import pytest
 from palletfit.batched import Engine
 from palletfit.config import DiagnosticsSettings, FitSettings
 from palletfit.demo import demo_patchset, demo_workspace
-from palletfit.diagnostics import Correlations, Diagnostics, diagnose
+from palletfit.diagnostics import Diagnostics, diagnose
+from palletfit.diagnostics_records import Correlations
 from palletfit.pallet import parse_patchset
 from palletfit.plots import draw_correlations, draw_pulls, draw_ranking, draw_yields, save
 from palletfit.plots.diagnostics import poisson_errors, shorten

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch as Box
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scipy.special import gammaincinv
 
-from palletfit.diagnostics import Correlations, Diagnostics, Parameter
+from palletfit.diagnostics_records import Correlations, Diagnostics, Parameter
 from palletfit.impacts import Impact
 from palletfit.interpcodes import FloatArray
 from palletfit.plots.style import COLOURS, STYLE, new_figure
