@@ -29,6 +29,7 @@ from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.interpcodes import FloatArray
 from palletfit.likelihood import (
+    by_sample,
     constants,
     evaluate,
     expected,
@@ -116,6 +117,11 @@ class Engine:
     arrays
         Array library; by default that of ``settings.backend``.
 
+    Attributes
+    ----------
+    software
+        Versions of what results depend on.
+
     Raises
     ------
     BackendError
@@ -128,7 +134,7 @@ class Engine:
         self.workspace, self.settings = workspace, settings
         self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
         self._background = Background(workspace, settings)
-        self._software = reference.software_versions(settings)
+        self.software = reference.software_versions(settings)
         self._compiled: dict[Layout, _Compiled] = {}
 
     def hypotests(
@@ -243,11 +249,6 @@ class Engine:
         others += [(sound[index], reason) for index, reason in unsupported.items()]
         return [(batch, [sound[index] for index in batch.index]) for batch in batches], others
 
-    @property
-    def software(self) -> dict[str, str]:
-        """Versions of what results depend on."""
-        return self._software
-
     def compiled(self, layout: Layout) -> _Compiled:
         """What all batches of a layout share."""
         if layout not in self._compiled:
@@ -263,6 +264,7 @@ class _Compiled:
         self.expected = arrays.compile(partial(expected, arrays, layout))
         self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
         self.value = arrays.compile(partial(value, arrays, layout))
+        self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
         #: With the patches' own samples, and without.
         self.solvers = {own: Solver(arrays, layout, self.shared) for own in (True, False)}
 
@@ -371,9 +373,9 @@ class Fits:
 class BatchFits:
     """Fits, and hypothesis tests, of the patches of one batch."""
 
-    def __init__(self, engine: Engine, batch: Lowered) -> None:
+    def __init__(self, engine: Engine, batch: Lowered, settings: FitSettings | None = None) -> None:
         self.engine, self.batch = engine, batch
-        self.settings = engine.settings
+        self.settings = settings or engine.settings
         self.compiled = engine.compiled(batch.layout)
         self.own = engine.arrays.put(own_arrays(batch))
         self.rows = np.arange(len(batch))
@@ -420,6 +422,11 @@ class BatchFits:
 
     def four_fits(self) -> dict[str, Fits]:
         """The fits of all tests: ``background``, ``free``, ``fixed``, ``asimov_fixed``."""
+        fits = self.data_fits()
+        return {**fits, "asimov_fixed": self.asimov_fits(fits)}
+
+    def data_fits(self) -> dict[str, Fits]:
+        """The fits of the data: ``background``, ``free``, ``fixed``."""
         batch = self.batch
         background, free = self.without_and_with_signal(self.rows)
         displaced = self.displaced_starts()
@@ -430,6 +437,11 @@ class BatchFits:
         self.fit(free, {"fixed": fixed.point}, below)
         for fits in (background, free, fixed):
             self.escalate(fits)
+        return {"background": background, "free": free, "fixed": fixed}
+
+    def asimov_fits(self, data_fits: Mapping[str, Fits]) -> Fits:
+        """The fits of the Asimov data that the fits of the data lead to; these get sharper."""
+        background, free, fixed = (data_fits[name] for name in ("background", "free", "fixed"))
         discovery = self.settings.test_statistic == "q0"
         source = fixed if discovery else background
         # The Asimov data depend on it to first order, where a minimum does to second.
@@ -438,7 +450,7 @@ class BatchFits:
         asimov = Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
         starts = {"source": source.point, "fixed": tested.point}
-        self.fit(asimov, {**starts, "displaced 1": displaced["displaced 1"]})
+        self.fit(asimov, {**starts, "displaced 1": self.displaced_starts()["displaced 1"]})
         self.escalate(asimov)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
         several = np.flatnonzero(asimov.multimodal() | tested.multimodal())
@@ -446,14 +458,13 @@ class BatchFits:
         self.fit(asimov, {"fixed again": tested.point}, several)
         for fits in (tested, asimov):
             self.mirror(fits, several)
-        named = {"background": background, "free": free, "fixed": fixed, "asimov_fixed": asimov}
-        for fits in named.values():
+        for fits in (background, free, fixed, asimov):
             self.sharpen(fits, self.rows)
         # The NLL without constants is zero at the point that generated the data.
         weak = np.flatnonzero(2 * asimov.value < WEAK)
         for fits in (free, tested, asimov):
             self.sharpen(fits, weak, SHARP)
-        return named
+        return asimov
 
     def without_and_with_signal(self, same: NDArray[np.int64]) -> tuple[Fits, Fits]:
         """The background-only and the free fit, each from several starts.
@@ -627,7 +638,7 @@ class BatchFits:
 
     # ------------------------------------------------------------------ at the minima
 
-    def _lanes(
+    def lanes_at(
         self, fits: Fits, point: FloatArray, rows: NDArray[np.int64]
     ) -> Iterator[tuple[slice, dict[str, Any], Any]]:
         """What some rows have of their own, and points; in pieces of one size."""
@@ -666,7 +677,7 @@ class BatchFits:
     ) -> FloatArray:
         found = np.zeros((len(rows), *shape))
         with np.errstate(all="ignore"):
-            for part, lane, at in self._lanes(fits, point, rows):
+            for part, lane, at in self.lanes_at(fits, point, rows):
                 values = self.engine.arrays.get(function(self.compiled.shared, lane, at))
                 found[part] = values[: part.stop - part.start]
         return found
@@ -684,7 +695,7 @@ class BatchFits:
         # At zero the curvature is a small difference of terms of the order of one over mu.
         near = np.abs(point[:, self.poi]) < _OFF_ZERO
         point[near, self.poi] = _OFF_ZERO
-        for rows, hessian, frozen in self._hessians(free, some, point):
+        for rows, hessian, frozen in self.hessians(free, some, point):
             frozen[:, self.poi] = False
             unit = np.zeros(frozen.shape)
             unit[:, self.poi] = 1.0
@@ -715,7 +726,7 @@ class BatchFits:
                 f"The fit has no proven minimum: {evidence.reason}.",
                 remedy="Look at the yields; try pyhf.infer.mle.fit.",
             )
-        ((_, hessian, frozen),) = self._hessians(fits, self.rows, fits.point)
+        ((_, hessian, frozen),) = self.hessians(fits)
         if mu is not None:
             frozen[:, self.poi] = True
         count = frozen.shape[1]
@@ -731,13 +742,21 @@ class BatchFits:
             evidence=evidence,
         )
 
-    def _hessians(
-        self, fits: Fits, some: NDArray[np.int64], point: FloatArray
+    def hessians(
+        self,
+        fits: Fits,
+        some: NDArray[np.int64] | None = None,
+        point: FloatArray | None = None,
     ) -> Iterator[tuple[slice, FloatArray, NDArray[np.bool_]]]:
-        """Of some rows, part by part: Hessians at points, what is fixed or at a bound."""
+        """Of some rows, part by part: Hessians, and what is fixed or at a bound.
+
+        Hessians are those at the minima, or at other points of these rows.
+        """
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
-        for part, lane, at in self._lanes(fits, point, some):
+        some = self.rows if some is None else some
+        point = fits.point[some] if point is None else point
+        for part, lane, at in self.lanes_at(fits, point, some):
             with np.errstate(all="ignore"):
                 found = self.compiled.evaluate(self.compiled.shared, lane, at, None)
             hessian = np.array(self.engine.arrays.get(found.hessian))[: part.stop - part.start]

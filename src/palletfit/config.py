@@ -105,6 +105,16 @@ class FitSettings(_Model):
         return self
 
 
+class DiagnosticsSettings(_Model):
+    """What is said about the fits of single patches."""
+
+    impacts: bool = True
+    """Whether the impacts of parameters on mu-hat are computed: four fits for each parameter."""
+    parameters: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Shell patterns of the parameters whose impacts are computed. The name of a parameter with
+    one component a bin means all of them."""
+
+
 class ClusterSettings(_Model):
     """Jobs of a Slurm cluster, for kinds `parsl` and `dask`. A block is one job."""
 

@@ -205,6 +205,18 @@ def expected(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any)
     return _rates(_Model(arrays, layout, shared, lane, point, None, orders=1))
 
 
+def by_sample(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> list[Any]:
+    """Expected counts of each sample; arguments as :func:`evaluate`.
+
+    Returns
+    -------
+    list
+        For each block ``(L, C, S, N)``: the shared samples, then the patch's own.
+    """
+    model = _Model(arrays, layout, shared, lane, point, None, orders=1)
+    return [arrays.xp.concatenate([p.rate for p in parts], axis=2) for parts in model.blocks]
+
+
 def evaluate(
     arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any, side: Any
 ) -> Derivatives:

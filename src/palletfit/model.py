@@ -445,6 +445,8 @@ class Layout:
     ----------
     channels
         Names and numbers of bins, in pyhf's order.
+    sample_names
+        Names of the shared samples of each channel.
     hist, norm
         Numbers of alphas with histosys modifiers (the first ones) and with normsys modifiers (the
         last ones).
@@ -460,6 +462,7 @@ class Layout:
 
     def __init__(self, background: Background, reading: _Reading, extra: Extra) -> None:
         self.channels = reading.channels
+        self.sample_names = reading.shared
         self.extra = extra
         self.codes = background.settings.normsys, background.settings.histosys
         self.samples = [
@@ -711,6 +714,8 @@ class Lowered:
         parameters that it does not have.
     parts
         For each block the arrays of the patches' own samples; ``(P, C, S, …)``.
+    sample_names
+        For each patch the names of its own samples in each channel.
     data
         Observed counts in the order of the blocks, ``(P, B)``.
     init, lower, upper, fixed, present, aux, precision, factor
@@ -722,6 +727,7 @@ class Lowered:
     index: NDArray[np.int64]
     names: list[list[str | None]]
     parts: list[dict[str, Any]]
+    sample_names: list[list[tuple[str, ...]]]
     data: FloatArray
     init: FloatArray
     lower: FloatArray
@@ -868,6 +874,7 @@ class _Filler:
     def fill(self, unsupported: dict[int, str]) -> Lowered | None:
         layout = self.layout
         rows: list[tuple[int, FloatArray, dict[str, Any], list[str | None]]] = []
+        samples: list[list[tuple[str, ...]]] = []
         count = len(self.members)
         parts = [
             _empty_part(
@@ -883,6 +890,7 @@ class _Filler:
                 continue
             self._samples(parts, len(rows), reading, own)
             rows.append((index, reading.data[layout.bin_order], settings, names))
+            samples.append([tuple(name for name, _ in items) for items in reading.own])
         if not rows:
             return None
         kept = len(rows)
@@ -893,6 +901,7 @@ class _Filler:
             index=np.array([row[0] for row in rows]),
             names=[row[3] for row in rows],
             parts=[{name: array[:kept] for name, array in part.items()} for part in parts],
+            sample_names=samples,
             data=np.stack([row[1] for row in rows]),
             present=present,
             **values,

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend_handler import HandlerTuple
 
 from palletfit.config import Analysis
@@ -51,6 +52,9 @@ COLOURS = {
     "points": "0.35",
     "suspect": "#d55e00",
     "failed": "#d40000",
+    "one_sigma": "#b5d99c",
+    "two_sigma": "#fbf1bf",
+    "signal": "#8b1a1a",
 }
 
 
@@ -81,9 +85,12 @@ def write_legend(figure: Figure, lines: Sequence[str], entries: Sequence[Entry])
     )
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure of a size in inches, which no window shows."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, *, h_pad: float | None = None) -> Figure:
+    """Make an empty figure of a size in inches, which no window shows.
+
+    Axes that lie above one another are `h_pad` inches apart (none: matplotlib's default).
+    """
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=h_pad))
     FigureCanvasAgg(figure)
     return figure
 
