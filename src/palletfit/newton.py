@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from palletfit.arrays import Arrays, Instead, next_damping
 from palletfit.interpcodes import KINKED, FloatArray
-from palletfit.likelihood import evaluate, information, own_of
+from palletfit.likelihood import Derivatives, evaluate, information, own_of
 from palletfit.model import Layout
 
 #: Damping that counts as none: it keeps directions without any influence from blowing up.
@@ -177,18 +177,22 @@ class Solver:
         *,
         iterations: int = 200,
     ) -> None:
-        self.arrays, self.layout, self.iterations = arrays, layout, iterations
-        self.shared = shared
-        self.own: Any = {}
-        self.kinked = np.zeros(layout.parameters, dtype=bool)
+        self.layout, self.shared = layout, shared
+        kinked = np.zeros(layout.parameters, dtype=bool)
         normsys, histosys = layout.codes
         if histosys in KINKED:
-            self.kinked[: layout.hist] = True
+            kinked[: layout.hist] = True
         if normsys in KINKED:
-            self.kinked[layout.alphas - layout.norm : layout.alphas] = True
+            kinked[layout.alphas - layout.norm : layout.alphas] = True
+        self._set_up(arrays, kinked, iterations)
+        self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
+
+    def _set_up(self, arrays: Arrays, kinked: NDArray[np.bool_], iterations: int) -> None:
+        """What does not depend on the function that is minimised."""
+        self.arrays, self.kinked, self.iterations = arrays, kinked, iterations
+        self.own: Any = {}
         self._step = arrays.compile(self._advance)
         self._merge = arrays.compile(self._choose)
-        self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
 
     def minimise(self, lanes: Lanes, tolerance: float, *, predict: bool = False) -> Minima:
         """Run all lanes to their ends.
@@ -203,7 +207,7 @@ class Solver:
             Return where the last Newton step leads, with the value that it promises, instead of
             where it begins. An error of the promise is of the order of ``tolerance**1.5``.
         """
-        found = _Results(len(lanes), self.layout.parameters)
+        found = _Results(*lanes.start.shape)
         waiting: Iterator[int] = iter(range(len(lanes)))
         if not len(lanes):
             return found.minima
@@ -301,17 +305,23 @@ class Solver:
 
     # ------------------------------------------------------------------ one step
 
-    def _advance(self, shared: Any, own: Any, state: Mapping[str, Any], tolerance: Any) -> Any:
-        """Evaluate the trial points, accept or refuse them, and propose the next ones."""
-        xp = self.arrays.xp
+    def derivatives(
+        self, shared: Any, own: Any, state: Mapping[str, Any], point: Any, side: Any
+    ) -> Derivatives:
+        """The likelihood of some lanes at a point; what is minimised."""
         lane = {
             "own": own_of(own, state["patch"]),
             **{name: state[name] for name in ("data", "aux", "precision", "factor")},
         }
+        return evaluate(self.arrays, self.layout, shared, lane, point, side)
+
+    def _advance(self, shared: Any, own: Any, state: Mapping[str, Any], tolerance: Any) -> Any:
+        """Evaluate the trial points, accept or refuse them, and propose the next ones."""
+        xp = self.arrays.xp
         trial = state["trial"]
         # Away from kinks the side of a parameter is its sign.
         side = xp.where(self.kinked, state["side"], xp.where(trial < 0, -1.0, 1.0))
-        found = evaluate(self.arrays, self.layout, shared, lane, trial, side)
+        found = self.derivatives(shared, own, state, trial, side)
         new = {
             "point": trial,
             "value": found.value,
