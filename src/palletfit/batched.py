@@ -101,6 +101,26 @@ class BestFit:
         return self.evidence.twice_nll
 
 
+@dataclass(frozen=True)
+class DataFits:
+    """The three fits of one patch to the data.
+
+    Attributes
+    ----------
+    batch
+        The patch as arrays.
+    evidence
+        By name, ``background``, ``free`` and ``fixed``: 2 NLL, and why it is the minimum.
+    points, expected
+        Parameters ``(K,)`` and expected counts ``(B,)`` there, in the order of `batch`.
+    """
+
+    batch: Lowered
+    evidence: dict[str, Fit]
+    points: dict[str, FloatArray]
+    expected: dict[str, FloatArray]
+
+
 class Engine:
     """Hypothesis tests of the patches of one background-only workspace.
 
@@ -114,6 +134,11 @@ class Engine:
     arrays
         Array library; by default that of ``settings.backend``.
 
+    Attributes
+    ----------
+    software
+        Versions of what results depend on.
+
     Raises
     ------
     BackendError
@@ -126,7 +151,7 @@ class Engine:
         self.workspace, self.settings = workspace, settings
         self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
         self._background = Background(workspace, settings)
-        self._software = reference.software_versions(settings)
+        self.software = reference.software_versions(settings)
         self._compiled: dict[Layout, _Compiled] = {}
 
     def hypotests(
@@ -198,14 +223,46 @@ class Engine:
         FitError
             No start led to a proven minimum.
         """
+        batch = self._lower_one(patch, "Fit it with pyhf.infer.mle.fit.")
+        return _Tests(self, batch).best_fit(mu, asimov)
+
+    def data_fits(self, patch: Patch) -> DataFits:
+        """The fits of one patch to the data, with where they ended.
+
+        Raises
+        ------
+        PalletError
+            The patch does not apply, or the engine does not support its model.
+        FitError
+            A fit has no proven minimum.
+        """
+        batch = self._lower_one(patch, "Use pyhf.infer.hypotest with calctype='toybased'.")
+        tests = _Tests(self, batch)
+        fits = dict(zip(("background", "free", "fixed"), tests.fit_data(), strict=True))
+        for item in fits.values():
+            # What is generated at a minimum depends on it to first order.
+            tests.sharpen(item, tests.rows, _SHARP)
+        evidence = {name: tests.freeze(item)[0] for name, item in fits.items()}
+        for name, fit in evidence.items():
+            if not fit.trusted:
+                raise FitError(
+                    f"The {name} fit to the data has no proven minimum: {fit.reason}.",
+                    remedy="Look at the yields of this patch.",
+                    patch=patch.name,
+                )
+        points = {name: item.point[0] for name, item in fits.items()}
+        expected = {name: tests.rates(item.point, item)[0] for name, item in fits.items()}
+        return DataFits(batch, evidence, points, expected)
+
+    def _lower_one(self, patch: Patch, remedy: str) -> Lowered:
         batches, unsupported = self._background.lower([apply_sharing(self.workspace, patch)])
         if unsupported:
             raise PalletError(
                 f"The batched engine does not support this model: {unsupported[0]}.",
-                remedy="Fit it with pyhf.infer.mle.fit.",
+                remedy=remedy,
                 patch=patch.name,
             )
-        return _Tests(self, batches[0]).best_fit(mu, asimov)
+        return batches[0]
 
     def _refer(self, patch: Patch, reason: str) -> HypotestResult | PalletfitError:
         """Leave a patch to the reference engine."""
@@ -372,20 +429,8 @@ class _Tests:
         """Fit, and conclude for each row; a string says why another engine has to."""
         began = time.perf_counter()
         batch = self.batch
-        suggested = batch.init
-        background = _Fits(batch.data, batch.aux, 0.0, self.without_signal)
-        self.fit(background, {"suggested": suggested})
-        free = _Fits(batch.data, batch.aux, None, self.rows)
+        background, free, fixed = self.fit_data()
         displaced = self._displaced_starts()
-        self.fit(free, {"background": background.point, "displaced 1": displaced["displaced 1"]})
-        self.fit(background, {"free": free.point})
-        fixed = _Fits(batch.data, batch.aux, self.mu, self.rows)
-        starts = {"background": background.point, "free": free.point, **displaced}
-        self.fit(fixed, starts)
-        below = np.flatnonzero(fixed.value < free.value - _SAME)
-        self.fit(free, {"fixed": fixed.point}, below)
-        for fits in (background, free, fixed):
-            self.escalate(fits)
         discovery = self.settings.test_statistic == "q0"
         source = fixed if discovery else background
         # The Asimov data depend on it to first order, where a minimum does to second.
@@ -417,6 +462,25 @@ class _Tests:
             fits_of = {name: fits[row] for name, fits in frozen.items()}
             below_zero = [name for name, where in negative.items() if where[row].any()]
             yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
+
+    def fit_data(self) -> tuple[_Fits, _Fits, _Fits]:
+        """The fits to the data: background-only, free, and at the tested signal strength."""
+        batch = self.batch
+        suggested = batch.init
+        background = _Fits(batch.data, batch.aux, 0.0, self.without_signal)
+        self.fit(background, {"suggested": suggested})
+        free = _Fits(batch.data, batch.aux, None, self.rows)
+        displaced = self._displaced_starts()
+        self.fit(free, {"background": background.point, "displaced 1": displaced["displaced 1"]})
+        self.fit(background, {"free": free.point})
+        fixed = _Fits(batch.data, batch.aux, self.mu, self.rows)
+        starts = {"background": background.point, "free": free.point, **displaced}
+        self.fit(fixed, starts)
+        below = np.flatnonzero(fixed.value < free.value - _SAME)
+        self.fit(free, {"fixed": fixed.point}, below)
+        for fits in (background, free, fixed):
+            self.escalate(fits)
+        return background, free, fixed
 
     # ------------------------------------------------------------------ fits
 
@@ -801,7 +865,7 @@ class _Tests:
             build_time=0.0,
             fit_time=seconds,
             mu_hat_error=float(mu_error) if np.isfinite(mu_error) else None,
-            software=self.engine._software,
+            software=self.engine.software,
         )
 
 

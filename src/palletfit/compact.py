@@ -7,8 +7,8 @@ multiply nothing).
 
 What is left are *cells*: the terms of one bin that have the same factors. Cells whose factors are
 the same, in whichever channels they are, form a *class*, so that the factors are made once a class.
-At most one parameter of every bin that stands in no other bin (a component of a shapesys, a staterror
-or a shapefactor) is called *local*: :mod:`palletfit.profiled` eliminates it.
+At most one parameter of every bin that stands in no other bin (a component of a shapesys, a
+staterror or a shapefactor) is called *local*: :mod:`palletfit.profiled` eliminates it.
 
 Axes: B bins, C cells, R classes; K parameters of the batch, m of them shared (not local).
 """
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.interpcodes import FloatArray, scale, scale_coefficients, shift
-from palletfit.model import Layout, Lowered
+from palletfit.model import Lowered
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Locals:
     column
         Its column among the K; zero where there is none.
     lower, upper, precision, factor
-        As in :class:`palletfit.model.ParameterSet`.
+        As in :class:`palletfit.model.ParameterSet`. Where there is no parameter, these describe
+        one that always is and was measured to be one, which has no effect.
     """
 
     exists: NDArray[np.bool_]
@@ -105,6 +106,15 @@ class Compact:
         return int(self.terms["log_hi"].shape[0])
 
     @property
+    def linear(self) -> bool:
+        """Whether all rates are linear in the parameters.
+
+        The NLL is then convex: so is ``lambda - n log lambda``, and so are all constraint terms.
+        """
+        factors = np.sum(self.factors > 0, axis=0)[self.kind] + self.masked
+        return not self.hist and not self.norms and bool(np.all(factors[self.real] <= 1))
+
+    @property
     def classes(self) -> int:
         """Number of classes."""
         return int(self.terms["log_hi"].shape[1])
@@ -145,9 +155,7 @@ def _cells(lowered: Lowered, row: int) -> Iterator[_Cell]:
         first += len(block.channels) * block.bins
 
 
-def _cells_of(
-    part: Mapping[str, Any], slots: NDArray[np.int64], first: int
-) -> Iterator[_Cell]:
+def _cells_of(part: Mapping[str, Any], slots: NDArray[np.int64], first: int) -> Iterator[_Cell]:
     used = (
         (part["nominal"] != 0)
         | np.any(part["odd"] != 0, axis=-1)
@@ -205,9 +213,7 @@ class _Folder:
         kinds = {key: number for number, key in enumerate(dict.fromkeys(key[2] for key in groups))}
         grid = self._grid(groups, kinds)
         table = np.array(list(kinds)).reshape(len(kinds), -1)
-        hi, lo, factors = np.split(
-            table.T, [len(self.normsys), 2 * len(self.normsys)]
-        )
+        hi, lo, factors = np.split(table.T, [len(self.normsys), 2 * len(self.normsys)])
         return Compact(
             codes=layout.codes,
             bins=self.bins,
@@ -257,17 +263,18 @@ class _Folder:
             sums = groups.setdefault(
                 key, [np.zeros(1), np.zeros(len(self.hist)), np.zeros(len(self.hist))]
             )
-            for total, more in zip(
-                sums, (nominal, cell.odd[self.hist], cell.even[self.hist]), strict=True
-            ):
-                total += constant * more
+            sums[0] += constant * nominal
+            sums[1] += constant * cell.odd[self.hist]
+            sums[2] += constant * cell.even[self.hist]
         return groups
 
     def _constant(self, cell: _Cell) -> tuple[float, float]:
         """What fixed parameters make of a cell: the product of their factors, and the yield."""
         layout = self.layout
         at, held = self.init, self.fixed
-        moved = shift(layout.codes[1], at[: layout.hist], np.where(at[: layout.hist] < 0, -1, 1), np)
+        moved = shift(
+            layout.codes[1], at[: layout.hist], np.where(at[: layout.hist] < 0, -1, 1), np
+        )
         still = held[: layout.hist]
         nominal = cell.nominal + float(
             np.sum((cell.odd * moved.odd + cell.even * moved.even)[still])
@@ -324,7 +331,7 @@ class _Folder:
             lower=of("lower", 1.0),
             upper=of("upper", 1.0),
             precision=of("precision", 0.0),
-            factor=of("factor", 0.0),
+            factor=of("factor", 1.0),
         )
 
     def _rest(self, shared: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -344,5 +351,3 @@ def _class_terms(hi: FloatArray, lo: FloatArray) -> dict[str, FloatArray]:
         "log_hi": log_hi,
         "log_lo": log_lo,
     }
-
-

@@ -197,7 +197,9 @@ def value(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) ->
     """NLL without constants, ``(L,)``; arguments as :func:`evaluate`."""
     xp = arrays.xp
     rates = expected(arrays, layout, shared, lane, point)
-    return xp.sum(poisson_term(lane["data"], rates, xp), axis=1) + _constraint_value(lane, point, xp)
+    return xp.sum(poisson_term(lane["data"], rates, xp), axis=1) + _constraint_value(
+        lane, point, xp
+    )
 
 
 def expected(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:

@@ -22,12 +22,12 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.arrays import Arrays, Instead, next_damping
+from palletfit.arrays import DAMPING_FACTOR, FIRST_DAMPING, Arrays, Instead
 from palletfit.interpcodes import KINKED, FloatArray
 from palletfit.likelihood import Derivatives, evaluate, information, own_of
 from palletfit.model import Layout
@@ -48,8 +48,26 @@ _GOOD, _BAD = 0.75, 0.25
 #: A minimum is far while a step lowers the NLL by more than this.
 _FAR = 1.0
 
-#: A good prediction multiplies the damping by this; below the second it goes altogether.
-_EASE, _NEGLIGIBLE = 0.01, 0.1
+
+class Damping(NamedTuple):
+    """How the damping follows the success of steps.
+
+    Attributes
+    ----------
+    first, factor
+        What it is at least after a step that failed, and what each failure multiplies it by.
+    ease, negligible
+        A good prediction multiplies it by the first; below the second it goes altogether.
+    """
+
+    first: float = FIRST_DAMPING
+    factor: float = DAMPING_FACTOR
+    ease: float = 0.01
+    negligible: float = 0.1
+
+
+#: For long curved valleys, which need many steps of a moderate length.
+PATIENT = Damping(1e-4, 5.0, 0.1, 1e-6)
 
 RUNNING, CONVERGED, STUCK, EXHAUSTED, HOPELESS = range(5)
 #: What became of a lane, in words.
@@ -164,10 +182,14 @@ class Solver:
 
     Attributes
     ----------
+    damping
+        How the damping follows the success of steps.
     own
         To be set before :meth:`minimise`: from :func:`palletfit.likelihood.own_arrays`, or an
         empty dictionary to switch the patches' samples off.
     """
+
+    damping = Damping()
 
     def __init__(
         self,
@@ -338,11 +360,13 @@ class Solver:
         met = xp.where(
             state["predicted"] > noise, -change / xp.maximum(state["predicted"], noise), 1.0
         )
-        damping = state["damping"]
+        damping, rule = state["damping"], self.damping
         damping = xp.where(
             accepted & (first | (met > _GOOD)),
-            xp.where(damping * _EASE < _NEGLIGIBLE, UNDAMPED, damping * _EASE),
-            xp.where(accepted & (met > _BAD), damping, next_damping(damping, xp)),
+            xp.where(damping * rule.ease < rule.negligible, UNDAMPED, damping * rule.ease),
+            xp.where(
+                accepted & (met > _BAD), damping, xp.maximum(damping * rule.factor, rule.first)
+            ),
         )
         kept = {name: self.arrays.select(accepted, new[name], state[name]) for name in new}
         # Without a start there is nothing to go back to.

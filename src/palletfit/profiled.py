@@ -18,6 +18,11 @@ Hessian is the Schur complement ``H_ss - H_sg H_gg^-1 H_gs`` of the whole, where
 a bound do not count. So Newton's method on it needs no systems of the size of the whole, and its
 minimum is that of the whole.
 
+A bin without events contributes its rate to the NLL. Histosys modifiers may drive that below zero,
+where there is no Poisson distribution, and the NLL would fall without end. So such rates end at a
+wall: below zero the term is ``lambda + lambda^2 / 2 w^2`` with ``w = 0.1`` events. (pyhf has none.
+Published data rarely need one; of pseudo-experiments with a few events in a bin, some always do.)
+
 All is written for NumPy: lanes (L) are data sets, in rows. Other letters are those of
 :mod:`palletfit.compact`.
 """
@@ -34,10 +39,12 @@ from palletfit.arrays import Arrays, Instead
 from palletfit.compact import Compact
 from palletfit.interpcodes import FloatArray, Shift, scale, shift
 from palletfit.likelihood import SMALLEST, Derivatives, poisson_term
-from palletfit.newton import Solver
+from palletfit.newton import Damping, Solver
 
 #: With counts below this, ``lambda - n log lambda`` cancels less than 1e-10 of the NLL.
 _PLAIN = 1e5
+#: One over the square of how many events a rate may fall below zero where nothing is observed.
+_WALL = 1e2
 #: Systems of up to so many unknowns are solved together.
 _TOGETHER = 16
 #: Numbers that the arrays of all lanes should hold at most, to stay in the caches.
@@ -69,9 +76,7 @@ class Profile:
         self.table = (real % bins) * model.classes + model.kind[real]
         #: Whether there are cells of both kinds; a kind that is missing is left out.
         self.sides = [
-            side
-            for side in (self.unmasked, self.masked)
-            if np.any(side.ravel()[real] > 0)
+            side for side in (self.unmasked, self.masked) if np.any(side.ravel()[real] > 0)
         ]
         self.odd, self.even = (np.ascontiguousarray(part.T) for part in (model.odd, model.even))
         # By bin: (B, n, hist)
@@ -83,8 +88,10 @@ class Profile:
         self.sums[real, model.kind[real]] = 1.0
         self._number_classes()
         local = model.local
-        self.gauss = local.factor <= 0
-        self.all_gauss, self.all_poisson = bool(self.gauss.all()), not bool(self.gauss.any())
+        self.all_local = bool(local.exists.all())
+        self.gauss = local.exists & (local.factor <= 0)
+        self.all_gauss = not bool(np.any(local.exists & (local.factor > 0)))
+        self.all_poisson = not bool(self.gauss.any())
 
     def _number_classes(self) -> None:
         """Cells of each class, padded with a cell that is zero."""
@@ -149,7 +156,7 @@ class Profile:
 
     # ------------------------------------------------------------------ local parameters
 
-    def best_locals(self, rates: _Rates, data: FloatArray, aux: FloatArray) -> FloatArray:
+    def best_locals(self, rates: _Rates, data: FloatArray, aux: FloatArray) -> Any:
         """The best local parameters of all bins, ``(L, B)``; one where there is none."""
         local = self.model.local
         a, g = rates.constant, rates.scaled
@@ -161,7 +168,17 @@ class Profile:
             best = np.where(
                 self.gauss, self._gauss(a, g, data, aux), self._poisson(a, g, data, aux)
             )
-        return np.clip(best, local.lower, local.upper)
+        best = np.clip(best, local.lower, local.upper)
+        return best if self.all_local else np.where(local.exists, best, 1.0)
+
+    def locals_at(self, point: FloatArray, data: FloatArray, aux: FloatArray) -> FloatArray:
+        """The best local parameters at shared ones, in pieces that fit into the caches."""
+        found = np.ones_like(data)
+        with np.errstate(all="ignore"):
+            for first in range(0, len(point), self.lanes):
+                some = slice(first, first + self.lanes)
+                found[some] = self.best_locals(self.rates(point[some]), data[some], aux[some])
+        return found
 
     def _gauss(self, a: Any, g: Any, data: Any, aux: Any) -> Any:
         precision = self.model.local.precision
@@ -177,17 +194,26 @@ class Profile:
         by_rate = (rate - a) / g
         by_pull = aux - g * (1.0 - data / rate) / precision
         found = np.where(steep, by_rate, by_pull)
-        found = np.where(data > 0, found, aux - g / precision)
-        return np.where(g == 0, aux, found)
+        found = np.where(g == 0, aux, found)
+        empty = data <= 0
+        if not empty.any():
+            return found
+        free = aux - g / precision
+        held = (precision * aux - g * (1.0 + _WALL * a)) / (precision + _WALL * square)
+        free = np.where(a + g * free < 0, held, free)
+        return np.where(empty & (g != 0), free, found)
 
     def _poisson(self, a: Any, g: Any, data: Any, aux: Any) -> Any:
-        factor = self.model.local.factor
-        total = g + factor
+        total = g + self.model.local.factor
         half = total * a - (data + aux) * g
-        root = np.sqrt(half * half + 4.0 * g * total * aux * a)
-        found = np.where(half > 0, 2.0 * aux * a / (half + root), (root - half) / (2.0 * g * total))
-        # Without events the equation has another root, where the rate is zero.
-        return np.where((data > 0) & (g > 0), found, aux / total)
+        found = _root(g * total, half, aux * a)
+        empty = data <= 0
+        if not empty.any():
+            return found
+        free = aux / total
+        held = _root(_WALL * g * g, total + _WALL * g * a, aux)
+        free = np.where((total <= 0) | (a + g * free < 0), held, free)
+        return np.where(empty, free, found)
 
     # ------------------------------------------------------------------ the likelihood
 
@@ -211,12 +237,14 @@ class Profile:
         rate = rates.constant + rates.scaled * gamma
         value = np.sum(self._terms(data, rate), axis=1)
         value = value + np.sum(self._local_constraints(gamma, local_aux), axis=1)
-        # The closed form holds for what multiplies upwards.
-        wrong = np.any((rates.scaled < 0) & local.exists, axis=1)
         some = data > 0
         ratio = np.where(some, data / np.where(some, rate, 1.0), 0.0)
         weight = 1.0 - ratio
         curved = ratio / np.where(some, rate, 1.0)
+        below = ~some & (rate < 0)
+        if below.any():
+            weight = np.where(below, 1.0 + _WALL * rate, weight)
+            curved = np.where(below, _WALL, curved)
         inner = local.exists & (gamma > local.lower) & (gamma < local.upper)
         stiff = curved * rates.scaled * rates.scaled + local.precision
         stiff = stiff + np.where(local.factor > 0, local_aux / (gamma * gamma), 0.0)
@@ -232,7 +260,7 @@ class Profile:
         term, pull, prior = _constraints(point, aux, state["precision"], state["factor"])
         np.einsum("...ii->...i", hessian)[...] += prior
         return Derivatives(
-            value=np.where(wrong, np.inf, value + term),
+            value=value + term,
             gradient=gradient + pull,
             hessian=hessian,
             fisher=fisher + prior,
@@ -243,12 +271,16 @@ class Profile:
         )
 
     def _terms(self, count: Any, rate: Any) -> Any:
-        """Poisson terms, see :func:`palletfit.likelihood.poisson_term`."""
+        """Poisson terms, see :func:`palletfit.likelihood.poisson_term`; with the wall."""
         if self.precise:
-            return poisson_term(count, rate, np)
-        terms = rate - count - count * np.log(rate / np.maximum(count, SMALLEST))
-        wrong = ~(rate > 0) | ~(count > SMALLEST)
-        return np.where(wrong, np.where(count > 0, np.inf, rate), terms)
+            terms = poisson_term(count, rate, np)
+        else:
+            terms = rate - count - count * np.log(rate / np.maximum(count, SMALLEST))
+        special = ~(rate > 0) | ~(count > 0)
+        if not special.any():
+            return terms
+        empty = rate + 0.5 * _WALL * np.square(np.minimum(rate, 0.0))
+        return np.where(special, np.where(count > 0, np.inf, empty), terms)
 
     def _local_constraints(self, gamma: Any, aux: Any) -> Any:
         local = self.model.local
@@ -267,9 +299,9 @@ class Profile:
         for side in self.sides:
             matrix = np.zeros((count, model.bins, self.size))
             scaled = (rates.base * side.ravel())[:, model.real]
-            table = np.zeros((count, model.bins * model.classes))
-            table[:, self.table] = scaled
-            table = table.reshape(count, model.bins, model.classes)
+            flat = np.zeros((count, model.bins * model.classes))
+            flat[:, self.table] = scaled
+            table = flat.reshape(count, model.bins, model.classes)
             matrix[:, :, model.first :] = table @ rates.slopes
             if model.hist:
                 cells = (rates.factor.reshape(count, *self.grid) * side).transpose(2, 0, 1)
@@ -335,6 +367,15 @@ class _Rates:
     curvature: FloatArray
     constant: FloatArray
     scaled: FloatArray
+
+
+def _root(square: Any, linear: Any, constant: Any) -> Any:
+    """The root of ``square x^2 + linear x = constant`` between which and zero there is no other.
+
+    Of the two ways to write it the one that does not cancel.
+    """
+    root = np.sqrt(np.maximum(linear * linear + 4.0 * square * constant, 0.0))
+    return np.where(linear > 0, 2.0 * constant / (linear + root), (root - linear) / (2.0 * square))
 
 
 def _nonzero(values: Any) -> Any:
@@ -411,15 +452,24 @@ class ProfileSolver(Solver):
         What is minimised.
     iterations
         After how many evaluations a lane gives up.
+    damping
+        How the damping follows the success of steps.
     """
 
-    def __init__(self, profile: Profile, *, iterations: int = 60) -> None:
-        self.profile, self.shared = profile, {}
+    def __init__(
+        self, profile: Profile, *, iterations: int = 60, damping: Damping = Solver.damping
+    ) -> None:
+        self.profile, self.shared, self.damping = profile, {}, damping
         arrays = _Together(profile.lanes)
         self._set_up(arrays, np.zeros(profile.size, dtype=bool), iterations)
 
     def derivatives(
-        self, shared: Any, own: Any, state: Mapping[str, Any], point: Any, side: Any
+        self,
+        shared: Any,  # noqa: ARG002
+        own: Any,  # noqa: ARG002
+        state: Mapping[str, Any],
+        point: Any,
+        side: Any,  # noqa: ARG002
     ) -> Derivatives:
         """The profile likelihood of some lanes."""
         return self.profile.evaluate(state, point)
