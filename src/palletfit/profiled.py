@@ -284,7 +284,7 @@ class Profile:
 
     def _local_constraints(self, gamma: Any, aux: Any) -> Any:
         local = self.model.local
-        terms: Any = 0.0
+        terms: Any = np.zeros_like(gamma) if self.all_gauss and self.all_poisson else 0.0
         if not self.all_gauss:
             terms = np.where(self.gauss, 0.0, self._terms(aux, gamma * local.factor))
         if not self.all_poisson:
