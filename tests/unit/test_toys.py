@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -212,7 +213,7 @@ def test_toys_are_the_same_however_they_are_split(made: Toys) -> None:
     edges = [0, 1, 200, 300, BLOCK * 2 + 1, count]
     parts = [
         json.loads(json.dumps(again.shard(first, end - first)))
-        for first, end in zip(edges, edges[1:], strict=False)
+        for first, end in itertools.pairwise(edges)
     ]
     for hypothesis in HYPOTHESES:
         together = [q for part in parts for q in part[hypothesis]["q"]]
