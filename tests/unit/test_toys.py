@@ -181,16 +181,23 @@ def test_discovery() -> None:
     assert found.CLs_obs == found.CLsb_obs
 
 
+def scattered(spec: Any, times: int) -> list[toy_results.ToyResult]:
+    """Results of different toys."""
+    made = make(spec)
+    shards = [made.shard(number * BLOCK, BLOCK) for number in range(times)]
+    return [merge([{**shard, "first": 0}]) for shard in shards]
+
+
 def test_uncertainties_are_as_large_as_results_scatter() -> None:
     exact, _ = counting_exact(4.0, 1.0, 3)
     spec = models.counting(4.0, 1.0, 3.0)
-    found = [result(spec, BLOCK, seed=seed) for seed in range(60)]
+    found = scattered(spec, 60)
     pulls = np.array([(item.CLs_obs - exact) / item.CLs_obs_error for item in found])
     assert abs(pulls.mean()) < 0.5
     assert 0.7 < pulls.std() < 1.3
     # The percentiles of a continuous statistic.
     spec = models.full("shapesys")
-    found = [result(spec, BLOCK, seed=seed) for seed in range(40)]
+    found = scattered(spec, 25)
     for number in (1, 2, 3):
         values = np.array([item.CLs_exp[number] for item in found])
         errors = np.mean([item.CLs_exp_errors[number] for item in found])
@@ -323,8 +330,9 @@ def test_fits_that_do_not_converge_are_tried_from_all_starts(
 
     monkeypatch.setattr(made.ensemble, "fit", stubborn)
     pairs = made.fit(TESTED, sets)
-    # The last attempt goes on from the best end with more patience.
-    assert starts[-1] == (1, True)
+    # The last attempt of the toy goes on from the best end with more patience.
+    assert starts.count((1, True)) == 2
+    assert starts.count((1, False)) >= 4
     assert pairs.converged.all()
     assert pairs.searched[4]
 
