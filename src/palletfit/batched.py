@@ -104,6 +104,26 @@ class BestFit:
         return self.evidence.twice_nll
 
 
+@dataclass(frozen=True)
+class DataFits:
+    """The three fits of one patch to the data.
+
+    Attributes
+    ----------
+    batch
+        The patch as arrays.
+    evidence
+        By name, ``background``, ``free`` and ``fixed``: 2 NLL, and why it is the minimum.
+    points, expected
+        Parameters ``(K,)`` and expected counts ``(B,)`` there, in the order of `batch`.
+    """
+
+    batch: Lowered
+    evidence: dict[str, Fit]
+    points: dict[str, FloatArray]
+    expected: dict[str, FloatArray]
+
+
 class Engine:
     """Hypothesis tests of the patches of one background-only workspace.
 
@@ -200,16 +220,48 @@ class Engine:
         FitError
             No start led to a proven minimum.
         """
+        batch = self._lower_one(patch, "Fit it with pyhf.infer.mle.fit.")
+        return BatchFits(self, batch).best_fit(mu, asimov)
+
+    def data_fits(self, patch: Patch) -> DataFits:
+        """The fits of one patch to the data, with where they ended.
+
+        Raises
+        ------
+        PalletError
+            The patch does not apply, or the engine does not support its model.
+        FitError
+            A fit has no proven minimum.
+        """
+        batch = self._lower_one(patch, "Use pyhf.infer.hypotest with calctype='toybased'.")
+        tests = BatchFits(self, batch)
+        fits = tests.data_fits()
+        for item in fits.values():
+            # What is generated at a minimum depends on it to first order.
+            tests.sharpen(item, tests.rows, SHARP)
+        evidence = {name: tests.freeze(item)[0] for name, item in fits.items()}
+        for name, fit in evidence.items():
+            if not fit.trusted:
+                raise FitError(
+                    f"The {name} fit to the data has no proven minimum: {fit.reason}.",
+                    remedy="Look at the yields of this patch.",
+                    patch=patch.name,
+                )
+        points = {name: item.point[0] for name, item in fits.items()}
+        expected = {name: tests.rates(item.point, item)[0] for name, item in fits.items()}
+        return DataFits(batch, evidence, points, expected)
+
+    def _lower_one(self, patch: Patch, remedy: str) -> Lowered:
         batches, others = self.lower([patch])
         for _, reason in others:
             if isinstance(reason, PalletfitError):
                 raise reason
             raise PalletError(
                 f"The batched engine does not support this model: {reason}.",
-                remedy="Fit it with pyhf.infer.mle.fit.",
+                remedy=remedy,
                 patch=patch.name,
             )
-        return BatchFits(self, batches[0][0]).best_fit(mu, asimov)
+        return batches[0][0]
 
     def _refer(self, patch: Patch, reason: PalletfitError | str) -> HypotestResult | PalletfitError:
         """Leave a patch to the reference engine, unless nobody can fit it."""

@@ -348,6 +348,21 @@ class PointSettings(_Model):
     """Largest table."""
 
 
+class ToySettings(_Model):
+    """Pseudo-experiments ("toys"), the alternative to asymptotic formulae."""
+
+    toys: Annotated[int, Field(ge=100, le=10**8)] = 10_000
+    """Toys of each of both hypotheses; with `precision` the largest number of them."""
+    precision: Annotated[float | None, Field(gt=0, lt=1)] = None
+    """Absolute statistical uncertainty of the observed CLs at which no more toys are made; none:
+    all of `toys` are."""
+    toys_per_task: Annotated[int, Field(ge=1, le=10**6)] = 2048
+    """Toys of each hypothesis that one task makes, best a multiple of 256. It does not change a
+    result: toys are the same however they are split."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Seed of the random numbers."""
+
+
 class Settings(_Model):
     """The whole of `config/config.yaml`."""
 
