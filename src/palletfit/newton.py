@@ -206,12 +206,15 @@ class Solver:
             kinked[: layout.hist] = True
         if normsys in KINKED:
             kinked[layout.alphas - layout.norm : layout.alphas] = True
-        self._set_up(arrays, kinked, iterations)
+        self._set_up(arrays, kinked, iterations, arrays.lanes_of(layout.size))
         self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
 
-    def _set_up(self, arrays: Arrays, kinked: NDArray[np.bool_], iterations: int) -> None:
+    def _set_up(
+        self, arrays: Arrays, kinked: NDArray[np.bool_], iterations: int, lanes: int
+    ) -> None:
         """What does not depend on the function that is minimised."""
         self.arrays, self.kinked, self.iterations = arrays, kinked, iterations
+        self._lanes = lanes
         self.own: Any = {}
         self._step = arrays.compile(self._advance)
         self._merge = arrays.compile(self._choose)
@@ -233,7 +236,7 @@ class Solver:
         waiting: Iterator[int] = iter(range(len(lanes)))
         if not len(lanes):
             return found.minima
-        size = self.arrays.lanes_of(self.layout.size)
+        size = self._lanes
         rows = np.array(list(itertools.islice(waiting, size)))
         # Compiled code has one size: what is missing to it repeats the first lane, unheard.
         idle = 0 if self.arrays.flexible else size - len(rows)

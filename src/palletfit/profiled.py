@@ -461,7 +461,7 @@ class ProfileSolver(Solver):
     ) -> None:
         self.profile, self.shared, self.damping = profile, {}, damping
         arrays = _Together(profile.lanes)
-        self._set_up(arrays, np.zeros(profile.size, dtype=bool), iterations)
+        self._set_up(arrays, np.zeros(profile.size, dtype=bool), iterations, profile.lanes)
 
     def derivatives(
         self,
