@@ -749,6 +749,7 @@ class Lowered:
         return Lowered(
             layout=self.layout,
             names=[self.names[row] for row in rows],
+            sample_names=[self.sample_names[row] for row in rows],
             parts=[{name: part[name][rows] for name in part} for part in self.parts],
             **arrays,
         )
