@@ -64,15 +64,17 @@ class Site:
         with (
             (self.folder.path / "output").open("w") as output,
             subprocess.Popen(
-                self.folder.command(*(arguments or (self.pallet.hypotest(),))),
+                # Tests that a shell runs in the background ignore interrupts, and hand that down.
+                [
+                    *("env", "--default-signal=INT"),
+                    *self.folder.command(*(arguments or (self.pallet.hypotest(),))),
+                ],
                 cwd=self.folder.project,
                 env=self.folder.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Tests that a shell runs in the background ignore interrupts, and hand that down.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 text=True,
             ) as process,
         ):
