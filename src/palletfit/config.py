@@ -259,6 +259,16 @@ class LimitSettings(_Model):
     is searched for beyond it."""
 
 
+class LiveSettings(_Model):
+    """The page that shows a run while fits are made, `results/ANALYSIS/live.html`."""
+
+    enabled: bool = True
+    """Whether there is one."""
+    interval: Annotated[float, Field(ge=0.2)] = 5.0
+    """Seconds between two versions of the page; more where drawing it would take over 1% of the
+    time."""
+
+
 class Settings(_Model):
     """The whole of `config/config.yaml`."""
 
@@ -278,6 +288,8 @@ class Settings(_Model):
     """How exclusion contours are made."""
     limits: LimitSettings = LimitSettings()
     """How upper limits are found."""
+    live: LiveSettings = LiveSettings()
+    """The page that shows a run while fits are made."""
 
     @field_validator("analyses")
     @classmethod

@@ -139,8 +139,17 @@ def _checksum(record: Mapping[str, Any]) -> str:
     return json_digest({name: value for name, value in record.items() if name != _CHECKSUM})
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a text file so that, whatever happens, it is there in full or not at all.
+
+    Parameters
+    ----------
+    path
+        Its folder is made.
+    text
+        Written as UTF-8.
+    durable
+        Wait until it is on the disk, so that a power cut does not undo it.
 
     Raises
     ------
@@ -154,12 +163,14 @@ def write_atomically(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         # Temporary files are private; results are as readable as the user's other files.
         os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
         os.replace(temporary, path)  # noqa: PTH105
         temporary = None
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise _store_error(error, path) from error
     finally:

@@ -10,7 +10,10 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from palletfit.colours import COLOURS
 from palletfit.errors import ConfigError
+
+__all__ = ["COLOURS", "STYLE", "new_figure", "save"]
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -33,18 +36,6 @@ STYLE: dict[Any, Any] = {
     "ytick.minor.size": 3.5,
     # Type 42 (TrueType) is what journals ask for; matplotlib's default is Type 3.
     "pdf.fonttype": 42,
-}
-#: Told apart by lightness as well as by hue (for print in grey), after Okabe and Ito's palette for
-#: the colour-blind.
-COLOURS = {
-    "observed": "#8b1a1a",
-    "expected": "black",
-    "published": "#0072b2",
-    "band1": "#f4d74a",
-    "band2": "#fbf1bf",
-    "points": "0.35",
-    "suspect": "#d55e00",
-    "failed": "#d40000",
 }
 
 
