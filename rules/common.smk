@@ -123,6 +123,14 @@ def drawn(wildcards):
     }
 
 
+def explored(wildcards):
+    """What a page to explore depends on beside files that are made for it.
+
+    Upper limits and diagnostics are on it if they are there, but no reason to make them.
+    """
+    return {**drawn(wildcards), "further": workflow_state.further(RESULTS, wildcards.analysis)}
+
+
 def contour_files():
     """Contours and plots of every plane of the selected analyses; p0 of q0 has none."""
     if SETTINGS.fit.test_statistic == "q0":
@@ -131,7 +139,10 @@ def contour_files():
         f"results/{name}/{file}"
         for name, analysis in ANALYSES.items()
         for suffix in map(analysis.plane_suffix, analysis.planes)
-        for file in (f"exclusion{suffix}.png", f"exclusion{suffix}.pdf", f"contour{suffix}.json")
+        for file in (
+            *(f"exclusion{suffix}.{ending}" for ending in ("png", "pdf", "html")),
+            f"contour{suffix}.json",
+        )
     ]
 
 

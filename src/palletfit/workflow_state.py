@@ -113,6 +113,18 @@ def _is_complete(path: Path, region: Region, product: str) -> bool:
         return False
 
 
+def further(results: Path, analysis: str) -> dict[str, int]:
+    """Upper limits and diagnostics of an analysis that are there, and when they were written."""
+    folder = results / analysis
+    found = {}
+    for path in (folder / "limits.json", *sorted(folder.glob("*/diagnostics.json"))):
+        try:
+            found[str(path)] = path.stat().st_mtime_ns
+        except OSError:
+            continue
+    return found
+
+
 def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings) -> str:
     """Where a finished run's results are, and what came out, for the end of its output."""
     lines = []
@@ -130,7 +142,7 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
         lines += [
             f"  contour: {folder / f'exclusion{suffix}.{ending}'}"
             for suffix in map(analysis.plane_suffix, analysis.planes)
-            for ending in ("png", "pdf")
+            for ending in ("png", "pdf", "html")
             if (folder / f"exclusion{suffix}.{ending}").exists()
         ]
         lines.append(f"  results: {folder / 'results.csv'} and {folder / 'results.json'}")

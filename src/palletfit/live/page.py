@@ -16,11 +16,11 @@ import numpy as np
 from palletfit.colours import COLOURS
 from palletfit.config import Analysis
 from palletfit.live import plane as planes
-from palletfit.live.quantities import QUANTITIES, SCALE, SHOWN, Quantity
 from palletfit.live.snapshot import Snapshot, merged
 from palletfit.mathtext import to_html
 from palletfit.products import HYPOTEST
 from palletfit.progress import duration
+from palletfit.quantities import QUANTITIES, SCALE, SHOWN, Quantity
 
 _FOLDER = Path(__file__).parent
 #: Nothing was written for so many intervals, or this many seconds: then something is wrong.
@@ -81,8 +81,8 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Names in here come from archives: whatever they may hold, no other script runs.
     policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-        f"script-src 'sha256-{digest}'"
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data:; form-action 'none'; base-uri 'none'"
     )
     data = {
         "state": state,
@@ -239,10 +239,12 @@ def _legend(run: Run, quantity: Quantity) -> str:
 
 
 def _scale(run: Run, quantity: Quantity) -> str:
-    scores = quantity.score(np.array(quantity.ticks, dtype=float), run.confidence_level)
+    scores = quantity.score(np.array([*quantity.ticks], dtype=float), run.confidence_level)
     marks = "".join(
-        f'<span style="left:{100 * (score + SHOWN) / (2 * SHOWN):.1f}%">{value:g}</span>'
-        for value, score in zip(quantity.ticks, np.clip(scores, -SHOWN, SHOWN), strict=True)
+        f'<span style="left:{100 * (score + SHOWN) / (2 * SHOWN):.1f}%">{words}</span>'
+        for words, score in zip(
+            quantity.ticks.values(), np.clip(scores, -SHOWN, SHOWN), strict=True
+        )
     )
     name = html.escape(f"{quantity.name}, observed")
     return (

@@ -19,9 +19,9 @@ from scipy.spatial import Delaunay, QhullError
 
 from palletfit.config import Plane
 from palletfit.expressions import evaluate
-from palletfit.live.quantities import Quantity, colour
 from palletfit.live.snapshot import Point
 from palletfit.mathtext import to_html
+from palletfit.quantities import Quantity, colour
 from palletfit.view import view
 
 FloatArray = NDArray[np.float64]

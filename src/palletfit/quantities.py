@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,12 +31,12 @@ class Quantity:
         Of an array of them and the confidence level: zero on the contour, above zero where signal
         is excluded, and nearly linear in the masses.
     ticks
-        Values that the colour scale names.
+        Values that the colour scale names, and how they are written in HTML.
     """
 
     name: str
     score: Callable[[FloatArray, float], FloatArray]
-    ticks: tuple[float, ...]
+    ticks: Mapping[float, str]
 
 
 def _significance(values: FloatArray, confidence_level: float) -> FloatArray:
@@ -51,8 +51,14 @@ def _minus_log(values: FloatArray, confidence_level: float) -> FloatArray:  # no
 
 #: By the name of a product; others have no plane.
 QUANTITIES = {
-    HYPOTEST.name: Quantity("CLs", _significance, (0.9, 0.5, 0.05, 1e-3, 1e-6)),
-    "limits": Quantity("Upper limit on μ", _minus_log, (20, 5, 1, 0.2, 0.05)),
+    HYPOTEST.name: Quantity(
+        "CLs",
+        _significance,
+        {0.9: "0.9", 0.5: "0.5", 0.05: "0.05", 1e-3: "0.001", 1e-6: "10<sup>\N{MINUS SIGN}6</sup>"},
+    ),
+    "limits": Quantity(
+        "Upper limit on μ", _minus_log, {20: "20", 5: "5", 1: "1", 0.2: "0.2", 0.05: "0.05"}
+    ),
 }
 
 
