@@ -54,7 +54,7 @@ _TAGS = re.compile(r"</?(?:i|sub|sup)>")
 _SCRIPTS = {"_": "sub", "^": "sup"}
 _WRITTEN = {"-": "\N{MINUS SIGN}", "'": "\N{PRIME}", ",": ",\N{THIN SPACE}"}
 #: Have space around them, except in scripts and where nothing stands before them.
-_BINARY = frozenset("=<>+\N{MINUS SIGN}") | {
+_BINARY = frozenset("=<>+\N{MINUS SIGN}\N{MIDDLE DOT}") | {
     html5[f"{name};"]
     for name in (
         *("pm", "mp", "rightarrow", "leftarrow", "leftrightarrow", "times", "leq", "geq", "ll"),

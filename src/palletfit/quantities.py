@@ -57,7 +57,9 @@ QUANTITIES = {
         {0.9: "0.9", 0.5: "0.5", 0.05: "0.05", 1e-3: "0.001", 1e-6: "10<sup>\N{MINUS SIGN}6</sup>"},
     ),
     "limits": Quantity(
-        "Upper limit on μ", _minus_log, {20: "20", 5: "5", 1: "1", 0.2: "0.2", 0.05: "0.05"}
+        "Upper limit on \N{GREEK SMALL LETTER MU}",
+        _minus_log,
+        {20: "20", 5: "5", 1: "1", 0.2: "0.2", 0.05: "0.05"},
     ),
 }
 
