@@ -5,7 +5,7 @@ known of every point. Names and words in it come from archives and analysis file
 or written by the page's script as text, and no script but the page's own two can run in it.
 """
 
-from palletfit.interactive.details import details
 from palletfit.interactive.page import render
+from palletfit.interactive.points import details
 
 __all__ = ["details", "render"]
