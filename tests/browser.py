@@ -26,6 +26,8 @@ _OPTIONS = (
     "--disable-dev-shm-usage",
     "--window-size=1400,1000",
 )
+#: Where nothing leaves the browser or this machine; its own pages are among them.
+_HERE = frozenset({"file", "data", "blob", "chrome", "chrome-untrusted"})
 
 
 class Browser:
@@ -51,7 +53,10 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """What the first such element says, as it is seen; empty if there is none."""
-        script = "return document.querySelector(arguments[0])?.innerText ?? ''"
+        script = """
+            const found = document.querySelector(arguments[0]);
+            return found?.innerText ?? found?.textContent ?? '';
+        """  # what is drawn as SVG has no innerText
         return self.driver.execute_script(script, selector)
 
     def wait(self, condition: Callable[[], Any], seconds: float = 20.0) -> None:
@@ -65,21 +70,18 @@ class Browser:
         """Messages in the console since the last call: errors, and what a policy forbade."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
-    def asked(self) -> list[str]:
-        """Addresses that pages asked for so far."""
+    def elsewhere(self) -> list[str]:
+        """Addresses asked for so far that are neither files nor on this machine."""
         for entry in self.driver.get_log("performance"):
             event = json.loads(entry["message"])["message"]
             if event["method"] == "Network.requestWillBeSent":
                 self._asked.append(event["params"]["request"]["url"])
-        return self._asked
-
-    def elsewhere(self) -> list[str]:
-        """Those of them that are neither files nor on this machine."""
-        here = ("file", "data", "blob")
+        assert self._asked
+        parts = [(address, urlsplit(address)) for address in self._asked]
         return [
             address
-            for address in self.asked()
-            if urlsplit(address).scheme not in here and urlsplit(address).hostname != "127.0.0.1"
+            for address, part in parts
+            if part.scheme not in _HERE and part.hostname != "127.0.0.1"
         ]
 
 

@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not text.startswith("<!DOCTYPE"):
             text = (
                 '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-                '<meta http-equiv="refresh" content="5"><link rel="icon" href="data:,">'
+                '<meta http-equiv="refresh" content="2"><link rel="icon" href="data:,">'
                 f"<title>palletfit</title></head><body>{text}</body></html>\n"
             )
         content = text.encode()
