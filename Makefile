@@ -43,6 +43,7 @@ IN_VENV     := PATH="$(CURDIR)/$(BIN):$$PATH"
 WORKFLOW := $(VENV)/.installed-workflow
 PACKAGE  := $(VENV)/.installed-palletfit
 DEV      := $(VENV)/.installed-dev
+CLUSTERS := $(VENV)/.installed-clusters
 EXTRAS   := $(VENV)/.installed-extras
 
 # An environment holds absolute paths: in a copied or moved folder it is made anew.
@@ -105,6 +106,9 @@ schema: $(PACKAGE) ## write config/*.schema.json and docs/configuration.md from 
 .PHONY: env
 env: $(DEV) ## only make the environment: workflow, tests and linters
 
+.PHONY: clusters
+clusters: $(CLUSTERS) ## add what fits in jobs of a Slurm cluster need, on its login node
+
 .PHONY: extras
 extras: $(EXTRAS) ## add pyhf's optional backends, PyTorch and TensorFlow (gigabytes)
 
@@ -143,6 +147,10 @@ $(PACKAGE): pyproject.toml $(WORKFLOW)
 $(DEV): envs/dev.txt $(PACKAGE)
 	@echo "Installing what tests and linters need."
 	@$(PIP_INSTALL) --require-hashes -r envs/dev.txt
+	@touch $@
+
+$(CLUSTERS): envs/clusters.txt $(PACKAGE)
+	@$(PIP_INSTALL) --require-hashes -r envs/clusters.txt
 	@touch $@
 
 $(EXTRAS): envs/extras.txt envs/pytorch.txt $(PACKAGE)

@@ -11,9 +11,14 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/pallet.smk"
+include: "rules/combine.smk"
 include: "rules/fit.smk"
 include: "rules/results.smk"
 include: "rules/contour.smk"
+include: "rules/limits.smk"
+include: "rules/hepdata.smk"
+include: "rules/benchmark.smk"
+include: "rules/points.smk"
 
 
 rule all:
@@ -21,5 +26,6 @@ rule all:
     default_target: True
     input:
         all_manifests(),
-        collect("results/{analysis}/results.{ending}", analysis=ANALYSES, ending=["json", "csv"]),
-        contour_files(),
+        collect("results/{analysis}/results.{ending}", analysis=GRIDS, ending=["json", "csv"]),
+        contour_files(GRIDS),
+        point_tables(),

@@ -7,11 +7,12 @@
 machine, with a stand-in for the hosted service (root and their Debian packages are needed).
 
 All patches are fitted with the batched engine by ``--workers`` workers each time: by an endpoint
-whose workers do not run yet (the scheduler's part is in that), again by the same workers, and by
-the local executor. Times are from the first line of the executor to the last record; importing
-libraries and reading the pallet are not counted. ``submit`` is the time until everything is with
-the service, preflight included. The second table compares the first task of a worker process with
-its next ones, one patch a task, in seconds from the task's begin to its first result.
+whose workers do not run yet (the scheduler's part is in that), again by the same workers, by the
+local executor, and with ``--stack`` in jobs of its Slurm that Parsl and Dask start. Times are from
+the first line of the executor to the last record; importing libraries and reading the pallet are
+not counted. ``submit`` is the time until everything is with the service, preflight included. The
+second table compares the first task of a worker process with its next ones, one patch a task, in
+seconds from the task's begin to its first result.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main() -> None:
         with _stack(arguments.workers) as (endpoint, environment):
             own = [item for item in sys.argv if item != "--stack"]
             done = subprocess.run(  # noqa: S603
-                [sys.executable, *own, "--endpoint", endpoint, "--label", "cold"],
+                [sys.executable, *own, "--endpoint", endpoint, "--label", "cold", "--slurm"],
                 env=environment,
                 check=False,
             )
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--workers", type=positive, default=2, metavar="N", help="(2)")
     made.add_argument("--backend", choices=["numpy", "jax"], default="numpy", help="(numpy)")
     made.add_argument("--label", default="", help="of the endpoint's configuration (--stack only)")
+    made.add_argument("--slurm", action="store_true", help="Parsl and Dask, too (--stack only)")
     return made
 
 
@@ -87,7 +89,8 @@ def _stack(workers: int) -> Iterator[tuple[str, dict[str, str]]]:
         stack.running_stack(Path(folder)) as services,
     ):
         services.start_endpoint(workers=workers)
-        yield services.endpoint_id, {**os.environ, **services.environment}
+        variables = {**services.environment, **services.slurm.environment}
+        yield services.endpoint_id, {**os.environ, **variables}
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -98,14 +101,21 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         "workers": arguments.workers,
     }
     local = {"kind": "local", "workers": arguments.workers}
+    jobs = {"partition": "debug", "workers_per_node": arguments.workers, "interface": "lo"}
     ways: list[tuple[str, dict[str, Any], Callable[..., dict[str, Any]]]] = [
         ("endpoint, workers start", remote, fit),
         ("endpoint, workers run", remote, fit),
         ("local, workers start", local, fit),
+        ("parsl, jobs start", {"kind": "parsl", "cluster": jobs}, fit),
+        ("dask, jobs start", {"kind": "dask", "cluster": jobs}, fit),
         ("submit, one patch a task", {**remote, "patches_per_task": 1}, submit),
         ("submit", remote, submit),
     ]
-    return [{"what": name, **do(arguments, settings)} for name, settings, do in ways]
+    return [
+        {"what": name, **do(arguments, settings)}
+        for name, settings, do in ways
+        if arguments.slurm or "cluster" not in settings
+    ]
 
 
 def _scan(arguments: argparse.Namespace) -> scan.Scan:
@@ -122,7 +132,7 @@ def fit(arguments: argparse.Namespace, chosen: dict[str, Any]) -> dict[str, Any]
         began = time.perf_counter()
         with make_executor(settings, cores=arguments.workers, ledger=ledger) as executor:
             made = scan.run(
-                todo, store, executor, settings, workers=settings.workers, ledger=ledger
+                todo, store, executor, settings, workers=executor.workers, ledger=ledger
             )
             seconds = time.perf_counter() - began
             sent = getattr(executor, "sent", (0, 0))

@@ -49,6 +49,10 @@ rule hypotest:
 
 
 use rule hypotest_part as product_part with:
+    input:
+        workspace="results/{analysis}/{region}/workspace.json",
+        patchset="results/{analysis}/{region}/patchset.json",
+        chosen=chosen_patches,
     output:
         part="results/{analysis}/{region}/parts/{product}/{scatteritem}.json",
     log:
@@ -64,6 +68,7 @@ use rule hypotest as product with:
         workspace="results/{analysis}/{region}/workspace.json",
         patchset="results/{analysis}/{region}/patchset.json",
         parts=product_parts,
+        chosen=chosen_patches,
     output:
         manifest="results/{analysis}/{region}/{product}.json",
     log:

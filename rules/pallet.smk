@@ -36,6 +36,10 @@ rule prepare_workspace:
         "logs/{analysis}/{region}/prepare_workspace.tsv"
     params:
         files=region_members,
+    wildcard_constraints:
+        analysis=any_of(
+            name for name, item in KNOWN.items() if item.combine is None and item.points is None
+        ),
     localrule: True
     conda:
         "../envs/workflow.yaml"

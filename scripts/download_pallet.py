@@ -5,13 +5,16 @@ from pathlib import Path
 from palletfit import scripting
 from palletfit.config import Analysis, Settings
 from palletfit.demo import make_demo_pallet
+from palletfit.demo_hadronic import make_hadronic_pallet
 from palletfit.download import fetch_pallet
+
+BUILTIN = {"demo": make_demo_pallet, "demo-hadronic": make_hadronic_pallet}
 
 
 def main(*, analysis: Analysis, settings: Settings, archive: Path) -> None:
     """Write the archive of an analysis to `archive`."""
-    if analysis.pallet.builtin == "demo":
-        make_demo_pallet(archive)
+    if analysis.pallet.builtin is not None:
+        BUILTIN[analysis.pallet.builtin](archive)
     else:
         fetch_pallet(analysis.pallet, archive, settings.download, analysis=analysis.name)
 

@@ -20,12 +20,13 @@ def main(
     workspace: Path,
     patchset: Path,
     product: str = HYPOTEST.name,
+    chosen: list[Path] = (),
     parts: list[Path] = (),
     manifest: Path,
     cores: int,
 ) -> None:
     """Write one record a patch into a folder beside the manifest, or gather parts; then that."""
-    todo = scan.of_region(analysis, region, settings, product, workspace, patchset)
+    todo = scan.of_region(analysis, region, settings, product, workspace, patchset, chosen)
     store = RecordStore(manifest.parent / todo.product.folder)
     if parts:
         found = manifests.merge(todo.title, [json.loads(path.read_bytes()) for path in parts])

@@ -19,11 +19,12 @@ def main(
     workspace: Path,
     patchset: Path,
     product: str = HYPOTEST.name,
+    chosen: list[Path] = (),
     part: Path,
     cores: int,
 ) -> None:
     """Write one record a patch, then the part's manifest; failed patches are listed there."""
-    whole = scan.of_region(analysis, region, settings, product, workspace, patchset)
+    whole = scan.of_region(analysis, region, settings, product, workspace, patchset, chosen)
     number, of = map(int, scatteritem.split("-of-"))
     todo = whole.part(number, of)
     store = RecordStore(workspace.parent / todo.product.folder)

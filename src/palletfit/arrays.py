@@ -27,6 +27,11 @@ FIRST_DAMPING = 1e-2
 DAMPING_FACTOR = 3.0
 #: Damping beyond this moves nothing.
 LARGEST_DAMPING = 1e12
+#: So many unknowns at most are eliminated for all lanes together: LAPACK, called lane by lane,
+#: costs small systems more than their arithmetic.
+_FEW = 32
+#: Numbers in the temporary arrays of all lanes that stay in the caches, and the most lanes.
+_CACHED, _MOST_LANES = 250_000, 256
 
 
 class Instead(NamedTuple):
@@ -57,7 +62,7 @@ class Arrays:
         Whether arrays hold values while a function runs (and not while it is traced), so that
         work which depends on values can be left out.
     lanes
-        How many fits advance together: as many as keep the temporary arrays in the caches.
+        How many fits advance together at least, see :meth:`lanes_of`.
     """
 
     name: ArrayBackend = "numpy"
@@ -66,6 +71,16 @@ class Arrays:
     lanes = 16
     #: Whether blocks of lanes may shrink as lanes finish; compiled code has one size.
     flexible = True
+
+    def lanes_of(self, size: int) -> int:
+        """How many fits advance together: as many as keep the temporary arrays in the caches.
+
+        Parameters
+        ----------
+        size
+            Numbers that one fit has in its largest temporary arrays.
+        """
+        return max(self.lanes, min(_CACHED // max(size, 1), _MOST_LANES))
 
     def compile(self, function: FunctionT) -> FunctionT:
         """Compile a pure function of arrays; here it stays as it is."""
@@ -131,8 +146,10 @@ class Arrays:
             The solutions, shape ``(lanes, K)``; the damping of each that was needed; the
             matrices that were used; and whether they are other ones, ``(lanes,)``.
         """
-        solution, needed = np.zeros_like(right), np.array(damping, dtype=float)
-        replaced = np.zeros(len(right), dtype=bool)
+        needed = np.array(damping, dtype=float)
+        if right.shape[1] <= _FEW:
+            return _solve_together(matrix, metric, right, needed, free, instead)
+        solution, replaced = np.zeros_like(right), np.zeros(len(right), dtype=bool)
         for lane in range(len(right)):
             held = np.flatnonzero(~free[lane])
             while needed[lane] <= LARGEST_DAMPING:
@@ -149,6 +166,74 @@ class Arrays:
                     while needed[lane] < min(-ratio.min(), LARGEST_DAMPING):
                         needed[lane] = next_damping(needed[lane])
         return solution, needed, matrix, replaced
+
+
+def _solve_together(
+    matrix: NDArray[np.float64],
+    metric: NDArray[np.float64],
+    right: NDArray[np.float64],
+    needed: NDArray[np.float64],
+    free: NDArray[np.bool_],
+    instead: Instead | None,
+) -> tuple[Any, Any, Any, Any]:
+    """As :meth:`Arrays.solve`, which see, for all lanes at once; `needed` is the damping."""
+    solution, proper = _eliminate(matrix, metric, right, needed, free)
+    replaced = np.zeros(len(right), dtype=bool)
+    rest = np.flatnonzero(~proper)
+    while len(rest):
+        others = np.zeros(len(rest), dtype=bool)
+        if instead is not None:
+            others = np.asarray(instead.lanes)[rest] & ~replaced[rest]
+            if others.any():
+                matrix[rest[others]] = instead.matrices(rest[others])
+                replaced[rest[others]] = True
+        raised = rest[~others]
+        diagonal = np.einsum("...ii->...i", matrix)[raised]
+        ratio = np.where(free[raised], diagonal / metric[raised], np.inf).min(axis=1, initial=0.0)
+        needed[raised] = next_damping(needed[raised])
+        # Without a positive diagonal it would fail again.
+        while (short := needed[raised] < np.minimum(-ratio, LARGEST_DAMPING)).any():
+            needed[raised[short]] = next_damping(needed[raised[short]])
+        rest = rest[needed[rest] <= LARGEST_DAMPING]
+        solution[rest], proper = _eliminate(
+            matrix[rest], metric[rest], right[rest], needed[rest], free[rest]
+        )
+        rest = rest[~proper]
+    return solution, needed, matrix, replaced
+
+
+def _eliminate(
+    matrix: NDArray[np.float64],
+    metric: NDArray[np.float64],
+    right: NDArray[np.float64],
+    damping: NDArray[np.float64],
+    free: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Solutions of all lanes, and where the damped matrix is positive definite.
+
+    Gaussian elimination without a choice of pivots, whose pivots are the squares of the Cholesky
+    factor's diagonal (Golub and Van Loan, "Matrix Computations", section 4.2). Lanes are the last
+    axis, along which every operation runs.
+    """
+    size = right.shape[1]
+    both = free[:, :, None] & free[:, None, :]
+    damped = np.empty((size, size + 1, len(right)))
+    damped[:, :size] = np.where(both, matrix, 0.0).transpose(1, 2, 0)
+    damped[np.arange(size), np.arange(size)] += np.where(free, damping[:, None] * metric, 1.0).T
+    damped[:, size] = np.where(free, right, 0.0).T
+    proper = np.ones(len(right), dtype=bool)
+    for step in range(size):
+        pivot = damped[step, step]
+        good = (pivot > 0) & (pivot < np.inf)
+        proper &= good
+        damped[step, step] = np.where(good, pivot, 1.0)
+        ratio = damped[step, step + 1 :] / damped[step, step]
+        damped[step + 1 :, step + 1 :] -= damped[step + 1 :, step][:, None] * ratio
+        damped[step, step + 1 :] = ratio
+    solution = damped[:, size]
+    for step in range(size - 1, 0, -1):
+        solution[:step] -= damped[:step, step] * solution[step]
+    return np.where(proper & free.T, solution, 0.0).T, proper
 
 
 def _solve(
@@ -212,6 +297,10 @@ class JaxArrays(Arrays):
         self._jax = jax
         self.xp = jax.numpy
         self.lanes = 16 if jax.default_backend() == "cpu" else 1024
+
+    def lanes_of(self, size: int) -> int:  # noqa: ARG002
+        """One number for all models; an accelerator has room for many."""
+        return self.lanes
 
     def compile(self, function: FunctionT) -> FunctionT:
         """Compile at the first call with arguments of each shape."""

@@ -29,6 +29,7 @@ from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.interpcodes import FloatArray
 from palletfit.likelihood import (
+    by_sample,
     constants,
     evaluate,
     expected,
@@ -68,6 +69,8 @@ _SIZEABLE, _NEAR = 0.3, 5.0
 _BESIDE = 1e-4
 #: A q on Asimov data below this is weak: its fits have to be sharp.
 WEAK = 1e-2
+#: Where the curvature of the likelihood in mu is taken, if mu-hat is zero.
+_OFF_ZERO = 1e-6
 #: A variance of mu-hat above this is that of a signal without any effect.
 _NO_INFORMATION = 1e18
 #: A q on Asimov data below this is rounding.
@@ -101,6 +104,26 @@ class BestFit:
         return self.evidence.twice_nll
 
 
+@dataclass(frozen=True)
+class DataFits:
+    """The three fits of one patch to the data.
+
+    Attributes
+    ----------
+    batch
+        The patch as arrays.
+    evidence
+        By name, ``background``, ``free`` and ``fixed``: 2 NLL, and why it is the minimum.
+    points, expected
+        Parameters ``(K,)`` and expected counts ``(B,)`` there, in the order of `batch`.
+    """
+
+    batch: Lowered
+    evidence: dict[str, Fit]
+    points: dict[str, FloatArray]
+    expected: dict[str, FloatArray]
+
+
 class Engine:
     """Hypothesis tests of the patches of one background-only workspace.
 
@@ -114,6 +137,11 @@ class Engine:
     arrays
         Array library; by default that of ``settings.backend``.
 
+    Attributes
+    ----------
+    software
+        Versions of what results depend on.
+
     Raises
     ------
     BackendError
@@ -126,11 +154,11 @@ class Engine:
         self.workspace, self.settings = workspace, settings
         self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
         self._background = Background(workspace, settings)
-        self._software = reference.software_versions(settings)
+        self.software = reference.software_versions(settings)
         self._compiled: dict[Layout, _Compiled] = {}
 
     def hypotests(
-        self, patches: Iterable[Patch]
+        self, patches: Iterable[Patch], *, brief: bool = False
     ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
         """Test many patches together.
 
@@ -138,6 +166,8 @@ class Engine:
         ----------
         patches
             Any number of them: they are taken in chunks, so that memory stays bounded.
+        brief
+            Leave the attempts out of the results. The fits are the same.
 
         Yields
         ------
@@ -146,17 +176,22 @@ class Engine:
             is none.
         """
         waiting = iter(patches)
-        while chunk := list(itertools.islice(waiting, max(_CHUNK, self.arrays.lanes))):
-            yield from self._hypotests(chunk)
+        while chunk := list(itertools.islice(waiting, self._chunk())):
+            yield from self._hypotests(chunk, brief=brief)
+
+    def _chunk(self) -> int:
+        """How many patches are tested together: more where many fits advance together."""
+        lanes = [self.arrays.lanes_of(layout.size) for layout in self._compiled]
+        return max(_CHUNK, self.arrays.lanes, *(2 * count for count in lanes))
 
     def _hypotests(
-        self, patches: Sequence[Patch]
+        self, patches: Sequence[Patch], *, brief: bool
     ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
         began = time.perf_counter()
         batches, others = self.lower(patches)
         build_time = (time.perf_counter() - began) / max(len(patches), 1)
         for batch, some in batches:
-            for row, result in BatchFits(self, batch).hypotests():
+            for row, result in BatchFits(self, batch).hypotests(brief=brief):
                 if isinstance(result, HypotestResult):
                     yield some[row], replace(result, build_time=build_time)
                 else:
@@ -185,16 +220,48 @@ class Engine:
         FitError
             No start led to a proven minimum.
         """
+        batch = self._lower_one(patch, "Fit it with pyhf.infer.mle.fit.")
+        return BatchFits(self, batch).best_fit(mu, asimov)
+
+    def data_fits(self, patch: Patch) -> DataFits:
+        """The fits of one patch to the data, with where they ended.
+
+        Raises
+        ------
+        PalletError
+            The patch does not apply, or the engine does not support its model.
+        FitError
+            A fit has no proven minimum.
+        """
+        batch = self._lower_one(patch, "Use pyhf.infer.hypotest with calctype='toybased'.")
+        tests = BatchFits(self, batch)
+        fits = tests.data_fits()
+        for item in fits.values():
+            # What is generated at a minimum depends on it to first order.
+            tests.sharpen(item, tests.rows, SHARP)
+        evidence = {name: tests.freeze(item)[0] for name, item in fits.items()}
+        for name, fit in evidence.items():
+            if not fit.trusted:
+                raise FitError(
+                    f"The {name} fit to the data has no proven minimum: {fit.reason}.",
+                    remedy="Look at the yields of this patch.",
+                    patch=patch.name,
+                )
+        points = {name: item.point[0] for name, item in fits.items()}
+        expected = {name: tests.rates(item.point, item)[0] for name, item in fits.items()}
+        return DataFits(batch, evidence, points, expected)
+
+    def _lower_one(self, patch: Patch, remedy: str) -> Lowered:
         batches, others = self.lower([patch])
         for _, reason in others:
             if isinstance(reason, PalletfitError):
                 raise reason
             raise PalletError(
                 f"The batched engine does not support this model: {reason}.",
-                remedy="Fit it with pyhf.infer.mle.fit.",
+                remedy=remedy,
                 patch=patch.name,
             )
-        return BatchFits(self, batches[0][0]).best_fit(mu, asimov)
+        return batches[0][0]
 
     def _refer(self, patch: Patch, reason: PalletfitError | str) -> HypotestResult | PalletfitError:
         """Leave a patch to the reference engine, unless nobody can fit it."""
@@ -234,11 +301,6 @@ class Engine:
         others += [(sound[index], reason) for index, reason in unsupported.items()]
         return [(batch, [sound[index] for index in batch.index]) for batch in batches], others
 
-    @property
-    def software(self) -> dict[str, str]:
-        """Versions of what results depend on."""
-        return self._software
-
     def compiled(self, layout: Layout) -> _Compiled:
         """What all batches of a layout share."""
         if layout not in self._compiled:
@@ -254,6 +316,7 @@ class _Compiled:
         self.expected = arrays.compile(partial(expected, arrays, layout))
         self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
         self.value = arrays.compile(partial(value, arrays, layout))
+        self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
         #: With the patches' own samples, and without.
         self.solvers = {own: Solver(arrays, layout, self.shared) for own in (True, False)}
 
@@ -362,9 +425,9 @@ class Fits:
 class BatchFits:
     """Fits, and hypothesis tests, of the patches of one batch."""
 
-    def __init__(self, engine: Engine, batch: Lowered) -> None:
+    def __init__(self, engine: Engine, batch: Lowered, settings: FitSettings | None = None) -> None:
         self.engine, self.batch = engine, batch
-        self.settings = engine.settings
+        self.settings = settings or engine.settings
         self.compiled = engine.compiled(batch.layout)
         self.own = engine.arrays.put(own_arrays(batch))
         self.rows = np.arange(len(batch))
@@ -391,9 +454,31 @@ class BatchFits:
         )
         return np.asarray(first[group.ravel()])
 
-    def hypotests(self) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
+    def hypotests(
+        self, *, brief: bool = False
+    ) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
         """Fit, and conclude for each row; a string says why another engine has to."""
         began = time.perf_counter()
+        batch, named = self.batch, self.four_fits()
+        errors = self.mu_errors(named["free"])
+        negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
+        seconds = (time.perf_counter() - began) / len(batch)
+        frozen = {name: self.freeze(fits, brief=brief) for name, fits in named.items()}
+        for row in range(len(batch)):
+            fits_of = {name: fits[row] for name, fits in frozen.items()}
+            below_zero = [name for name, where in negative.items() if where[row].any()]
+            asimov = named["asimov_fixed"]
+            yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
+
+    # ------------------------------------------------------------------ fits
+
+    def four_fits(self) -> dict[str, Fits]:
+        """The fits of all tests: ``background``, ``free``, ``fixed``, ``asimov_fixed``."""
+        fits = self.data_fits()
+        return {**fits, "asimov_fixed": self.asimov_fits(fits)}
+
+    def data_fits(self) -> dict[str, Fits]:
+        """The fits of the data: ``background``, ``free``, ``fixed``."""
         batch = self.batch
         background, free = self.without_and_with_signal(self.rows)
         displaced = self.displaced_starts()
@@ -404,6 +489,11 @@ class BatchFits:
         self.fit(free, {"fixed": fixed.point}, below)
         for fits in (background, free, fixed):
             self.escalate(fits)
+        return {"background": background, "free": free, "fixed": fixed}
+
+    def asimov_fits(self, data_fits: Mapping[str, Fits]) -> Fits:
+        """The fits of the Asimov data that the fits of the data lead to; these get sharper."""
+        background, free, fixed = (data_fits[name] for name in ("background", "free", "fixed"))
         discovery = self.settings.test_statistic == "q0"
         source = fixed if discovery else background
         # The Asimov data depend on it to first order, where a minimum does to second.
@@ -412,7 +502,7 @@ class BatchFits:
         asimov = Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
         starts = {"source": source.point, "fixed": tested.point}
-        self.fit(asimov, {**starts, "displaced 1": displaced["displaced 1"]})
+        self.fit(asimov, {**starts, "displaced 1": self.displaced_starts()["displaced 1"]})
         self.escalate(asimov)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
         several = np.flatnonzero(asimov.multimodal() | tested.multimodal())
@@ -420,23 +510,13 @@ class BatchFits:
         self.fit(asimov, {"fixed again": tested.point}, several)
         for fits in (tested, asimov):
             self.mirror(fits, several)
-        named = {"background": background, "free": free, "fixed": fixed, "asimov_fixed": asimov}
-        for fits in named.values():
+        for fits in (background, free, fixed, asimov):
             self.sharpen(fits, self.rows)
         # The NLL without constants is zero at the point that generated the data.
         weak = np.flatnonzero(2 * asimov.value < WEAK)
         for fits in (free, tested, asimov):
             self.sharpen(fits, weak, SHARP)
-        errors = self.mu_errors(free)
-        negative = {name: self.rates(fits.point, fits) < 0 for name, fits in named.items()}
-        seconds = (time.perf_counter() - began) / len(batch)
-        frozen = {name: self.freeze(fits) for name, fits in named.items()}
-        for row in range(len(batch)):
-            fits_of = {name: fits[row] for name, fits in frozen.items()}
-            below_zero = [name for name, where in negative.items() if where[row].any()]
-            yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
-
-    # ------------------------------------------------------------------ fits
+        return asimov
 
     def without_and_with_signal(self, same: NDArray[np.int64]) -> tuple[Fits, Fits]:
         """The background-only and the free fit, each from several starts.
@@ -610,12 +690,12 @@ class BatchFits:
 
     # ------------------------------------------------------------------ at the minima
 
-    def _lanes(
+    def lanes_at(
         self, fits: Fits, point: FloatArray, rows: NDArray[np.int64]
     ) -> Iterator[tuple[slice, dict[str, Any], Any]]:
         """What some rows have of their own, and points; in pieces of one size."""
         batch, arrays = self.batch, self.engine.arrays
-        size = arrays.lanes
+        size = arrays.lanes_of(batch.layout.size)
         for first in range(0, len(rows), size):
             part = slice(first, min(first + size, len(rows)))
             places = np.arange(part.start, part.stop)
@@ -649,7 +729,7 @@ class BatchFits:
     ) -> FloatArray:
         found = np.zeros((len(rows), *shape))
         with np.errstate(all="ignore"):
-            for part, lane, at in self._lanes(fits, point, rows):
+            for part, lane, at in self.lanes_at(fits, point, rows):
                 values = self.engine.arrays.get(function(self.compiled.shared, lane, at))
                 found[part] = values[: part.stop - part.start]
         return found
@@ -663,7 +743,11 @@ class BatchFits:
         """Standard deviations of mu-hat from the Hessian; NaN where it gives none."""
         some = self.rows if some is None else some
         errors = np.full(len(some), np.nan)
-        for rows, hessian, frozen in self._hessians(free, some):
+        point = free.point[some]
+        # At zero the curvature is a small difference of terms of the order of one over mu.
+        near = np.abs(point[:, self.poi]) < _OFF_ZERO
+        point[near, self.poi] = _OFF_ZERO
+        for rows, hessian, frozen in self.hessians(free, some, point):
             frozen[:, self.poi] = False
             unit = np.zeros(frozen.shape)
             unit[:, self.poi] = 1.0
@@ -694,7 +778,7 @@ class BatchFits:
                 f"The fit has no proven minimum: {evidence.reason}.",
                 remedy="Look at the yields; try pyhf.infer.mle.fit.",
             )
-        ((_, hessian, frozen),) = self._hessians(fits, self.rows)
+        ((_, hessian, frozen),) = self.hessians(fits)
         if mu is not None:
             frozen[:, self.poi] = True
         count = frozen.shape[1]
@@ -710,13 +794,21 @@ class BatchFits:
             evidence=evidence,
         )
 
-    def _hessians(
-        self, fits: Fits, some: NDArray[np.int64]
+    def hessians(
+        self,
+        fits: Fits,
+        some: NDArray[np.int64] | None = None,
+        point: FloatArray | None = None,
     ) -> Iterator[tuple[slice, FloatArray, NDArray[np.bool_]]]:
-        """Of some rows, part by part: Hessians at minima, what is fixed or at a bound."""
+        """Of some rows, part by part: Hessians, and what is fixed or at a bound.
+
+        Hessians are those at the minima, or at other points of these rows.
+        """
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
-        for part, lane, at in self._lanes(fits, fits.point[some], some):
+        some = self.rows if some is None else some
+        point = fits.point[some] if point is None else point
+        for part, lane, at in self.lanes_at(fits, point, some):
             with np.errstate(all="ignore"):
                 found = self.compiled.evaluate(self.compiled.shared, lane, at, None)
             hessian = np.array(self.engine.arrays.get(found.hessian))[: part.stop - part.start]
@@ -724,77 +816,108 @@ class BatchFits:
 
     # ------------------------------------------------------------------ records
 
-    def freeze(self, fits: Fits, some: NDArray[np.int64] | None = None) -> list[Fit]:
-        """Records of one kind of fit, patch by patch, of some rows or of all."""
+    def freeze(
+        self, fits: Fits, some: NDArray[np.int64] | None = None, *, brief: bool = False
+    ) -> list[Fit]:
+        """Records of one kind of fit, patch by patch, of some rows or of all.
+
+        Parameters
+        ----------
+        fits, some
+            Fits, and their rows.
+        brief
+            Leave out the attempts, which only show how the minimum was found.
+        """
         batch = self.batch
         constant = constants(batch, fits.data, fits.aux)
-        bounds = (batch.lower, batch.upper)
         attempts: list[list[Attempt]] = [[] for _ in self.rows]
-        ends: list[list[float]] = [[] for _ in self.rows]
-        for start, rows, minima, seconds in fits.attempts:
-            for place, row in enumerate(rows):
-                outcome = int(minima.outcome[place])
-                value = float(2 * (minima.value[place] + constant[row]))
-                ends[row].append(float(minima.value[place]))
-                attempts[row].append(
-                    Attempt(
-                        optimizer="newton",
-                        start=start,
-                        moved=True,
-                        reported_success=bool(minima.converged[place]),
-                        message=OUTCOMES[outcome],
-                        iterations=int(minima.iterations[place]),
-                        evaluations=int(minima.iterations[place]),
-                        optimizer_twice_nll=value,
-                        twice_nll=value,
-                        edm=float(minima.edm[place]),
-                        gradient_norm=float(minima.gradient_norm[place]),
-                        at_bounds=self._at_bounds(row, minima.point[place], bounds),
-                        polish_steps=0,
-                        doubts=() if minima.converged[place] else (OUTCOMES[outcome],),
-                        seconds=seconds,
-                    )
-                )
+        ends = np.full((len(self.rows), len(fits.attempts)), np.nan)
+        doubt = [""] * len(self.rows)
+        for number, (start, rows, minima, seconds) in enumerate(fits.attempts):
+            ends[rows, number] = minima.value
+            for place in np.flatnonzero(~minima.converged):
+                doubt[rows[place]] = doubt[rows[place]] or OUTCOMES[int(minima.outcome[place])]
+            if not brief:
+                for row, attempt in self._attempts(start, rows, minima, seconds, constant):
+                    attempts[row].append(attempt)
+        tried = np.zeros(len(self.rows), dtype=int)
+        for _, rows, _, _ in fits.attempts:
+            tried[rows] += 1
+        known = np.isfinite(ends)
+        lowest = np.where(known, ends, np.inf).min(axis=1, initial=np.inf)
+        highest = np.where(known, ends, -np.inf).max(axis=1, initial=-np.inf)
+        spreads = np.where(known.any(axis=1), 2 * (highest - lowest), np.inf)
         agreed = fits.agreed()
+        bounds = self._at_bounds(self.rows, fits.point)
         records = []
         for row in self.rows if some is None else some:
-            finite = [end for end in ends[row] if np.isfinite(end)]
-            spread = 2 * (max(finite) - min(finite)) if finite else np.inf
-            count = f"{agreed[row]} of {len(ends[row])} starts"
-            reason = f"{count} agree, edm {fits.edm[row]:.1e}"
-            if agreed[row] < len(ends[row]) and finite:
-                reason += f", the others end up to {spread:.1e} above in 2 NLL"
+            reason = f"{agreed[row]} of {tried[row]} starts agree, edm {fits.edm[row]:.1e}"
+            if agreed[row] < tried[row] and known[row].any():
+                reason += f", the others end up to {spreads[row]:.1e} above in 2 NLL"
             if not fits.converged[row]:
-                reason = f"not converged: {self._doubt(attempts[row])}"
+                reason = f"not converged: {doubt[row] or 'the last steps to the minimum'}"
             records.append(
                 Fit(
                     twice_nll=float(2 * (fits.value[row] + constant[row])),
                     edm=float(fits.edm[row]),
                     gradient_norm=float(fits.gradient_norm[row]),
-                    at_bounds=self._at_bounds(row, fits.point[row], bounds),
+                    at_bounds=bounds[row],
                     mu=float(fits.point[row, self.poi]),
                     trusted=bool(fits.converged[row]),
                     reason=reason,
                     agreed=int(agreed[row]),
-                    spread=float(spread),
+                    spread=float(spreads[row]),
                     attempts=tuple(attempts[row]),
                 )
             )
         return records
 
-    @staticmethod
-    def _doubt(attempts: Sequence[Attempt]) -> str:
-        failed = [attempt.message for attempt in attempts if attempt.doubts]
-        return failed[0] if failed else "the last steps to the minimum"
+    def _attempts(
+        self,
+        start: str,
+        rows: NDArray[np.int64],
+        minima: Minima,
+        seconds: float,
+        constant: FloatArray,
+    ) -> Iterator[tuple[int, Attempt]]:
+        """What one start led to, row by row."""
+        bounds = self._at_bounds(rows, minima.point)
+        for place, row in enumerate(rows):
+            message = OUTCOMES[int(minima.outcome[place])]
+            converged = bool(minima.converged[place])
+            value = float(2 * (minima.value[place] + constant[row]))
+            yield (
+                int(row),
+                Attempt(
+                    optimizer="newton",
+                    start=start,
+                    moved=True,
+                    reported_success=converged,
+                    message=message,
+                    iterations=int(minima.iterations[place]),
+                    evaluations=int(minima.iterations[place]),
+                    optimizer_twice_nll=value,
+                    twice_nll=value,
+                    edm=float(minima.edm[place]),
+                    gradient_norm=float(minima.gradient_norm[place]),
+                    at_bounds=bounds[place],
+                    polish_steps=0,
+                    doubts=() if converged else (message,),
+                    seconds=seconds,
+                ),
+            )
 
-    def _at_bounds(
-        self, row: int, point: FloatArray, bounds: tuple[FloatArray, FloatArray]
-    ) -> tuple[str, ...]:
-        at = (point <= bounds[0][row]) | (point >= bounds[1][row])
-        at &= ~self.batch.fixed[row]
-        at[self.poi] = False
-        names = self.batch.names[row]
-        return tuple(str(names[column]) for column in np.flatnonzero(at))
+    def _at_bounds(self, rows: NDArray[np.int64], point: FloatArray) -> list[tuple[str, ...]]:
+        """Names of nuisance parameters at a bound, at a point for each of some rows."""
+        batch = self.batch
+        at = (point <= batch.lower[rows]) | (point >= batch.upper[rows])
+        at &= ~batch.fixed[rows]
+        at[:, self.poi] = False
+        found: list[tuple[str, ...]] = [()] * len(rows)
+        for place in np.flatnonzero(at.any(axis=1)):
+            names = batch.names[rows[place]]
+            found[place] = tuple(str(names[column]) for column in np.flatnonzero(at[place]))
+        return found
 
     def conclude(
         self,

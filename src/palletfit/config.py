@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,17 +28,28 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 #: Keys of a pallet of which exactly one is given.
 _SOURCES = frozenset({"doi", "url", "path", "builtin"})
 
-#: Columns of ``results.csv`` that labels stand beside.
+_SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
+#: Columns of ``results.csv`` and ``limits.csv`` that labels stand beside.
 RESULT_COLUMNS = frozenset(
     {
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
-        *(f"CLs_exp_{name}" for name in ("minus2", "minus1", "0", "plus1", "plus2")),
+        *(f"CLs_exp_{name}" for name in _SIGMAS),
+        *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
+        *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
+        *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),
     }
 )
+
+#: The same of the table of a scan of points.
+POINT_COLUMNS = RESULT_COLUMNS | {
+    *("name", "mu_hat_error", "edm", "starts_agreed", "engine", "reason", "retry")
+}
 
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
+#: HEPData's validator allows no longer one.
+Keyword = Annotated[str, Field(min_length=1, max_length=128)]
 #: What stands in a submit script: no line may become two.
 SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,@+-]*$")]
 SlurmOption = Annotated[str, Field(pattern=r"^--?[A-Za-z][^\x00-\x1f]*$")]
@@ -91,6 +103,16 @@ class FitSettings(_Model):
                 f"backend {self.backend} needs engine reference (batched runs on numpy and jax)"
             )
         return self
+
+
+class DiagnosticsSettings(_Model):
+    """What is said about the fits of single patches."""
+
+    impacts: bool = True
+    """Whether the impacts of parameters on mu-hat are computed: four fits for each parameter."""
+    parameters: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Shell patterns of the parameters whose impacts are computed. The name of a parameter with
+    one component a bin means all of them."""
 
 
 class ClusterSettings(_Model):
@@ -167,7 +189,9 @@ class ExecutorSettings(_Model):
     """Identifier of the endpoint, as `globus-compute-endpoint list` prints it; none: what the
     environment variable `PALLETFIT_ENDPOINT` says."""
     endpoint_config: dict[str, str | int | float | bool] = {}
-    """Values for the endpoint's template, such as `partition`, `account` and `walltime`."""
+    """Values for the endpoint's template, such as `partition`, `account` and `walltime`. Whole
+    numbers and true or false are taken as such even in quotes, which do not survive `--config`; an
+    account that is a number is written as `'"123"'`."""
     preflight: bool = True
     """Before the first task: is the endpoint online, do its workers have the same versions, and
     does a tiny fit give the same there as here?"""
@@ -175,6 +199,12 @@ class ExecutorSettings(_Model):
     """Seconds for which a service that does not answer, or is busy, is asked again."""
     cluster: ClusterSettings = ClusterSettings()
     """Jobs of the Slurm cluster, for `parsl` and `dask`."""
+
+    @field_validator("endpoint_config", mode="before")
+    @classmethod
+    def _types_of_texts(cls, values: Any) -> Any:
+        # All that Snakemake's --config gives inside a mapping is text.
+        return {k: _typed(v) for k, v in values.items()} if isinstance(values, dict) else values
 
     @field_validator("endpoint", mode="before")
     @classmethod
@@ -252,11 +282,85 @@ class ContourSettings(_Model):
 class LimitSettings(_Model):
     """Upper limits on the signal strength, at the confidence level of the contour."""
 
-    tolerance: Annotated[float, Field(ge=1e-9, le=0.1)] = 1e-4
+    tolerance: Annotated[float, Field(ge=1e-8, le=0.1)] = 1e-4
     """How well a limit is known, relative to it."""
     mu_max: Positive | None = None
     """Upper bound of the signal strength, in fits, too; none: the one of the measurement. No limit
     is searched for beyond it."""
+
+
+class MuScanSettings(_Model):
+    """CLs against the signal strength, for chosen patches."""
+
+    patches: list[str] = []
+    """Shell patterns of the patches; none: of each analysis the one whose expected upper limit is
+    nearest to one."""
+    points: Annotated[int, Field(ge=3, le=1000)] = 41
+    """Signal strengths, at equal distances."""
+    range: (
+        Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None
+    ) = None
+    """First and last signal strength; none: from zero to somewhat beyond the largest of the
+    patch's limits, but not beyond the bound of the measurement."""
+
+    @model_validator(mode="after")
+    def _range_rises(self) -> MuScanSettings:
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError("range must rise, such as [0, 3]")
+        return self
+
+
+class BenchmarkSettings(_Model):
+    """What the target `benchmark` times."""
+
+    repetitions: Annotated[int, Field(ge=1)] = 10
+    """How often each executor fits all patches; finished repetitions are kept."""
+    executors: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = {
+        "configured": {},
+        "one-worker": {"kind": "local", "workers": 1},
+    }
+    """Executors by a name of their own: what differs from `executor`, such as
+    `{kind: parsl, cluster: {max_blocks: 4}}`. A local worker has one thread."""
+    single_node: Name | None = None
+    """Which of them stands beside all others as the time of a single node; none: the first of
+    kind `local`."""
+    patches: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Shell patterns of the patches that are fitted, of those of the analysis."""
+
+    @model_validator(mode="after")
+    def _single_node_exists(self) -> BenchmarkSettings:
+        if self.single_node is not None and self.single_node not in self.executors:
+            raise ValueError(
+                f"single_node names {self.single_node}, which is not one of executors "
+                f"({', '.join(self.executors)})"
+            )
+        return self
+
+
+class PointSettings(_Model):
+    """How scans of points are cut into tasks, and what tables are accepted."""
+
+    chunk: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Points of a task, and of one file of results. Another number makes all fits again."""
+    max_points: Annotated[int, Field(gt=0)] = 10_000_000
+    """Largest number of points."""
+    max_table_bytes: Annotated[int, Field(gt=0)] = 8 * 1024**3
+    """Largest table."""
+
+
+class ToySettings(_Model):
+    """Pseudo-experiments ("toys"), the alternative to asymptotic formulae."""
+
+    toys: Annotated[int, Field(ge=100, le=10**8)] = 10_000
+    """Toys of each of both hypotheses; with `precision` the largest number of them."""
+    precision: Annotated[float | None, Field(gt=0, lt=1)] = None
+    """Absolute statistical uncertainty of the observed CLs at which no more toys are made; none:
+    all of `toys` are."""
+    toys_per_task: Annotated[int, Field(ge=1, le=10**6)] = 2048
+    """Toys of each hypothesis that one task makes, best a multiple of 256. It does not change a
+    result: toys are the same however they are split."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Seed of the random numbers."""
 
 
 class LiveSettings(_Model):
@@ -288,6 +392,34 @@ class Settings(_Model):
     """How exclusion contours are made."""
     limits: LimitSettings = LimitSettings()
     """How upper limits are found."""
+    mu_scan: MuScanSettings = MuScanSettings()
+    """For which patches CLs is shown against the signal strength, and where."""
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+    """What the target `benchmark` times."""
+
+    @model_validator(mode="after")
+    def _benchmark_executors(self) -> Settings:
+        for name in self.benchmark.executors:
+            self.benchmark_executor(name)
+        return self
+
+    def benchmark_executor(self, name: str) -> ExecutorSettings:
+        """Settings of one of the executors that are timed.
+
+        Raises
+        ------
+        ConfigError
+            They are wrong.
+        """
+        inherited = self.executor.model_dump(mode="json", exclude_unset=True)
+        # Patches are not split over jobs here: a repetition is one job.
+        inherited.pop("parts", None)
+        merged = _merge(inherited, self.benchmark.executors[name])
+        where = f"the configuration, below benchmark.executors.{name}"
+        return parse(ExecutorSettings, merged, file=where)
+
+    points: PointSettings = PointSettings()
+    """How scans of points are cut into tasks."""
     live: LiveSettings = LiveSettings()
     """The page that shows a run while fits are made."""
 
@@ -314,7 +446,7 @@ class Pallet(_Model):
     """Address of the archive."""
     path: Path | None = None
     """Local archive; relative paths start at the analysis file."""
-    builtin: Literal["demo"] | None = None
+    builtin: Literal["demo", "demo-hadronic"] | None = None
     """A pallet that palletfit makes itself."""
     archive: Name | None = None
     """File name of the archive in the download cache; none: the analysis' name."""
@@ -333,12 +465,165 @@ class Pallet(_Model):
 class Region(_Model):
     """One sub-likelihood: a background-only workspace and its patchset."""
 
-    workspace: str
-    """The background-only workspace inside the archive."""
-    patchset: str
-    """The patchset inside the archive."""
+    workspace: str = ""
+    """The background-only workspace inside the archive; the region of a combination has none."""
+    patchset: str | None = None
+    """The patchset inside the archive; none for a combination, or beside `points`."""
     known_failures: dict[str, str] = {}
     """Patches that cannot be fitted, with the reason: they are shown, and do not fail a run."""
+
+
+class CombinationMember(_Model):
+    """One likelihood of a combination, and what is different in it."""
+
+    analysis: str
+    """Name of a file in `config/analyses`, or path of such a file; relative paths start at the
+    combination's file."""
+    region: Name | None = None
+    """Region of that analysis; none: the only one that it fits."""
+    measurement: str | None = None
+    """Measurement of its workspace; none: the first one."""
+    labels: dict[str, str] = {}
+    """Labels that it calls otherwise: its name to the one in `labels` of the combination."""
+    channels: dict[str, str] = {}
+    """Channels that are renamed: its name to the combination's."""
+    without: list[str] = []
+    """Channels that are left out, such as a control region that another member has in another
+    form."""
+
+
+class Correlation(_Model):
+    """Which parameters of the members are one parameter of the combination."""
+
+    by: Literal["name", "table"]
+    """`name`: parameters of one name are one parameter; `table`: only what `table` says is one
+    parameter, all others get the member's name as a prefix."""
+    table: dict[str, Annotated[dict[Name, str], Field(min_length=1)]] = {}
+    """Parameters of the combination: for each one its name in the members that have it. With
+    `by: name` it joins parameters of different names."""
+    apart: list[str] = []
+    """With `by: name`: parameters that are not the same in spite of their name; they get the
+    member's name as a prefix."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Correlation:
+        if self.by == "table" and self.apart:
+            raise ValueError("apart needs by: name; with by: table all is apart but the table")
+        if self.by == "table" and not self.table:
+            raise ValueError("by: table needs a table")
+        entries = [item for names in self.table.values() for item in names.items()]
+        for member, name in entries:
+            if entries.count((member, name)) > 1:
+                raise ValueError(f"table names the parameter {name!r} of {member} twice")
+            if name in self.apart:
+                raise ValueError(f"{name!r} is in both table and apart")
+        return self
+
+
+class ParameterSettings(_Model):
+    """Settings of a parameter of the combination, where its members disagree."""
+
+    inits: list[float] | None = None
+    """Start values."""
+    bounds: list[Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
+    """Lower and upper bounds."""
+    auxdata: list[float] | None = None
+    """Centre of the constraint."""
+    sigmas: list[float] | None = None
+    """Width of the constraint."""
+    fixed: bool | None = None
+    """Whether it is held constant."""
+
+
+class Combination(_Model):
+    """Likelihoods that are fitted at once, with one parameter of interest."""
+
+    members: Annotated[dict[Name, CombinationMember], Field(min_length=2)]
+    """The likelihoods; their names here are the prefixes of what is kept apart."""
+    poi: str | None = None
+    """Name of the parameter of interest, which is that of every member; none: its name in the
+    first one."""
+    correlate: Correlation
+    """Which parameters are one."""
+    parameters: dict[str, ParameterSettings] = {}
+    """Settings of parameters, by their name in the combination."""
+    shared_channels: list[str] = []
+    """Channels that several members have, the same in all of them: they are taken once."""
+    missing: Literal["drop", "keep"] = "drop"
+    """Signal points that some members lack: `drop` leaves them out, `keep` fits them with the
+    members that have them."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """Largest difference between the values of a label at which two points are the same one."""
+
+    @model_validator(mode="after")
+    def _table_names_members(self) -> Combination:
+        named = {member for names in self.correlate.table.values() for member in names}
+        unknown = sorted(named - set(self.members))
+        if unknown:
+            raise ValueError(
+                f"correlate.table names members that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.members)})"
+            )
+        return self
+
+
+class Points(_Model):
+    """A large scan, in place of patchsets: signal points of a table, or of a function of yours."""
+
+    table: Path | None = None
+    """CSV or Parquet file with one row a point: its name, its labels, and its expected events, a
+    column `CHANNEL[BIN]` for each bin, counted from zero. Relative paths start at the analysis
+    file."""
+    function: Annotated[str | None, Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")] = None
+    """`FILE.py:NAME` beside the analysis file, or `MODULE:NAME`: code of yours that gives the
+    points from one number to another. It runs on the machine that runs Snakemake, never where
+    fits run."""
+    count: Annotated[int | None, Field(ge=1)] = None
+    """Number of points that the function can give."""
+    depends: list[Path] = []
+    """Further files that the function reads or imports: when one changes it is asked again."""
+    name: str = "name"
+    """The table's column that identifies points."""
+    sample: Annotated[str, Field(min_length=1)] = "signal"
+    """Name of the signal's sample, whose yields are multiplied by the parameter of interest."""
+    channels: Annotated[list[str] | None, Field(min_length=1)] = None
+    """Channels that have signal; none: those that the table has columns of, or the function gives
+    yields for."""
+    uncertainties: dict[str, Annotated[float, Field(ge=0, lt=1)] | str] = {}
+    """Relative uncertainties of all yields of a point (normsys), by name: a number, or the
+    table's column that holds it. One that the background has, too, is correlated with it."""
+    lumi: str | None = None
+    """Name of the measurement's luminosity, if it multiplies the signal, too."""
+    plot_bins: Annotated[int, Field(ge=2, le=200)] = 30
+    """Bins along each axis of the planes in which the excluded fraction is drawn."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Points:
+        if (self.table is None) == (self.function is None):
+            raise ValueError("needs exactly one of table and function")
+        if self.function is not None and self.count is None:
+            raise ValueError("needs count, the number of points that the function can give")
+        if self.table is not None and (self.count is not None or self.depends):
+            raise ValueError("count and depends are those of a function; a table has its rows")
+        columns = [item for item in self.uncertainties.values() if isinstance(item, str)]
+        if self.function is not None and columns:
+            raise ValueError(
+                f"uncertainties names columns of a table ({columns[0]!r}), but there is none: give "
+                "numbers, or let the function give patch operations"
+            )
+        return self
+
+    @property
+    def function_file(self) -> Path | None:
+        """The file of the function, if it is one of a file."""
+        place = (self.function or "").partition(":")[0]
+        return Path(place) if place.endswith(".py") else None
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that points depend on."""
+        found = [self.table, self.function_file, *self.depends]
+        return [path for path in found if path is not None]
 
 
 class Forbidden(_Model):
@@ -359,6 +644,22 @@ class PublishedCurve(_Model):
     """Address of the table in CSV; none: only the cache is searched."""
 
 
+class PublishedLimits(_Model):
+    """Published observed upper limits of a plane's points, as a HEPData table in CSV.
+
+    The columns of x and y are those of the contours.
+    """
+
+    file: str
+    """File name in the download cache, below `published/ANALYSIS/`."""
+    url: str | None = None
+    """Address of the table in CSV; none: only the cache is searched."""
+    value: int | str = 2
+    """Column of the limit: number or header."""
+    unit: Literal["pb", "fb", "mu"] = "pb"
+    """What the limit is on: the cross section, in pb or fb, or the signal strength."""
+
+
 class Published(_Model):
     """The experiment's own result for a plane."""
 
@@ -366,6 +667,8 @@ class Published(_Model):
     """The observed contour."""
     expected: PublishedCurve | None = None
     """The expected contour."""
+    upper_limits: PublishedLimits | None = None
+    """The observed upper limits, with which the ones found are compared."""
     x: int | str = 0
     """Column of x in the tables: number or header."""
     y: int | str = 1
@@ -393,6 +696,99 @@ class Plane(_Model):
     """The experiment's own contours, which are overlaid."""
 
 
+class Slice(_Model):
+    """A line of signal points, along which upper limits are drawn."""
+
+    x: str
+    """Expression of the labels for the horizontal axis."""
+    x_title: str
+    """Title of the horizontal axis, with its unit in brackets."""
+    select: str | None = None
+    """Condition on the labels for the points of the line, such as `m2 == 0`."""
+    title: str | None = None
+    """Further words for the plot, such as `$m_2 = 0$`."""
+
+
+class CrossSection(_Model):
+    """Theory cross sections of the signal points: a table in CSV, beside the analysis file.
+
+    With it upper limits are given in pb, too. Lines that begin with `#` are comments.
+    """
+
+    file: Path
+    """The table; relative paths start at the analysis file."""
+    columns: Annotated[dict[str, str], Field(min_length=1)]
+    """The column of each label that the cross section depends on, by label, such as
+    `{m1: "mass [GeV]"}`. Other labels do not matter."""
+    value: str
+    """Column of the cross section, of the whole process that the patches' yields stand for."""
+    unit: Literal["pb", "fb"]
+    """Unit of the cross section."""
+    uncertainty: str | None = None
+    """Column of its uncertainty (one standard deviation), if there is one."""
+    uncertainty_in: Literal["unit", "percent"] = "unit"
+    """Whether the uncertainty has the unit of the cross section, or is in per cent of it."""
+    interpolate: str | None = None
+    """A label along which the logarithm of the cross section is interpolated linearly between the
+    rows of the table, never beyond them; none: the table has to have each point."""
+
+    @model_validator(mode="after")
+    def _interpolates_a_column(self) -> CrossSection:
+        if self.interpolate is not None and self.interpolate not in self.columns:
+            raise ValueError(
+                f"interpolate names {self.interpolate!r}, but columns has {', '.join(self.columns)}"
+            )
+        return self
+
+
+class HepdataKeywords(_Model):
+    """Words by which HEPData finds the tables; they stand in every table."""
+
+    cmenergies: list[Positive] = []
+    """Centre-of-mass energies in GeV, such as `13000`."""
+    reactions: list[Keyword] = []
+    """Reactions in HEPData's notation, such as `P P --> CHARGINO1 NEUTRALINO2 X`."""
+    observables: list[Keyword] = []
+    """Observables in HEPData's notation, such as `CLS`."""
+    phrases: list[Keyword] = []
+    """Other words, such as `Supersymmetry`."""
+
+
+class Hepdata(_Model):
+    """What a HEPData submission says about the analysis (target `hepdata`)."""
+
+    comment: str | None = None
+    """Abstract of the submission; none: made of title and reference."""
+    location: Annotated[str, Field(max_length=256)] | None = None
+    """Where a publication shows the tables, such as `Figure 7`; none: that they were fitted from
+    the published likelihood."""
+    keywords: HepdataKeywords = HepdataKeywords()
+    """Words by which HEPData finds the tables."""
+    units: dict[str, str] = {}
+    """Units by label; a label that is an axis of a plane has the axis' unit."""
+
+
+class PublishedTime(_Model):
+    """Wall time of all fits as it was published, which the target `benchmark` shows beside ours."""
+
+    source: str
+    """Where, and on what."""
+    patches: Annotated[int, Field(ge=1)]
+    """Number of patches."""
+    nodes_per_block: Annotated[int, Field(ge=1)] = 1
+    """Nodes of a block."""
+    max_blocks: Annotated[int, Field(ge=1)] = 1
+    """Blocks at a time, at most."""
+    repetitions: Annotated[int, Field(ge=1)]
+    """How often it was measured."""
+    mean: Positive
+    """Mean in seconds."""
+    deviation: Annotated[float, Field(ge=0)]
+    """Standard deviation in seconds."""
+    single_node: Positive | None = None
+    """Seconds on a single node."""
+
+
 class Analysis(_Model):
     """One file in `config/analyses`: a published likelihood and how its result is drawn."""
 
@@ -402,18 +798,54 @@ class Analysis(_Model):
     """What the plots say about the search: experiment, energy, luminosity, process."""
     reference: str | None = None
     """Citation of the search."""
-    pallet: Pallet
-    """Where the archive comes from."""
+    pallet: Pallet | None = None
+    """Where the archive comes from; a combination has none."""
+    combine: Combination | None = None
+    """Other analyses, which are combined, in place of a pallet."""
     regions: Annotated[dict[Name, Region], Field(min_length=1)]
-    """Sub-likelihoods; with several, the one with the best expected CLs is taken per point."""
+    """Sub-likelihoods; with several, the one with the best expected CLs is taken per point. A
+    combination has one, which is called `combined` unless it is named here."""
     use: list[Name] | None = None
     """Regions that are fitted; none: all."""
     labels: Annotated[list[str], Field(min_length=1)]
     """The patchset's labels, in its order."""
     patches: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the patches that are fitted."""
-    planes: Annotated[dict[Name, Plane], Field(min_length=1)]
-    """Planes in which a contour is drawn."""
+    points: Points | None = None
+    """A scan of points, in place of the regions' patchsets."""
+    planes: dict[Name, Plane] = {}
+    """Planes in which a contour is drawn; of a scan of `points`, the excluded fraction."""
+    slices: dict[Name, Slice] = {}
+    """Lines along which upper limits are drawn with their bands."""
+    cross_section: CrossSection | None = None
+    """Theory cross sections, for upper limits in pb."""
+    hepdata: Hepdata = Hepdata()
+    """What a HEPData submission says about the analysis."""
+    published_time: PublishedTime | None = None
+    """Wall time of all fits as it was published."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _region_of_combination(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("combine") is not None and "regions" not in data:
+            return {**data, "regions": {"combined": {}}}
+        return data
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Analysis:
+        if (self.pallet is None) == (self.combine is None):
+            found = "both" if self.pallet is not None else "neither"
+            raise ValueError(f"needs either pallet or combine, but has {found}")
+        if self.combine is not None and len(self.regions) > 1:
+            raise ValueError("regions: a combination has one region only")
+        if self.combine is not None and self.points is not None:
+            raise ValueError("points need a pallet: a combination takes its members' patches")
+        for name, region in self.regions.items():
+            if self.combine is not None and (region.workspace or region.patchset):
+                raise ValueError(f"regions.{name}: a combination has no workspace and patchset")
+            if self.combine is None and not region.workspace:
+                raise ValueError(f"regions.{name}.workspace: this key is missing")
+        return self
 
     @field_validator("labels")
     @classmethod
@@ -423,8 +855,31 @@ class Analysis(_Model):
         if twice:
             raise ValueError(f"must differ from one another, but {', '.join(twice)} is repeated")
         if taken:
-            raise ValueError(f"must not be columns of results.csv, but {', '.join(taken)} is one")
+            raise ValueError(
+                f"must not be columns of results.csv or limits.csv, but {', '.join(taken)} is one"
+            )
         return labels
+
+    @model_validator(mode="after")
+    def _patchsets_or_points(self) -> Analysis:
+        if self.points is None:
+            lacking = [name for name, region in self.regions.items() if not region.patchset]
+            if lacking and self.combine is None:
+                raise ValueError(f"regions.{lacking[0]}.patchset: this key is missing")
+            if not self.planes:
+                raise ValueError("planes: needs at least one plane")
+            return self
+        having = [name for name, region in self.regions.items() if region.patchset is not None]
+        if having:
+            raise ValueError(
+                f"regions.{having[0]} has a patchset beside points: remove one of both"
+            )
+        taken = sorted(set(self.labels) & POINT_COLUMNS)
+        if taken:
+            raise ValueError(f"labels must not be columns of points.parquet, as {taken[0]} is")
+        if self.patches != ["*"]:
+            raise ValueError("patches are those of patchsets: remove the key beside points")
+        return self
 
     @model_validator(mode="after")
     def _planes_use_labels(self) -> Analysis:
@@ -433,6 +888,30 @@ class Analysis(_Model):
                 require_names(expression, set(self.labels), "the labels are")
             if plane.forbidden is not None:
                 require_names(plane.forbidden.y_above, {"x"}, "it may only use")
+        for line in self.slices.values():
+            for expression in filter(None, (line.x, line.select)):
+                require_names(expression, set(self.labels), "the labels are")
+        return self
+
+    @model_validator(mode="after")
+    def _cross_section_uses_labels(self) -> Analysis:
+        columns = self.cross_section.columns if self.cross_section is not None else {}
+        unknown = sorted(set(columns) - set(self.labels))
+        if unknown:
+            raise ValueError(
+                f"cross_section.columns names {', '.join(unknown)}, but the labels are: "
+                f"{', '.join(self.labels)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _units_of_labels(self) -> Analysis:
+        unknown = sorted(set(self.hepdata.units) - set(self.labels))
+        if unknown:
+            raise ValueError(
+                f"hepdata.units names labels that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.labels)})"
+            )
         return self
 
     @model_validator(mode="after")
@@ -449,8 +928,9 @@ class Analysis(_Model):
 
     @model_validator(mode="after")
     def _pinned_files_are_used(self) -> Analysis:
-        used = {name for item in self.regions.values() for name in (item.workspace, item.patchset)}
-        unknown = sorted(set(self.pallet.sha256) - used)
+        used = {item.workspace for item in self.regions.values()}
+        used |= {item.patchset for item in self.regions.values() if item.patchset is not None}
+        unknown = sorted(set(self.pallet.sha256 if self.pallet is not None else ()) - used)
         if unknown:
             # A misspelt name would otherwise leave a file unverified, silently.
             raise ValueError(
@@ -476,6 +956,16 @@ class Analysis(_Model):
 def _seconds(walltime: str) -> int:
     hours, minutes, seconds = map(int, walltime.split(":"))
     return 3600 * hours + 60 * minutes + seconds
+
+
+def _typed(value: Any) -> Any:
+    """What a text means on a command line."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value):
+        return int(value)
+    quoted = re.fullmatch(r'"(.*)"', value)
+    return quoted.group(1) if quoted else {"true": True, "false": False}.get(value, value)
 
 
 def _split(names: str | list[str]) -> list[str]:
@@ -553,6 +1043,99 @@ def load_analyses(settings: Settings, folder: Path) -> dict[str, Analysis]:
     return analyses
 
 
+def with_members(analyses: Mapping[str, Analysis], folder: Path) -> dict[str, Analysis]:
+    """Add the members of combinations, their members and so on, to the selected analyses.
+
+    Returns
+    -------
+    dict
+        Analyses by their name; the selected ones come first.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`load_analysis`; also if a member has no such region or other labels, if two
+        different analyses have one name, or if combinations are members of each other.
+    """
+    known = dict(analyses)
+    for analysis in analyses.values():
+        _add_members(analysis, folder, known, (analysis.name,))
+    return known
+
+
+def member_sources(analysis: Analysis, folder: Path) -> list[tuple[str, str]]:
+    """Analysis and region of each member of a combination, in its order.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`with_members`.
+    """
+    if analysis.combine is None:
+        raise ConfigError(
+            f"The analysis {analysis.name} is no combination.",
+            remedy="Name one whose file has the key `combine`.",
+        )
+    found = []
+    for name, member in analysis.combine.members.items():
+        source, _ = load_analysis(member.analysis, folder)
+        found.append((source.name, _member_region(analysis, name, member, source)))
+    return found
+
+
+def _add_members(
+    analysis: Analysis, folder: Path, known: dict[str, Analysis], above: tuple[str, ...]
+) -> None:
+    if analysis.combine is None:
+        return
+    for name, member in analysis.combine.members.items():
+        source, files = load_analysis(member.analysis, folder)
+        if source.name in above:
+            raise ConfigError(
+                f"Combinations are members of each other: {' > '.join([*above, source.name])}.",
+                remedy="Remove one of the members.",
+                file=files[0],
+            )
+        if known.setdefault(source.name, source) != source:
+            raise ConfigError(
+                f"Two different analyses have the name {source.name!r}; one of them is "
+                f"{name} of the combination {analysis.name}.",
+                remedy="Give one of them another `name`: results are kept by name.",
+                file=files[0],
+            )
+        _member_region(analysis, name, member, source)
+        _check_member_labels(analysis, name, member, source)
+        _add_members(source, folder, known, (*above, source.name))
+
+
+def _member_region(
+    analysis: Analysis, name: str, member: CombinationMember, source: Analysis
+) -> str:
+    regions = source.used_regions if member.region is None else [member.region]
+    if len(regions) != 1 or regions[0] not in source.regions:
+        raise ConfigError(
+            f"The member {name} of {analysis.name} needs one region of {source.name}, "
+            f"but {'names ' + repr(member.region) if member.region else 'names none of several'}.",
+            remedy=f"Set combine.members.{name}.region to one of {', '.join(source.regions)}.",
+        )
+    return regions[0]
+
+
+def _check_member_labels(
+    analysis: Analysis, name: str, member: CombinationMember, source: Analysis
+) -> None:
+    unknown = sorted(set(member.labels) - set(source.labels))
+    found = [member.labels.get(label, label) for label in source.labels]
+    if unknown or sorted(found) != sorted(analysis.labels):
+        raise ConfigError(
+            f"The labels of the member {name} of {analysis.name} are {', '.join(source.labels)}"
+            + (f", which become {', '.join(found)}" if found != source.labels else "")
+            + f"; the combination has {', '.join(analysis.labels)}.",
+            remedy=f"Say in combine.members.{name}.labels which of its labels is which one of the "
+            "combination's; there must be as many.",
+        )
+
+
 def _load_extended(
     name: str, folder: Path, seen: tuple[Path, ...]
 ) -> tuple[dict[str, Any], list[Path]]:
@@ -566,8 +1149,12 @@ def _load_extended(
     data = read_yaml(path)
     data.setdefault("name", path.stem)
     pallet = data.get("pallet")
-    if isinstance(pallet, dict) and isinstance(pallet.get("path"), str):
-        pallet["path"] = str(path.parent / Path(pallet["path"]).expanduser())
+    for section, key in ((pallet, "path"), (data.get("cross_section"), "file")):
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str(path.parent / Path(section[key]).expanduser())
+    if isinstance(data.get("points"), dict):
+        data["points"] = _from_file(data["points"], path.parent)
+    _resolve_members(data, path.parent)
     parent = data.pop("extends", None)
     if parent is None:
         return data, [path]
@@ -576,7 +1163,38 @@ def _load_extended(
     if isinstance(pallet, dict) and isinstance(inherited, dict) and _SOURCES & set(pallet):
         # Another source replaces the inherited one instead of standing beside it.
         base["pallet"] = {key: item for key, item in inherited.items() if key not in _SOURCES}
+    for own, other in (("combine", "pallet"), ("pallet", "combine")):
+        if own in data and own not in base and other in base:
+            # A combination takes over what is drawn, not the files of one likelihood.
+            base = {k: v for k, v in base.items() if k not in (other, "regions", "use", "patches")}
     return _merge(base, data), [path, *files]
+
+
+def _resolve_members(data: dict[str, Any], folder: Path) -> None:
+    """Let the paths of a combination's members start at its file."""
+    combine = data.get("combine")
+    members = combine.get("members") if isinstance(combine, dict) else None
+    for member in members.values() if isinstance(members, dict) else ():
+        name = member.get("analysis") if isinstance(member, dict) else None
+        if isinstance(name, str) and name.endswith((".yaml", ".yml")):
+            member["analysis"] = str(folder / Path(name).expanduser())
+
+
+def _from_file(points: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A scan's section whose relative paths start at the folder of its file."""
+
+    def resolve(value: Any) -> Any:
+        return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
+
+    found = dict(points)
+    if "table" in found:
+        found["table"] = resolve(found["table"])
+    if isinstance(found.get("depends"), list):
+        found["depends"] = [resolve(item) for item in found["depends"]]
+    place, colon, name = str(found.get("function", "")).partition(":")
+    if place.endswith(".py"):
+        found["function"] = f"{resolve(place)}{colon}{name}"
+    return found
 
 
 def _find_analysis(name: str, folder: Path, *, base: Path) -> Path:

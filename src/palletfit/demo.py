@@ -200,10 +200,15 @@ def make_demo_pallet(archive: Path) -> Path:
         files in it are the same on every machine, and so is the archive where zlib is the same.
     """
     workspace = demo_workspace()
+    return write_pallet(archive, workspace, README, demo_patchset(workspace))
+
+
+def write_pallet(archive: Path, workspace: Spec, readme: str, patchset: Spec) -> Path:
+    """Pack a pallet as HEPData does, see :func:`make_demo_pallet`."""
     contents = {
         "BkgOnly.json": _dump(workspace),
-        "README.md": README,
-        "patchset.json": _dump(demo_patchset(workspace)),
+        "README.md": readme,
+        "patchset.json": _dump(patchset),
     }
     archive.parent.mkdir(parents=True, exist_ok=True)
     # By default, the headers would hold the archive's name and the time of writing.
@@ -235,12 +240,10 @@ def demo_workspace() -> Spec:
 
 def demo_patchset(workspace: Spec) -> Spec:
     """Make the patchset with all signal points for the background-only `workspace`."""
-    # As pyhf.utils.digest makes it, whose import takes longer than all of this.
-    text = json.dumps(workspace, sort_keys=True, ensure_ascii=False)
     return {
         "metadata": {
             "description": "synthetic signal patchset for demonstrations, not a measurement",
-            "digests": {"sha256": hashlib.sha256(text.encode()).hexdigest()},
+            "digests": {"sha256": digest(workspace)},
             "labels": ["m1", "m2"],
             "name": "demo",
             "references": {"hepdata": "ins0000000"},
@@ -248,6 +251,12 @@ def demo_patchset(workspace: Spec) -> Spec:
         "patches": [_patch(workspace, m1, m2) for m1, m2s in POINTS.items() for m2 in m2s],
         "version": "1.0.0",
     }
+
+
+def digest(workspace: Spec) -> str:
+    """Sha256 as pyhf.utils.digest makes it, whose import takes longer than all of this."""
+    text = json.dumps(workspace, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cross_section(m1: float) -> float:
@@ -267,11 +276,12 @@ def signal_yields(m1: float, m2: float) -> Yields:
     """
     splitting = m1 - m2
     total = cross_section(m1) * LUMINOSITY * BRANCHING_RATIO * _efficiency(splitting)
-    shares = _shares(len(SIGNAL_REGIONS), (splitting - 330) / 150)
+    shares = split_up(len(SIGNAL_REGIONS), (splitting - 330) / 150)
     slope = (splitting - 400) / 250
     return {
         channel: [
-            _round(total * share * in_bin) for in_bin in _shares(len(FLUCTUATIONS[channel]), slope)
+            rounded(total * share * in_bin)
+            for in_bin in split_up(len(FLUCTUATIONS[channel]), slope)
         ]
         for channel, share in zip(SIGNAL_REGIONS, shares, strict=True)
     }
@@ -284,7 +294,7 @@ def _efficiency(splitting: float) -> float:
     return MAX_EFFICIENCY * turn_on * (1 - math.exp((HIGGS_MASS - splitting) / 100))
 
 
-def _shares(bins: int, slope: float) -> list[float]:
+def split_up(bins: int, slope: float) -> list[float]:
     """Share one among bins, each of which has exp(slope) times its predecessor's part."""
     weights = [math.exp(bin_ * slope) for bin_ in range(bins)]
     return [weight / sum(weights) for weight in weights]
@@ -294,7 +304,7 @@ def _measurement() -> Spec:
     sigma = LUMINOSITY_UNCERTAINTY
     luminosity = {
         "auxdata": [1.0],
-        "bounds": [[_round(1 - 5 * sigma), _round(1 + 5 * sigma)]],
+        "bounds": [[rounded(1 - 5 * sigma), rounded(1 + 5 * sigma)]],
         "inits": [1.0],
         "name": "lumi",
         "sigmas": [sigma],
@@ -326,25 +336,25 @@ def _background(channel: str, name: str, yields: list[float]) -> Spec:
     }
     normalisation = (f"mu_{name}", "normfactor") if name in NORMALISED else ("lumi", "lumi")
     modifiers = [
-        _modifier(*normalisation),
+        modifier(*normalisation),
         *_staterror(channel, yields, BACKGROUND_WEIGHT),
-        *_systematics(EXPERIMENTAL | theory, yields),
+        *systematics(EXPERIMENTAL | theory, yields),
     ]
     return {"data": yields, "modifiers": modifiers, "name": name}
 
 
 def _data_driven(channel: str, yields: list[float]) -> list[Spec]:
-    shape = _modifier("shape_fakes", "shapefactor")
+    shape = modifier("shape_fakes", "shapefactor")
     if channel not in SIGNAL_REGIONS:
         return [shape]
     transfer = {"fakes_Transfer": ("normsys", TRANSFER_UNCERTAINTY)}
     closure = [
-        _round(size * events) for size, events in zip(CLOSURE_UNCERTAINTY, yields, strict=True)
+        rounded(size * events) for size, events in zip(CLOSURE_UNCERTAINTY, yields, strict=True)
     ]
     return [
         shape,
-        *_systematics(transfer, yields),
-        _modifier(f"fakes_Closure_{channel}", "shapesys", closure),
+        *systematics(transfer, yields),
+        modifier(f"fakes_Closure_{channel}", "shapesys", closure),
     ]
 
 
@@ -367,15 +377,16 @@ def _patch(workspace: Spec, m1: int, m2: int) -> Spec:
 
 def _signal(channel: str, name: str, yields: list[float]) -> Spec:
     modifiers = [
-        _modifier("mu_SIG", "normfactor"),
-        _modifier("lumi", "lumi"),
+        modifier("mu_SIG", "normfactor"),
+        modifier("lumi", "lumi"),
         *_staterror(channel, yields, SIGNAL_WEIGHT),
-        *_systematics(EXPERIMENTAL | SIGNAL_THEORY, yields),
+        *systematics(EXPERIMENTAL | SIGNAL_THEORY, yields),
     ]
     return {"data": yields, "modifiers": modifiers, "name": name}
 
 
-def _modifier(name: str, kind: str, data: object = None) -> Spec:
+def modifier(name: str, kind: str, data: object = None) -> Spec:
+    """One modifier of a sample."""
     return {"data": data, "name": name, "type": kind}
 
 
@@ -383,20 +394,21 @@ def _staterror(channel: str, yields: list[float], weight: float) -> list[Spec]:
     if channel not in SMALL_SIMULATION:
         return []
     # The root of the sum of squared weights of the simulated events, as for any weighted histogram.
-    errors = [_round(math.sqrt(weight * events)) for events in yields]
-    return [_modifier(f"staterror_{channel}", "staterror", errors)]
+    errors = [rounded(math.sqrt(weight * events)) for events in yields]
+    return [modifier(f"staterror_{channel}", "staterror", errors)]
 
 
-def _systematics(sources: Uncertainties, yields: list[float]) -> list[Spec]:
+def systematics(sources: Uncertainties, yields: list[float]) -> list[Spec]:
+    """Modifiers for some sources of uncertainty of a sample with these yields."""
     variation = {"normsys": _normsys, "histosys": _histosys}
     return [
-        _modifier(name, kind, variation[kind](size, yields))
+        modifier(name, kind, variation[kind](size, yields))
         for name, (kind, size) in sources.items()
     ]
 
 
 def _normsys(size: float, _: list[float]) -> Spec:
-    return {"hi": _round(1 + size), "lo": _round(1 - size)}
+    return {"hi": rounded(1 + size), "lo": rounded(1 - size)}
 
 
 def _histosys(size: float, yields: list[float]) -> Spec:
@@ -407,12 +419,12 @@ def _histosys(size: float, yields: list[float]) -> Spec:
     ]
     pairs = list(zip(yields, shifts, strict=True))
     return {
-        "hi_data": [_round(events + shift) for events, shift in pairs],
-        "lo_data": [_round(events - 0.8 * shift) for events, shift in pairs],
+        "hi_data": [rounded(events + shift) for events, shift in pairs],
+        "lo_data": [rounded(events - 0.8 * shift) for events, shift in pairs],
     }
 
 
-def _round(value: float) -> float:
+def rounded(value: float) -> float:
     """Round, because the last digits of exp and of powers differ between machines."""
     return round(value, 6)
 

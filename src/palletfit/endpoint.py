@@ -72,8 +72,10 @@ def install(profile: Path, name: str) -> Path:
 
 def _configure(name: str) -> None:
     program = Path(sys.executable).parent / "globus-compute-endpoint"
+    # One person's: for several, who are mapped to accounts there, it asks for more.
+    command = [str(program), "configure", "--multi-user", "false", name]
     try:
-        subprocess.run([program, "configure", name], check=True)  # noqa: S603  its own program
+        subprocess.run(command, check=True)  # noqa: S603  its own program
     except (OSError, subprocess.CalledProcessError) as error:
         raise ConfigError(
             f"The endpoint cannot be configured: {error}",

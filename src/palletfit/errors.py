@@ -82,5 +82,9 @@ class StoreError(PalletfitError):
     """A record could not be written or read."""
 
 
+class SubmissionError(PalletfitError):
+    """A HEPData submission would be refused."""
+
+
 class ExecutorError(PalletfitError):
     """Fits cannot run where the configuration says; no patch is to blame."""

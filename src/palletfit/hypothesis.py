@@ -12,6 +12,12 @@ from palletfit.config import FitSettings
 from palletfit.errors import FitError, PalletError
 from palletfit.records import Fit
 
+BELOW_ZERO = (
+    "mu-hat is negative, which the measurement's bounds allow: as in pyhf, qtilde is then q with "
+    "the p-values of qtilde; choose `fit.test_statistic: q`"
+)
+AT_UPPER_BOUND = "mu-hat is at its upper bound"
+
 
 def tested_mu(settings: FitSettings) -> float:
     """Signal strength of the ``fixed`` fit; for discovery that of the Asimov data."""
@@ -31,6 +37,22 @@ def check_poi_bounds(mu: float, lower: float, upper: float, name: str) -> None:
             f"The tested mu = {mu:g} or the background-only mu = 0 lies outside the "
             f"bounds [{lower:g}, {upper:g}] that the measurement gives {name!r}.",
             remedy="Choose `fit.mu` inside the bounds.",
+        )
+
+
+def check_limit_bounds(lower: float, upper: float, name: str) -> None:
+    """Refuse to look for an upper limit where the measurement leaves no room for one.
+
+    Raises
+    ------
+    PalletError
+        The bounds of the parameter of interest exclude zero, or everything above it.
+    """
+    check_poi_bounds(0.0, lower, upper, name)
+    if upper <= 0:
+        raise PalletError(
+            f"The measurement allows no {name!r} above zero, so that there is nothing to limit.",
+            remedy="Correct its bounds, or set `limits.mu_max`.",
         )
 
 
@@ -87,10 +109,7 @@ def conclude(
     kind, mu_hat = settings.test_statistic, fits["free"].mu
     discovery = kind == "q0"
     if kind == "qtilde" and mu_hat < 0:
-        said.append(
-            "mu-hat is negative, which the measurement's bounds allow: as in pyhf, qtilde is "
-            "then q with the p-values of qtilde; choose `fit.test_statistic: q`"
-        )
+        said.append(BELOW_ZERO)
     tested = fits["background" if discovery else "fixed"]
     q = profile_statistic(
         kind, tested_mu(settings), mu_hat, tested.twice_nll, fits["free"].twice_nll
@@ -99,7 +118,7 @@ def conclude(
         said.append("no sensitivity: the tested signal does not change the likelihood")
         q_asimov = 0.0
     elif not discovery and mu_hat >= mu_upper - 1e-8:
-        said.append("mu-hat is at its upper bound")
+        said.append(AT_UPPER_BOUND)
     return {
         "p_values": p_values(kind, q, q_asimov),
         "mu_hat": mu_hat,

@@ -12,6 +12,7 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from typing import IO, Any
 _LENGTH = 8
 #: Characters of what a process said last.
 _TAIL = 2000
+#: Seconds that a process which says no more has for its end.
+_GRACE = 10.0
 _fitter: _Fitter | None = None
 
 
@@ -49,7 +52,8 @@ def call(content: bytes, workspace: str, settings: Mapping[str, Any]) -> dict[st
     global _fitter
     began = time.time()
     if not Path(workspace).is_file():
-        return {"broken": f"{workspace} is not there, in a folder that all nodes should share"}
+        host = socket.gethostname()
+        return {"broken": f"{workspace} is not there on {host}, in a folder that all should share"}
     if _fitter is None:
         _fitter = _Fitter(int(settings["threads"]), int(settings["gpus"]))
         atexit.register(_close)
@@ -98,12 +102,20 @@ class _Fitter:
         except TimeoutError:
             return {"late": True}
         except (EOFError, BrokenPipeError):
-            code = self._process.wait()
+            code = self._code()
             if self._greeted or code < 0:  # a signal's doing
                 return {"died": code}
             return {"broken": f"the process for fits ended with exit code {code}: {self._said()}"}
         self.usable = True
         return {"results": results}
+
+    def _code(self) -> int:
+        """Exit code of a process that will not answer any more."""
+        try:
+            return self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:  # libraries' threads can block the end of a Python
+            self._process.kill()
+            return self._process.wait()
 
     def close(self) -> None:
         """End the process at once."""

@@ -34,7 +34,7 @@ from palletfit.interpcodes import FloatArray, scale, scale_coefficients, shift
 from palletfit.model import Block, Layout, Lowered
 
 #: Stands for a factor of zero.
-_SMALLEST = 1e-20
+SMALLEST = 1e-20
 #: Above this many counts Stirling's series is exact to double precision.
 _STIRLING = 1e3
 
@@ -180,7 +180,7 @@ def _saturated(count: FloatArray) -> FloatArray:
     return np.where(count > _STIRLING, series, np.where(count == 0, 0.0, plain))
 
 
-def _poisson(count: Any, rate: Any, xp: Any) -> Any:
+def poisson_term(count: Any, rate: Any, xp: Any) -> Any:
     """``rate - count - count log(rate / count)``; without events just the rate, as in pyhf."""
     some = count > 0
     safe = xp.where(some, count, 1.0)
@@ -197,12 +197,26 @@ def value(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) ->
     """NLL without constants, ``(L,)``; arguments as :func:`evaluate`."""
     xp = arrays.xp
     rates = expected(arrays, layout, shared, lane, point)
-    return xp.sum(_poisson(lane["data"], rates, xp), axis=1) + _constraint_value(lane, point, xp)
+    return xp.sum(poisson_term(lane["data"], rates, xp), axis=1) + _constraint_value(
+        lane, point, xp
+    )
 
 
 def expected(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:
     """Expected counts in the order of the blocks, ``(L, B)``; arguments as :func:`evaluate`."""
     return _rates(_Model(arrays, layout, shared, lane, point, None, orders=1))
+
+
+def by_sample(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> list[Any]:
+    """Expected counts of each sample; arguments as :func:`evaluate`.
+
+    Returns
+    -------
+    list
+        For each block ``(L, C, S, N)``: the shared samples, then the patch's own.
+    """
+    model = _Model(arrays, layout, shared, lane, point, None, orders=1)
+    return [arrays.xp.concatenate([p.rate for p in parts], axis=2) for parts in model.blocks]
 
 
 def evaluate(
@@ -347,9 +361,9 @@ class _Model:
 
 def _nonzero(values: Any, arrays: Arrays) -> Any:
     xp = arrays.xp
-    if arrays.eager and (values > _SMALLEST).all():
+    if arrays.eager and (values > SMALLEST).all():
         return values
-    return xp.where(xp.abs(values) < _SMALLEST, _SMALLEST, values)
+    return xp.where(xp.abs(values) < SMALLEST, SMALLEST, values)
 
 
 def _rates(model: _Model) -> Any:
@@ -365,7 +379,7 @@ def _constraint_value(lane: Any, point: Any, xp: Any) -> Any:
     gauss = 0.5 * lane["precision"] * distance * distance
     aux = xp.where(poisson, lane["aux"], 1.0)
     rate = xp.where(poisson, point * lane["factor"], 1.0)
-    return xp.sum(gauss + xp.where(poisson, _poisson(aux, rate, xp), 0.0), axis=1)
+    return xp.sum(gauss + xp.where(poisson, poisson_term(aux, rate, xp), 0.0), axis=1)
 
 
 # --------------------------------------------------------------------------- derivatives
@@ -551,7 +565,7 @@ def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sum
 
     gradient = (sums.weight[:, None, :] @ jacobian)[:, 0]
     # Expected information. A rate may be zero or below where nothing is observed.
-    inverse = xp.where(rates > _SMALLEST, 1.0 / xp.maximum(rates, _SMALLEST), 0.0)
+    inverse = xp.where(rates > SMALLEST, 1.0 / xp.maximum(rates, SMALLEST), 0.0)
     fisher = (inverse[:, None, :] @ (jacobian * jacobian))[:, 0]
     hessian = xp.swapaxes(jacobian * information[..., None], 1, 2) @ jacobian
     hessian = arrays.add(hessian, (..., slice(end), norm), sums.mixed)
@@ -568,7 +582,7 @@ def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sum
     diagonal = arrays.add(curvature + 0.0, (..., norm), sums.norm_curvature)
     if layout.hist:
         diagonal = arrays.add(diagonal, (..., hist), sums.hist_curvature)
-    terms = _poisson(lane["data"], rates, xp)
+    terms = poisson_term(lane["data"], rates, xp)
     return Derivatives(
         value=xp.sum(terms, axis=1) + _constraint_value(lane, point, xp),
         gradient=gradient + pull,

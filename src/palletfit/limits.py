@@ -14,6 +14,7 @@ limit is where ``a = n + isf((1 - level) Phi(n))``.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,14 +31,15 @@ from palletfit.asymptotics import N_SIGMA
 from palletfit.batched import Engine
 from palletfit.config import LimitSettings
 from palletfit.errors import ConfigError, PalletfitError
+from palletfit.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
 from palletfit.interpcodes import FloatArray
-from palletfit.model import Spec
+from palletfit.model import Lowered, Spec
 from palletfit.patches import Patch, apply
 from palletfit.profile import Profile, tested
 from palletfit.records import Status, finite
 
 #: ``found``; ``beyond``: the limit lies above what the bounds of the parameter of interest allow;
-#: ``unsettled``: the likelihood has several minima, between which CLs jumps.
+#: ``unsettled``: fits from all starts kept finding lower minima than the search had used.
 State = Literal["found", "beyond", "unsettled"]
 
 #: Limits of a patch: observed, and expected in pyhf's order.
@@ -52,6 +54,12 @@ _ROUNDS = 4
 _BLIND = 0.5
 #: Stands for a CLs of zero, whose logarithm is not finite.
 _SMALLEST = 1e-300
+#: At least so many patches are searched together.
+_CHUNK = 32
+#: What is said where the search could not go on.
+_NOT_FINITE = "a fit near it found no finite likelihood"
+#: Part of the tolerance that a root may have; the rest is for the fits from all starts.
+_PART = 0.5
 
 #: Gives, for some rows and a signal strength of each, a function that rises through zero where the
 #: limit is.
@@ -69,11 +77,13 @@ class Limit:
     state
         Whether it was found, or why not.
     tolerance
-        Half of the interval in which it is known to lie.
+        How far from `mu` it may lie, on either side: to the farther end of the last bracket, plus
+        what fits from all starts changed there (see :meth:`_Search._limits`).
     CLs
-        At the limit, from fits that tried all starts.
+        At the limit, or at the bound that it lies beyond, from fits that tried all starts; by
+        the tolerance it differs from one minus the confidence level. None: no such fit was made.
     reason
-        Why its fits are trusted, or not.
+        Why the fits there are trusted, or not.
     trusted
         Whether they are.
     """
@@ -183,23 +193,37 @@ def upper_limits(
             "There is no upper limit for the test statistic q0.",
             remedy="Set `fit.test_statistic: qtilde`.",
         )
-    if settings.mu_max is not None:
-        workspace = _with_bound(engine.workspace, settings.mu_max)
-        engine = Engine(workspace, engine.settings, arrays=engine.arrays)
+    engine = bounded(engine, settings)
     alpha = 1.0 - confidence_level
     if engine.settings.engine == "reference":
         for patch in patches:
             yield patch, _by_reference(engine, patch, alpha, settings, None)
         return
+    waiting = iter(patches)
+    while chunk := list(itertools.islice(waiting, max(_CHUNK, engine.arrays.lanes // len(KINDS)))):
+        yield from _chunk(engine, chunk, alpha, settings)
+
+
+def _chunk(
+    engine: Engine, patches: Sequence[Patch], alpha: float, settings: LimitSettings
+) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
     batches, others = engine.lower(patches)
     for batch, some in batches:
-        for row, found in _Search(Profile(engine, batch, len(KINDS)), alpha, settings).run():
+        for row, found in _Search(engine, batch, alpha, settings).run():
             if isinstance(found, Limits):
                 yield some[row], found
             else:
                 others.append((some[row], found))
     for patch, reason in others:
         yield patch, _by_reference(engine, patch, alpha, settings, reason)
+
+
+def bounded(engine: Engine, settings: LimitSettings) -> Engine:
+    """The engine, or one with another upper bound of the parameter of interest."""
+    if settings.mu_max is None:
+        return engine
+    workspace = _with_bound(engine.workspace, settings.mu_max)
+    return Engine(workspace, engine.settings, arrays=engine.arrays)
 
 
 def _with_bound(workspace: Spec, upper: float) -> Spec:
@@ -214,6 +238,8 @@ def _with_bound(workspace: Spec, upper: float) -> Spec:
             else:
                 lower = parameter.get("bounds", [[0.0, upper]])[0][0]
                 mine = {**parameter, "bounds": [[lower, upper]]}
+        # The suggested start has to lie inside; without one it is 1.
+        mine["inits"] = [min(mine.get("inits", [1.0])[0], upper)]
         measurements.append({**measurement, "config": {**config, "parameters": [*others, mine]}})
     return {**workspace, "measurements": measurements}
 
@@ -223,61 +249,112 @@ def asimov_root(n: FloatArray, alpha: float) -> FloatArray:
     return np.asarray(n - ndtri(alpha * ndtr(n)))
 
 
+def _guesses(
+    width: FloatArray,
+    mu_hat: FloatArray,
+    kind: NDArray[np.int64],
+    alpha: float,
+    most: FloatArray,
+) -> FloatArray:
+    """Limits as if the uncertainty of mu, `width`, did not depend on mu."""
+    wanted = asimov_root(np.array([0, *N_SIGMA], dtype=float), alpha)
+    guess = width * wanted[kind] + np.where(kind == 0, np.maximum(mu_hat, 0.0), 0.0)
+    return np.clip(np.where(np.isfinite(guess), guess, _BLIND * most), 1e-6 * most, most)
+
+
 # --------------------------------------------------------------------------- root finding
 
 
 @dataclass(frozen=True)
 class _Roots:
-    """Where functions of many rows pass through zero, with the brackets; NaN beyond the bound."""
+    """Where functions of many rows pass through zero, with brackets around that.
+
+    The root is NaN where the function is negative up to the bound (`beyond`), and where it had no
+    value (`lost`).
+    """
 
     root: FloatArray
     lower: FloatArray
     upper: FloatArray
     beyond: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
+
+    @property
+    def distance(self) -> FloatArray:
+        """From the root to the farther end of its bracket."""
+        return np.asarray(np.maximum(self.root - self.lower, self.upper - self.root))
+
+    def replace(self, places: NDArray[np.int64], part: _Roots) -> None:
+        """Put others in the place of some."""
+        for name in ("root", "lower", "upper", "beyond", "lost"):
+            getattr(self, name)[places] = getattr(part, name)
+
+
+def _roots(
+    function: Function,
+    rows: NDArray[np.int64],
+    guess: FloatArray,
+    most: FloatArray,
+    tolerance: float,
+    aside: FloatArray | float = _ASIDE,
+) -> _Roots:
+    """Find roots between zero and `most`, to a relative tolerance.
+
+    By Chandrupatla's method (Adv. Eng. Softw. 28 (1997) 145). The first brackets are from the
+    guess divided by `aside` to the guess times that.
+    """
+    found = _bracket(function, rows, guess, most, aside)
+    inside = np.flatnonzero(~found.beyond & ~found.lost)
+    if len(inside):
+        made = elementwise.find_root(
+            lambda mu, row: function(row.astype(np.int64), mu),
+            (found.lower[inside], found.upper[inside]),
+            args=(rows[inside].astype(float),),
+            tolerances={"xatol": 0.0, "xrtol": tolerance},
+        )
+        found.root[inside] = np.where(made.success, made.x, np.nan)
+        found.lost[inside] = ~made.success
+        ends = np.sort(np.array(made.bracket), axis=0)
+        # A function that is zero at a point needs no bracket.
+        exact = made.f_x == 0
+        found.lower[inside] = np.where(exact, made.x, ends[0])
+        found.upper[inside] = np.where(exact, made.x, ends[1])
+    return found
 
 
 def _bracket(
-    function: Function, rows: NDArray[np.int64], guess: FloatArray, most: FloatArray
+    function: Function,
+    rows: NDArray[np.int64],
+    guess: FloatArray,
+    most: FloatArray,
+    aside: FloatArray | float,
 ) -> _Roots:
     """Brackets around guesses, which never leave the interval from zero to `most`."""
-    lower, upper = guess / _ASIDE, np.minimum(guess * _ASIDE, most)
-    beyond = np.zeros(len(rows), dtype=bool)
+    upper = np.minimum(guess * aside, most)
+    lower = np.minimum(guess, most) / aside
+    beyond, lost, risen = (np.zeros(len(rows), dtype=bool) for _ in range(3))
     open_ = np.arange(len(rows))
     while len(open_):
-        below = function(rows[open_], upper[open_]) < 0
-        open_ = open_[below]
+        value = function(rows[open_], upper[open_])
+        lost[open_[np.isnan(value)]] = True
+        open_ = open_[value < 0]
+        risen[open_] = True
         lower[open_] = upper[open_]
         at_most = upper[open_] >= most[open_]
         beyond[open_[at_most]] = True
         open_ = open_[~at_most]
         upper[open_] = np.minimum(_GROWTH * upper[open_], most[open_])
-    # Where the function was negative at the upper end, the lower one is good already.
-    open_ = np.flatnonzero(~beyond & (lower == guess / _ASIDE))
+    open_ = np.flatnonzero(~risen & ~lost)
     for _ in range(_DOWNWARD):
-        above = function(rows[open_], lower[open_]) > 0
-        open_ = open_[above]
+        value = function(rows[open_], lower[open_])
+        lost[open_[np.isnan(value)]] = True
+        open_ = open_[value > 0]
         if not len(open_):
             break
         upper[open_] = lower[open_]
         lower[open_] = lower[open_] / _GROWTH
-    lower[open_] = 0.0
-    return _Roots(np.where(beyond, np.nan, guess), lower, upper, beyond)
-
-
-def _solve(function: Function, rows: NDArray[np.int64], found: _Roots, tolerance: float) -> _Roots:
-    """Roots inside brackets by Chandrupatla's method (Adv. Eng. Softw. 28 (1997) 145)."""
-    inside = np.flatnonzero(~found.beyond)
-    root, lower, upper = found.root.copy(), found.lower.copy(), found.upper.copy()
-    if len(inside):
-        made = elementwise.find_root(
-            lambda mu, row: function(row.astype(np.int64), mu),
-            (lower[inside], upper[inside]),
-            args=(rows[inside].astype(float),),
-            tolerances={"xatol": 0.0, "xrtol": tolerance},
-        )
-        root[inside] = made.x
-        lower[inside], upper[inside] = made.bracket
-    return _Roots(root, np.minimum(lower, upper), np.maximum(lower, upper), found.beyond)
+    lower[open_] = 0.0  # where both functions are negative
+    return _Roots(np.full(len(rows), np.nan), lower, upper, beyond, lost)
 
 
 # --------------------------------------------------------------------------- batched
@@ -289,16 +366,23 @@ class _Search:
     A row is one limit of one patch: those of the first kind of all patches, then of the next.
     """
 
-    def __init__(self, profile: Profile, alpha: float, settings: LimitSettings) -> None:
-        self.profile, self.alpha, self.settings = profile, alpha, settings
-        self.patches = len(profile) // len(KINDS)
+    def __init__(
+        self, engine: Engine, batch: Lowered, alpha: float, settings: LimitSettings
+    ) -> None:
+        self.began = time.perf_counter()
+        self.profile, self.alpha, self.settings = (
+            Profile(engine, batch, len(KINDS)),
+            alpha,
+            settings,
+        )
+        self.patches = len(batch)
         self.kind = np.repeat(np.arange(len(KINDS)), self.patches)
         self.wanted = asimov_root(np.array(N_SIGMA, dtype=float), alpha)
-        self.known: dict[tuple[int, float], float] = {}
+        # What a row's function is at signal strengths where it was looked at.
+        self.known: list[dict[float, float]] = [{} for _ in self.kind]
 
     def run(self) -> Iterator[tuple[int, Limits | PalletfitError | str]]:
         """Search, and conclude for each patch; a string says why another engine has to."""
-        began = time.perf_counter()
         profile = self.profile
         unsound = profile.unsound()
         yield from unsound.items()
@@ -306,17 +390,19 @@ class _Search:
         if not len(rows):
             return
         limits = self._search(rows)
-        seconds = (time.perf_counter() - began) / self.patches
+        seconds = (time.perf_counter() - self.began) / self.patches
         for patch in np.unique(rows % self.patches):
             yield int(patch), self._conclude(int(patch), limits, seconds)
 
     def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
         """What rises through zero at the limit of each row."""
-        values = np.array([self.known.get(key, np.nan) for key in zip(rows, mu, strict=True)])
-        new = np.flatnonzero(np.isnan(values))
+        known = [self.known[row].get(at) for row, at in zip(rows, mu.tolist(), strict=True)]
+        new = np.array([place for place, value in enumerate(known) if value is None], dtype=int)
+        values = np.array([np.nan if value is None else value for value in known])
         if len(new):
             values[new] = self._evaluate(rows[new], mu[new], thorough=False)
-            self.known |= zip(zip(rows[new], mu[new], strict=True), values[new], strict=True)
+            for place in new:
+                self.known[rows[place]][float(mu[place])] = float(values[place])
         return values
 
     def _evaluate(self, rows: NDArray[np.int64], mu: FloatArray, *, thorough: bool) -> FloatArray:
@@ -331,36 +417,30 @@ class _Search:
 
     def _search(self, rows: NDArray[np.int64]) -> dict[int, Limit]:
         """The limits of all rows."""
-        profile = self.profile
-        most = profile.upper[rows]
-        guess = self._guess(rows)
-        tolerance = self.settings.tolerance
-        found = _solve(
-            self.function, rows, _bracket(self.function, rows, guess, most), 0.5 * tolerance
-        )
-        settled = np.zeros(len(rows), dtype=bool)
-        value = np.zeros(len(rows))
-        for _ in range(_ROUNDS):
-            open_ = np.flatnonzero(~settled)
-            if not len(open_):
-                break
-            at = np.where(found.beyond, most, found.root)
-            before = self.function(rows[open_], at[open_])
-            value[open_] = self._evaluate(rows[open_], at[open_], thorough=True)
-            # In units of mu: near the limit both functions change by about one where mu doubles.
-            moved = np.abs(value[open_] - before) > tolerance
-            settled[open_[~moved]] = True
-            again = open_[moved]
-            if not len(again):
+        most = self.profile.upper[rows]
+        tolerance = _PART * self.settings.tolerance
+        found = _roots(self.function, rows, self._guess(rows), most, tolerance)
+        value, change = np.full(len(rows), np.nan), np.zeros(len(rows))
+        open_ = np.flatnonzero(~found.lost)
+        for round_ in range(_ROUNDS):
+            at = np.where(found.beyond, most, found.root)[open_]
+            before = self.function(rows[open_], at)
+            value[open_] = self._evaluate(rows[open_], at, thorough=True)
+            change[open_] = np.abs(value[open_] - before)
+            moved = np.where(found.beyond[open_], value[open_] >= 0, ~(change[open_] <= tolerance))
+            open_, at = open_[moved], at[moved]
+            if not len(open_) or round_ == _ROUNDS - 1:
                 break
             # From here on all fits begin at the lower minima, too.
-            some = rows[again]
-            self.known = {key: y for key, y in self.known.items() if key[0] not in set(some)}
-            part = _bracket(self.function, some, at[again], most[again])
-            part = _solve(self.function, some, part, 0.5 * tolerance)
-            for name in ("root", "lower", "upper", "beyond"):
-                getattr(found, name)[again] = getattr(part, name)
-        return self._limits(rows, found, value, settled)
+            for row in rows[open_]:
+                self.known[row].clear()
+            aside = np.minimum(1.0 + 2 * change[open_] + 2 * tolerance, _ASIDE)
+            part = _roots(self.function, rows[open_], at, most[open_], tolerance, aside)
+            found.replace(open_, part)
+            open_ = open_[~part.lost]
+        settled = np.ones(len(rows), dtype=bool)
+        settled[open_] = False
+        return self._limits(rows, found, value, change, settled)
 
     def _guess(self, rows: NDArray[np.int64]) -> FloatArray:
         """As if the uncertainty of mu did not depend on mu."""
@@ -376,33 +456,40 @@ class _Search:
         width = np.full(self.patches, np.inf)
         with np.errstate(divide="ignore"):
             width[patches] = at / np.sqrt(q_asimov)
-        patch, kind = rows % self.patches, self.kind[rows]
-        wanted = np.array([self.wanted[N_SIGMA.index(0)], *self.wanted])
-        guess = width[patch] * wanted[kind]
-        guess = np.where(kind == 0, guess + np.maximum(profile.mu_hat[patch], 0.0), guess)
-        most = profile.upper[rows]
-        return np.clip(np.where(np.isfinite(guess), guess, _BLIND * most), 1e-6 * most, most)
+        patch = rows % self.patches
+        return _guesses(
+            width[patch], profile.mu_hat[patch], self.kind[rows], self.alpha, profile.upper[rows]
+        )
 
     def _limits(
         self,
         rows: NDArray[np.int64],
         found: _Roots,
         value: FloatArray,
+        change: FloatArray,
         settled: NDArray[np.bool_],
     ) -> dict[int, Limit]:
+        """From roots to limits.
+
+        Where mu grows by a factor e, sqrt(q) on Asimov data grows by itself (Wald's approximation),
+        and the limits have it above one; the logarithm of CLs falls by more. So a change of either
+        function is at most that of the limit's logarithm.
+        """
         limits = {}
+        distance = found.distance + change * np.where(found.beyond, 0.0, found.root)
         for place, row in enumerate(rows):
+            if found.lost[place]:
+                limits[int(row)] = Limit(None, "unsettled", None, None, _NOT_FINITE, trusted=False)
+                continue
             trusted, reason = self.profile.evidence(row, on_data=self.kind[row] == 0)
-            beyond = bool(found.beyond[place])
-            state: State = "beyond" if beyond else "found"
+            state: State = "beyond" if found.beyond[place] else "found"
             if not settled[place]:
                 state, reason = "unsettled", f"CLs jumps between minima near it; {reason}"
+            there = state == "found"
             limits[int(row)] = Limit(
-                mu=float(found.root[place]) if state == "found" else None,
+                mu=float(found.root[place]) if there else None,
                 state=state,
-                tolerance=float(found.upper[place] - found.lower[place]) / 2
-                if state == "found"
-                else None,
+                tolerance=float(distance[place]) if there else None,
                 CLs=self._cls_at(row, float(value[place])),
                 reason=reason,
                 trusted=trusted,
@@ -424,24 +511,35 @@ class _Search:
             if not limit.trusted:
                 return f"its {name} limit: {limit.reason}"
         error = float(profile.mu_error[patch])
-        upper = float(profile.upper[patch])
-        remarks = []
-        if any(limit.state == "beyond" for limit in every):
-            remarks.append(
-                f"limits above {upper:g}, the upper bound of the parameter of interest, are not "
-                "searched for"
-            )
+        upper, mu_hat = float(profile.upper[patch]), float(profile.mu_hat[patch])
         return Limits(
             observed=every[0],
             expected=tuple(every[1:]),
-            mu_hat=float(profile.mu_hat[patch]),
+            mu_hat=mu_hat,
             mu_hat_error=error if math.isfinite(error) else None,
             mu_max=upper,
             engine="batched",
             fit_time=seconds,
-            remarks=tuple(remarks),
+            remarks=_remarks(every, mu_hat, upper, profile.settings.test_statistic),
             software=profile.software,
         )
+
+
+def _remarks(
+    limits: Sequence[Limit], mu_hat: float, upper: float, statistic: str
+) -> tuple[str, ...]:
+    """What a reader should know of six limits."""
+    said = []
+    if any(limit.state == "beyond" for limit in limits):
+        said.append(
+            f"limits above {upper:g}, the upper bound of the parameter of interest, are not "
+            "searched for"
+        )
+    if limits[0].state == "beyond" and mu_hat >= upper - 1e-8:
+        said.append(AT_UPPER_BOUND)
+    if statistic == "qtilde" and mu_hat < 0:
+        said.append(BELOW_ZERO)
+    return tuple(said)
 
 
 # --------------------------------------------------------------------------- reference
@@ -495,29 +593,18 @@ class _ReferenceSearch:
     def run(self) -> Limits:
         """Search for all six."""
         began = time.perf_counter()
-        _, upper = reference.poi_bounds(self.spec, self.settings)
+        lower, upper = reference.poi_bounds(self.spec, self.settings)
+        check_limit_bounds(lower, upper, "the parameter of interest")
         first = self.test(min(1.0, upper))
         error = first.mu_hat_error or 0.0
-        size = min(max(2 * error, 1e-3 * upper), upper)
-        rows = np.arange(len(KINDS))
-        guess, most = np.full(len(rows), size), np.full(len(rows), upper)
-        found = _bracket(self.function, rows, guess, most)
-        found = _solve(self.function, rows, found, 0.5 * self.tolerance)
-        limits = []
-        for row in rows:
-            beyond = bool(found.beyond[row])
-            at = upper if beyond else float(found.root[row])
-            test = self.test(at)
-            limits.append(
-                Limit(
-                    mu=None if beyond else at,
-                    state="beyond" if beyond else "found",
-                    tolerance=None if beyond else float(found.upper[row] - found.lower[row]) / 2,
-                    CLs=(test.p_values.CLs_obs, *test.p_values.CLs_exp)[row],
-                    reason="; ".join(fit.reason for fit in test.fits.values()),
-                    trusted=test.status == "ok",
-                )
-            )
+        size = min(max(2 * error, 1e-3 * upper), _BLIND * upper)
+        rows, most = np.arange(len(KINDS)), np.full(len(KINDS), upper)
+        root = math.sqrt(self.test(size).p_values.q_asimov)
+        width = np.full(len(rows), size / root if root else np.inf)
+        guess = _guesses(width, np.full(len(rows), first.mu_hat), rows, self.alpha, most)
+        found = _roots(self.function, rows, guess, most, self.tolerance)
+        limits = [self._limit(int(row), found, upper) for row in rows]
+        said = _remarks(limits, first.mu_hat, upper, self.settings.test_statistic)
         return Limits(
             observed=limits[0],
             expected=tuple(limits[1:]),
@@ -526,6 +613,19 @@ class _ReferenceSearch:
             mu_max=upper,
             engine="reference",
             fit_time=time.perf_counter() - began,
-            remarks=first.remarks,
+            remarks=tuple(dict.fromkeys([*first.remarks, *said])),
             software=first.software,
+        )
+
+    def _limit(self, row: int, found: _Roots, upper: float) -> Limit:
+        beyond = bool(found.beyond[row])
+        at = upper if beyond else float(found.root[row])
+        test = self.test(at)
+        return Limit(
+            mu=None if beyond else at,
+            state="beyond" if beyond else "found",
+            tolerance=None if beyond else float(found.distance[row]),
+            CLs=(test.p_values.CLs_obs, *test.p_values.CLs_exp)[row],
+            reason="; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items()),
+            trusted=test.status == "ok",
         )

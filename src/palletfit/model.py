@@ -445,6 +445,8 @@ class Layout:
     ----------
     channels
         Names and numbers of bins, in pyhf's order.
+    sample_names
+        Names of the shared samples of each channel.
     hist, norm
         Numbers of alphas with histosys modifiers (the first ones) and with normsys modifiers (the
         last ones).
@@ -460,6 +462,7 @@ class Layout:
 
     def __init__(self, background: Background, reading: _Reading, extra: Extra) -> None:
         self.channels = reading.channels
+        self.sample_names = reading.shared
         self.extra = extra
         self.codes = background.settings.normsys, background.settings.histosys
         self.samples = [
@@ -508,6 +511,17 @@ class Layout:
     def parameters(self) -> int:
         """Number of columns, K."""
         return self.alphas + self.factors + self.locals
+
+    @property
+    def size(self) -> int:
+        """Numbers in the largest temporary arrays of one fit: Jacobian, Hessian, slopes."""
+        bins = sum(bins for _, bins in self.channels)
+        rows = sum(
+            len(block.channels) * (block.own + block.shared["nominal"].shape[1])
+            for block in self.blocks
+        )
+        derivatives = self.parameters * (bins + self.parameters)
+        return derivatives + int(rows) * (self.norm + self.factors)
 
     def local(self, kind: str, name: str, channel: int | None, number: int) -> int:
         """Column of a bin parameter."""
@@ -700,6 +714,8 @@ class Lowered:
         parameters that it does not have.
     parts
         For each block the arrays of the patches' own samples; ``(P, C, S, …)``.
+    sample_names
+        For each patch the names of its own samples in each channel.
     data
         Observed counts in the order of the blocks, ``(P, B)``.
     init, lower, upper, fixed, present, aux, precision, factor
@@ -711,6 +727,7 @@ class Lowered:
     index: NDArray[np.int64]
     names: list[list[str | None]]
     parts: list[dict[str, Any]]
+    sample_names: list[list[tuple[str, ...]]]
     data: FloatArray
     init: FloatArray
     lower: FloatArray
@@ -732,6 +749,7 @@ class Lowered:
         return Lowered(
             layout=self.layout,
             names=[self.names[row] for row in rows],
+            sample_names=[self.sample_names[row] for row in rows],
             parts=[{name: part[name][rows] for name in part} for part in self.parts],
             **arrays,
         )
@@ -857,6 +875,7 @@ class _Filler:
     def fill(self, unsupported: dict[int, str]) -> Lowered | None:
         layout = self.layout
         rows: list[tuple[int, FloatArray, dict[str, Any], list[str | None]]] = []
+        samples: list[list[tuple[str, ...]]] = []
         count = len(self.members)
         parts = [
             _empty_part(
@@ -872,6 +891,7 @@ class _Filler:
                 continue
             self._samples(parts, len(rows), reading, own)
             rows.append((index, reading.data[layout.bin_order], settings, names))
+            samples.append([tuple(name for name, _ in items) for items in reading.own])
         if not rows:
             return None
         kept = len(rows)
@@ -882,6 +902,7 @@ class _Filler:
             index=np.array([row[0] for row in rows]),
             names=[row[3] for row in rows],
             parts=[{name: array[:kept] for name, array in part.items()} for part in parts],
+            sample_names=samples,
             data=np.stack([row[1] for row in rows]),
             present=present,
             **values,
@@ -950,6 +971,8 @@ class _Settings:
     user: Mapping[str, Spec]
     values: dict[str, Any]
     names: list[str | None]
+    #: Parameters that do not depend on yields, by name, kind and size; shared by all copies.
+    known: dict[tuple[str, str, int], ParameterSet] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, user: Mapping[str, Spec]) -> _Settings:
@@ -962,7 +985,7 @@ class _Settings:
 
     def copy(self) -> _Settings:
         values = {name: array.copy() for name, array in self.values.items()}
-        return _Settings(self.user, values, list(self.names))
+        return _Settings(self.user, values, list(self.names), self.known)
 
     def put(
         self,
@@ -971,11 +994,15 @@ class _Settings:
         columns: Sequence[int],
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        found = _parameter_set(
-            name, kind, len(columns), self.user.get(name, {}), **(defaults or {})
-        )
-        for key in _SETTINGS:
-            self.values[key][columns] = getattr(found, key)
+        key, user = (name, kind, len(columns)), self.user.get(name, {})
+        if defaults is not None:
+            found = _parameter_set(*key, user, **defaults)
+        else:
+            if key not in self.known:
+                self.known[key] = _parameter_set(*key, user)
+            found = self.known[key]
+        for setting in _SETTINGS:
+            self.values[setting][columns] = getattr(found, setting)
         scalar = kind in (_ALPHA, _NORM, _LUMI)
         for number, target in enumerate(columns):
             self.names[target] = name if scalar else f"{name}[{number}]"

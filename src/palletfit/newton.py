@@ -22,14 +22,14 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.arrays import Arrays, Instead, next_damping
+from palletfit.arrays import DAMPING_FACTOR, FIRST_DAMPING, Arrays, Instead
 from palletfit.interpcodes import KINKED, FloatArray
-from palletfit.likelihood import evaluate, information, own_of
+from palletfit.likelihood import Derivatives, evaluate, information, own_of
 from palletfit.model import Layout
 
 #: Damping that counts as none: it keeps directions without any influence from blowing up.
@@ -48,8 +48,26 @@ _GOOD, _BAD = 0.75, 0.25
 #: A minimum is far while a step lowers the NLL by more than this.
 _FAR = 1.0
 
-#: A good prediction multiplies the damping by this; below the second it goes altogether.
-_EASE, _NEGLIGIBLE = 0.01, 0.1
+
+class Damping(NamedTuple):
+    """How the damping follows the success of steps.
+
+    Attributes
+    ----------
+    first, factor
+        What it is at least after a step that failed, and what each failure multiplies it by.
+    ease, negligible
+        A good prediction multiplies it by the first; below the second it goes altogether.
+    """
+
+    first: float = FIRST_DAMPING
+    factor: float = DAMPING_FACTOR
+    ease: float = 0.01
+    negligible: float = 0.1
+
+
+#: For long curved valleys, which need many steps of a moderate length.
+PATIENT = Damping(1e-4, 5.0, 0.1, 1e-6)
 
 RUNNING, CONVERGED, STUCK, EXHAUSTED, HOPELESS = range(5)
 #: What became of a lane, in words.
@@ -164,10 +182,14 @@ class Solver:
 
     Attributes
     ----------
+    damping
+        How the damping follows the success of steps.
     own
         To be set before :meth:`minimise`: from :func:`palletfit.likelihood.own_arrays`, or an
         empty dictionary to switch the patches' samples off.
     """
+
+    damping = Damping()
 
     def __init__(
         self,
@@ -177,18 +199,25 @@ class Solver:
         *,
         iterations: int = 200,
     ) -> None:
-        self.arrays, self.layout, self.iterations = arrays, layout, iterations
-        self.shared = shared
-        self.own: Any = {}
-        self.kinked = np.zeros(layout.parameters, dtype=bool)
+        self.layout, self.shared = layout, shared
+        kinked = np.zeros(layout.parameters, dtype=bool)
         normsys, histosys = layout.codes
         if histosys in KINKED:
-            self.kinked[: layout.hist] = True
+            kinked[: layout.hist] = True
         if normsys in KINKED:
-            self.kinked[layout.alphas - layout.norm : layout.alphas] = True
+            kinked[layout.alphas - layout.norm : layout.alphas] = True
+        self._set_up(arrays, kinked, iterations, arrays.lanes_of(layout.size))
+        self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
+
+    def _set_up(
+        self, arrays: Arrays, kinked: NDArray[np.bool_], iterations: int, lanes: int
+    ) -> None:
+        """What does not depend on the function that is minimised."""
+        self.arrays, self.kinked, self.iterations = arrays, kinked, iterations
+        self._lanes = lanes
+        self.own: Any = {}
         self._step = arrays.compile(self._advance)
         self._merge = arrays.compile(self._choose)
-        self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
 
     def minimise(self, lanes: Lanes, tolerance: float, *, predict: bool = False) -> Minima:
         """Run all lanes to their ends.
@@ -203,11 +232,11 @@ class Solver:
             Return where the last Newton step leads, with the value that it promises, instead of
             where it begins. An error of the promise is of the order of ``tolerance**1.5``.
         """
-        found = _Results(len(lanes), self.layout.parameters)
+        found = _Results(*lanes.start.shape)
         waiting: Iterator[int] = iter(range(len(lanes)))
         if not len(lanes):
             return found.minima
-        size = self.arrays.lanes
+        size = self._lanes
         rows = np.array(list(itertools.islice(waiting, size)))
         # Compiled code has one size: what is missing to it repeats the first lane, unheard.
         idle = 0 if self.arrays.flexible else size - len(rows)
@@ -301,17 +330,23 @@ class Solver:
 
     # ------------------------------------------------------------------ one step
 
-    def _advance(self, shared: Any, own: Any, state: Mapping[str, Any], tolerance: Any) -> Any:
-        """Evaluate the trial points, accept or refuse them, and propose the next ones."""
-        xp = self.arrays.xp
+    def derivatives(
+        self, shared: Any, own: Any, state: Mapping[str, Any], point: Any, side: Any
+    ) -> Derivatives:
+        """The likelihood of some lanes at a point; what is minimised."""
         lane = {
             "own": own_of(own, state["patch"]),
             **{name: state[name] for name in ("data", "aux", "precision", "factor")},
         }
+        return evaluate(self.arrays, self.layout, shared, lane, point, side)
+
+    def _advance(self, shared: Any, own: Any, state: Mapping[str, Any], tolerance: Any) -> Any:
+        """Evaluate the trial points, accept or refuse them, and propose the next ones."""
+        xp = self.arrays.xp
         trial = state["trial"]
         # Away from kinks the side of a parameter is its sign.
         side = xp.where(self.kinked, state["side"], xp.where(trial < 0, -1.0, 1.0))
-        found = evaluate(self.arrays, self.layout, shared, lane, trial, side)
+        found = self.derivatives(shared, own, state, trial, side)
         new = {
             "point": trial,
             "value": found.value,
@@ -328,11 +363,13 @@ class Solver:
         met = xp.where(
             state["predicted"] > noise, -change / xp.maximum(state["predicted"], noise), 1.0
         )
-        damping = state["damping"]
+        damping, rule = state["damping"], self.damping
         damping = xp.where(
             accepted & (first | (met > _GOOD)),
-            xp.where(damping * _EASE < _NEGLIGIBLE, UNDAMPED, damping * _EASE),
-            xp.where(accepted & (met > _BAD), damping, next_damping(damping, xp)),
+            xp.where(damping * rule.ease < rule.negligible, UNDAMPED, damping * rule.ease),
+            xp.where(
+                accepted & (met > _BAD), damping, xp.maximum(damping * rule.factor, rule.first)
+            ),
         )
         kept = {name: self.arrays.select(accepted, new[name], state[name]) for name in new}
         # Without a start there is nothing to go back to.

@@ -1,4 +1,4 @@
-"""The published curves of a plane: fetched, read, and kept as plain data for the plot."""
+"""The published results of a plane: fetched, read, and kept as plain data for the plots."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.config import DownloadSettings, Published
+from palletfit.config import DownloadSettings, Published, PublishedCurve
 from palletfit.download import fetch_published
 from palletfit.errors import PalletfitError
-from palletfit.published import read_curve
+from palletfit.published import read_curve, read_limits
 
 logger = logging.getLogger(__name__)
 
 CURVES = ("observed", "expected")
+LIMITS = "upper_limits"
 
 
 def fetch(
@@ -43,7 +44,7 @@ def fetch(
     -------
     dict
         For each curve that the analysis names: ``segments`` (lists of points x, y), or
-        ``problem``.
+        ``problem``; and of upper limits ``points`` (x, y, limit) with their ``unit``.
     """
     found: dict[str, Any] = {}
     for name in CURVES:
@@ -57,6 +58,16 @@ def fetch(
         except PalletfitError as error:
             logger.warning("The published %s contour is left out. %s", name, error)
             found[name] = {"problem": str(error)}
+    table = published.upper_limits
+    if table is not None:
+        try:
+            where = PublishedCurve(file=table.file, url=table.url)
+            path = fetch_published(where, folder / table.file, settings, analysis=analysis)
+            points = read_limits(path, published.x, published.y, table.value)
+            found[LIMITS] = {"points": points.tolist(), "unit": table.unit}
+        except PalletfitError as error:
+            logger.warning("The published upper limits are left out. %s", error)
+            found[LIMITS] = {"problem": str(error)}
     return found
 
 

@@ -120,20 +120,7 @@ def check(
     PalletError
         Names the file, the patch where it is one, and the remedy.
     """
-    _validate_schema(workspace, "workspace.json", workspace_path)
-    problem = inconsistency(workspace)
-    if problem is not None:
-        raise PalletError(
-            f"The workspace is inconsistent: {problem}.",
-            remedy="Correct the workspace; the archive may be incomplete.",
-            file=workspace_path,
-        )
-    for pointer in not_finite(workspace, ""):
-        raise PalletError(
-            f"A number is not finite: {pointer}.",
-            remedy="Correct the workspace; no fit of it has a meaning.",
-            file=workspace_path,
-        )
+    check_workspace(workspace, workspace_path)
     patchset = parse_patchset(spec, patchset_path)
     if not patchset.patches:
         raise PalletError(
@@ -145,6 +132,30 @@ def check(
     _check_values(patchset, patchset.labels if labels is None else labels, patchset_path)
     _verify_digest(workspace, spec, workspace_path, patchset_path)
     return patchset
+
+
+def check_workspace(workspace: Any, path: Path) -> None:
+    """Check a background-only workspace alone: its schema, and that it makes sense.
+
+    Raises
+    ------
+    PalletError
+        Names the file and the remedy.
+    """
+    _validate_schema(workspace, "workspace.json", path)
+    problem = inconsistency(workspace)
+    if problem is not None:
+        raise PalletError(
+            f"The workspace is inconsistent: {problem}.",
+            remedy="Correct the workspace; the archive may be incomplete.",
+            file=path,
+        )
+    for pointer in not_finite(workspace, ""):
+        raise PalletError(
+            f"A number is not finite: {pointer}.",
+            remedy="Correct the workspace; no fit of it has a meaning.",
+            file=path,
+        )
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
@@ -234,28 +245,11 @@ def summarise(
     workspace: Mapping[str, Any], spec: Mapping[str, Any], patchset: Patchset
 ) -> dict[str, Any]:
     """Describe a checked pallet, see :func:`validate`."""
-    background = pyhf.Workspace(workspace, validate=False)
-    observations = {item["name"]: item["data"] for item in workspace["observations"]}
-    modifiers: Counter[str] = Counter()
-    for _, kind in background.modifiers:
-        modifiers[kind] += 1
     parameters = _count_parameters(workspace, patchset)
     unusual = [item.name for item in patchset.patches if not _PLAIN_NAME.fullmatch(item.name)]
     return {
-        "channels": {
-            channel["name"]: {
-                "bins": len(observations.get(channel["name"], [])),
-                "samples": len(channel["samples"]),
-                "observed": sum(observations.get(channel["name"], [])),
-            }
-            for channel in workspace["channels"]
-        },
-        "bins": sum(len(data) for data in observations.values()),
-        "samples": list(background.samples),
-        "modifiers": dict(sorted(modifiers.items())),
+        **summarise_workspace(workspace),
         "parameters": parameters,
-        "measurements": [item["name"] for item in workspace["measurements"]],
-        "poi": workspace["measurements"][0]["config"]["poi"],
         "patches": len(patchset.patches),
         "labels": {
             label: sorted({patch.values[index] for patch in patchset.patches}, key=_sortable)
@@ -270,6 +264,30 @@ def summarise(
             ),
             *(["no patch gives a model that can be fitted"] if parameters is None else []),
         ],
+    }
+
+
+def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a checked background-only workspace."""
+    background = pyhf.Workspace(workspace, validate=False)
+    observations = {item["name"]: item["data"] for item in workspace["observations"]}
+    modifiers: Counter[str] = Counter()
+    for _, kind in background.modifiers:
+        modifiers[kind] += 1
+    return {
+        "channels": {
+            channel["name"]: {
+                "bins": len(observations.get(channel["name"], [])),
+                "samples": len(channel["samples"]),
+                "observed": sum(observations.get(channel["name"], [])),
+            }
+            for channel in workspace["channels"]
+        },
+        "bins": sum(len(data) for data in observations.values()),
+        "samples": list(background.samples),
+        "modifiers": dict(sorted(modifiers.items())),
+        "measurements": [item["name"] for item in workspace["measurements"]],
+        "poi": workspace["measurements"][0]["config"]["poi"],
     }
 
 

@@ -6,9 +6,10 @@ import copy
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +20,10 @@ from palletfit.errors import PalletError
 
 #: File systems allow 255 bytes; the rest is for endings and temporary names.
 _LONGEST_STEM = 160
+#: Where a sample of a channel stands, or will stand.
+_SAMPLE_PLACE = re.compile(
+    r"/channels/(?P<channel>0|[1-9][0-9]{0,8})/samples/(?P<sample>-|0|[1-9][0-9]{0,8})"
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,14 @@ class Patch:
         One value for each of the patchset's labels.
     operations
         JSON Patch (RFC 6902) that turns the background-only workspace into the full one.
+    options
+        What a product wants to know beside, such as which part of the patch's toys is meant.
     """
 
     name: str
     values: tuple[float | str, ...]
     operations: Sequence[Mapping[str, Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -127,6 +135,8 @@ def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
             if not isinstance(operation, Mapping):
                 raise jsonpatch.InvalidJsonPatch("an operation is not an object")
             item = dict(operation)
+            if _add_sample(spec, item):
+                continue
             for key in ("path", "from"):
                 if key in item:
                     _own_sample(spec, jsonpointer.JsonPointer(item[key]).parts, owned)
@@ -137,6 +147,30 @@ def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
                 owned.clear()  # a sample may now stand in two places
     _check(spec, patch)
     return spec
+
+
+def _add_sample(spec: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Add a sample to a channel, as most operations of most patches do, if that is all.
+
+    Whatever is not exactly that, and all that may be wrong, is left to jsonpatch, whose pointers
+    cost more than everything else of such an operation.
+    """
+    path, value = item.get("path"), item.get("value")
+    place = _SAMPLE_PLACE.fullmatch(path) if isinstance(path, str) else None
+    if place is None or item.get("op") != "add" or not isinstance(value, dict):
+        return False
+    channels = spec.get("channels")
+    if not isinstance(channels, list) or int(place["channel"]) >= len(channels):
+        return False
+    channel = channels[int(place["channel"])]
+    samples = channel.get("samples") if isinstance(channel, dict) else None
+    if not isinstance(samples, list):
+        return False
+    number = len(samples) if place["sample"] == "-" else int(place["sample"])
+    if number > len(samples):
+        return False
+    samples.insert(number, _copy_above_samples(value))
+    return True
 
 
 class _Sample(dict[str, Any]):

@@ -12,7 +12,7 @@ from palletfit.errors import ConfigError
 from palletfit.interpolation import FloatArray
 
 
-def plane_points(results: pd.DataFrame, plane: Plane) -> pd.DataFrame:
+def plane_points(results: pd.DataFrame, plane: Plane, *, unique: bool = True) -> pd.DataFrame:
     """Select the signal points of a plane and compute their coordinates.
 
     Parameters
@@ -21,6 +21,8 @@ def plane_points(results: pd.DataFrame, plane: Plane) -> pd.DataFrame:
         One row a signal point: patch, region, status, CLs values and the patchset's labels.
     plane
         Which points belong to the plane, and what its axes are.
+    unique
+        Refuse points with the same coordinates.
 
     Returns
     -------
@@ -46,7 +48,8 @@ def plane_points(results: pd.DataFrame, plane: Plane) -> pd.DataFrame:
         except (TypeError, ValueError):
             raise _wrong_expression(labels, plane, axis, "it is not a number") from None
     points = results.assign(**coordinates).reset_index(drop=True)
-    _refuse_duplicates(points, plane)
+    if unique:
+        _refuse_duplicates(points, plane)
     return points
 
 

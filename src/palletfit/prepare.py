@@ -5,14 +5,15 @@ from __future__ import annotations
 import html
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from palletfit.archive import unpack
 from palletfit.config import Analysis, DownloadSettings
 from palletfit.errors import ConfigError, PalletError
-from palletfit.pallet import validate
+from palletfit.jsonfiles import read_json
+from palletfit.pallet import check_workspace, summarise_workspace, validate
 from palletfit.store import write_atomically
 
 
@@ -59,7 +60,17 @@ def prepare_region(
             f"The analysis {analysis.name} has no region {region!r}.",
             remedy=f"Its regions are {', '.join(analysis.regions)}.",
         )
+    if analysis.pallet is None:
+        raise ConfigError(
+            f"The analysis {analysis.name} is a combination and has no pallet.",
+            remedy="Its workspace is made by scripts/combine_workspaces.py.",
+        )
     files = analysis.regions[region]
+    if files.patchset is None:
+        raise ConfigError(
+            f"The region {region} of {analysis.name} has no patchset, but `points`.",
+            remedy="Ask for the target `points`.",
+        )
     wanted = [files.workspace, files.patchset]
     pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted}
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +88,42 @@ def prepare_region(
             ) from None
         found[files.workspace].replace(workspace)
         found[files.patchset].replace(patchset)
+    write_summary(page, f"{analysis.name}/{region}", summary)
+    return summary
+
+
+def write_summary(page: Path, title: str, summary: Mapping[str, Any]) -> None:
+    """Write a summary as an HTML page, and as JSON beside it."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    write_atomically(page, _page(title, summary))
+
+
+def prepare_background(
+    analysis: Analysis,
+    region: str,
+    archive: Path,
+    workspace: Path,
+    page: Path,
+    settings: DownloadSettings,
+) -> dict[str, Any]:
+    """The same for a region whose signals are the points of a scan: it has no patchset.
+
+    Raises
+    ------
+    ArchiveError, PalletError
+        See :func:`prepare_region`.
+    """
+    name = analysis.regions[region].workspace
+    known = analysis.pallet.sha256 if analysis.pallet is not None else {}
+    pins = {item: digest for item, digest in known.items() if item == name}
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
+        found = unpack(archive, [name], Path(folder), settings, sha256=pins)[name]
+        content = read_json(found)
+        check_workspace(content, Path(f"{name} in {archive}"))
+        found.replace(workspace)
+    summary = summarise_workspace(content)
     write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
     write_atomically(page, _page(f"{analysis.name}/{region}", summary))
     return summary
@@ -93,20 +140,23 @@ td:not(:first-child) { font-variant-numeric: tabular-nums }
 def _page(title: str, summary: Mapping[str, Any]) -> str:
     channels = summary["channels"]
     overview = {
-        "description": summary["description"],
+        "description": summary.get("description", ""),
         "channels": len(channels),
         "bins": summary["bins"],
         "samples (background)": len(summary["samples"]),
-        "parameters (with signal)": summary["parameters"],
+        "parameters (with signal)": summary.get("parameters"),
         "parameter of interest": summary["poi"],
         "measurements": ", ".join(summary["measurements"]),
-        "patches": summary["patches"],
-        **{f"{name} digest": digest for name, digest in summary["digests"].items()},
-        **{f"remark {number}": text for number, text in enumerate(summary["remarks"], 1)},
+        "patches": summary.get("patches"),
+        **{f"{name} digest": digest for name, digest in summary.get("digests", {}).items()},
+        **{f"remark {number}": text for number, text in enumerate(summary.get("remarks", []), 1)},
     }
+    if "patches" not in summary:  # the signals are points of a scan
+        for name in ("description", "parameters (with signal)", "patches"):
+            del overview[name]
     labels = {
         name: f"{len(values)} values, {values[0]} to {values[-1]}"
-        for name, values in summary["labels"].items()
+        for name, values in summary.get("labels", {}).items()
     }
     return "\n".join(
         [
@@ -115,15 +165,31 @@ def _page(title: str, summary: Mapping[str, Any]) -> str:
             f"<style>{_STYLE}</style></head><body>",
             f"<h1>{html.escape(title)}</h1>",
             _table(["pallet", ""], overview.items()),
-            _table(["label", "values"], labels.items()),
+            _table(["label", "values"], labels.items()) if labels else "",
             _table(["modifier type", "number"], summary["modifiers"].items()),
             _table(
                 ["channel", "bins", "samples", "observed events"],
                 ((name, *map(_plain, item.values())) for name, item in channels.items()),
             ),
+            *_combination(summary.get("combination", {})),
             "</body></html>\n",
         ]
     )
+
+
+def _combination(combination: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Iterator[str]:
+    """What is one in a combination, and what it is called in each member."""
+    for what, title in (("parameters", "common parameter"), ("channels", "channel")):
+        rows = combination.get(what, {})
+        members = list(dict.fromkeys(member for own in rows.values() for member in own))
+        if rows:
+            yield _table(
+                [title, *members],
+                (
+                    (name, *(own.get(member, "") for member in members))
+                    for name, own in rows.items()
+                ),
+            )
 
 
 def _plain(number: float) -> str:

@@ -29,8 +29,17 @@ if TYPE_CHECKING:
         Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]],
     ]
 
-#: Modules whose function ``compute`` makes a product.
-_MODULES = {"limits": "palletfit.limits"}
+#: Modules whose function ``compute`` makes a product, with a record a patch.
+_MODULES = {"limits": "palletfit.limits", "mu_scan": "palletfit.mu_scan"}
+#: The same of products that are not kept in records.
+_OTHER_MODULES = {"points": "palletfit.points.summaries"}
+#: Sections of the configuration that a product depends on, and keys that choose patches only.
+_SECTIONS = {"limits": ("limits",), "mu_scan": ("mu_scan", "limits")}
+_CHOICES = {"patches"}
+#: Products of an upper limit, which a test of discovery has none of.
+UPPER_LIMITS = frozenset({"limits", "mu_scan"})
+#: Products of chosen patches only.
+CHOSEN = frozenset({"mu_scan"})
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,9 @@ class Product:
 
 #: Needs the settings of fits only.
 HYPOTEST = Product("hypotest")
-#: Names of the other ones.
+#: What is asked of every point of a large scan: a hypothesis test without its attempts.
+POINTS = Product("points")
+#: Names of the other ones that are kept in records.
 OTHERS = tuple(_MODULES)
 
 
@@ -80,9 +91,12 @@ def product_of(name: str, settings: Settings) -> Product:
     """The product of a name under a configuration."""
     if name == HYPOTEST.name:
         return HYPOTEST
+    sections = {
+        section: getattr(settings, section).model_dump(mode="json", exclude=_CHOICES)
+        for section in _SECTIONS[name]
+    }
     level = settings.contour.confidence_level
-    own = getattr(settings, name).model_dump(mode="json")
-    return Product(name, {"confidence_level": level, name: own})
+    return Product(name, {"confidence_level": level, **sections})
 
 
 def computation(name: str) -> Computation:
@@ -93,5 +107,6 @@ def computation(name: str) -> Computation:
     KeyError
         There is no such product.
     """
-    function: Computation = importlib.import_module(_MODULES[name]).compute
+    module = {**_MODULES, **_OTHER_MODULES}[name]
+    function: Computation = importlib.import_module(module).compute
     return function

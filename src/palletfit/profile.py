@@ -13,7 +13,7 @@ from palletfit.asymptotics import PValues, p_values, profile_statistic
 from palletfit.batched import NO_SENSITIVITY, SAME, SHARP, WEAK, BatchFits, Engine, Fits
 from palletfit.config import FitSettings
 from palletfit.errors import FitError, PalletError, PalletfitError
-from palletfit.hypothesis import check_poi_bounds
+from palletfit.hypothesis import check_limit_bounds
 from palletfit.interpcodes import FloatArray
 from palletfit.model import Lowered
 
@@ -60,6 +60,9 @@ class Profile:
         self.mu_error = fits.mu_errors(self._free, some)
         # Where the fits of each row that are nearest began and ended.
         self._near = {"data": self._free.point.copy(), "asimov": self._background.point.copy()}
+        # The same of the last fits that tried all starts, by row, and which rows have some.
+        self._sure = {name: point.copy() for name, point in self._near.items()}
+        self._surely = {name: np.zeros(len(self.rows), dtype=bool) for name in self._near}
         self._evidence: dict[tuple[int, str], tuple[bool, str]] = {}
 
     def __len__(self) -> int:
@@ -85,7 +88,7 @@ class Profile:
         self, row: int, lower: float, upper: float, name: str
     ) -> PalletfitError | str | None:
         try:
-            check_poi_bounds(0.0, lower, upper, name)
+            check_limit_bounds(lower, upper, name)
         except PalletError as error:
             return error
         for title, made in (("background", self._background), ("free", self._free)):
@@ -136,6 +139,9 @@ class Profile:
         fits.fit(data, starts)
         starts = {"near": self._near["asimov"], "source": background}
         fits.fit(asimov, starts | (fits.displaced_starts(count=1) if thorough else {}))
+        for name, made in (("data", data), ("asimov", asimov)):
+            # Fits nearby may have followed another minimum since.
+            fits.fit(made, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
         if thorough:
             for made in (data, asimov):
                 fits.escalate(made)
@@ -144,12 +150,18 @@ class Profile:
             fits.sharpen(made, self.rows)
         self._lower_free(data, rows[on_data])
         weak = rows[2 * asimov.value[rows] < WEAK]
-        for made in (self._free, data, asimov):
-            fits.sharpen(made, weak, SHARP)
+        for made, some in (
+            (self._free, np.unique(self._first[weak])),
+            (data, weak),
+            (asimov, weak),
+        ):
+            fits.sharpen(made, some, SHARP)
         for name, made, some in (("data", data, rows[on_data]), ("asimov", asimov, rows)):
             good = some[np.isfinite(made.value[some])]
             self._near[name][good] = made.point[good]
             if thorough:
+                self._sure[name][good] = made.point[good]
+                self._surely[name][good] = True
                 self._keep(name, made, some)
         return self._statistic(data, rows, mu, on_data), _at_least_zero(2 * asimov.value[rows])
 

@@ -75,6 +75,12 @@ class Progress:
             self._last_line = time.monotonic()
             logger.info("%s", self.line())
 
+    def keep(self, count: int) -> None:
+        """Count patches that turn out to have been finished before."""
+        self.kept += count
+        if self._bar is not None:
+            self._bar.update(count)
+
     def line(self) -> str:
         """The present state as one line."""
         finished = self.kept + self.done

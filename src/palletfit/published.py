@@ -1,9 +1,9 @@
-"""Published exclusion contours: HEPData's CSV tables as ordered curves."""
+"""Published exclusion contours and upper limits: what HEPData's CSV tables hold."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,7 @@ def read_curve(path: Path, x: int | str, y: int | str) -> list[FloatArray]:
     PalletError
         The file cannot be read, lacks a column, or holds fewer than two points.
     """
-    block, columns = _find_block(_read_blocks(path), x, y, path)
-    points = _numbers(block, columns, path)
+    points = _columns(path, {"x": x, "y": y}, "contour")
     points = points[np.r_[True, (np.diff(points, axis=0) != 0).any(axis=1)]]
     if len(points) < 2:
         raise PalletError(
@@ -68,13 +67,50 @@ def read_curve(path: Path, x: int | str, y: int | str) -> list[FloatArray]:
     return sorted(segments, key=len, reverse=True)
 
 
-def _read_blocks(path: Path) -> list[_Block]:
+def read_limits(path: Path, x: int | str, y: int | str, value: int | str) -> FloatArray:
+    """Read published upper limits of signal points from a HEPData table in CSV.
+
+    Parameters
+    ----------
+    path
+        The table, as for :func:`read_curve`.
+    x, y, value
+        Columns of the coordinates and of the limit: numbers or headers.
+
+    Returns
+    -------
+    array, shape (points, 3)
+        Coordinates and limit, in the table's units and order.
+
+    Raises
+    ------
+    PalletError
+        The file cannot be read, lacks a column, or holds no limit that is positive.
+    """
+    found = _columns(path, {"x": x, "y": y, "upper_limits.value": value}, "limit")
+    found = found[found[:, 2] > 0]
+    if not len(found):
+        raise PalletError(
+            "The table of published limits holds no limit.",
+            remedy="Take the table of upper limits, and check its columns.",
+            file=path,
+        )
+    return found
+
+
+def _columns(path: Path, columns: Mapping[str, int | str], what: str) -> FloatArray:
+    """Numbers of some columns, shape (rows, columns)."""
+    block, places = _find_block(_read_blocks(path, what), columns, path, what)
+    return _numbers(block, places, path, what)
+
+
+def _read_blocks(path: Path, what: str) -> list[_Block]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        problem = f"Cannot read the published contour: {error.strerror}."
+        problem = f"Cannot read the published {what}: {error.strerror}."
     except UnicodeDecodeError:
-        problem = "The published contour is not a text file."
+        problem = f"The published {what} is not a text file."
     else:
         return list(_split_blocks(text))
     raise PalletError(problem, remedy="Download the table from HEPData as CSV.", file=path)
@@ -93,17 +129,20 @@ def _split_blocks(text: str) -> Iterator[_Block]:
 
 
 def _find_block(
-    blocks: list[_Block], x: int | str, y: int | str, path: Path
-) -> tuple[_Block, tuple[int, int]]:
-    numbered = isinstance(x, int) and isinstance(y, int)
+    blocks: list[_Block], columns: Mapping[str, int | str], path: Path, what: str
+) -> tuple[_Block, list[int]]:
+    numbered = all(isinstance(column, int) for column in columns.values())
     for block in blocks[:1] if numbered else blocks:
-        columns = [_find_column(block, column) for column in (x, y)]
-        if columns[0] is not None and columns[1] is not None:
-            return block, (columns[0], columns[1])
-    known = "; ".join(", ".join(block.header) for block in blocks) or "none, the table is empty"
+        places = [_find_column(block, column) for column in columns.values()]
+        known = [place for place in places if place is not None]
+        if len(known) == len(places):
+            return block, known
+    there = "; ".join(", ".join(block.header) for block in blocks) or "none, the table is empty"
+    asked = " and ".join(repr(column) for column in columns.values())
+    keys = " and ".join(f"published.{key}" for key in columns)
     raise PalletError(
-        f"The published contour has no columns {x!r} and {y!r}.",
-        remedy=f"Set published.x and published.y of the plane to its columns: {known}.",
+        f"The published {what} has no columns {asked}.",
+        remedy=f"Set {keys} of the plane to its columns: {there}.",
         file=path,
     )
 
@@ -114,21 +153,21 @@ def _find_column(block: _Block, column: int | str) -> int | None:
     return block.header.index(column) if column in block.header else None
 
 
-def _numbers(block: _Block, columns: tuple[int, int], path: Path) -> FloatArray:
-    points: list[tuple[float, float]] = []
+def _numbers(block: _Block, columns: list[int], path: Path, what: str) -> FloatArray:
+    points: list[list[float]] = []
     for number, cells in block.rows:
-        pair = [cells[column] if column < len(cells) else "" for column in columns]
-        if MISSING.intersection(pair):
+        chosen = [cells[column] if column < len(cells) else "" for column in columns]
+        if MISSING.intersection(chosen):
             continue
         try:
-            points.append((float(pair[0]), float(pair[1])))
+            points.append([float(cell) for cell in chosen])
         except ValueError:
             raise PalletError(
-                f"Line {number} of the published contour is not numbers: {', '.join(pair)}.",
+                f"Line {number} of the published {what} is not numbers: {', '.join(chosen)}.",
                 remedy="Download the table from HEPData as CSV again, or choose other columns.",
                 file=path,
             ) from None
-    return np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    return np.asarray(points, dtype=np.float64).reshape(-1, len(columns))
 
 
 def _segments(points: FloatArray) -> list[FloatArray]:

@@ -83,7 +83,7 @@ def combine(regions: list[RegionResults], labels: list[str]) -> dict[str, Any]:
     for values, candidates in points.items():
         taken = min(candidates, key=lambda name: _expected(candidates[name][1]))
         name, record = candidates[taken]
-        results[_unique(name, results, taken)] = {
+        results[unique(name, results, taken)] = {
             "mass_hypotheses": list(values),
             **_numbers(record),
             "status": record["status"],
@@ -101,7 +101,8 @@ def _expected(record: Mapping[str, Any]) -> float:
     return 2.0 if record["status"] == "failed" else float(record["CLs_exp"][2])
 
 
-def _unique(name: str, taken: Mapping[str, Any], region: str) -> str:
+def unique(name: str, taken: Mapping[str, Any], region: str) -> str:
+    """A patch's name, with that of its region where another point has it already."""
     return name if name not in taken else f"{name} ({region})"
 
 

@@ -6,24 +6,25 @@ import concurrent.futures
 import itertools
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from palletfit import manifest, task
 from palletfit.config import Analysis, ExecutorSettings, FitSettings, Settings
 from palletfit.engines import VERSIONS
-from palletfit.errors import ExecutorError, FitError, PalletError
+from palletfit.errors import ConfigError, ExecutorError, FitError, PalletError
 from palletfit.executors.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
 from palletfit.jsonfiles import read_json
 from palletfit.ledger import Ledger
 from palletfit.locks import waiting_lock
 from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch, json_digest
-from palletfit.products import HYPOTEST, Product, product_of
+from palletfit.products import HYPOTEST, UPPER_LIMITS, Product, product_of
 from palletfit.progress import Progress
 from palletfit.remote import content_digest
 from palletfit.store import Key, RecordStore
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: Without a choice a task has at most so many patches, and a worker about so many tasks.
 _LARGEST_TASK, _TASKS_A_WORKER = 32, 2
+#: Into so many tasks, about, a lost one is cut.
+_PIECES = 32
 #: How many failed patches an error names.
 _NAMED_FAILURES = 10
 
@@ -141,16 +144,33 @@ def of_region(
     product: str,
     workspace: Path,
     patchset: Path,
+    chosen: Sequence[Path] = (),
 ) -> Scan:
     """What is asked of one region of an analysis.
+
+    Parameters
+    ----------
+    analysis, region, settings, product
+        What is asked, of what.
+    workspace, patchset
+        The region's prepared files.
+    chosen
+        For products of chosen patches the file that names them, by region; none: all are.
 
     Raises
     ------
     PalletError
         See :meth:`Scan.read`.
+    ConfigError
+        The product is an upper limit, but the test statistic that of a discovery.
     """
+    if product in UPPER_LIMITS and settings.fit.test_statistic == "q0":
+        raise ConfigError(
+            "There is no upper limit for the test statistic q0.",
+            remedy="Set `fit.test_statistic: qtilde`.",
+        )
     title = f"{analysis.name}/{region}"
-    return Scan.read(
+    found = Scan.read(
         title if product == HYPOTEST.name else f"{title} {product}",
         workspace,
         patchset,
@@ -159,6 +179,10 @@ def of_region(
         analysis.regions[region].known_failures,
         product_of(product, settings),
     )
+    if not chosen:
+        return found
+    names = {name for path in chosen for name in read_json(path).get(region, [])}
+    return replace(found, patches=tuple(item for item in found.patches if item.name in names))
 
 
 def run(
@@ -323,7 +347,7 @@ def _with_values(
 
 
 #: Some patches, and the task that asks for them.
-_Task = tuple[Sequence[Patch], bytes]
+Task = tuple[Sequence[Patch], bytes]
 
 
 def _tasks(
@@ -333,9 +357,9 @@ def _tasks(
     settings: ExecutorSettings,
     workers: int,
     ledger: Ledger | None,
-) -> tuple[list[_Task], list[_Task]]:
+) -> tuple[list[Task], list[Task]]:
     """Tasks that are in flight and hold missing patches, and tasks for all other missing ones."""
-    flying: list[_Task] = []
+    flying: list[Task] = []
     asked: set[str] = set()
     by_name = {patch.name: patch for patch in scan.patches}
     missing = {patch.name for patch in open_.missing}
@@ -350,17 +374,22 @@ def _tasks(
             ledger.ended(sent.digest)  # recorded, or of other settings
     rest = [patch for patch in open_.missing if patch.name not in asked]
     size = patches_per_task(len(rest), scan.settings, settings, workers) if rest else 1
-    largest = getattr(executor, "largest_task", math.inf)
-    new: list[_Task] = []
     parts = [rest[first : first + size] for first in range(0, len(rest), size)]
-    while parts:
-        some = parts.pop(0)
-        content = scan.task(some, open_.digest)
-        if len(content) > largest and len(some) > 1:
-            parts[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
-        else:
-            new.append((some, content))
-    return flying, new
+    make = partial(scan.task, workspace_digest=open_.digest)
+    return flying, [item for some in parts for item in fitting_tasks(some, make, executor)]
+
+
+def fitting_tasks(
+    patches: Sequence[Patch], make: Callable[[Sequence[Patch]], bytes], executor: Executor
+) -> Iterator[Task]:
+    """One task for some patches, or several if it would be larger than the executor takes."""
+    content = make(patches)
+    if len(content) > getattr(executor, "largest_task", math.inf) and len(patches) > 1:
+        half = len(patches) // 2
+        yield from fitting_tasks(patches[:half], make, executor)
+        yield from fitting_tasks(patches[half:], make, executor)
+    else:
+        yield patches, content
 
 
 def _fit(
@@ -374,18 +403,73 @@ def _fit(
     """Send patches and yield the results of each task as they arrive, in any order."""
     if not open_.missing:
         return
-    workspace = task.pack(scan.workspace)
-    pending: dict[Future[bytes], tuple[_Task, int]] = {}
+    yield from dispatch(
+        itertools.chain(*_tasks(scan, open_, executor, settings, workers, ledger)),
+        partial(scan.task, workspace_digest=open_.digest),
+        task.pack(scan.workspace),
+        executor,
+        settings,
+        title=scan.title,
+        recorded=lambda patch: patch.name in open_.records,
+        ledger=ledger,
+    )
 
-    for item in itertools.chain(*_tasks(scan, open_, executor, settings, workers, ledger)):
-        pending[_send(executor, item[1], workspace)] = item, 0
-    while pending:
+
+def dispatch(
+    tasks: Iterable[Task],
+    make: Callable[[Sequence[Patch]], bytes],
+    workspace: bytes,
+    executor: Executor,
+    settings: ExecutorSettings,
+    *,
+    title: str,
+    recorded: Callable[[Patch], bool] = lambda _: False,
+    ledger: Ledger | None = None,
+    most: float = math.inf,
+) -> Iterator[tuple[Sequence[Patch], list[dict[str, Any]]]]:
+    """Send tasks and yield their results as they arrive, in any order.
+
+    What a lost task held is sent again in smaller ones, so that a patch that kills or blocks its
+    worker costs no other its result.
+
+    Parameters
+    ----------
+    tasks
+        Taken one by one, when there is room for them.
+    make
+        Makes a task of some patches.
+    workspace
+        Packed background-only workspace.
+    executor, settings
+        Where fits run; how often a patch is sent again.
+    title
+        What warnings call the scan.
+    recorded
+        Whether a patch needs no fit any more.
+    ledger
+        Where tasks that are over are noted, once the caller asks for the next results.
+    most
+        How many tasks are in flight at a time.
+
+    Raises
+    ------
+    ExecutorError
+        Fits cannot run there.
+    """
+    waiting = iter(tasks)
+    pending: dict[Future[bytes], tuple[Task, int]] = {}
+    while True:
+        while len(pending) < most and (item := next(waiting, None)) is not None:
+            pending[_send(executor, item[1], workspace)] = item, 0
+        if not pending:
+            return
         done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
         for future in done:
             (some, content), attempt = pending.pop(future)
             if isinstance(future.exception(), ExecutorError):
                 future.result()
-            again = _again(scan, open_, some, content, future.exception(), settings, attempt)
+            left = [patch for patch in some if not recorded(patch)]
+            again = _again(title, some, left, content, make, future.exception(), settings, attempt)
             for item in again:
                 number = attempt + (len(some) == 1)
                 pending[_send(executor, item[1], workspace)] = item, number
@@ -405,26 +489,26 @@ def _send(executor: Executor, content: bytes, workspace: bytes) -> Future[bytes]
 
 
 def _again(
-    scan: Scan,
-    open_: _Open,
+    title: str,
     some: Sequence[Patch],
+    left: Sequence[Patch],
     content: bytes,
+    make: Callable[[Sequence[Patch]], bytes],
     error: BaseException | None,
     settings: ExecutorSettings,
     attempt: int,
-) -> list[_Task]:
+) -> list[Task]:
     """What is sent again after a task was lost."""
     lost = isinstance(error, (WorkerDied, DeadlineExceeded, TaskLost, TaskTooLarge))
     if lost and len(some) > 1:
-        # Each alone, so that a patch that kills or blocks its worker costs no other.
-        logger.warning("%s: lost %d patches; sent again one by one", scan.title, len(some))
-        return [
-            ([patch], scan.task([patch], open_.digest))
-            for patch in some
-            if patch.name not in open_.records
-        ]
+        # In the end each alone, so that one that kills or blocks its worker costs no other.
+        size = max(1, len(some) // _PIECES)
+        pieces = [left[first : first + size] for first in range(0, len(left), size)]
+        how = "one by one" if size == 1 else f"in {len(pieces)} tasks"
+        logger.warning("%s: lost %d patches; sent again %s", title, len(some), how)
+        return [(piece, make(piece)) for piece in pieces]
     if isinstance(error, WorkerDied) and attempt < settings.retries:
-        logger.warning("%s: the worker of %s died; sent again", scan.title, some[0].name)
+        logger.warning("%s: the worker of %s died; sent again", title, some[0].name)
         return [(some, content)]
     return []
 

@@ -34,6 +34,8 @@ Runtime choices (where fits run) belong in a profile or on the command line, phy
 _EXTENDING = """\
 An analysis file may say `extends: OTHER` (a name, or a path relative to the file) and then holds
 only what differs. `name` defaults to the file's name; a relative `pallet.path` starts at the file.
+A file with `combine` takes over all but the pallet, its regions and its patches:
+[combination.md](combination.md) explains combinations.
 """
 
 
@@ -100,6 +102,7 @@ _PLAIN = {
     int: "integer",
     float: "number",
     bool: "true or false",
+    Any: "anything",
 }
 
 

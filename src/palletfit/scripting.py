@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from palletfit.config import Analysis, Settings, load_analyses, parse, read_yaml
+from palletfit.config import Analysis, Settings, load_analyses, parse, read_yaml, with_members
 from palletfit.errors import PalletfitError
 from palletfit.workflow_state import end_with_run
 
@@ -30,7 +30,8 @@ def run(main: Callable[..., None], namespace: Mapping[str, Any]) -> None:
     ----------
     main
         Takes keyword arguments only. Special types: `Settings` is the configuration, `Analysis`
-        the analysis that the wildcard (or option) ``analysis`` names; ``cores`` is the rule's
+        the analysis that the wildcard (or option) ``analysis`` names, `dict[str, Analysis]` all
+        selected ones (on the command line only beside `Settings`); ``cores`` is the rule's
         number of threads. All other names are inputs, outputs or wildcards of the rule.
     namespace
         ``globals()`` of the script.
@@ -75,7 +76,10 @@ def _from_rule(main: Callable[..., None], rule: Any, folder: Path) -> dict[str, 
         if kind is Settings:
             arguments[name] = settings
         elif kind is Analysis:
-            arguments[name] = load_analyses(settings, folder)[rule.wildcards[name]]
+            selected = load_analyses(settings, folder)
+            arguments[name] = with_members(selected, folder)[rule.wildcards[name]]
+        elif kind == dict[str, Analysis]:
+            arguments[name] = load_analyses(settings, folder)
         elif name == "cores":
             arguments[name] = rule.threads
         else:
@@ -111,6 +115,8 @@ def _from_command_line(main: Callable[..., None], folder: Path) -> dict[str, Any
             parser.add_argument(
                 "--config", type=Path, default=folder.parent / "config.yaml", help="settings"
             )
+        elif kind == dict[str, Analysis]:
+            continue  # the settings name them
         elif typing.get_origin(kind) is list:
             default = inspect.signature(main).parameters[name].default
             required = default is inspect.Parameter.empty
@@ -136,6 +142,9 @@ def _from_command_line(main: Callable[..., None], folder: Path) -> dict[str, Any
             arguments[name] = parse(Settings, read_yaml(given["config"]), file=given["config"])
         elif kind is Analysis:
             (arguments[name],) = load_analyses(Settings(analyses=[given[name]]), folder).values()
+        elif kind == dict[str, Analysis]:
+            selected = parse(Settings, read_yaml(given["config"]), file=given["config"])
+            arguments[name] = load_analyses(selected, folder)
         else:
             arguments[name] = given[name]
     return arguments

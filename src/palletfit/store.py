@@ -12,10 +12,10 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from palletfit.config import FitSettings
 from palletfit.errors import StoreError
@@ -35,6 +35,7 @@ class Key:
     settings: Mapping[str, Any]
     engine: str
     product: Product = HYPOTEST
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -47,7 +48,7 @@ class Key:
     ) -> Key:
         """Key of one product of one patch."""
         plain = settings.model_dump(mode="json")
-        return cls(workspace_digest, patch.digest, plain, engine, product)
+        return cls(workspace_digest, patch.digest, plain, engine, product, patch.options)
 
     def as_json(self) -> dict[str, Any]:
         """The key as plain data, its own digest included."""
@@ -57,6 +58,7 @@ class Key:
             "settings": dict(self.settings),
             "engine": self.engine,
             **self.product.as_json(),
+            **({"options": dict(self.options)} if self.options else {}),
         }
         return {**content, "digest": json_digest(content)}
 
@@ -139,15 +141,35 @@ def _checksum(record: Mapping[str, Any]) -> str:
     return json_digest({name: value for name, value in record.items() if name != _CHECKSUM})
 
 
-def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write a text file so that, whatever happens, it is there in full or not at all.
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Write a file so that, whatever happens, it is there in full or not at all.
 
     Parameters
     ----------
     path
         Its folder is made.
-    text
-        Written as UTF-8.
+    content
+        Text is written as UTF-8.
+    durable
+        See :func:`atomic_file`.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or the folder cannot be written.
+    """
+    with atomic_file(path, durable=durable) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to be written piece by piece, which appears in full at the end or not at all.
+
+    Parameters
+    ----------
+    path
+        Its folder is made.
     durable
         Wait until it is on the disk, so that a power cut does not undo it.
 
@@ -160,8 +182,8 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -56,6 +56,7 @@ def make_task(
                     "name": patch.name,
                     "values": list(patch.values),
                     "operations": list(patch.operations),
+                    **({"options": dict(patch.options)} if patch.options else {}),
                 }
                 for patch in patches
             ],
@@ -91,7 +92,7 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
     began = time.time() if began is None else began
     content = unpack(task)
     patches = [
-        Patch(name=item["name"], values=tuple(item["values"]), operations=item["operations"])
+        Patch(item["name"], tuple(item["values"]), item["operations"], item.get("options", {}))
         for item in content["patches"]
     ]
     warm = knows(content["workspace"])

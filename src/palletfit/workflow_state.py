@@ -14,7 +14,7 @@ from palletfit import manifest
 from palletfit.config import Analysis, Region, Settings
 from palletfit.locks import hold_until_exit
 from palletfit.processes import end_with
-from palletfit.products import HYPOTEST, OTHERS, Product, records_folder
+from palletfit.products import HYPOTEST, OTHERS, POINTS, Product, records_folder
 from palletfit.store import RecordStore, write_atomically
 
 #: File that counts how often a region's records were found incomplete.
@@ -85,7 +85,7 @@ def note_incomplete(results: Path, analyses: Mapping[str, Analysis]) -> list[Pat
         (name, region, product)
         for name, analysis in analyses.items()
         for region in analysis.used_regions
-        for product in (HYPOTEST.name, *OTHERS)
+        for product in (HYPOTEST.name, *OTHERS, POINTS.name)
     ]
     for name, region, product in places:
         path = results / name / region / f"{product}.json"
@@ -107,6 +107,11 @@ def refits(results: Path, analysis: str, region: str, product: str = HYPOTEST.na
 def _is_complete(path: Path, region: Region, product: str) -> bool:
     try:
         content = json.loads(path.read_bytes())
+        if product == POINTS.name:
+            # Only where there are points: Parquet takes its time to be imported.
+            from palletfit.points.run import is_complete
+
+            return is_complete(content, path.parent / "points")
         store = RecordStore(path.parent / records_folder(product))
         return manifest.is_complete(content, store, region)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -130,23 +135,84 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
     lines = []
     for name, analysis in analyses.items():
         folder = results / name
-        try:
-            points = json.loads((folder / "results.json").read_bytes()).values()
-            made = (folder / "results.json").stat().st_mtime
-            fitted = [folder / region / "hypotest.json" for region in analysis.used_regions]
-            if made < max(path.stat().st_mtime for path in fitted):
-                continue
-        except (OSError, ValueError):
-            continue  # another target than the whole analysis was asked for
-        lines.append(_summary_line(analysis, list(points), settings))
-        lines += [
-            f"  contour: {folder / f'exclusion{suffix}.{ending}'}"
-            for suffix in map(analysis.plane_suffix, analysis.planes)
-            for ending in ("png", "pdf", "html")
-            if (folder / f"exclusion{suffix}.{ending}").exists()
-        ]
-        lines.append(f"  results: {folder / 'results.csv'} and {folder / 'results.json'}")
+        if analysis.points is not None:
+            lines += _points_line(name, folder, analysis)
+            continue
+        points = _made(folder, "results.json", HYPOTEST.name, analysis)
+        if points is not None:
+            lines.append(_summary_line(analysis, points, settings))
+            lines += _plots(folder, "contour", "exclusion", analysis)
+            lines.append(f"  results: {folder / 'results.csv'} and {folder / 'results.json'}")
+        limits = _made(folder, "limits.json", "limits", analysis)
+        if limits is not None:
+            lines.append(_limits_line(analysis, limits, settings))
+            lines += _plots(folder, "limits", "limits", analysis)
+            lines.append(f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}")
     return "\n".join(lines)
+
+
+def _made(
+    folder: Path, name: str, product: str, analysis: Analysis
+) -> list[Mapping[str, Any]] | None:
+    """Entries of a collection that is newer than its regions' manifests.
+
+    None if there is none: another target than this was asked for.
+    """
+    try:
+        points = json.loads((folder / name).read_bytes()).values()
+        made = (folder / name).stat().st_mtime
+        fitted = [folder / region / f"{product}.json" for region in analysis.used_regions]
+        newest = max(path.stat().st_mtime for path in fitted)
+    except (OSError, ValueError):
+        return None
+    return list(points) if made >= newest else None
+
+
+def _plots(folder: Path, what: str, stem: str, analysis: Analysis) -> list[str]:
+    paths = [
+        folder / f"{stem}{suffix}.{ending}"
+        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for ending in ("png", "pdf", "html")
+    ]
+    return [f"  {what}: {path}" for path in paths if path.exists()]
+
+
+def _limits_line(
+    analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: Settings
+) -> str:
+    status = Counter(point["status"] for point in points)
+    below = sum(point["mu_obs"] is not None and point["mu_obs"] < 1 for point in points)
+    beyond = sum(point["states"]["obs"] == "beyond" for point in points)
+    return (
+        f"{analysis.name}: {len(points)} upper limits at "
+        f"{100 * settings.contour.confidence_level:.4g}% CL, {below} below mu = 1, {beyond} beyond "
+        f"the bound, {status['suspect']} suspect, {status['failed']} failed"
+    )
+
+
+def _points_line(name: str, folder: Path, analysis: Analysis) -> list[str]:
+    """What came out of a large scan."""
+    table = folder / "points.parquet"
+    manifests = [folder / region / "points.json" for region in analysis.used_regions]
+    try:
+        if table.stat().st_mtime < max(path.stat().st_mtime for path in manifests):
+            return []
+    except OSError:
+        return []  # another target was asked for
+    from palletfit.points.collect import counts_of
+
+    found = counts_of(table)
+    level = f"{100 * found['confidence_level']:.4g}% CL"
+    said = (
+        f"{name}: {found['points']} points, {found['excluded']} excluded at {level}, "
+        f"{found['suspect']} suspect, {found['failed']} failed"
+    )
+    plots = [
+        folder / f"excluded{suffix}.{ending}"
+        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for ending in ("png", "pdf")
+    ]
+    return [said, *(f"  plot:    {path}" for path in plots if path.exists()), f"  results: {table}"]
 
 
 def _summary_line(

@@ -15,7 +15,7 @@ from typing import Any
 from ..workflow.conftest import Folder, Run
 from ..workflow.pallets import TinyPallet
 from .stack import Stack
-from .stack.processes import until
+from .stack.processes import processes, until
 
 HOOKS = Path(__file__).with_name("hooks")
 
@@ -71,6 +71,8 @@ class Site:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Tests that a shell runs in the background ignore interrupts, and hand that down.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 text=True,
             ) as process,
         ):
@@ -102,6 +104,11 @@ class Site:
         """Let them go on."""
         (self.control / "hold").unlink(missing_ok=True)
 
+    def held(self) -> list[int]:
+        """Processes that have a task and wait."""
+        pids = {int(file.name.removeprefix("held-")) for file in self.control.glob("held-*")}
+        return [process.pid for process in processes() if process.pid in pids]
+
     def forget(self) -> None:
         """Remove what earlier tests asked of workers."""
         for file in self.control.iterdir():
@@ -112,6 +119,12 @@ class Site:
         """How often each patch was fitted."""
         file = self.control / "fitted"
         return Counter(file.read_text().split() if file.exists() else [])
+
+    @property
+    def gpus(self) -> set[str]:
+        """GPUs that workers with tasks were given."""
+        file = self.control / "gpus"
+        return set(file.read_text().split() if file.exists() else [])
 
     @property
     def tasks(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -63,8 +62,7 @@ class Login(Site):
     def until_held(self, count: int = 2) -> None:
         """Wait until so many workers have tasks."""
         output = self.folder.path / "output"
-        until(lambda: len(self.fitters()) >= count, 60, "no worker runs", [output])
-        time.sleep(1.5)
+        until(lambda: len(self.held()) >= count, 90, "no worker has a task", [output])
 
     def assert_clean(self) -> None:
         """No job and no file of a run that has ended is left."""
@@ -83,12 +81,23 @@ def login(request, services: Stack, folder, tiny, tmp_path_factory) -> Iterator[
     services.slurm.cancel_all()
 
 
-def test_all_patches_are_fitted_in_slurm_jobs(login: Login) -> None:
+def test_the_profile_as_it_is_fits_in_slurm_jobs(login: Login) -> None:
+    executor = login.folder.config["executor"]
+    kept = {name: executor["cluster"][name] for name in ("partition", "interface", "setup")}
+    account = f"{executor['kind']}-1"
+    login.folder.profile = str(login.folder.project / "profiles" / f"{executor['kind']}-slurm")
+    login.folder.config["executor"] = {"cluster": {**kept, "account": account}}
     run = login.run()
     assert run.fitted == login.pallet.names
     login.assert_all_fitted_once()
-    assert any(record["worker"]["warm"] for record in login.folder.records().values())
     login.assert_clean()
+    jobs = login.stack.slurm.run("scontrol", "show", "jobs", "--oneliner").splitlines()
+    own = [job for job in jobs if f"Account={account} " in job]
+    # Six tasks for four workers a block.
+    assert len(own) == 2
+    for job in own:
+        for words in ("TimeLimit=01:00:00", "CPUs/Task=4", "MinMemoryNode=8G", "NumNodes=1"):
+            assert words in job
 
 
 def test_a_patch_that_kills_or_blocks_its_workers_fails_alone(login: Login) -> None:
@@ -115,10 +124,11 @@ def test_a_patch_that_kills_or_blocks_its_workers_fails_alone(login: Login) -> N
 
 
 def test_killed_workers_and_a_cancelled_block_cost_nothing_but_time(login: Login) -> None:
+    login.set_cluster(gpus_per_node=1)
     login.hold()
     with login.running() as process:
         login.until_held()
-        for pid in login.fitters():
+        for pid in login.held():
             os.kill(pid, signal.SIGKILL)
         login.until_held()
         (job,) = login.stack.slurm.squeue()
@@ -131,6 +141,8 @@ def test_killed_workers_and_a_cancelled_block_cost_nothing_but_time(login: Login
     assert "died; sent again" in output
     assert "has ended" in output
     login.assert_all_fitted_once()
+    assert any(record["worker"]["warm"] for record in login.folder.records().values())
+    assert login.gpus == {"0"}  # the one of the node
     login.assert_clean()
 
 
@@ -154,10 +166,9 @@ def test_blocks_without_workers_are_given_up(login: Login) -> None:
 
 @pytest.mark.parametrize(
     ("login", "end"),
-    # Dask's scheduler is a part of the run; Parsl's is a process beside it.
-    [("parsl", signal.SIGINT), ("parsl", signal.SIGKILL), ("dask", signal.SIGINT)],
+    [(kind, end) for kind in ("parsl", "dask") for end in (signal.SIGINT, signal.SIGKILL)],
     indirect=["login"],
-    ids=["parsl-interrupted", "parsl-killed", "dask-interrupted"],
+    ids=[f"{kind}-{end}" for kind in ("parsl", "dask") for end in ("interrupted", "killed")],
 )
 def test_a_run_that_ends_early_ends_its_jobs(login: Login, end: signal.Signals) -> None:
     login.hold()

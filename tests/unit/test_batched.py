@@ -17,7 +17,7 @@ from palletfit.evidence import FloatArray, Likelihood, polish
 from palletfit.patches import Patch
 from palletfit.records import Fit, HypotestResult
 
-from . import models
+from . import models, scans
 
 Spec = dict[str, Any]
 
@@ -47,8 +47,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
     kept: list[tuple[BatchFits, Fits, list[Fit]]] = []
     freeze = BatchFits.freeze
 
-    def keep(tests: BatchFits, fits: Fits) -> list[Fit]:
-        records = freeze(tests, fits)
+    def keep(tests: BatchFits, fits: Fits, **asked: Any) -> list[Fit]:
+        records = freeze(tests, fits, **asked)
         kept.append((tests, fits, records))
         return records
 
@@ -352,3 +352,20 @@ def test_fits_that_are_the_same_without_signal_are_made_once(
             ours, theirs = result.fits[title], alone[name].fits[title]
             assert ours.twice_nll == pytest.approx(theirs.twice_nll, abs=1e-9)
             assert len(ours.attempts) == len(theirs.attempts)
+
+
+@pytest.mark.parametrize("events", [8.0, 3.0, 1.0])
+def test_a_mu_hat_of_zero_has_an_error(events: float) -> None:
+    background = scans.workspace()
+    background["observations"][0]["data"] = [45, 38]  # fewer than expected
+    poi = {"name": "mu_SIG", "type": "normfactor", "data": None}
+    sample = {"name": "signal", "data": [events, 0.5 * events], "modifiers": [poi]}
+    patch = Patch("s", (), [{"op": "add", "path": "/channels/0/samples/-", "value": sample}])
+    engine = Engine(background, FitSettings())
+    ((_, result),) = engine.hypotests([patch])
+    assert isinstance(result, HypotestResult)
+    assert result.mu_hat == 0
+    step = 0.02
+    values = [engine.fit(patch, mu).twice_nll for mu in (0.0, step, 2 * step)]
+    curvature = (values[0] - 2 * values[1] + values[2]) / step**2
+    assert result.mu_hat_error == pytest.approx((curvature / 2) ** -0.5, rel=0.02)

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import palletfit
 from palletfit.asymptotics import p_values
 from palletfit.demo import demo_patchset, demo_workspace
 from palletfit.pallet import parse_patchset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SOURCE = Path(palletfit.__file__).parents[1]
 
 
 @pytest.fixture
@@ -73,6 +75,19 @@ def test_scaling_makes_as_many_patches_as_asked(pallet, tmp_path):
     assert record["peak_mib"] >= record["peak_mib_at_start"] > 10
     assert 0 < record["ms_a_patch"] < 1e3 * record["seconds"] / 5
     assert f"| 5 | cpu | {record['ms_a_patch']:.4g} |" in done.stdout
+
+
+def test_diagnostics_are_timed_against_cabinetry(pallet, tmp_path):
+    output = tmp_path / "diagnostics.json"
+    done = run("diagnostics.py", *pallet, "--ranked", 1, "--output", output, path=SOURCE)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(output.read_text())
+    assert record["fits"] == 4
+    # Two or four for each of the 41 nuisance parameters.
+    assert record["all_fits"] == 4 * 36 + 2 * 5
+    for seconds in (*record["palletfit"], *record["cabinetry"].values()):
+        assert seconds > 0
+    assert "cabinetry: impacts, 4 of 154 fits" in done.stdout
 
 
 def test_a_wrong_file_is_an_error_that_names_it(load, tmp_path):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import stat
+import subprocess
 import sys
 import threading
 import time
@@ -12,10 +15,10 @@ from concurrent.futures import Future
 import pytest
 
 from palletfit import isolated, task
-from palletfit.config import ExecutorSettings, parse
+from palletfit.config import ClusterSettings, ExecutorSettings, parse
 from palletfit.errors import ConfigError, ExecutorError
 from palletfit.executors import DeadlineExceeded, WorkerDied, make_executor, open_ledger, slurm
-from palletfit.executors.cluster import BlockLost, ClusterExecutor, WorkerLost
+from palletfit.executors.cluster import BlockLost, ClusterExecutor, WorkerLost, _make_folder
 from palletfit.executors.faults import TaskLost
 
 
@@ -197,6 +200,121 @@ def test_a_missing_package_is_explained(kind, package, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def finished_process():
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_folders_of_runs_that_ended_here_are_removed(tmp_path):
+    host, pid = socket.gethostname(), finished_process()
+    kept = [
+        f"{host}-{os.getpid()}-abc",  # runs
+        f"{host}-{pid}-{os.getpid()}-abc",  # of a host whose name begins like this one's
+        f"other-{pid}-abc",
+        "mine",
+    ]
+    for name in [*kept, f"{host}-{pid}-a_c"]:
+        (tmp_path / name).mkdir()
+    made = _make_folder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, made.name}
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", ["my folder", "$(id)", "a;b", "100%", "a\nb", "'"])
+def test_folders_that_scripts_cannot_name_are_refused(tmp_path, name):
+    with pytest.raises(ExecutorError, match="cannot hold"):
+        _make_folder(tmp_path / name)
+
+
+def write_program(folder, text):
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "sacct"):
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+
+
+def test_a_users_own_filters_hide_no_jobs(tmp_path, monkeypatch):
+    write_program(tmp_path / "bin", 'test -z "$SQUEUE_STATES" && echo "7|RUNNING|None"; true')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("SQUEUE_STATES", "PENDING")
+    assert slurm.states(["7", "8"]) == {"7": "running"}
+
+
+@pytest.fixture
+def parsl_pool(tmp_path, monkeypatch):
+    pytest.importorskip("parsl")
+    from palletfit.executors import parsl_pool
+
+    # Parsl leaves a socket open when it looks for the address.
+    monkeypatch.setattr(parsl_pool, "_address", lambda _: "127.0.0.1")
+    write_program(tmp_path / "bin", "echo its own words >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "run").mkdir(mode=0o700)
+    made = parsl_pool.ParslPool(ClusterSettings(interface="lo"), tmp_path / "run")
+    yield made
+    made.close()
+
+
+def test_parsl_is_told_what_slurm_says(parsl_pool, tmp_path, monkeypatch):
+    with pytest.raises(ExecutorError, match="its own words"):
+        parsl_pool.start_block()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ExecutorError, match="no program sbatch"):
+        parsl_pool.start_block()
+
+
+def test_the_end_of_parsls_interchange_is_noticed(parsl_pool):
+    assert parsl_pool.connected() == set()
+    process = parsl_pool._executor.interchange_proc
+    process.kill()
+    process.wait()
+    for ask in (parsl_pool.connected, lambda: parsl_pool.send(b"", "", SETTINGS)):
+        with pytest.raises(ExecutorError, match=r"interchange.* \(exit code -9\)"):
+            ask()
+    began = time.monotonic()
+    parsl_pool.close()
+    assert time.monotonic() - began < 20
+
+
+def test_tasks_are_sent_to_parsl_one_at_a_time(parsl_pool, monkeypatch):
+    inside = threading.Semaphore(1)
+
+    def submit(*_):
+        assert inside.acquire(blocking=False)
+        time.sleep(0.02)
+        inside.release()
+        return Future()
+
+    monkeypatch.setattr(parsl_pool._executor, "submit", submit)
+    failed = []
+
+    def send():
+        try:
+            for _ in range(5):
+                parsl_pool.send(b"", "", {})
+        except AssertionError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=send) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+@pytest.mark.usefixtures("parsl_pool")
+def test_keys_are_for_their_owner_alone(tmp_path):
+    dask_pool = pytest.importorskip("palletfit.executors.dask_pool")
+    (tmp_path / "keys").mkdir()
+    dask_pool._security(tmp_path / "keys")
+    files = [*(tmp_path / "keys").iterdir(), *(tmp_path / "run").rglob("*.key_secret")]
+    assert len(files) > 3
+    for file in files:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
 SETTINGS = {"deadline": 60, "threads": 1, "gpus": 0}
 
 
@@ -229,6 +347,17 @@ def test_a_process_at_its_deadline_is_ended(workspace):
     assert isolated.call(b"", workspace, {**SETTINGS, "deadline": 0.0}) == {"late": True}
     assert time.monotonic() - began < 20
     assert isolated._fitter is None
+
+
+def test_a_process_that_is_silent_but_lives_is_ended(workspace, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec >&-\nexec sleep 60\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(isolated.sys, "executable", str(python))
+    monkeypatch.setattr(isolated, "_GRACE", 0.2)
+    began = time.monotonic()
+    assert isolated.call(b"", workspace, SETTINGS) == {"died": -9}
+    assert time.monotonic() - began < 20
 
 
 def test_a_workspace_that_is_not_there_is_nobodys_death(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from pathlib import Path
@@ -12,12 +13,15 @@ from pydantic import ValidationError
 
 from palletfit.config import (
     Analysis,
+    ExecutorSettings,
     FitSettings,
     Settings,
     load_analyses,
     load_analysis,
+    member_sources,
     parse,
     read_yaml,
+    with_members,
 )
 from palletfit.errors import ConfigError
 
@@ -133,6 +137,159 @@ def test_all_wrong_settings_are_named_at_once():
 )
 def test_wrong_analyses_are_explained(change, expected):
     assert expected in problems({"name": "base", **MINIMAL, **change}, Analysis)
+
+
+COMBINE = {
+    "members": {"a": {"analysis": "base"}, "b": {"analysis": "other"}},
+    "correlate": {"by": "name"},
+}
+COMBINED = {
+    **{key: MINIMAL[key] for key in ("title", "labels", "planes")},
+    "name": "both",
+    "combine": COMBINE,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"pallet": MINIMAL["pallet"]}, "needs either pallet or combine, but has both"),
+        ({"regions": {"A": {}, "B": {}}}, "regions: a combination has one region only"),
+        (
+            {"regions": MINIMAL["regions"]},
+            "regions.SR: a combination has no workspace and patchset",
+        ),
+        ({"combine": {**COMBINE, "members": {"a": {"analysis": "x"}}}}, "at least 2 items"),
+        (
+            {"combine": {"members": COMBINE["members"]}},
+            "combine.correlate: this key is missing",
+        ),
+        (
+            {"combine": {**COMBINE, "corelate": {}}},
+            "combine.corelate: unknown key; did you mean 'correlate'?",
+        ),
+        (
+            {"combine": {**COMBINE, "members": {"a": {"analysis": "x", "regoin": "SR"}}}},
+            "combine.members.a.regoin: unknown key; did you mean 'region'?",
+        ),
+        (
+            {"combine": {**COMBINE, "correlate": {"by": "table"}}},
+            "by: table needs a table",
+        ),
+        (
+            {
+                "combine": {
+                    **COMBINE,
+                    "correlate": {"by": "table", "table": {"x": {"a": "x"}}, "apart": ["y"]},
+                }
+            },
+            "apart needs by: name",
+        ),
+        (
+            {
+                "combine": {
+                    **COMBINE,
+                    "correlate": {"by": "name", "table": {"x": {"a": "n"}, "y": {"a": "n"}}},
+                }
+            },
+            "table names the parameter 'n' of a twice",
+        ),
+        (
+            {"combine": {**COMBINE, "correlate": {"by": "name", "table": {"x": {"c": "n"}}}}},
+            "correlate.table names members that do not exist: c (there are a, b)",
+        ),
+        (
+            {
+                "combine": {
+                    **COMBINE,
+                    "correlate": {"by": "name", "table": {"x": {"a": "n"}}, "apart": ["n"]},
+                }
+            },
+            "'n' is in both table and apart",
+        ),
+        ({"combine": {**COMBINE, "missing": "fail"}}, "combine.missing: Input should be 'drop'"),
+        ({"combine": {**COMBINE, "tolerance": -1}}, "combine.tolerance: Input should be greater"),
+    ],
+)
+def test_wrong_combinations_are_explained(change, expected):
+    assert expected in problems({**COMBINED, **change}, Analysis)
+
+
+def test_a_region_of_a_pallet_needs_its_files():
+    regions = {"SR": {"workspace": "bkg.json"}}
+    data = {"name": "base", **MINIMAL, "pallet": {"doi": "a"}, "regions": regions}
+    assert "regions.SR.patchset: this key is missing" in problems(data, Analysis)
+
+
+def test_a_combination_brings_its_members(folder):
+    files = folder / "files"
+    write(files / "other.yaml", {**MINIMAL, "regions": {"A": MINIMAL["regions"]["SR"]}})
+    members = {"a": {"analysis": "base"}, "b": {"analysis": "other.yaml", "region": "A"}}
+    path = write(files / "both.yaml", {**COMBINED, "combine": {**COMBINE, "members": members}})
+    nested = {**COMBINED, "name": "three", "combine": copy.deepcopy(COMBINE)}
+    nested["combine"]["members"]["b"]["analysis"] = "../files/both.yaml"
+    write(folder / "three.yaml", nested)
+    selected = load_analyses(Settings(analyses="three"), folder)
+    with pytest.raises(ConfigError, match="There is no analysis file"):
+        with_members(selected, folder)
+    nested["combine"]["members"]["b"]["analysis"] = "files/both.yaml"
+    write(folder / "three.yaml", nested)
+    selected = load_analyses(Settings(analyses="three"), folder)
+    known = with_members(selected, folder)
+    assert list(known) == ["three", "base", "both", "other"]
+    assert known["both"].regions.keys() == {"combined"}
+    assert member_sources(known["both"], folder) == [("base", "SR"), ("other", "A")]
+    assert member_sources(known["three"], folder) == [("base", "SR"), ("both", "combined")]
+    assert str(path) in known["three"].combine.members["b"].analysis
+    with pytest.raises(ConfigError, match="The analysis base is no combination"):
+        member_sources(known["base"], folder)
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ({"analysis": "ohter"}, "There is no analysis 'ohter'"),
+        ({"analysis": "other", "region": "C"}, "needs one region of other, but names 'C'"),
+        ({"analysis": "other"}, "needs one region of other, but names none of several"),
+        (
+            {"analysis": "other", "region": "A", "labels": {"m2": "m3"}},
+            "The labels of the member b of both are m1, m2, which become m1, m3; the combination",
+        ),
+        (
+            {"analysis": "other", "region": "A", "labels": {"m9": "m1"}},
+            "The labels of the member b of both are m1, m2; the combination has m1, m2",
+        ),
+        ({"analysis": "both"}, "Combinations are members of each other: both > both"),
+    ],
+)
+def test_wrong_members_are_explained(folder, member, message):
+    region = MINIMAL["regions"]["SR"]
+    write(folder / "other.yaml", {**MINIMAL, "regions": {"A": region, "B": region}})
+    members = {"a": {"analysis": "base"}, "b": member}
+    write(folder / "both.yaml", {**COMBINED, "combine": {**COMBINE, "members": members}})
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        with_members(load_analyses(Settings(analyses="both"), folder), folder)
+    assert "remedy:" in str(error.value)
+
+
+def test_a_member_may_not_have_the_name_of_another_analysis(folder):
+    write(folder / "other.yaml", {**MINIMAL, "title": "another search", "name": "base"})
+    write(folder / "both.yaml", COMBINED)
+    with pytest.raises(ConfigError, match="Two different analyses have the name 'base'"):
+        with_members(load_analyses(Settings(analyses="both"), folder), folder)
+
+
+def test_a_combination_that_extends_an_analysis_takes_what_is_drawn(folder):
+    write(folder / "other.yaml", MINIMAL)
+    write(folder / "both.yaml", {"extends": "base", "combine": COMBINE})
+    both, _ = load_analysis("both", folder)
+    assert (both.pallet, both.title, both.labels) == (None, "a search", ["m1", "m2"])
+    assert both.used_regions == ["combined"]
+    write(folder / "some.yaml", {"extends": "both", "patches": ["signal_1*"]})
+    assert load_analysis("some", folder)[0].combine == both.combine
+    own = {"pallet": MINIMAL["pallet"], "regions": MINIMAL["regions"]}
+    write(folder / "own.yaml", {"extends": "both", **own})
+    assert load_analysis("own", folder)[0].combine is None
 
 
 def test_missing_keys_are_named():
@@ -256,7 +413,7 @@ def test_a_file_that_extends_an_incomplete_one_is_explained(folder, own):
     if own:
         assert load_analysis("child", folder)[0].pallet.path == folder / "pallet.tgz"
     else:
-        with pytest.raises(ConfigError, match="pallet: this key is missing"):
+        with pytest.raises(ConfigError, match="needs either pallet or combine, but has neither"):
             load_analysis("child", folder)
 
 
@@ -288,7 +445,10 @@ def test_used_regions_keep_their_order_and_come_once():
     ("changes", "message"),
     [
         ({"labels": ["m1", "m1"]}, "m1 is repeated"),
-        ({"labels": ["m1", "status"]}, "must not be columns of results.csv, but status is one"),
+        (
+            {"labels": ["m1", "status"]},
+            "must not be columns of results.csv or limits.csv, but status is one",
+        ),
         ({"patches": []}, "at least 1 item"),
         ({"planes": {"masses": {"x": "m3"}}}, "uses m3, but the labels are: m1, m2"),
         ({"planes": {"masses": {"select": "@os.system('x')"}}}, "is not an expression"),
@@ -300,3 +460,26 @@ def test_what_planes_and_labels_may_not_be(folder, changes, message):
     write(folder / "child.yaml", {"extends": "base", **changes})
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_analysis("child", folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("2", 2),
+        (2, 2),
+        ("-1", -1),
+        ("0", 0),
+        ("007", "007"),
+        ("true", True),
+        ("false", False),
+        (True, True),
+        ('"123"', "123"),
+        ("abc", "abc"),
+        ("01:00:00", "01:00:00"),
+        ("1.5", "1.5"),
+    ],
+)
+def test_values_for_an_endpoint_have_types_although_the_command_line_has_none(given, meant):
+    data = {"endpoint_config": {"x": given}}
+    found = parse(ExecutorSettings, data, file="x").endpoint_config["x"]
+    assert (found, type(found)) == (meant, type(meant))

@@ -156,3 +156,36 @@ def test_an_indefinite_matrix_is_replaced_or_damped(arrays: type[Arrays]) -> Non
     np.testing.assert_array_equal(used[[0, 2]], matrix[[0, 2]])
     assert damping[:2].tolist() == [0.0, 0.0]
     assert damping[2] > 1.0
+
+
+@pytest.mark.parametrize("instead", [False, True])
+def test_few_unknowns_are_solved_as_many_are(monkeypatch, instead):
+    rng = np.random.default_rng(1)
+    lanes, size = 60, 9
+    half = rng.normal(size=(lanes, size, size))
+    matrix = half @ np.swapaxes(half, 1, 2)
+    # A third is indefinite, some without a positive diagonal, and one has nothing free.
+    matrix[::3] -= 3.0 * np.eye(size) * rng.uniform(0.2, 3.0, (len(matrix[::3]), 1, 1))
+    metric = rng.uniform(0.5, 2.0, (lanes, size))
+    right = rng.normal(size=(lanes, size))
+    free = rng.uniform(size=(lanes, size)) < 0.8
+    free[7] = False
+    damping = np.where(rng.uniform(size=lanes) < 0.5, 1e-11, 0.3)
+    positive = half @ np.swapaxes(half, 1, 2) + np.eye(size)
+    others = Instead(rng.uniform(size=lanes) < 0.5, lambda rows: positive[rows])
+    found = []
+    for few in (0, 32):
+        monkeypatch.setattr("palletfit.arrays._FEW", few)
+        asked = (matrix.copy(), metric, np.where(free, right, 0.0), damping, free)
+        found.append(Arrays().solve(*asked, others if instead else None))
+    by_lane, together = found
+    assert (by_lane[1] != damping).any()
+    assert by_lane[3].any() == instead
+    np.testing.assert_allclose(together[0], by_lane[0], rtol=1e-9, atol=1e-12)
+    for one, other in zip(by_lane[1:], together[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_lanes_are_as_many_as_the_caches_hold():
+    arrays = Arrays()
+    assert [arrays.lanes_of(size) for size in (10, 2_000, 10_000, 100_000)] == [256, 125, 25, 16]

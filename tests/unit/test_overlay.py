@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from palletfit import overlay
-from palletfit.config import DownloadSettings, Published, PublishedCurve
+from palletfit.config import DownloadSettings, Published, PublishedCurve, PublishedLimits
 
 CSV = "#: name: Obs\nm1 [GEV],m2 [GEV]\n100,0\n200,50\n300,0\n"
 
@@ -55,3 +55,34 @@ def test_a_table_of_something_else_is_described(tmp_path, settings):
 def test_an_analysis_without_published_curves(tmp_path, settings):
     assert fetch(tmp_path, settings) == {}
     assert overlay.segments({}) == {}
+
+
+def fetch_limits(tmp_path, settings, text, **more):
+    (settings.cache / "published" / "search" / "limits.csv").write_text(text)
+    published = Published(upper_limits=PublishedLimits(file="limits.csv", **more))
+    return overlay.fetch(published, tmp_path / "curves", settings, analysis="search")
+
+
+def test_published_limits_are_kept_with_their_unit(tmp_path, settings):
+    text = "#: name: UL\nm1,m2,UL [fb]\n100,0,2.5\n200,50,-\n300,0,0.5\n"
+    found = fetch_limits(tmp_path, settings, text, unit="fb")
+    assert found == {
+        "upper_limits": {"points": [[100.0, 0.0, 2.5], [300.0, 0.0, 0.5]], "unit": "fb"}
+    }
+    assert overlay.segments(found) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "problem"),
+    [
+        ("m1,m2\n1,2\n", {}, "The published limit has no columns 0 and 1 and 2."),
+        ("m1,m2,a\n1,2,3\n", {"value": "UL"}, "published.upper_limits.value"),
+        ("m1,m2,a\n1,2,0\n", {}, "holds no limit"),
+        ("m1,m2,a\n1,2,low\n", {}, "Line 2 of the published limit is not numbers: 1, 2, low."),
+    ],
+)
+def test_published_limits_that_are_none(tmp_path, settings, caplog, text, more, problem):
+    with caplog.at_level(logging.WARNING):
+        found = fetch_limits(tmp_path, settings, text, **more)
+    assert problem in found["upper_limits"]["problem"]
+    assert "The published upper limits are left out." in caplog.text

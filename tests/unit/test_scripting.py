@@ -85,7 +85,7 @@ def test_every_script_imports_and_runs_only_as_a_program(path):
     namespace = {"__name__": "imported", "__file__": str(path)}
     exec(code, namespace)  # noqa: S102  a file of this repository
     types = scripting._types(namespace["main"])
-    assert Analysis in types.values()
+    assert Analysis in types.values() or dict[str, Analysis] in types.values()
     # From a shell, settings are the option --config: no other may have its name.
     assert "config" not in types
 
@@ -123,6 +123,30 @@ def test_scripts_lead_from_an_archive_to_results(search, tmp_path):
     observed = [point["CLs_obs"] for point in results.values()]
     assert observed == sorted(observed)  # ever less signal
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 4
+
+
+def test_a_script_about_all_selected_analyses(search, tmp_path):
+    settings = {"analyses": [str(search)], "benchmark": {"executors": {"here": {}}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    machine = dict.fromkeys(("processor", "cores", "python"), "any") | {"load": 1.0}
+    machine |= dict.fromkeys(("numpy", "palletfit", "pyhf", "scipy"), "1")
+    counted = {"patches": 3, "status": {"ok": 3}, "workers": 2}
+    files = []
+    for number, seconds in enumerate((1.0, 2.0), 1):
+        files.append(tmp_path / "search" / "here" / f"{number}.json")
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        files[-1].write_text(json.dumps({"seconds": seconds, **counted, "machine": machine}))
+    done = script(
+        "benchmark_table",
+        *("--config", tmp_path / "config.yaml", "--times", *files),
+        *("--table", tmp_path / "t.csv", "--markdown", tmp_path / "t.md"),
+        *("--png", tmp_path / "t.png", "--pdf", tmp_path / "t.pdf"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        "| search | 3 | here | 2 | 1 | 1 | 2 | 1.50 \u00b1 0.71 |"
+        in (tmp_path / "t.md").read_text()
+    )
 
 
 def test_an_error_is_a_message_without_a_trace(tmp_path):

@@ -15,6 +15,7 @@ import pytest
 from palletfit.config import FitSettings
 from palletfit.errors import StoreError
 from palletfit.patches import Patch
+from palletfit.products import Product
 from palletfit.store import Key, RecordStore, write_atomically
 
 from ..disks import small_file_system
@@ -62,6 +63,17 @@ def test_the_key_depends_on_everything_that_changes_a_result():
     # Not on the patch's name and values, which no fit depends on.
     assert Key.of("w" * 64, Patch("b", (7,), []), FitSettings(), "engine-1").digest == key().digest
     assert key().as_json()["digest"] == key().digest
+
+
+def test_the_key_of_another_product_depends_on_its_settings_and_options():
+    def of(options=None, **settings):
+        patch = Patch("signal", (), [], options or {})
+        return Key.of("w" * 64, patch, FitSettings(), "engine-1", Product("limits", settings))
+
+    keys = [of(), of(tolerance=0.1), of(tolerance=0.2), of({"shard": 1}), of({"shard": 2})]
+    assert len({item.digest for item in [key(), *keys]}) == 6
+    # Records of hypothesis tests say nothing of products, as before there were any.
+    assert key().as_json().keys() == {"workspace", "patch", "settings", "engine", "digest"}
 
 
 def test_nothing_is_found_in_an_empty_store(store):

@@ -11,6 +11,7 @@ from palletfit import batched, reference, task
 from palletfit.config import FitSettings
 from palletfit.errors import FitError
 from palletfit.patches import Patch, json_digest
+from palletfit.products import Product, computation
 
 from . import models
 
@@ -47,6 +48,28 @@ def test_a_task_gives_what_the_engine_gives():
     assert result["CLs_exp"] == list(expected.p_values.CLs_exp)
     assert result["worker"]["pid"] == os.getpid()
     assert result["worker"]["began"] <= result["worker"]["ended"]
+
+
+def test_another_product_is_made_by_its_own_function(monkeypatch):
+    def compute(engine, patches, settings):
+        for item in patches:
+            answer = {"status": "ok", "asked": dict(settings), "shard": item.options["shard"]}
+            yield item, FitError("no", remedy="none") if item.name == "b" else answer
+        assert engine.workspace == BACKGROUND
+
+    monkeypatch.setattr(task, "computation", {"limits": compute}.__getitem__)
+    patches = [Patch(name, (1,), [], {"shard": name.upper()}) for name in ("a", "b")]
+    asked = Product("limits", {"tolerance": 0.1})
+    content = task.make_task(patches, json_digest(BACKGROUND), FitSettings(), asked)
+    first, second = task.unpack(task.run(content, task.pack(BACKGROUND)))
+    assert (first["asked"], first["shard"]) == ({"tolerance": 0.1}, "A")
+    assert first["worker"]["pid"] == os.getpid()
+    assert second["error"]["kind"] == "FitError"
+
+
+def test_an_unknown_product_is_no_module_to_import():
+    with pytest.raises(KeyError):
+        computation("os")
 
 
 def test_patches_of_one_task_are_fitted_together_and_come_back_in_order():

@@ -26,16 +26,20 @@ class Folder:
     project: Path
     config: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    #: Another profile than `local`, whose own configuration counts where `config` says nothing.
+    profile: str | None = None
 
     def command(self, *arguments: str) -> list[str]:
         """The snakemake command line for this folder's configuration."""
+        start = [sys.executable, "-m", "snakemake", "--snakefile", str(self.project / "Snakefile")]
+        place = ["--directory", str(self.path), "--profile"]
+        if self.profile is not None:
+            pairs = [f"{key}={json.dumps(value)}" for key, value in self.config.items()]
+            return [*start, "--config", *pairs, *place, self.profile, *arguments]
         file = self.path / "config.yaml"
         file.write_text(yaml.safe_dump(self.config))
-        return [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(self.project / "Snakefile")),
-            *("--configfile", str(file), "--directory", str(self.path)),
-            *("--profile", str(self.project / "profiles" / "local"), *arguments),
-        ]
+        place = ["--configfile", str(file), *place, str(self.project / "profiles" / "local")]
+        return [*start, *place, *arguments]
 
     def run(self, *arguments: str, succeeds: bool = True, timeout: float = 600) -> Run:
         """Run the workflow to its end."""

@@ -99,5 +99,5 @@ def _make_cluster_executor(settings: ExecutorSettings) -> ClusterExecutor:
         raise ExecutorError(
             f"The package {error.name} is not installed, which `executor.kind: {settings.kind}` "
             "needs.",
-            remedy="Install the environment of envs/clusters.txt.",
+            remedy="Say `make clusters`, which installs envs/clusters.txt.",
         ) from error

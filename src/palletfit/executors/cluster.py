@@ -11,6 +11,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -43,6 +44,8 @@ _BARREN = 2
 _GRACE = 3.0
 #: Characters of a block's log in an error.
 _TAIL = 1500
+#: What a path in a script's `#SBATCH` lines must not have, and what a shell would take as its own.
+_STRANGE = re.compile(r"[^\w/.,:@+=~-]")
 
 
 class WorkerLost(Exception):  # noqa: N818  what happened
@@ -174,7 +177,9 @@ class ClusterExecutor(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the blocks, at once and with their tasks if `cancel_futures`."""
         if wait and not cancel_futures:
-            concurrent.futures.wait([made.future for made in self._open])
+            with self._changed:
+                waited = [made.future for made in self._open]
+            concurrent.futures.wait(waited)
         with self._changed:
             if self._closing:
                 return
@@ -212,6 +217,9 @@ class ClusterExecutor(Executor):
     def _send(self, made: _Task) -> None:
         try:
             answered = self._pool.send(made.content, made.workspace, self._asked)
+        except ExecutorError as error:
+            self._break(error)
+            return
         except Exception as error:
             logger.debug("a task could not be sent", exc_info=True)
             self._break(_unusable(repr(error)))
@@ -383,11 +391,20 @@ def _make_folder(root: Path | None) -> Path:
     if root is None:
         root = user_cache("runs")
     prefix = f"{socket.gethostname()}-"
+    # Of this host: that of a host `login-2` begins with `login-`, too.
+    own = re.compile(rf"{re.escape(prefix)}(\d+)-\w+")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for old in root.glob(f"{prefix}*"):
-            pid = old.name.removeprefix(prefix).partition("-")[0]
-            if pid.isdigit() and not _alive(int(pid)):
+        if strange := _STRANGE.search(str(root.resolve())):
+            raise ExecutorError(
+                f"The folder for runs has {strange.group()!r} in its path, which scripts for Slurm "
+                "cannot hold.",
+                remedy="Set `executor.cluster.folder` to another folder that the compute nodes "
+                "share.",
+                file=root,
+            )
+        for old in root.iterdir():
+            if (found := own.fullmatch(old.name)) and not _alive(int(found.group(1))):
                 shutil.rmtree(old, ignore_errors=True)
         made = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=root.resolve())
     except OSError as error:
@@ -413,5 +430,6 @@ def _alive(pid: int) -> bool:
 def _unusable(why: str) -> ExecutorError:
     return ExecutorError(
         f"The workers of the cluster cannot run fits: {why}",
-        remedy="Check `executor.cluster.setup`, and that compute nodes see this environment.",
+        remedy="Check `executor.cluster` (setup, folder), and that compute nodes see this "
+        "environment and folder.",
     )

@@ -39,7 +39,7 @@ def submit(script: Path) -> str:
     ExecutorError
         With the words of sbatch.
     """
-    done = _run(["sbatch", "--parsable", str(script)])
+    done = run(["sbatch", "--parsable", str(script)])
     if done.returncode != 0:
         raise refused(done.stderr or done.stdout)
     return done.stdout.strip().splitlines()[-1].split(";")[0]
@@ -56,7 +56,7 @@ def states(jobs: Collection[str]) -> dict[str, str] | None:
     if not jobs:
         return {}
     try:
-        done = _run(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r"])
+        done = run(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r"])
     except ExecutorError as error:
         logger.warning("%s", error.problem)
         return None
@@ -77,7 +77,7 @@ def cancel(jobs: Sequence[str]) -> None:
     if not jobs:
         return
     try:
-        done = _run(["scancel", *jobs])
+        done = run(["scancel", *jobs])
     except ExecutorError as error:
         logger.warning("%s Its jobs: %s", error.problem, ", ".join(jobs))
         return
@@ -85,7 +85,16 @@ def cancel(jobs: Sequence[str]) -> None:
         logger.warning("scancel: %s", " ".join(done.stderr.split()))
 
 
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's programs.
+
+    Raises
+    ------
+    ExecutorError
+        It is not there, or does not answer.
+    """
+    # A user's own filters would hide jobs, which then seem to have ended.
+    environment = {name: it for name, it in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
         return subprocess.run(  # noqa: S603  Slurm's programs
             command,
@@ -94,6 +103,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
             text=True,
             timeout=_TIMEOUT,
             check=False,
+            env=environment,
             # An interrupt from the terminal is for the run, which ends its jobs then.
             start_new_session=True,
         )

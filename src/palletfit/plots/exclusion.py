@@ -11,17 +11,14 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from palletfit.config import Analysis, Plane
 from palletfit.contour import Curve, Exclusion, State
-from palletfit.plots.style import COLOURS, STYLE, new_figure
+from palletfit.plots.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
 
 FloatArray = npt.NDArray[np.float64]
-#: Handle of the legend (an artist, or a tuple of artists drawn over each other) and its words.
-Entry = tuple[Any, str]
 
 PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
 WORDS: dict[State, str] = {
@@ -62,24 +59,25 @@ def draw_exclusion(
     with mpl.rc_context(STYLE):
         figure = new_figure(7.0, 6.6)
         axes = figure.add_subplot()
-        _set_view(axes, exclusion)
+        set_view(axes, exclusion)
         entries = [
             *_draw_curves(axes, exclusion),
-            *_draw_published(axes, exclusion),
-            *_draw_points(axes, exclusion),
+            *draw_published(axes, exclusion),
+            *draw_points(axes, exclusion),
         ]
-        _draw_forbidden(axes, exclusion, plane)
+        draw_forbidden(axes, exclusion, plane)
         if len(exclusion.points) <= FEW_POINTS if show_cls is None else show_cls:
             _write_cls(axes, exclusion)
         axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
         axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
-        _write_titles(figure, exclusion, analysis, plane, entries)
+        write_titles(figure, exclusion, analysis, plane, entries)
         # Renders once, so that later readers of the figure find every artist in its place.
         figure.canvas.draw()
     return figure
 
 
-def _set_view(axes: Axes, exclusion: Exclusion) -> None:
+def set_view(axes: Axes, exclusion: Exclusion) -> None:
+    """Let the axes show all points and published curves."""
     points = exclusion.points[["x", "y"]].to_numpy(dtype=np.float64)
     segments = [part for curve in exclusion.published.values() for part in curve]
     shown = np.concatenate([points, *segments])
@@ -105,13 +103,13 @@ def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
         bands.append(Line2D([], [], color=colour, linewidth=6.5 * width, solid_capstyle="butt"))
     expected = exclusion.curves["expected"]
     observed = exclusion.curves["observed"]
-    dashed = _draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6)
-    solid = _draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2)
+    dashed = draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6)
+    solid = draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2)
     sigma = ", ".join(rf"$\pm{width}$" for width in reversed(widths))
     band = rf" ({sigma} $\sigma_{{\mathrm{{exp}}}}$)" if widths else ""
     return [
-        (solid, _state("Observed limit", observed)),
-        ((*bands, dashed), _state(f"Expected limit{band}", expected)),
+        (solid, state("Observed limit", observed)),
+        ((*bands, dashed), state(f"Expected limit{band}", expected)),
     ]
 
 
@@ -128,17 +126,20 @@ def _fill(axes: Axes, exclusion: Exclusion, field: FloatArray, colour: str) -> N
     )
 
 
-def _draw_curve(axes: Axes, curve: Curve, **style: Any) -> Line2D:
+def draw_curve(axes: Axes, curve: Curve, **style: Any) -> Line2D:
+    """Draw all pieces of a curve; the handle is for the legend."""
     for line in curve.lines:
         axes.plot(*line.vertices.T, zorder=4, solid_joinstyle="round", **style)
     return Line2D([], [], **style)
 
 
-def _state(words: str, curve: Curve) -> str:
+def state(words: str, curve: Curve) -> str:
+    """Words of a legend, with the reason where there is no curve."""
     return words if curve.state == "contour" else f"{words}: {WORDS[curve.state]}"
 
 
-def _draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+def draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    """Draw the published contours."""
     entries: list[Entry] = []
     for name, segments in exclusion.published.items():
         style: dict[str, Any] = {
@@ -152,7 +153,8 @@ def _draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
     return entries
 
 
-def _draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+def draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    """Draw the signal points, each status with its mark."""
     lost_near = len(exclusion.failed_near_contour)
     near = f", {lost_near} next to the contour" if lost_near else ""
     styles: dict[str, tuple[str, dict[str, Any]]] = {
@@ -183,7 +185,8 @@ def _draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
     return entries
 
 
-def _draw_forbidden(axes: Axes, exclusion: Exclusion, plane: Plane) -> None:
+def draw_forbidden(axes: Axes, exclusion: Exclusion, plane: Plane) -> None:
+    """Hatch the part of the plane that kinematics forbids."""
     if plane.forbidden is None or exclusion.forbidden is None:
         return
     x, y = exclusion.forbidden.T
@@ -240,23 +243,10 @@ def _write_cls(axes: Axes, exclusion: Exclusion) -> None:
             )
 
 
-def _write_titles(
+def write_titles(
     figure: Figure, exclusion: Exclusion, analysis: Analysis, plane: Plane, entries: list[Entry]
 ) -> None:
+    """Write the analysis' title and the legend above the axes."""
     level = f"All limits at {100 * exclusion.confidence_level:g}% CL"
     words = level if plane.title is None else f"{plane.title}; {level[0].lower()}{level[1:]}"
-    lines = [*(part.strip() for part in analysis.title.split(";")), words]
-    figure.legend(
-        [handle for handle, _ in entries],
-        [label for _, label in entries],
-        title="\n".join(lines),
-        title_fontsize=11,
-        alignment="left",
-        handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
-        loc="outside upper left",
-        ncols=2,
-        frameon=False,
-        fontsize=10,
-        handlelength=2.6,
-        borderaxespad=0.2,
-    )
+    write_legend(figure, [*title_lines(analysis), words], entries)

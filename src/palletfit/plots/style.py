@@ -9,11 +9,13 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.legend_handler import HandlerTuple
 
-from palletfit.colours import COLOURS
+from palletfit.colours import COLOURS as COLOURS
+from palletfit.config import Analysis
 from palletfit.errors import ConfigError
-
-__all__ = ["COLOURS", "STYLE", "new_figure", "save"]
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -39,11 +41,63 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure of a size in inches, which no window shows."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+#: Handle of the legend (an artist, or a tuple of artists drawn over each other) and its words.
+Entry = tuple[Any, str]
+
+
+def title_lines(analysis: Analysis) -> list[str]:
+    """The analysis' title, a line for each of its parts."""
+    return [part.strip() for part in analysis.title.split(";")]
+
+
+def write_legend(figure: Figure, lines: Sequence[str], entries: Sequence[Entry]) -> None:
+    """Write lines and a legend above the axes."""
+    figure.legend(
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        title="\n".join(lines),
+        title_fontsize=11,
+        alignment="left",
+        handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
+        loc="outside upper left",
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+        handlelength=2.6,
+        borderaxespad=0.2,
+    )
+
+
+def new_figure(width: float, height: float, *, h_pad: float | None = None) -> Figure:
+    """Make an empty figure of a size in inches, which no window shows.
+
+    Axes that lie above one another are `h_pad` inches apart (none: matplotlib's default).
+    """
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=h_pad))
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_thumbnail(plot: Path, path: Path, width: int) -> None:
+    """Write a small copy of a plot as PNG; the same plot gives the same bytes.
+
+    Parameters
+    ----------
+    plot
+        The plot as PNG.
+    path
+        Where the small one goes.
+    width
+        Its width in pixels.
+    """
+    content = imread(plot)
+    height = round(width * content.shape[0] / content.shape[1])
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    axes.imshow(content, interpolation="antialiased", aspect="auto")
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=100, format="png", metadata={"Software": None})
 
 
 def save(figure: Figure, paths: Sequence[Path]) -> None:

@@ -2,8 +2,9 @@
 
 Python imports this file wherever its folder is on PYTHONPATH. It changes ``palletfit.task.run``
 when that is imported, and nothing else. In the folder PALLETFIT_TEST_CONTROL, while ``hold`` exists
-tasks wait; ``kill-PATCH`` kills the worker that is about to fit a patch, once if it says so;
-``engine`` is another version of the engine. Every patch that is fitted is a line of ``fitted``.
+tasks wait, and ``held-PID`` says which process has one; ``kill-PATCH`` kills the worker that is
+about to fit a patch, once if it says so; ``engine`` is another version of the engine. Every patch
+that is fitted is a line of ``fitted``, and the GPUs that its worker may use are one of ``gpus``.
 """
 
 import importlib.abc
@@ -38,8 +39,11 @@ class _Hook(importlib.abc.MetaPathFinder):
 
         def disturbed(task, workspace, **more):
             names = [patch["name"] for patch in module.unpack(task)["patches"]]
+            held = self.control / f"held-{os.getpid()}"
             while (self.control / "hold").exists():
+                held.touch()
                 time.sleep(0.05)
+            held.unlink(missing_ok=True)
             for name in names:
                 kill = self.control / f"kill-{name}"
                 if kill.exists():
@@ -48,6 +52,8 @@ class _Hook(importlib.abc.MetaPathFinder):
                     os.kill(os.getpid(), signal.SIGKILL)
             with (self.control / "fitted").open("a") as file:
                 file.write("".join(f"{name}\n" for name in names))
+            with (self.control / "gpus").open("a") as file:
+                file.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + "\n")
             return run(task, workspace, **more)
 
         module.run = disturbed

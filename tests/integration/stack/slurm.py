@@ -47,10 +47,11 @@ GresTypes=gpu
 """
 NODE = (
     "NodeName={name} NodeAddr=127.0.0.1 NodeHostname={host} Port={port} "
-    "CPUs=8 RealMemory=4096 Gres=gpu:1"
+    "CPUs=16 RealMemory=128000 Gres=gpu:1"
 )
 PARTITIONS = """
 PartitionName=debug Nodes=ALL Default=YES MaxTime=60 State=UP
+PartitionName=gpu-shared Nodes=ALL MaxTime=60 State=UP
 PartitionName=short Nodes=ALL MaxTime=1 State=UP
 """
 
@@ -67,7 +68,10 @@ class Job:
 
 
 class Slurm:
-    """Partitions `debug` and `short` (one minute) of nodes with eight claimed CPUs and one GPU."""
+    """Partitions of nodes that claim 16 CPUs, 125 GB and a GPU each.
+
+    `debug`; `short`, with jobs of one minute; and `gpu-shared`, which is Expanse's.
+    """
 
     def __init__(self, folder: Path, count: int = 3) -> None:
         self.folder = folder

@@ -1,0 +1,139 @@
+"""Time the diagnostics of one patch with palletfit and cabinetry, on one core.
+
+    python benchmarks/diagnostics.py BkgOnly.json patchset.json --patch C1N2_Wh_hbb_1000_0
+    python benchmarks/diagnostics.py BkgOnly.json patchset.json --backend jax --ranked 2
+
+Times are CPU seconds, which other work on the machine changes less than wall time. Both start from
+parsed JSON and give the best fit with uncertainties and correlations, yields before and after the
+fit with uncertainties, the significance of a discovery, and impacts.
+
+``palletfit``
+    ``palletfit.diagnostics.diagnose`` with everything, before and after the other: lowering, four
+    fits, four impact fits for each parameter, each fit from several starts.
+``cabinetry``
+    ``model_and_data``, ``fit.fit``, ``prediction`` twice, ``fit.significance`` as in its
+    documentation, and ``fit.ranking``: of ``--ranked`` parameters only, the leading ones. What the
+    impacts of all would take is worked out from the time of one of these fits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+import warnings
+from typing import Any
+
+import cabinetry
+import numpy as np
+import pyhf
+from cabinetry import model_utils
+from common import (
+    add_pallet,
+    describe,
+    machine,
+    markdown,
+    parser,
+    positive,
+    read_pallet,
+    use_one_thread,
+    version,
+    write,
+)
+
+from palletfit.batched import Engine
+from palletfit.config import FitSettings
+from palletfit.diagnostics import Diagnostics, diagnose
+from palletfit.patches import Patch, apply
+
+
+def ours(workspace: Any, patch: Patch) -> tuple[float, Diagnostics]:
+    """CPU time of the diagnostics as from a cold start, and the diagnostics."""
+    began = time.process_time()
+    ((_, found),) = diagnose(Engine(workspace, FitSettings()), [patch])
+    if not isinstance(found, Diagnostics):
+        raise SystemExit(str(found))
+    return time.process_time() - began, found
+
+
+def theirs(workspace: Any, patch: Patch, ranked: list[str]) -> dict[str, float]:
+    """CPU seconds of each part."""
+    marks = [("", time.process_time())]
+
+    def done(part: str) -> None:
+        marks.append((part, time.process_time()))
+
+    model, data = model_utils.model_and_data(apply(workspace, patch))
+    done("model")
+    fit = cabinetry.fit.fit(model, data)
+    done("fit")
+    model_utils.prediction(model)
+    model_utils.prediction(model, fit_results=fit)
+    done("yields")
+    cabinetry.fit.significance(model, data)
+    done("significance")
+    chosen = np.isin(fit.labels, ranked)
+    whole = model_utils.prefit_uncertainties
+    # It leaves out what has no width.
+    model_utils.prefit_uncertainties = lambda model: whole(model) * chosen
+    fits = count(fit.uncertainty * chosen, whole(model) * chosen)
+    cabinetry.fit.ranking(
+        model, data, fit_results=fit._replace(uncertainty=fit.uncertainty * chosen)
+    )
+    done("impacts")
+    model_utils.prefit_uncertainties = whole
+    seconds = {part: now - before for (_, before), (part, now) in itertools.pairwise(marks)}
+    poi = np.array(fit.labels) == model.config.poi_name
+    every = count(fit.uncertainty * ~poi, whole(model) * ~poi)
+    return {**seconds, "impact_fits": fits, "all_impact_fits": every}
+
+
+def count(*widths: Any) -> int:
+    """How many impact fits some widths ask for."""
+    return int(sum(2 * np.count_nonzero(width) for width in widths))
+
+
+def main() -> None:
+    """Run both, and print the table."""
+    use_one_thread()
+    parse = parser(__doc__)
+    add_pallet(parse)
+    parse.add_argument("--patch", help="its name; by default the first one")
+    parse.add_argument("--backend", default="numpy", choices=("numpy", "jax"), help="of cabinetry")
+    parse.add_argument("--ranked", type=positive, default=2, metavar="N")
+    arguments = parse.parse_args()
+    workspace, _, patchset = read_pallet(arguments)
+    named = [patch for patch in patchset.patches if patch.name == arguments.patch]
+    patch = (named or patchset.patches)[0]
+    if arguments.patch and not named:
+        raise SystemExit(f"{arguments.patchset} has no patch {arguments.patch!r}.")
+    warnings.simplefilter("ignore")
+    logging.disable(logging.INFO)
+    found = machine() | {"cabinetry": version("cabinetry")}
+    print(f"{describe(found)}, cabinetry {found['cabinetry']} on {arguments.backend}\n")
+    first, result = ours(workspace, patch)
+    leading = [impact.parameter for impact in result.impacts[: arguments.ranked]]
+    pyhf.set_backend(arguments.backend)
+    parts = theirs(workspace, patch, leading)
+    last, _ = ours(workspace, patch)
+    fits, every = parts.pop("impact_fits"), parts.pop("all_impact_fits")
+    scaled = parts["impacts"] * every / max(fits, 1)
+    whole = sum(parts.values()) - parts["impacts"] + scaled
+    mine = (first + last) / 2
+    rows = [(f"cabinetry: {part}", f"{seconds:.2f}") for part, seconds in parts.items()]
+    rows[-1] = (f"cabinetry: impacts, {fits} of {every} fits", rows[-1][1])
+    rows += [
+        ("cabinetry: all impacts, by these", f"{scaled:.0f}"),
+        ("cabinetry: together", f"{whole:.0f}"),
+        ("palletfit: together, first and last", f"{first:.2f} and {last:.2f}"),
+        ("ratio, cabinetry without impacts, palletfit with them", f"{(whole - scaled) / mine:.0f}"),
+        ("ratio", f"{whole / mine:.0f}"),
+    ]
+    print(f"{patch.name}, {len(result.parameters)} parameters, {result.status}\n")
+    print(markdown(("what", "CPU seconds"), rows))
+    record = {"patch": patch.name, "palletfit": [first, last], "cabinetry": parts}
+    write(arguments.output, {"machine": found, **record, "fits": fits, "all_fits": every})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+rule prepare_background:
+    """Unpack the background of a region whose signals are the points of a scan, and describe it."""
+    input:
+        archive="resources/pallets/{analysis}.archive",
+    output:
+        workspace="results/{analysis}/{region}/workspace.json",
+        summary=report(
+            "results/{analysis}/{region}/summary.html",
+            caption="../report/summary.rst",
+            category="{analysis}",
+            labels={"region": "{region}", "what": "pallet"},
+        ),
+    log:
+        "logs/{analysis}/{region}/prepare_background.log",
+    benchmark:
+        "logs/{analysis}/{region}/prepare_background.tsv"
+    params:
+        files=background_member,
+    wildcard_constraints:
+        analysis=any_of(SCANS),
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/prepare_background.py"
+
+
+rule fit_points:
+    """Test every point of a region's scan; of earlier results only missing ones are made again.
+
+    The files of results (results/ANALYSIS/REGION/points) are not declared as output, because
+    Snakemake deletes the output of a failed job; the manifest lists them when all are there.
+    """
+    input:
+        workspace="results/{analysis}/{region}/workspace.json",
+        points=point_files,
+    output:
+        manifest="results/{analysis}/{region}/points.json",
+    log:
+        "logs/{analysis}/{region}/points.log",
+    benchmark:
+        "logs/{analysis}/{region}/points.tsv"
+    params:
+        settings=point_settings,
+    threads: workflow.cores or 1
+    wildcard_constraints:
+        analysis=any_of(SCANS),
+    # A profile that splits regions over jobs has none to spare for fits where Snakemake runs.
+    localrule: SETTINGS.executor.parts == 1
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/fit_points.py"
+
+
+rule collect_points:
+    """Write one table of all points of a scan, each from its most sensitive region."""
+    input:
+        manifests=point_manifests,
+    output:
+        table="results/{analysis}/points.parquet",
+    log:
+        "logs/{analysis}/collect_points.log",
+    benchmark:
+        "logs/{analysis}/collect_points.tsv"
+    params:
+        level=SETTINGS.contour.confidence_level,
+    wildcard_constraints:
+        analysis=any_of(SCANS),
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/collect_points.py"
+
+
+rule plot_points:
+    """Draw which fraction of a scan's points is excluded, in the bins of a plane."""
+    input:
+        table="results/{analysis}/points.parquet",
+    output:
+        png=report(
+            "results/{analysis}/excluded{plane}.png",
+            caption="../report/excluded.rst",
+            category="{analysis}",
+            labels={"region": "all", "what": "excluded fraction{plane}"},
+        ),
+        pdf="results/{analysis}/excluded{plane}.pdf",
+    log:
+        "logs/{analysis}/plot_points{plane}.log",
+    benchmark:
+        "logs/{analysis}/plot_points{plane}.tsv"
+    params:
+        drawn=drawn_fraction,
+    wildcard_constraints:
+        analysis=any_of(SCANS),
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/plot_points.py"
+
+
+rule points:
+    """The tables and plots of all large scans of the selected analyses."""
+    input:
+        point_tables(),

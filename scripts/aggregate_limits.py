@@ -1,0 +1,24 @@
+"""Collect the upper limits of all regions of an analysis."""
+
+import json
+from pathlib import Path
+
+from palletfit import limit_results, scripting
+from palletfit.config import Analysis
+from palletfit.cross_sections import Table
+from palletfit.results import RegionResults
+from palletfit.store import write_atomically
+
+
+def main(*, analysis: Analysis, manifests: list[Path], limits: Path, csv: Path) -> None:
+    """Write ``limits.json`` and ``limits.csv`` from the manifests of the regions."""
+    source = analysis.cross_section
+    theory = Table.read(source) if source is not None else None
+    regions = [RegionResults.read(path.parent.name, path, "limits") for path in manifests]
+    found = limit_results.combine(regions, analysis.labels, theory)
+    write_atomically(limits, json.dumps(found, indent=1) + "\n")
+    write_atomically(csv, limit_results.as_table(found, analysis.labels).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

@@ -1,0 +1,38 @@
+"""Fold the times of all repetitions into a table and a plot."""
+
+import json
+from pathlib import Path
+
+from palletfit import plots, scaling, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.store import write_atomically
+
+
+def main(
+    *,
+    settings: Settings,
+    analyses: dict[str, Analysis],
+    times: list[Path],
+    table: Path,
+    markdown: Path,
+    png: Path,
+    pdf: Path,
+) -> None:
+    """Write the table as CSV and Markdown, and the bar plot.
+
+    Each repetition is in a file ``ANALYSIS/EXECUTOR/NUMBER.json``.
+    """
+    repetitions = {}
+    for path in times:
+        case = path.parent.parent.name, path.parent.name
+        repetitions.setdefault(case, []).append(json.loads(path.read_bytes()))
+    executors = {name: settings.benchmark_executor(name) for name in settings.benchmark.executors}
+    rows = scaling.fold(analyses, executors, repetitions, settings.benchmark.single_node)
+    machines = [item["machine"] for found in repetitions.values() for item in found]
+    write_atomically(table, scaling.as_table(rows).to_csv(index=False))
+    write_atomically(markdown, scaling.as_markdown(rows, machines))
+    plots.save(plots.draw_times(rows), [png, pdf])
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

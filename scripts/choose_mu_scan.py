@@ -1,0 +1,19 @@
+"""Choose the patches for which CLs is shown against the signal strength."""
+
+import json
+from pathlib import Path
+
+from palletfit import mu_scan, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.store import write_atomically
+
+
+def main(*, analysis: Analysis, settings: Settings, limits: Path, chosen: Path) -> None:
+    """Write the names of the chosen patches by region."""
+    found = json.loads(limits.read_bytes())
+    names = mu_scan.choose(analysis.name, settings.mu_scan.patches, found)
+    write_atomically(chosen, json.dumps(names, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

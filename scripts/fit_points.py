@@ -1,0 +1,39 @@
+"""Test every point of a region's scan that has no result yet."""
+
+import json
+from pathlib import Path
+
+from palletfit import scripting
+from palletfit.config import Analysis, Settings
+from palletfit.executors import make_executor, open_ledger
+from palletfit.points import run
+from palletfit.store import write_atomically
+
+
+def main(
+    *,
+    analysis: Analysis,
+    region: str,
+    settings: Settings,
+    workspace: Path,
+    manifest: Path,
+    cores: int,
+) -> None:
+    """Write files of results into the folder ``points`` beside the manifest; then that."""
+    todo = run.of_region(analysis, region, settings, workspace)
+    ledger = open_ledger(settings.executor, manifest.parent / "tasks-points.jsonl")
+    place = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
+    with make_executor(settings.executor, **place) as executor:
+        found = run.run(
+            todo,
+            manifest.parent / "points",
+            executor,
+            settings.executor,
+            workers=executor.workers,
+            ledger=ledger,
+        )
+    write_atomically(manifest, json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

@@ -1,0 +1,28 @@
+"""Draw upper limits along a line of signal points."""
+
+from pathlib import Path
+
+from palletfit import limit_planes, plots, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.limit_results import read_table
+
+
+# The parameter is called as the wildcard is.
+def main(
+    *,
+    analysis: Analysis,
+    slice: str,  # noqa: A002
+    settings: Settings,
+    csv: Path,
+    png: Path,
+    pdf: Path,
+) -> None:
+    """Write the plot of a slice."""
+    chosen = analysis.slices[slice]
+    line = limit_planes.along(read_table(csv), chosen)
+    level = settings.contour.confidence_level
+    plots.save(plots.draw_slice(line, analysis, chosen, level), [png, pdf])
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

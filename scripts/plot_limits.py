@@ -1,0 +1,47 @@
+"""Draw the upper limits of a plane, and compare them with published ones."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from palletfit import limit_planes, overlay, plots, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.limit_results import read_table
+from palletfit.published_limits import compare
+from palletfit.store import write_atomically
+
+
+def main(
+    *,
+    analysis: Analysis,
+    plane: str,
+    settings: Settings,
+    csv: Path,
+    curves: Path,
+    contour: Path,
+    png: Path,
+    pdf: Path,
+) -> None:
+    """Write the plot of a plane's limits, and ``limit_contour.json``."""
+    chosen = analysis.plane_of_suffix(plane)
+    published = json.loads(curves.read_text())
+    limits = read_table(csv)
+    found = limit_planes.limit_contours(
+        limits, chosen, settings.contour, overlay.segments(published)
+    )
+    content = limit_planes.as_json(found)
+    table = published.get(overlay.LIMITS, {})
+    if "points" in table:
+        comparison = compare(found.points, np.asarray(table["points"]), table["unit"])
+        content["published_limits"] = comparison.as_json()
+        logging.info("%s: %s", analysis.name, comparison)
+    elif "problem" in table:
+        content["published_limits"] = table
+    plots.save(plots.draw_limits(found, analysis, chosen), [png, pdf])
+    write_atomically(contour, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

@@ -1,0 +1,23 @@
+"""Unpack, verify and describe the background of one region of a scan."""
+
+from pathlib import Path
+
+from palletfit import prepare, scripting
+from palletfit.config import Analysis, Settings
+
+
+def main(
+    *,
+    analysis: Analysis,
+    region: str,
+    settings: Settings,
+    archive: Path,
+    workspace: Path,
+    summary: Path,
+) -> None:
+    """Write a region's workspace and summary (HTML, and JSON beside it)."""
+    prepare.prepare_background(analysis, region, archive, workspace, summary, settings.download)
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

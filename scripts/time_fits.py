@@ -1,0 +1,48 @@
+"""Time all fits of an analysis once, with one of the executors of the benchmark."""
+
+import json
+from pathlib import Path
+
+from palletfit import scaling, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.executors import make_executor, open_ledger
+from palletfit.locks import waiting_lock
+from palletfit.scan import Scan
+from palletfit.store import write_atomically
+
+
+def main(
+    *,
+    analysis: Analysis,
+    case: str,
+    settings: Settings,
+    workspaces: list[Path],
+    patchsets: list[Path],
+    times: Path,
+    cores: int,
+) -> None:
+    """Write the time of one repetition; workspaces and patchsets are in the order of regions."""
+    chosen = settings.benchmark_executor(case)
+    scans = [
+        scaling.select(
+            Scan.read(f"{analysis.name}/{region}", *files, analysis.patches, settings.fit),
+            settings.benchmark.patches,
+        )
+        for region, *files in zip(analysis.used_regions, workspaces, patchsets, strict=True)
+    ]
+    # A worker on this machine has one thread, whatever their number.
+    place = {"cores": chosen.workers or cores, "backend": settings.fit.backend}
+    # Two timings side by side would both be wrong.
+    with waiting_lock(times.parents[2] / ".lock", what="timing fits"):
+        found = scaling.measure(
+            scans,
+            chosen,
+            times.parent,
+            lambda ledger: make_executor(chosen, ledger=ledger, **place),
+            lambda path: open_ledger(chosen, path),
+        )
+    write_atomically(times, json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

@@ -1,0 +1,162 @@
+"""From the expected events of a point to the patch that adds it to a background."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from palletfit.config import FitSettings, Points
+from palletfit.errors import PalletError
+
+#: Modifiers that a relative uncertainty of the signal may share a parameter with.
+_CONSTRAINED = ("normsys", "histosys")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How yields become a signal sample.
+
+    Attributes
+    ----------
+    bins
+        Number of bins of each channel of the workspace.
+    places
+        Position of each channel in the workspace.
+    sample
+        Name of the sample.
+    modifiers
+        Those that all points have: the parameter of interest, luminosity, uncertainties of one
+        size.
+    """
+
+    bins: Mapping[str, int]
+    places: Mapping[str, int]
+    sample: str
+    modifiers: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, workspace: Mapping[str, Any], points: Points, settings: FitSettings) -> Signal:
+        """What a section `points` says, checked against its workspace.
+
+        Raises
+        ------
+        PalletError
+            A channel or the luminosity is unknown, or a name is taken.
+        """
+        bins = {item["name"]: len(item["data"]) for item in workspace["observations"]}
+        places = {item["name"]: place for place, item in enumerate(workspace["channels"])}
+        config = _measurement(workspace, settings)["config"]
+        _check_names(workspace, points, config)
+        modifiers: list[Mapping[str, Any]] = [
+            {"name": config["poi"], "type": "normfactor", "data": None}
+        ]
+        if points.lumi is not None:
+            modifiers.append({"name": points.lumi, "type": "lumi", "data": None})
+        modifiers += [
+            normsys(name, size)
+            for name, size in points.uncertainties.items()
+            if not isinstance(size, str)
+        ]
+        return cls(
+            bins={name: bins[name] for name in places},
+            places=places,
+            sample=points.sample,
+            modifiers=tuple(modifiers),
+        )
+
+    def operations(
+        self, yields: Mapping[str, Sequence[float]], sizes: Mapping[str, float]
+    ) -> list[dict[str, Any]]:
+        """The JSON Patch of a point.
+
+        Parameters
+        ----------
+        yields
+            Expected events in the bins of each channel that has signal.
+        sizes
+            Relative uncertainties of this point's own, by name.
+        """
+        modifiers = [*self.modifiers, *(normsys(name, size) for name, size in sizes.items())]
+        return [
+            {
+                "op": "add",
+                "path": f"/channels/{self.places[channel]}/samples/-",
+                "value": {"name": self.sample, "data": list(data), "modifiers": modifiers},
+            }
+            for channel, data in yields.items()
+        ]
+
+    def problem(self, yields: Mapping[str, Sequence[float]]) -> str | None:
+        """What is wrong with yields that a function gives, or None."""
+        for channel, data in yields.items():
+            if channel not in self.bins:
+                return f"there is no channel {channel!r} (there are {', '.join(self.bins)})"
+            if len(data) != self.bins[channel]:
+                return f"channel {channel!r} has {self.bins[channel]} bins, not {len(data)}"
+            for number, value in enumerate(data):
+                wrong = wrong_yield(value)
+                if wrong is not None:
+                    return f"the yield of bin {number} of channel {channel!r} {wrong}"
+        return None if yields else "it has no yields at all"
+
+
+def normsys(name: str, size: float) -> dict[str, Any]:
+    """A relative uncertainty of all yields of a sample."""
+    return {"name": name, "type": "normsys", "data": {"lo": 1.0 - size, "hi": 1.0 + size}}
+
+
+def wrong_yield(value: float) -> str | None:
+    """Why a number is no number of expected events, or None."""
+    if not math.isfinite(value):
+        return f"is not a finite number ({value})"
+    return f"is negative ({value:g})" if value < 0 else None
+
+
+def _measurement(workspace: Mapping[str, Any], settings: FitSettings) -> Mapping[str, Any]:
+    for item in workspace["measurements"]:
+        if settings.measurement in (None, item["name"]):
+            found: Mapping[str, Any] = item
+            return found
+    known = ", ".join(item["name"] for item in workspace["measurements"])
+    raise PalletError(
+        f"The workspace has no measurement {settings.measurement!r}.",
+        remedy=f"Correct `fit.measurement`; there are {known}.",
+    )
+
+
+def _check_names(
+    workspace: Mapping[str, Any], points: Points, measurement: Mapping[str, Any]
+) -> None:
+    channels = {item["name"]: item for item in workspace["channels"]}
+    for name in points.channels or ():
+        if name not in channels:
+            raise PalletError(
+                f"`points.channels` names {name!r}, which the workspace does not have.",
+                remedy=f"Its channels are {', '.join(channels)}.",
+            )
+    for name in points.channels or channels:
+        if any(sample["name"] == points.sample for sample in channels[name]["samples"]):
+            raise PalletError(
+                f"The background has a sample {points.sample!r} in channel {name!r} already.",
+                remedy="Choose another `points.sample`.",
+            )
+    kinds: dict[str, str] = {}
+    for channel in workspace["channels"]:
+        for sample in channel["samples"]:
+            kinds |= {item["name"]: item["type"] for item in sample["modifiers"]}
+    taken = {measurement["poi"]: "the parameter of interest", points.lumi: "the luminosity"}
+    for name in points.uncertainties:
+        kind = kinds.get(name)
+        if name in taken or (kind is not None and kind not in _CONSTRAINED):
+            raise PalletError(
+                f"`points.uncertainties` names {name!r}, which is {taken.get(name, f'a {kind}')}.",
+                remedy="Give the uncertainty another name.",
+            )
+    known = {item["name"] for item in measurement["parameters"] if "sigmas" in item}
+    if points.lumi is not None and points.lumi not in known:
+        raise PalletError(
+            f"`points.lumi` names {points.lumi!r}, but the measurement gives it no width.",
+            remedy=f"Those with one are {', '.join(sorted(known)) or 'none'}.",
+        )

@@ -1,0 +1,149 @@
+"""Plots of diagnostics: what they show, also where there is little or much to show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palletfit.batched import Engine
+from palletfit.config import DiagnosticsSettings, FitSettings
+from palletfit.demo import demo_patchset, demo_workspace
+from palletfit.diagnostics import Diagnostics, diagnose
+from palletfit.diagnostics_records import Correlations
+from palletfit.pallet import parse_patchset
+from palletfit.plots import draw_correlations, draw_pulls, draw_ranking, draw_yields, save
+from palletfit.plots.diagnostics import poisson_errors, shorten
+
+TITLE = r"$\tilde{b}\tilde{b}$ production"
+
+
+@pytest.fixture(scope="module")
+def found() -> Diagnostics:
+    workspace = demo_workspace()
+    patches = parse_patchset(demo_patchset(workspace), Path("patchset.json")).patches
+    (patch,) = (patch for patch in patches if patch.name == "DEMO_C1N2_Wh_700_50")
+    settings = DiagnosticsSettings(parameters=["JE*", "mu_*"])
+    ((_, made),) = diagnose(Engine(workspace, FitSettings()), [patch], settings)
+    return made
+
+
+@pytest.fixture(scope="module")
+def bare(found: Diagnostics) -> Diagnostics:
+    """A model with one channel and nothing but the parameter of interest."""
+    poi = found.parameter(found.poi)
+    return replace(
+        found,
+        parameters=(poi,),
+        impacts=(),
+        channels=found.channels[:1],
+        correlations=Correlations((), ()),
+    )
+
+
+def row_names(axes) -> list[str]:
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_pulls_show_every_parameter_once(found):
+    figures = draw_pulls(found, TITLE, per_page=15)
+    shown = [name for figure in figures for axes in figure.axes for name in row_names(axes)]
+    assert sorted(shown) == sorted(item.name for item in found.parameters)
+    assert len(figures) == 3
+    # Free factors are by their values, below the last page.
+    assert [len(figure.axes) for figure in figures] == [1, 1, 2]
+    assert "(1 of 3)" in figures[0].get_suptitle()
+    first = found.parameter(row_names(figures[0].axes[0])[0])
+    points, *_ = figures[0].axes[0].containers[0]
+    assert points.get_xdata()[0] == pytest.approx(first.pull)
+
+
+def test_pulls_can_be_the_conspicuous_ones(found):
+    (figure,) = draw_pulls(found, TITLE, most=5)
+    names = row_names(figure.axes[0])
+    constrained = [item for item in found.parameters if item.pull is not None]
+    sizes = {item.name: max(abs(item.pull), abs(1 - item.constraint)) for item in constrained}
+    assert {*names} == {*sorted(sizes, key=sizes.__getitem__)[-5:]}
+
+
+def test_ranking_shows_the_leading_impacts(found):
+    figure = draw_ranking(found, TITLE, most=4)
+    pulls, impacts = figure.axes
+    assert row_names(pulls) == [item.parameter for item in found.impacts[:4]]
+    boxes = {round(box.get_width(), 9) for container in impacts.containers for box in container}
+    leading = found.impacts[0]
+    assert {round(leading.postfit_up, 9), round(leading.prefit_down, 9)} <= boxes
+    low, high = impacts.get_xlim()
+    assert low == -high
+    assert high > leading.size
+    (legend,) = figure.legends
+    assert "4 of 7 parameters" in legend.get_title().get_text()
+
+
+def test_correlations_are_pruned_and_keep_mu(found):
+    figure = draw_correlations(found, TITLE, threshold=0.3, most=6)
+    names = row_names(figure.axes[0])
+    assert found.poi in names
+    assert len(names) <= 6
+    (image,) = figure.axes[0].images
+    matrix = np.asarray(image.get_array())
+    np.testing.assert_allclose(np.diag(matrix), 1.0)
+    np.testing.assert_allclose(matrix, matrix.T)
+
+
+@pytest.mark.parametrize("when", ["prefit", "postfit"])
+def test_yields_are_stacked_to_the_model(found, when):
+    figures = draw_yields(found, TITLE, when, per_page=4)
+    assert [len(figure.axes) for figure in figures] == [8, 6]
+    upper = figures[0].axes[0]
+    channel = found.channels[0]
+    prediction = getattr(channel, when)
+    model = upper.lines[0].get_ydata()
+    np.testing.assert_allclose(model, np.repeat(prediction.model.values, 2))
+    # The last of the stack ends there, too.
+    samples = upper.collections[: len(prediction.samples)]
+    tops = max(path.vertices[:, 1].max() for item in samples for path in item.get_paths())
+    assert tops == pytest.approx(max(prediction.model.values))
+    # The signal is in the signal regions only.
+    (legend,) = figures[1].legends
+    words = [text.get_text() for text in legend.get_texts()]
+    mu = found.mu_hat if when == "postfit" else 1.0
+    assert rf"DEMO_C1N2_Wh_700_50 ($\mu = {mu:.3g}$)" in words
+
+
+def test_errors_of_counts_are_garwoods():
+    below, above = poisson_errors(np.array([0.0, 1.0, 10.0]))
+    np.testing.assert_allclose(below, [0.0, 0.827, 3.109], atol=1e-3)
+    np.testing.assert_allclose(above, [1.841, 2.300, 4.267], atol=1e-3)
+
+
+def test_a_bare_model_can_be_drawn(bare, tmp_path):
+    figures = {
+        "pulls": draw_pulls(bare, TITLE)[0],
+        "ranking": draw_ranking(bare, TITLE),
+        "correlations": draw_correlations(bare, TITLE),
+        "yields": draw_yields(bare, TITLE)[0],
+    }
+    for name, figure in figures.items():
+        save(figure, [tmp_path / f"{name}.png"])
+
+
+def test_empty_bins_and_data_far_off_can_be_drawn(found, tmp_path):
+    channel = found.channels[0]
+    count = len(channel.data)
+    model = replace(channel.postfit.model, values=(0.0,) + (1e-3,) * (count - 1))
+    odd = replace(
+        channel,
+        data=(0.0,) + (500.0,) * (count - 1),
+        postfit=replace(channel.postfit, model=model),
+    )
+    (figure,) = draw_yields(replace(found, channels=(odd,)), TITLE)
+    assert figure.axes[0].get_yscale() == "log"
+    save(figure, [tmp_path / "odd.png"])
+
+
+def test_names_are_safe_and_not_too_long():
+    assert shorten("a" * 60, 11) == "aaaaa\N{HORIZONTAL ELLIPSIS}aaaaa"
+    assert shorten("cost_$5") == r"cost_\$5"

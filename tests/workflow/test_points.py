@@ -1,0 +1,114 @@
+"""A large scan through the workflow, at a small size: no job and no file a point, and resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from .conftest import Folder
+
+
+@pytest.fixture
+def scan(folder: Folder, project: Path) -> Path:
+    """A scan of 300 points, selected in the folder's configuration; its analysis file."""
+    script = project / "benchmarks" / "points.py"
+    made = folder.path / "made"
+    subprocess.run(
+        [sys.executable, str(script), "--sizes", "300", "--write", str(made)],
+        check=True,
+        env={**folder.environment(), "PYTHONPATH": str(project / "src")},
+    )
+    folder.config |= {"analyses": [str(made / "scan.yaml")], "points": {"chunk": 64}}
+    return made / "scan.yaml"
+
+
+def parts(folder: Folder) -> dict[str, bytes]:
+    where = folder.path / "results/scan/SR/points"
+    return {path.name: path.read_bytes() for path in sorted(where.glob("*.parquet"))}
+
+
+def fitted(folder: Folder) -> int:
+    return json.loads((folder.path / "results/scan/SR/points.json").read_bytes())["fitted"]
+
+
+@pytest.mark.usefixtures("scan")
+def test_a_scan_becomes_one_table(folder: Folder) -> None:
+    run = folder.run("points")
+    table = folder.path / "results/scan/points.parquet"
+    assert "scan: 300 points" in run.output
+    assert str(table.relative_to(folder.path)) in run.output
+    assert table.with_name("excluded.png").stat().st_size > 10_000
+    found = pd.read_parquet(table)
+    assert found.name.tolist() == [f"model_{number:07d}" for number in range(300)]
+    assert set(found.status) == {"ok"}
+    assert found.CLs_obs.between(0, 1).all()
+    assert 30 < (found.CLs_obs < 0.05).sum() < 270
+    # Jobs and files do not grow with the points.
+    assert len(list((folder.path / "results/scan").rglob("*"))) < 20
+    assert len(parts(folder)) == 5
+    assert folder.run("points").idle
+    assert folder.run().idle  # it is all that there is of this analysis
+
+    before = parts(folder)
+    (folder.path / "results/scan/SR/points/part-000002.parquet").write_bytes(b"PAR1")
+    folder.run("points")
+    assert fitted(folder) == 64
+    assert pd.read_parquet(table).CLs_obs.tolist() == pytest.approx(found.CLs_obs.tolist())
+    now = parts(folder)
+    assert all(now[name] == before[name] for name in before if name != "part-000002.parquet")
+    assert folder.run("points").idle
+
+
+def test_a_wrong_table_is_told_and_mended(folder: Folder, scan: Path) -> None:
+    content = yaml.safe_load(scan.read_text())
+    table = Path(content["points"]["table"])
+    points = pd.read_parquet(table)
+    wrong = points.copy()
+    wrong.loc[41, "SRmid[2]"] = -1.0
+    wrong.to_parquet(table)
+    run = folder.run("points", succeeds=False)
+    assert "Row 42 of the table" in run.output
+    assert "is negative" in run.output
+    assert "Traceback" not in run.output
+    points.to_parquet(table)
+    folder.run("points")
+    assert fitted(folder) == 300
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("scan")
+def test_a_killed_scan_goes_on(folder: Folder) -> None:
+    folder.config["points"] = {"chunk": 10}
+    log = folder.path / "first.log"
+    with log.open("w") as output:
+        first = subprocess.Popen(
+            folder.command("points"),
+            cwd=folder.project,
+            env=folder.environment(),
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        end = time.monotonic() + 120
+        while len(parts(folder)) < 3 and first.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    time.sleep(3)  # workers end with the run that is gone
+    before = parts(folder)
+    assert 3 <= len(before) < 30, log.read_text()
+    folder.run("points")
+    assert fitted(folder) == 10 * (30 - len(before))
+    now = parts(folder)
+    assert len(now) == 30
+    assert all(now[name] == content for name, content in before.items())
