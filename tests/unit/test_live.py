@@ -396,6 +396,15 @@ def test_a_slow_disk_makes_the_page_rare(tmp_path, monkeypatch):
     assert seen._ended.pauses == pytest.approx([5.0, 5.0, 19.8, 148.5, 5.0])
 
 
+def test_a_reader_is_told_how_long_the_next_page_takes(tmp_path):
+    seen = watch(tmp_path)
+    seen._pause = 148.5
+    seen.write("running")
+    page = page_of(tmp_path).path.read_text()
+    assert 'data-interval="148.5"' in page
+    assert 'data-silence="594"' in page
+
+
 def test_the_page_is_written_while_nothing_is_recorded(tmp_path):
     seen = watch(tmp_path, interval=0.02)
     path = page_of(tmp_path).path

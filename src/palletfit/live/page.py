@@ -100,7 +100,7 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
         f'<link rel="icon" href="data:,"><title>{title}</title>',
         f"<style>:root{{{colours}}}\n{style}</style></head><body>",
         *_header(run, state, now),
-        *_table(regions, now),
+        *_table(run, regions, now),
         *_planes(run, regions),
         *_failures(regions),
         f"<script>{script}</script></body></html>\n",
@@ -139,18 +139,18 @@ def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(moment)).strip()
 
 
-def _table(regions: Mapping[str, Sequence[Snapshot]], now: float) -> Iterator[str]:
+def _table(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> Iterator[str]:
     names = ("region", "", *_STATUSES, "of", "from before", "rate", "remaining", "executor")
     yield "<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr></thead>"
     yield "<tbody>"
     for region, parts in regions.items():
-        cells = _row(parts, now) if parts else ["", *[""] * 8, "waiting"]
+        cells = _row(run, parts, now) if parts else ["", *[""] * 8, "waiting"]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
         yield f"<tr><th scope=row>{html.escape(region)}</th>{row}</tr>"
     yield "</tbody></table>"
 
 
-def _row(parts: Sequence[Snapshot], now: float) -> list[str]:
+def _row(run: Run, parts: Sequence[Snapshot], now: float) -> list[str]:
     counts = Counter[str]()
     for item in parts:
         counts.update({**item.counts, "open": item.open})
@@ -166,7 +166,7 @@ def _row(parts: Sequence[Snapshot], now: float) -> list[str]:
     ]
     kept = sum(item.kept for item in parts)
     executors = html.escape(", ".join(dict.fromkeys(item.executor for item in parts)))
-    return [*cells, str(total), str(kept), _rate(parts), _remaining(parts, now), executors]
+    return [*cells, str(total), str(kept), _rate(parts), _remaining(run, parts, now), executors]
 
 
 def _rate(parts: Sequence[Snapshot]) -> str:
@@ -180,7 +180,7 @@ def _rate(parts: Sequence[Snapshot]) -> str:
     return f"{rate * 3600:.3g}/h"
 
 
-def _remaining(parts: Sequence[Snapshot], now: float) -> str:
+def _remaining(run: Run, parts: Sequence[Snapshot], now: float) -> str:
     """When the last part will end, or how it ended."""
     running = [item for item in parts if item.state == "running"]
     if not running:
@@ -188,7 +188,7 @@ def _remaining(parts: Sequence[Snapshot], now: float) -> str:
         words = "interrupted" if any(item.state == "interrupted" for item in parts) else "ended"
         return f"{words} {_clock(last.written).split()[1]}"
     silent = min(running, key=lambda item: item.written)
-    if now - silent.written > _SILENT_SECONDS:
+    if now - silent.written > silence(run.interval):
         return f"no news since {_clock(silent.written).split()[1]}"
     times = [item.open / item.rate for item in running if item.rate is not None]
     return f"about {duration(max(times))}" if times and max(times) > 0 else "…"

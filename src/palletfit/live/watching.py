@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,7 @@ class Watching:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._broken = False
+        self._pause = run.interval
         self._thread = threading.Thread(target=self._run, name="live-page", daemon=True)
 
     def start(self) -> None:
@@ -169,9 +170,8 @@ class Watching:
             self.write(state)
 
     def _run(self) -> None:
-        cost = 0.0
-        while not self._broken and not self._ended.wait(pause(self._about.interval, cost)):
-            cost = self.write("running")
+        while not self._broken and not self._ended.wait(self._pause):
+            self._pause = pause(self._about.interval, self.write("running"))
 
     def write(self, state: State) -> float:
         """Write snapshot and page; return how many seconds that took.
@@ -183,7 +183,9 @@ class Watching:
             with self._lock:
                 snapshot = self._snapshot(state)
             write_atomically(self._page.snapshot, snapshot.as_text(), durable=False)
-            page = render(self._about, self._regions(snapshot), snapshot.written)
+            # A reader has to expect the pause that there is, not the one that was asked for.
+            about = replace(self._about, interval=self._pause)
+            page = render(about, self._regions(snapshot), snapshot.written)
             write_atomically(self._page.path, page, durable=False)
         except Exception as error:  # noqa: BLE001  a full disk, or what nobody thought of
             self._broken = True
