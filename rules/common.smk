@@ -314,6 +314,14 @@ def drawn(wildcards):
     }
 
 
+def explored(wildcards):
+    """What a page to explore depends on beside files that are made for it.
+
+    Upper limits and diagnostics are on it if they are there, but no reason to make them.
+    """
+    return {**drawn(wildcards), "further": workflow_state.further(RESULTS, wildcards.analysis)}
+
+
 def contour_files(names):
     """Contours and plots of every plane of some analyses; p0 of q0 has none."""
     if SETTINGS.fit.test_statistic == "q0":
@@ -322,7 +330,10 @@ def contour_files(names):
         f"results/{name}/{file}"
         for name in names
         for suffix in map(KNOWN[name].plane_suffix, KNOWN[name].planes)
-        for file in (f"exclusion{suffix}.png", f"exclusion{suffix}.pdf", f"contour{suffix}.json")
+        for file in (
+            *(f"exclusion{suffix}.{ending}" for ending in ("png", "pdf", "html")),
+            f"contour{suffix}.json",
+        )
     ]
 
 

@@ -40,3 +40,30 @@ rule plot_contour:
         "../envs/workflow.yaml"
     script:
         "../scripts/plot_contour.py"
+
+
+rule interactive:
+    """Write a page on which the exclusion in a plane can be explored, in one file."""
+    input:
+        results="results/{analysis}/results.json",
+        table="results/{analysis}/results.csv",
+        manifests=region_manifests,
+        curves="resources/published/{analysis}/curves{plane}.json",
+    output:
+        page=report(
+            "results/{analysis}/exclusion{plane}.html",
+            caption="../report/interactive.rst",
+            category="{analysis}",
+            labels={"region": "all", "what": "contour{plane}, to explore"},
+        ),
+    log:
+        "logs/{analysis}/interactive{plane}.log",
+    benchmark:
+        "logs/{analysis}/interactive{plane}.tsv"
+    params:
+        explored=explored,
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/interactive.py"

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from palletfit import live, scan, scripting
 from palletfit import manifest as manifests
-from palletfit import scan, scripting
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor, open_ledger
 from palletfit.products import HYPOTEST
@@ -32,7 +32,8 @@ def main(
         found = manifests.merge(todo.title, [json.loads(path.read_bytes()) for path in parts])
     else:
         tasks = manifest.parent / f"{todo.product.file('tasks')}.jsonl"
-        found = _fit(todo, store, settings, tasks, cores)
+        page = live.Page(manifest.parents[2], analysis, region, todo.product)
+        found = _fit(todo, store, settings, tasks, cores, page)
     failed = manifests.failures(found, analysis.regions[region])
     if failed and settings.on_failure == "fail":
         for path in parts:  # the next run fits failed patches again
@@ -43,13 +44,20 @@ def main(
 
 
 def _fit(
-    todo: scan.Scan, store: RecordStore, settings: Settings, tasks: Path, cores: int
+    todo: scan.Scan,
+    store: RecordStore,
+    settings: Settings,
+    tasks: Path,
+    cores: int,
+    page: live.Page,
 ) -> dict[str, Any]:
     ledger = open_ledger(settings.executor, tasks)
     place = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
     with make_executor(settings.executor, **place) as executor:
         workers = executor.workers
-        return scan.run(todo, store, executor, settings.executor, workers=workers, ledger=ledger)
+        observer = live.observer(page, settings, workers=workers)
+        how = {"workers": workers, "ledger": ledger, "observer": observer}
+        return scan.run(todo, store, executor, settings.executor, **how)
 
 
 if __name__ == "__main__":

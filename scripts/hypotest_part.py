@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from palletfit import scan, scripting
+from palletfit import live, scan, scripting
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor
 from palletfit.products import HYPOTEST
@@ -30,7 +30,10 @@ def main(
     store = RecordStore(workspace.parent / todo.product.folder)
     with make_executor(settings.executor, cores=cores) as executor:
         workers, lock = executor.workers, f"{todo.product.file('.lock')}-{scatteritem}"
-        found = scan.run(todo, store, executor, settings.executor, workers=workers, lock=lock)
+        page = live.Page(workspace.parents[2], analysis, region, todo.product, scatteritem)
+        observer = live.observer(page, settings, workers=workers)
+        how = {"workers": workers, "lock": lock, "observer": observer}
+        found = scan.run(todo, store, executor, settings.executor, **how)
     write_atomically(part, json.dumps(found, indent=1) + "\n")
 
 

@@ -363,6 +363,16 @@ class ToySettings(_Model):
     """Seed of the random numbers."""
 
 
+class LiveSettings(_Model):
+    """The page that shows a run while fits are made, `results/ANALYSIS/live.html`."""
+
+    enabled: bool = True
+    """Whether there is one."""
+    interval: Annotated[float, Field(ge=0.2)] = 5.0
+    """Seconds between two versions of the page; more where drawing it would take over 1% of the
+    time."""
+
+
 class Settings(_Model):
     """The whole of `config/config.yaml`."""
 
@@ -410,6 +420,8 @@ class Settings(_Model):
 
     points: PointSettings = PointSettings()
     """How scans of points are cut into tasks."""
+    live: LiveSettings = LiveSettings()
+    """The page that shows a run while fits are made."""
 
     @field_validator("analyses")
     @classmethod

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -129,6 +129,14 @@ class Scan:
         return task.make_task(patches, workspace_digest, self.settings, self.product)
 
 
+#: Looks on while patches are fitted: entered with the records that are kept, by patch name, it
+#: gives what is called with every further one, once that is on the disk.
+Observer = Callable[
+    [Scan, Mapping[str, Mapping[str, Any]]],
+    AbstractContextManager[Callable[[Mapping[str, Any]], None]],
+]
+
+
 def of_region(
     analysis: Analysis,
     region: str,
@@ -186,6 +194,7 @@ def run(
     workers: int = 1,
     ledger: Ledger | None = None,
     lock: str | None = None,
+    observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Fit the patches that have no finished record yet.
 
@@ -209,6 +218,8 @@ def run(
     lock
         Name of the lock; scans that share no patches may have locks of their own. None: the one
         of the region and product.
+    observer
+        Looks on.
 
     Returns
     -------
@@ -225,9 +236,11 @@ def run(
     """
     with _lock(scan, store, lock or scan.product.file(".lock")):
         open_ = _Open.find(scan, store)
-        with Progress(
-            scan.title, total=len(scan.patches), kept=len(scan.patches) - len(open_.missing)
-        ) as progress:
+        kept = len(scan.patches) - len(open_.missing)
+        with (
+            Progress(scan.title, total=len(scan.patches), kept=kept) as progress,
+            observer(scan, open_.records) if observer else nullcontext() as see,
+        ):
             for patches, results in _fit(scan, open_, executor, settings, workers, ledger):
                 for patch, result in zip(patches, results, strict=True):
                     if patch.name in open_.records:
@@ -241,6 +254,8 @@ def run(
                     store.write(patch.name, record)
                     open_.records[patch.name] = record
                     progress.advance(result["status"])
+                    if see is not None:
+                        see(record)
                     if result["status"] == "failed":
                         logger.warning(
                             "%s: %s failed: %s", scan.title, patch.name, manifest.problem(record)

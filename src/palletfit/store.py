@@ -141,21 +141,37 @@ def _checksum(record: Mapping[str, Any]) -> str:
     return json_digest({name: value for name, value in record.items() if name != _CHECKSUM})
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a file so that, whatever happens, it is there in full or not at all.
+
+    Parameters
+    ----------
+    path
+        Its folder is made.
+    content
+        Text is written as UTF-8.
+    durable
+        See :func:`atomic_file`.
 
     Raises
     ------
     StoreError
         The disk is full or the folder cannot be written.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, durable=durable) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to be written piece by piece, which appears in full at the end or not at all.
+
+    Parameters
+    ----------
+    path
+        Its folder is made.
+    durable
+        Wait until it is on the disk, so that a power cut does not undo it.
 
     Raises
     ------
@@ -169,12 +185,14 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         # Temporary files are private; results are as readable as the user's other files.
         os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
         os.replace(temporary, path)  # noqa: PTH105
         temporary = None
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise _store_error(error, path) from error
     finally:

@@ -118,6 +118,18 @@ def _is_complete(path: Path, region: Region, product: str) -> bool:
         return False
 
 
+def further(results: Path, analysis: str) -> dict[str, int]:
+    """Upper limits and diagnostics of an analysis that are there, and when they were written."""
+    folder = results / analysis
+    found = {}
+    for path in (folder / "limits.json", *sorted(folder.glob("*/diagnostics.json"))):
+        try:
+            found[str(path)] = path.stat().st_mtime_ns
+        except OSError:
+            continue
+    return found
+
+
 def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings) -> str:
     """Where a finished run's results are, and what came out, for the end of its output."""
     lines = []
@@ -160,7 +172,7 @@ def _plots(folder: Path, what: str, stem: str, analysis: Analysis) -> list[str]:
     paths = [
         folder / f"{stem}{suffix}.{ending}"
         for suffix in map(analysis.plane_suffix, analysis.planes)
-        for ending in ("png", "pdf")
+        for ending in ("png", "pdf", "html")
     ]
     return [f"  {what}: {path}" for path in paths if path.exists()]
 

@@ -179,3 +179,16 @@ def test_engine_runs_before_between_and_after_the_peers(load):
     peers.interleave(lambda: order.append("engine"), tools, [0, 5, 9], 3)
     turns = [[("a", index), ("b", index)] for index in (0, 5, 9)]
     assert order == ["engine", *turns[0], *turns[1], "engine", *turns[2], "engine"]
+
+
+def test_live_counts_pages_and_their_time(pallet, tmp_path):
+    output = tmp_path / "live.json"
+    arguments = (*pallet, "--workers", 1, "--repeats", 1, "--interval", 0.2, "--output", output)
+    done = run("live.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    without, with_page = json.loads(output.read_text())["runs"]
+    assert (without["page"], without["pages"], without["page_bytes"]) == (False, 0, 0)
+    assert with_page["pages"] >= 2
+    assert with_page["page_bytes"] > 5000
+    assert 0 < with_page["page_seconds"] < with_page["fits"]
+    assert "| with | 1 |" in done.stdout

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from palletfit.expressions import names_in, require_names
+from palletfit.expressions import evaluate, names_in, require_names
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,43 @@ def test_anything_else_is_refused(expression: str) -> None:
 def test_unknown_names_are_named() -> None:
     with pytest.raises(ValueError, match="uses m3, but the labels are: m1, m2"):
         require_names("m1 + m3", {"m1", "m2"}, "the labels are")
+
+
+LABELS = {"m1": np.array([1.0, 2.0, 3.0, 4.0]), "m(N1)": np.array([4.0, 0.0, 3.0, -1.0])}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "m1",
+        "-m1 + 2.5 * `m(N1)` ** 2",
+        "m1 / `m(N1)`",
+        "m1 // 2 + m1 % 2",
+        "m1 - `m(N1)` == 0",
+        "m1 > 1 & `m(N1)` < 3",
+        "m1 == 1 | `m(N1)` == 0 and m1 != 4",
+        "not m1 > 2",
+        "~(m1 > 2)",
+        "1 < m1 <= 3",
+    ],
+)
+def test_values_are_those_of_pandas(expression: str) -> None:
+    theirs = pd.DataFrame(LABELS).eval(expression, engine="python").to_numpy()
+    ours = evaluate(expression, LABELS)
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.dtype == theirs.dtype
+
+
+def test_a_constant_has_a_value_for_every_point() -> None:
+    assert evaluate("130", LABELS).tolist() == [130] * 4
+
+
+def test_no_other_expression_is_evaluated() -> None:
+    with pytest.raises(ValueError, match="m3"):
+        evaluate("m1 + m3", LABELS)
+    with pytest.raises(ValueError, match="more than"):
+        evaluate("m1.__class__", LABELS)
+    with pytest.raises(ValueError, match="not known"):
+        evaluate("m1 << 2", LABELS)
+    with pytest.raises(TypeError):
+        evaluate("m1 + name", {**LABELS, "name": np.array(["a", "b", "c", "d"], dtype=object)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -376,3 +377,18 @@ def test_a_copied_results_folder_is_complete(tmp_path, records, executor):
     path = records.path("signal_100_50")
     path.write_bytes(path.read_bytes()[:-5])
     assert not manifest.is_complete(found, records, region)
+
+
+def test_an_observer_sees_kept_records_and_every_new_one(tmp_path, records, executor):
+    run(make(models.grid(2), tmp_path=tmp_path), records, executor)
+    seen: list[str] = []
+
+    @contextmanager
+    def watch(todo, kept):
+        seen.extend([todo.title, *kept])
+        yield lambda item: seen.append(f"{item['patch']} {records.path(item['patch']).exists()}")
+        seen.append("end")
+
+    settings = ExecutorSettings()
+    scan.run(make(tmp_path=tmp_path), records, executor, settings, observer=watch)
+    assert seen == ["search/SR", *NAMES[:2], "signal_300_50 True", "end"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from palletfit import manifest
 from palletfit.config import Analysis, ContourSettings, FitSettings, Settings
 from palletfit.errors import StoreError
 from palletfit.store import RecordStore
-from palletfit.workflow_state import claim, note_incomplete, outcome, refits
+from palletfit.workflow_state import claim, further, note_incomplete, outcome, refits
 
 from . import models
 
@@ -179,3 +180,15 @@ def test_the_outcome_follows_the_settings(tmp_path):
     assert "1 excluded at 90% CL" in outcome(tmp_path, {"search": analysis()}, settings)
     discovery = Settings(fit=FitSettings(test_statistic="q0"))
     assert "excluded" not in outcome(tmp_path, {"search": analysis()}, discovery)
+
+
+def test_further_products_are_known_with_their_time(tmp_path):
+    assert further(tmp_path, "search") == {}
+    paths = [tmp_path / "search" / "limits.json", tmp_path / "search" / "A" / "diagnostics.json"]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    before = further(tmp_path, "search")
+    assert list(before) == [str(path) for path in paths]
+    os.utime(paths[1], ns=(1, 1))
+    assert further(tmp_path, "search") != before

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend_handler import HandlerTuple
 
+from palletfit.colours import COLOURS as COLOURS
 from palletfit.config import Analysis
 from palletfit.errors import ConfigError
 
@@ -37,24 +38,6 @@ STYLE: dict[Any, Any] = {
     "ytick.minor.size": 3.5,
     # Type 42 (TrueType) is what journals ask for; matplotlib's default is Type 3.
     "pdf.fonttype": 42,
-}
-#: Told apart by lightness as well as by hue (for print in grey), after Okabe and Ito's palette for
-#: the colour-blind.
-COLOURS = {
-    "observed": "#8b1a1a",
-    "expected": "black",
-    "published": "#0072b2",
-    "band1": "#f4d74a",
-    "band2": "#fbf1bf",
-    # The usual colours of a limit's bands along a line.
-    "sigma1": "#52c452",
-    "sigma2": "#ffe45c",
-    "points": "0.35",
-    "suspect": "#d55e00",
-    "failed": "#d40000",
-    "one_sigma": "#b5d99c",
-    "two_sigma": "#fbf1bf",
-    "signal": "#8b1a1a",
 }
 
 

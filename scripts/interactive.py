@@ -1,0 +1,45 @@
+"""Write the page on which the exclusion in a plane can be explored."""
+
+import json
+from pathlib import Path
+
+from palletfit import contour as contours
+from palletfit import interactive, overlay, scripting
+from palletfit.config import Analysis, Settings
+from palletfit.jsonfiles import read_json
+from palletfit.results import RegionResults, read_table
+from palletfit.store import write_atomically
+
+
+def main(
+    *,
+    analysis: Analysis,
+    plane: str,
+    settings: Settings,
+    results: Path,
+    table: Path,
+    manifests: list[Path],
+    curves: Path,
+    page: Path,
+) -> None:
+    """Write the page; limits and diagnostics are on it if they are beside the results."""
+    chosen = analysis.plane_of_suffix(plane)
+    both = settings.contour.model_copy(update={"bands": [1, 2]})
+    segments = overlay.segments(json.loads(curves.read_text()))
+    exclusion = contours.exclusion(read_table(table), chosen, both, segments)
+    limits = results.with_name("limits.json")
+    details = interactive.details(
+        read_json(results),
+        [RegionResults.read(path.parent.name, path) for path in manifests],
+        analysis.labels,
+        limits=read_json(limits) if limits.exists() else None,
+        folder=results.parent,
+    )
+    shown = settings.contour.bands
+    write_atomically(
+        page, interactive.render(exclusion, analysis, chosen, details, shown_bands=shown)
+    )
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())

@@ -1,0 +1,22 @@
+"""Colours that all plots and pages share; without matplotlib, which takes long to import."""
+
+from __future__ import annotations
+
+#: Told apart by lightness as well as by hue (for print in grey), after Okabe and Ito's palette for
+#: the colour-blind. Every one is a colour of CSS, too.
+COLOURS = {
+    "observed": "#8b1a1a",
+    "expected": "black",
+    "published": "#0072b2",
+    "band1": "#f4d74a",
+    "band2": "#fbf1bf",
+    # The usual colours of a limit's bands along a line.
+    "sigma1": "#52c452",
+    "sigma2": "#ffe45c",
+    "points": "#595959",
+    "suspect": "#d55e00",
+    "failed": "#d40000",
+    "one_sigma": "#b5d99c",
+    "two_sigma": "#fbf1bf",
+    "signal": "#8b1a1a",
+}
