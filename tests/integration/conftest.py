@@ -28,4 +28,5 @@ def stack(services: Stack) -> Stack:
     if not services.endpoint.sound:
         services.slurm.cancel_all()
         services.start_endpoint()
+    services.until_online()
     return services

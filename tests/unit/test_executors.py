@@ -116,6 +116,40 @@ def test_after_an_error_nobody_waits_for_the_rest():
     assert time.monotonic() - began < 60
 
 
+#: Pebble removes the locks, and ends the workers a little later; here there is time between.
+HASTY = """
+import math, time
+from pebble.pool.process import WorkerManager
+from palletfit.executors import LocalExecutor
+
+def slow_stop(manager, stop=WorkerManager.force_stop_workers):
+    time.sleep(2.0)
+    stop(manager)
+
+WorkerManager.force_stop_workers = slow_stop
+if __name__ == "__main__":
+    pool = LocalExecutor(workers=2, threads=1, deadline=600)
+    pool.submit(math.sqrt, 1.0)
+    pool.shutdown(cancel_futures=True)
+else:
+    time.sleep(1.0)  # a worker, before it has opened the locks of its pool
+"""
+
+
+def test_a_pool_that_ends_while_its_workers_start_ends_in_silence(tmp_path):
+    script = tmp_path / "client.py"
+    script.write_text(HASTY)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env=models.environment(),
+        timeout=120,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
 CLIENT = """
 import os, sys, time
 from palletfit.executors import LocalExecutor

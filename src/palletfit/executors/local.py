@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -14,6 +16,8 @@ from pebble import ProcessPool
 
 from palletfit.processes import end_with
 
+#: Seconds that workers which are about to start get before the pool ends under them.
+_STARTING = 20.0
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -75,16 +79,21 @@ class LocalExecutor(Executor):
         # Workers inherit the environment. It has to be set before they import anything, which with
         # the spawn method is when they start; they may start (again) at any time.
         os.environ.update(self._limits)
+        # A fork would copy the threads' locks of this process in an unknown state.
+        context = multiprocessing.get_context("spawn")
+        self._others = {child.pid for child in multiprocessing.active_children()}
+        self._started: set[int] = set()
+        self._greetings, greet = context.Pipe(duplex=False)
         self._pool = ProcessPool(
             max_workers=workers,
             initializer=_start_worker,
-            initargs=(self._limits, os.getpid()),
-            # A fork would copy the threads' locks of this process in an unknown state.
-            context=multiprocessing.get_context("spawn"),
+            initargs=(self._limits, os.getpid(), greet),
+            context=context,
         )
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule a call; see :meth:`concurrent.futures.Executor.submit`."""
+        self._hear_greetings()
         future: Future[T] = self._pool.schedule(
             fn, args=args, kwargs=kwargs, timeout=self._deadline
         )
@@ -97,12 +106,31 @@ class LocalExecutor(Executor):
         else:
             self._pool.close()  # type: ignore[no-untyped-call]
         if wait:
+            if cancel_futures:
+                self._await_starting()
             self._pool.join()
         for name, value in self._saved.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+    def _hear_greetings(self) -> None:
+        while self._greetings.poll():
+            self._started.add(int(self._greetings.recv_bytes()))
+
+    def _await_starting(self) -> None:
+        """Wait for workers that have not begun: the pool's locks vanish before it ends them.
+
+        They would end, too, but with a traceback in the user's terminal.
+        """
+        until = time.monotonic() + _STARTING
+        while time.monotonic() < until:
+            self._hear_greetings()
+            living = {child.pid for child in multiprocessing.active_children()}
+            if living <= self._others | self._started:
+                return
+            time.sleep(0.02)
 
     def __exit__(
         self,
@@ -114,7 +142,8 @@ class LocalExecutor(Executor):
         self.shutdown(cancel_futures=exception_type is not None)
 
 
-def _start_worker(limits: dict[str, str], client: int) -> None:
+def _start_worker(limits: dict[str, str], client: int, greet: Connection) -> None:
+    greet.send_bytes(str(os.getpid()).encode())
     os.environ.update(limits)
     # An interrupt from the terminal reaches every process; the client decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

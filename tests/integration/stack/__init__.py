@@ -138,11 +138,15 @@ class Stack:
         Other defaults than those of `endpoint.DEFAULTS`, more environment for its workers, and the
         folder of a profile's endpoint, which has defaults of its own, can be given.
         """
-        known = self.service.endpoints[self.endpoint_id]
-        known.heard = float("-inf")
+        self.service.endpoints[self.endpoint_id].heard = float("-inf")
         self.endpoint.start(
             {**self.worker_environment, **(environment or {})}, defaults, profile=profile
         )
+        self.until_online()
+
+    def until_online(self) -> None:
+        """Wait until the service has heard from the endpoint, which takes longer after a fault."""
+        known = self.service.endpoints[self.endpoint_id]
 
         def online() -> bool:
             if not self.endpoint.running:
