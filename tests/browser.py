@@ -47,6 +47,15 @@ class Browser:
         """Load a page, or a file."""
         self.driver.get(address.as_uri() if isinstance(address, Path) else address)
 
+    def renew(self) -> None:
+        """Go on as another reader, whose tab has seen no page yet."""
+        former = self.driver.current_window_handle
+        self.driver.switch_to.new_window("tab")
+        other = self.driver.current_window_handle
+        self.driver.switch_to.window(former)
+        self.driver.close()
+        self.driver.switch_to.window(other)
+
     def all(self, selector: str) -> list[Any]:
         """Elements of the page."""
         return self.driver.find_elements("css selector", selector)
