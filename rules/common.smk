@@ -11,7 +11,7 @@ from palletfit.config import parse as parse_settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
 from palletfit.patches import file_stem
-from palletfit.products import CHOSEN, OTHERS, POINTS, product_of
+from palletfit.products import CHOSEN, HYPOTEST, OTHERS, POINTS, Product, product_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -424,10 +424,11 @@ def all_manifests():
     ]
 
 
-def all_submissions():
+def all_submissions(product=HYPOTEST.name):
     """What sending leaves behind, for all regions that are fitted."""
+    file = Product(product).file("submitted")
     return [
-        f"results/{name}/{region}/submitted.json"
+        f"results/{name}/{region}/{file}.json"
         for name, analysis in GRIDS.items()
         for region in analysis.used_regions
     ]

@@ -103,3 +103,22 @@ rule submit:
     """Send all missing patches of all selected analyses to a remote executor, and return."""
     input:
         all_submissions(),
+
+
+# Not of products of chosen patches: what is chosen depends on results that are still to come.
+use rule submit_region as submit_product with:
+    output:
+        submitted="results/{analysis}/{region}/submitted-{product}.json",
+    log:
+        "logs/{analysis}/{region}/submit_{product}.log",
+    params:
+        settings=product_settings,
+        asked=started,
+    wildcard_constraints:
+        product=any_of(name for name in OTHERS if name not in CHOSEN),
+
+
+rule submit_limits:
+    """The same for upper limits, which the target `limits` collects."""
+    input:
+        all_submissions("limits"),

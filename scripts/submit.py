@@ -20,19 +20,21 @@ def main(
     settings: Settings,
     workspace: Path,
     patchset: Path,
+    product: str = HYPOTEST.name,
     submitted: Path,
     cores: int,
 ) -> None:
     """Write how many patches were sent; the next run without ``submit`` collects their results."""
-    todo = scan.of_region(analysis, region, settings, HYPOTEST.name, workspace, patchset)
-    ledger = open_ledger(settings.executor, submitted.parent / "tasks.jsonl")
+    todo = scan.of_region(analysis, region, settings, product, workspace, patchset)
+    tasks = submitted.parent / f"{todo.product.file('tasks')}.jsonl"
+    ledger = open_ledger(settings.executor, tasks)
     if ledger is None:
         raise ConfigError(
             f"Fits of `executor.kind: {settings.executor.kind}` end with the run that made them.",
             remedy="Leave out `submit`, or choose a profile with an endpoint.",
         )
     place = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
-    store = RecordStore(submitted.parent / "fits")
+    store = RecordStore(submitted.parent / todo.product.folder)
     with make_executor(settings.executor, **place, collect=False) as executor:
         workers = executor.workers
         sent, before = scan.submit(

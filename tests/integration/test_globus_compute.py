@@ -67,6 +67,18 @@ def test_submit_returns_at_once_and_a_later_run_collects(site: Site) -> None:
     site.assert_all_fitted_once()
 
 
+def test_upper_limits_are_sent_and_collected_later_like_hypothesis_tests(site: Site) -> None:
+    assert "tiny/SR limits: 6 patches sent" in site.run("submit_limits").output
+    web = site.stack.service.web
+    sent = web.count("/submit$", status=200)
+    site.run("limits")
+    results = site.folder.path / "results/tiny"
+    assert json.loads((results / "SR/submitted-limits.json").read_text())["sent"] == 6
+    found = json.loads((results / "limits.json").read_text())
+    assert [item["status"] for item in found.values()] == ["ok"] * 6
+    assert web.count("/submit$", status=200) == sent
+
+
 @pytest.mark.parametrize("moment", ["sent", "fitted", "some collected"])
 def test_a_killed_run_is_taken_up(site: Site, moment: str) -> None:
     before = site.tasks
