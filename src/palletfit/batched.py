@@ -65,6 +65,12 @@ _MIRRORED, _ROUNDS = 24, 8
 #: Parameters of at least this many standard deviations may have a second minimum on the other
 #: side, if the NLL there is not higher by more than this.
 _SIZEABLE, _NEAR = 0.3, 5.0
+#: Parameters that change expected counts unlike a straight line, by more than this in chi-squared
+#: between -1, 0 and 1 standard deviations, may have a second minimum far away; so many at most.
+_BENT, _LEAPS = 0.1, 12
+#: Such a leap goes this far at least. Where the NLL rises by less than this part of what a parabola
+#: would, a fit begins.
+_FAR, _LOW = 0.3, 0.5
 #: Where the slope on the other side of a kink is looked at, at most.
 _BESIDE = 1e-4
 #: A q on Asimov data below this is weak: its fits have to be sharp.
@@ -529,6 +535,7 @@ class BatchFits:
         batch = self.batch
         background = Fits(batch.data, batch.aux, 0.0, self.without_signal)
         self.fit(background, {"suggested": batch.init})
+        self.leap(background, self.rows)
         free = Fits(batch.data, batch.aux, None, same)
         first = self.displaced_starts(count=1)
         self.fit(free, {"background": background.point, **first})
@@ -641,16 +648,124 @@ class BatchFits:
         there = mirrored[np.arange(len(rows)), columns]
         beside = np.where(kinked[columns], np.minimum(np.abs(there), _BESIDE), np.abs(there))
         mirrored[np.arange(len(rows)), columns] = -np.sign(there) * beside
-        there = self.values(fits, mirrored, rows)
-        near = there < fits.value[rows] + _NEAR
-        rows, columns, mirrored, there = rows[near], columns[near], mirrored[near], there[near]
         half_way = mirrored.copy()
         half_way[np.arange(len(rows)), columns] = 0.0
+        return self._beyond_hump(fits, rows, mirrored, half_way, kinked[columns])
+
+    def _beyond_hump(
+        self,
+        fits: Fits,
+        rows: NDArray[np.int64],
+        points: FloatArray,
+        half_way: FloatArray,
+        kinked: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Those of some points, and their rows, that may lie near another minimum.
+
+        Parameters
+        ----------
+        fits, rows
+            Of the minima where one comes from.
+        points, half_way
+            Where one goes, and what lies between, ``(len(rows), K)``.
+        kinked
+            Whether half-way is a kink of the likelihood, for each point.
+        """
         lowest = fits.value[rows]
-        rise = self.values(fits, half_way, rows) - lowest
+        rise = self.values(fits, points, rows) - lowest
+        near = np.flatnonzero(rise < _NEAR)
+        between = self.values(fits, half_way[near], rows[near]) - lowest[near]
         # A parabola would rise four times as much.
-        beyond = there - lowest < np.where(kinked[columns] | (rise < 0), 1.0, 2.0) * rise
-        return rows[beyond], mirrored[beyond]
+        factor = np.where(kinked[near] | (between < 0), 1.0, 2.0)
+        beyond = near[rise[near] < factor * between]
+        return rows[beyond], points[beyond]
+
+    def leap(self, fits: Fits, rows: NDArray[np.int64]) -> None:
+        """Look for minima where one parameter is at one standard deviation, while they fall.
+
+        A parameter with a large effect in one direction only may have a second minimum on that
+        side, which no start near the suggested values leads to.
+        """
+        columns = self._bent
+        rows = fits.leading(rows)
+        for number in range(_ROUNDS):
+            some, points = self._leaps(fits, rows[fits.converged[rows]], columns)
+            if not len(some):
+                return
+            before = fits.value.copy()
+            self._fit_each(fits, f"leap {number + 1}", some, points)
+            rows = rows[fits.value[rows] < before[rows] - SAME]
+
+    @cached_property
+    def _bent(self) -> NDArray[np.int64]:
+        """Parameters whose effect is unlike a straight line, the most bent ones first.
+
+        Without signal all patches have the same samples; where they do not, parameters are taken
+        that are bent in any of them.
+        """
+        batch = self.batch
+        count = batch.layout.alphas
+        rows = self.rows if not self.only_signal else self.rows[:1]
+        fits = Fits(batch.data, batch.aux, 0.0, self.rows)
+        bent = np.zeros(count)
+        points = np.repeat(batch.init[:1], 2 * count + 1, axis=0)
+        for row in rows:
+            points[:] = batch.init[row]
+            points[:, self.poi] = 0.0
+            points[:, :count] = 0.0
+            places = np.arange(count)
+            points[places, places], points[count + places, places] = 1.0, -1.0
+            rates = self._at(
+                self.compiled.expected,
+                fits,
+                points,
+                np.full(len(points), row),
+                fits.data.shape[1:],
+            )
+            up, down, middle = rates[:count], rates[count:-1], rates[-1]
+            difference = (up + down - 2 * middle) ** 2 / np.maximum(middle, 1.0)
+            bent = np.maximum(bent, np.where(batch.fixed[row, :count], 0.0, difference.sum(axis=1)))
+        order = np.argsort(-bent, kind="stable")[:_LEAPS]
+        return np.asarray(order[bent[order] > _BENT])
+
+    def _leaps(
+        self, fits: Fits, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Rows and points where a fit may end in a lower minimum.
+
+        From the minimum one of some parameters goes to -1 or 1, and the others follow as they would
+        if the likelihood were a parabola. Returned are points where the likelihood rises much less
+        than that, and that lie beyond a hump.
+        """
+        batch = self.batch
+        found, points, middles = [], [], []
+        for part, hessian, frozen in self.hessians(fits, rows):
+            if fits.mu is not None:
+                frozen[:, self.poi] = True
+            some = rows[part]
+            slopes = _inverse_free(hessian, frozen)[:, columns]
+            variance = slopes[:, np.arange(len(columns)), columns]
+            at = fits.point[some]
+            for side in (-1.0, 1.0):
+                step = side - at[:, columns]
+                free = (variance > 0) & ~frozen[:, columns] & (np.abs(step) > _FAR)
+                place, which = np.nonzero(free)
+                wanted = step[place, which] / variance[place, which]
+                direction = wanted[:, None] * slopes[place, which]
+                lower, upper = batch.lower[some[place]], batch.upper[some[place]]
+                there = np.clip(at[place] + direction, lower, upper)
+                rise = self.values(fits, there, some[place]) - fits.value[some[place]]
+                low = rise < _LOW * wanted * step[place, which] / 2
+                found.append(some[place[low]])
+                points.append(there[low])
+                middles.append(np.clip(at[place] + direction / 2, lower, upper)[low])
+        if not found:
+            return np.zeros(0, dtype=int), np.zeros((0, batch.init.shape[1]))
+        chosen = np.concatenate(found)
+        order = np.argsort(chosen, kind="stable")
+        ends, between = np.concatenate(points)[order], np.concatenate(middles)[order]
+        smooth = np.zeros(len(order), dtype=bool)
+        return self._beyond_hump(fits, chosen[order], ends, between, smooth)
 
     def _fit_each(self, fits: Fits, name: str, rows: NDArray[np.int64], points: FloatArray) -> None:
         """Fit rows, which may stand there several times in a row, each from its own point."""
@@ -770,6 +885,7 @@ class BatchFits:
             starts["source"] = np.array([source])
             fits = Fits(*self.asimov(starts["source"], fits), mu, self.rows)
         self.fit(fits, starts)
+        self.leap(fits, self.rows)
         self.escalate(fits)
         self.sharpen(fits, self.rows, SHARP)
         evidence = self.freeze(fits)[0]
@@ -961,6 +1077,18 @@ class BatchFits:
             mu_hat_error=float(mu_error) if np.isfinite(mu_error) else None,
             software=self.engine.software,
         )
+
+
+def _inverse_free(hessian: FloatArray, frozen: NDArray[np.bool_]) -> FloatArray:
+    """Inverse without the frozen parameters, whose rows and columns are zero; zero if singular."""
+    count = hessian.shape[-1]
+    held = frozen[:, :, None] | frozen[:, None, :]
+    masked = np.where(held, np.eye(count), hessian)
+    try:
+        inverse = np.linalg.inv(masked)
+    except np.linalg.LinAlgError:
+        return np.zeros_like(hessian)
+    return np.where(held | ~np.isfinite(inverse), 0.0, inverse)
 
 
 def _solve_free(

@@ -354,6 +354,32 @@ def test_fits_that_are_the_same_without_signal_are_made_once(
             assert len(ours.attempts) == len(theirs.attempts)
 
 
+def test_a_parameter_with_a_large_effect_in_one_direction_is_tried_far_away() -> None:
+    """As in a published likelihood of ATLAS: few events, or forty times as many."""
+    few = models.sample("few", [0.04], normsys("bent", 40.0, 0.01))
+    other = models.sample("other", [6.0], normsys("scale", 1.15, 0.85))
+    spec = models.workspace({"SR": [models.signal([1.0]), few, other]}, {"SR": [10.0]})
+    ((batch, _),), _ = Engine(spec, FitSettings()).lower([Patch("all", (), ())])
+    tests = BatchFits(Engine(spec, FitSettings()), batch)
+    fits = Fits(batch.data, batch.aux, 0.0, tests.rows)
+    tests.fit(fits, {"suggested": batch.init})
+    column = list(batch.names[0]).index("bent")
+    assert fits.converged[0]
+    assert fits.point[0, column] == pytest.approx(0.2337, abs=1e-3)
+    nearby = float(fits.value[0])
+    tests.leap(fits, tests.rows)
+    assert fits.point[0, column] == pytest.approx(1.1654, abs=1e-3)
+    lowest = float(fits.value[0])
+    assert nearby - lowest == pytest.approx(0.1916, abs=1e-3)
+    # Both are minima, and there is no lower one.
+    grid = batch.init[0] * np.ones((601 * 61, 1))
+    grid[:, tests.poi] = 0.0
+    grid[:, column] = np.tile(np.linspace(-3, 3, 601), 61)
+    grid[:, list(batch.names[0]).index("scale")] = np.repeat(np.linspace(-3, 3, 61), 601)
+    values = tests.values(fits, grid, np.zeros(len(grid), dtype=int))
+    assert lowest <= values.min() < lowest + 1e-3
+
+
 @pytest.mark.parametrize("events", [8.0, 3.0, 1.0])
 def test_a_mu_hat_of_zero_has_an_error(events: float) -> None:
     background = scans.workspace()

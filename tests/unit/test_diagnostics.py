@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from palletfit.batched import Engine
+from palletfit.batched import BatchFits, Engine
 from palletfit.config import DiagnosticsSettings, FitSettings
 from palletfit.demo import demo_patchset, demo_workspace
 from palletfit.diagnostics import Diagnostics, compute, diagnose, invert
@@ -266,10 +266,16 @@ def test_the_fits_are_those_of_the_hypothesis_test(demo):
         assert item.error == pytest.approx(best.errors[item.name], rel=1e-6)
 
 
-def test_an_impact_fit_that_ends_below_the_best_fit_corrects_it(shared, tmp_path):
+def test_an_impact_fit_that_ends_below_the_best_fit_corrects_it(shared, tmp_path, monkeypatch):
     # The background-only minimum that usual starts find, pyhf's optimizers' too, is 217.1876.
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
     (patch,) = (patch for patch in patches if patch.name == "DS_340_1_Staus")
+    ((_, test),) = Engine(workspace, FitSettings()).hypotests([patch])
+    assert test.fits["background"].twice_nll == pytest.approx(217.067118, abs=1e-6)
+    # As if the engine did not look there.
+    monkeypatch.setattr(BatchFits, "leap", lambda *_: None)
+    ((_, test),) = Engine(workspace, FitSettings()).hypotests([patch])
+    assert test.fits["background"].twice_nll == pytest.approx(217.1876, abs=1e-4)
     found = sound(workspace, patch, parameters=["TopSystHardCodeSR1"])
     assert found.twice_nll == pytest.approx(217.067118, abs=1e-6)
     # The other fits follow: there is no evidence for a signal that is not there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -17,6 +18,8 @@ from palletfit.patches import apply
 from palletfit.reference import hypotest
 
 from .conftest import Folder
+
+PEERS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 def select(folder: Folder, shared: Path, name: str, **changes: Any) -> None:
@@ -48,6 +51,13 @@ def drop_below_pyhf(folder: Folder, region: str, name: str) -> float:
     return max(fit.twice_nll - fits[title]["twice_nll"] for title, fit in plain.fits.items())
 
 
+def pyhf_background() -> dict[str, float]:
+    """2 NLL where pyhf's own optimizer ended without signal, for the staus' patches."""
+    with (PEERS / "parity-staus-combined.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["patch"]: float(row["scipy"]) for row in rows if row["fit"] == "background"}
+
+
 @pytest.mark.slow
 def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared: Path) -> None:
     select(folder, shared, "staus")
@@ -57,18 +67,20 @@ def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared
     expected = reference(shared, "staus-combined")
     assert results.keys() == expected.keys()
     assert {result["status"] for result in results.values()} == {"ok"}
+    theirs = pyhf_background()
     for name, result in results.items():
-        # pyhf's own optimizer stops up to 1e-6 above the minimum in 2 NLL, which is 2e-5 in CLs;
-        # or in a higher minimum.
-        if largest_difference(result, expected[name]) > 5e-5:
-            assert drop_below_pyhf(folder, "staus/combined", name) > 1e-2, name
         assert result["mass_hypotheses"] == expected[name]["values"]
+        # pyhf's optimizers end in a higher minimum of the background; docs/validation.md.
+        fits = read_json(folder.path / f"results/staus/combined/fits/{name}.json")["fits"]
+        drop = theirs[name] - fits["background"]["twice_nll"]
+        assert 0.07 < drop < 0.17, name
     contour = json.loads((folder.path / "results/staus/contour.json").read_bytes())
     assert contour["failed"] == []
-    for curve in ("observed", "expected"):
+    # The points are 40 GeV apart where the contour runs. The published expected contour is that of
+    # the background's higher minimum.
+    for curve, least, most in (("observed", 0.0, 6.0), ("expected", 7.0, 10.0)):
         distance = contour["distance_to_published"][curve]["symmetric"]
-        # The points are 40 GeV apart where the contour runs.
-        assert distance["mean"] < 6.0, curve
+        assert least < distance["mean"] < most, curve
         assert distance["maximum"] < 25.0, curve
 
 
