@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -15,12 +16,15 @@ from matplotlib.patches import Patch as Box
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scipy.special import gammaincinv
 
+from palletfit.config import Analysis
 from palletfit.diagnostics_records import Correlations, Diagnostics, Parameter
 from palletfit.impacts import Impact
 from palletfit.interpcodes import FloatArray
-from palletfit.plots.style import COLOURS, STYLE, new_figure
+from palletfit.plots.style import COLOURS, STYLE, Entry, new_figure, title_lines
 from palletfit.yields import Channel, Prediction
 
+#: All plots of one fit.
+PLOTS = ("pulls", "ranking", "correlations", "yields_prefit", "yields_postfit")
 #: Rows of one page of pulls.
 PULLS_A_PAGE = 42
 #: Channels of one page of yields.
@@ -50,6 +54,55 @@ _DATA: dict[str, Any] = {
     "zorder": 5,
 }
 _WIDER = 1.15
+
+
+def draw_diagnostics(
+    record: Mapping[str, Any], analysis: Analysis, region: str
+) -> dict[str, list[Figure]]:
+    """Draw all plots of one patch.
+
+    Parameters
+    ----------
+    record
+        Of the patch: ``patch``, ``status``, and what :meth:`Diagnostics.as_json` gives, or the
+        ``error``.
+    analysis
+        Gives the title.
+    region
+        Name of the region.
+
+    Returns
+    -------
+    dict
+        The pages of ``pulls``, ``ranking``, ``correlations``, ``yields_prefit`` and
+        ``yields_postfit``. If there are no diagnostics each is a page that says why.
+    """
+    title = "\n".join([*title_lines(analysis), f"{shorten(record['patch'])}, region {region}"])
+    if record["status"] == "failed":
+        return {name: [_failure(title, record["error"])] for name in PLOTS}
+    found = Diagnostics.from_json(record)
+    return {
+        "pulls": draw_pulls(found, title),
+        "ranking": [draw_ranking(found, title)],
+        "correlations": [draw_correlations(found, title)],
+        "yields_prefit": draw_yields(found, title, "prefit"),
+        "yields_postfit": draw_yields(found, title, "postfit"),
+    }
+
+
+def _failure(title: str, error: Mapping[str, Any]) -> Figure:
+    """Say in the place of a plot why there is none."""
+    words = f"Failed: {error['problem']}\n{error['remedy']}"
+    lines = [part for line in words.splitlines() for part in textwrap.wrap(line, 80)]
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.2, 2.0 + 0.2 * len(lines))
+        figure.suptitle(title, x=0.02, horizontalalignment="left", fontsize=10)
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        text = "\n".join(lines).replace("$", r"\$")
+        axes.text(0.0, 1.0, text, color=COLOURS["failed"], va="top", fontsize=10)
+        figure.canvas.draw()
+    return figure
 
 
 def draw_pulls(
@@ -285,7 +338,7 @@ def _ranking_legend(figure: Figure, found: Diagnostics, title: str, shown: int) 
     before, after = r"\Delta\theta", r"\Delta\hat{\theta}"
     point: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "linewidth": 1.3}
     hollow: dict[str, Any] = {"fill": False, "linewidth": 1.1}
-    entries = [
+    entries: list[Entry] = [
         (Box(edgecolor=_UP, **hollow), rf"pre-fit impact, $\theta = {up}{before}$"),
         (Box(color=_UP, linewidth=0), rf"post-fit impact, $\theta = {up}{after}$"),
         (Box(edgecolor=_DOWN, **hollow), rf"pre-fit impact, $\theta = {down}{before}$"),
@@ -297,16 +350,24 @@ def _ranking_legend(figure: Figure, found: Diagnostics, title: str, shown: int) 
         ),
     ]
     count = f"{shown} of {len(found.impacts)} parameters, by post-fit impact"
+    words = f"{title}\n{_subtitle(found)}; {count}"
+    _write_legend(figure, words, entries, columns=3, fontsize=8.5)
+
+
+def _write_legend(
+    figure: Figure, words: str, entries: Sequence[Entry], *, columns: int, fontsize: float
+) -> None:
+    """Write lines and a legend above the axes."""
     figure.legend(
         [handle for handle, _ in entries],
         [label for _, label in entries],
-        title=f"{title}\n{_subtitle(found)}; {count}",
+        title=words,
         title_fontsize=10,
         alignment="left",
         loc="outside upper left",
-        ncols=3,
+        ncols=columns,
         frameon=False,
-        fontsize=8.5,
+        fontsize=fontsize,
         columnspacing=1.2,
         borderaxespad=0.2,
     )
@@ -561,26 +622,14 @@ def _yield_legend(
     total = Box(**{**_HATCH, "edgecolor": "0.25"})
     mu = found.parameter(found.poi)
     strength = mu.value if when == "postfit" else mu.prefit_value
-    entries: list[tuple[Any, str]] = [(data, "Data"), (total, "Total uncertainty")]
+    entries: list[Entry] = [(data, "Data"), (total, "Total uncertainty")]
     for name in reversed(names):
         words = shorten(name, 30)
         if name in found.signals:
             words += rf" ($\mu = {strength:.3g}$)"
         entries.append((Box(facecolor=colours[name], linewidth=0), words))
     words = "Before the fit" if when == "prefit" else f"After the fit; {_subtitle(found)}"
-    figure.legend(
-        [handle for handle, _ in entries],
-        [label for _, label in entries],
-        title=f"{title}\n{words}",
-        title_fontsize=10,
-        alignment="left",
-        loc="outside upper left",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-        columnspacing=1.2,
-        borderaxespad=0.1,
-    )
+    _write_legend(figure, f"{title}\n{words}", entries, columns=4, fontsize=9)
 
 
 def poisson_errors(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
