@@ -66,6 +66,8 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
                 "postfit_down": item["postfit_down"],
             }
             for item in record["impacts"][:_LEADING]
+            # None is leading that does not move mu-hat at all, as where it is at its bound.
+            if item["postfit_up"] or item["postfit_down"]
         ],
         "largest_pulls": [
             {"parameter": item["name"], "pull": item["pull"], "constraint": item["constraint"]}

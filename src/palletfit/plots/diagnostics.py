@@ -54,6 +54,8 @@ _DATA: dict[str, Any] = {
     "zorder": 5,
 }
 _WIDER = 1.15
+#: Impacts below this part of the largest one are none.
+_NO_IMPACT = 1e-6
 
 
 def draw_diagnostics(
@@ -258,14 +260,16 @@ def draw_ranking(found: Diagnostics, title: str, *, most: int = 20) -> Figure:
     title
         What is fitted; may have several lines.
     most
-        How many parameters are shown.
+        How many parameters are shown; those that do not move mu-hat are left out.
 
     Returns
     -------
     matplotlib.figure.Figure
         Its axes: pulls (below), impacts (above).
     """
-    shown = found.impacts[:most]
+    largest = max(map(_reach, found.impacts), default=0.0)
+    # With mu-hat at a bound most parameters do not move it.
+    shown = [item for item in found.impacts[:most] if _reach(item) > _NO_IMPACT * largest]
     parameters = [found.parameter(item.parameter) for item in shown]
     rows = _rows(len(shown))
     with mpl.rc_context(STYLE):
@@ -278,16 +282,20 @@ def draw_ranking(found: Diagnostics, title: str, *, most: int = 20) -> Figure:
         for row, item in zip(rows, shown, strict=True):
             _boxes(impacts, row, item.prefit_up, item.prefit_down, filled=False)
             _boxes(impacts, row, item.postfit_up, item.postfit_down, filled=True)
-        largest = max((_reach(item) for item in shown), default=0.0) or 1.0
-        impacts.set_xlim(-_WIDER * largest, _WIDER * largest)
+        reach = max(map(_reach, shown), default=0.0) or 1.0
+        impacts.set_xlim(-_WIDER * reach, _WIDER * reach)
         impacts.set_xlabel(rf"$\Delta\hat{{\mu}}$ ({shorten(found.poi)})", loc="right")
         _ranked_pulls(pulls, parameters, rows)
         _name_rows(pulls, [item.parameter for item in shown], rows)
         for axes, side in ((pulls, "bottom"), (impacts, "top")):
             axes.tick_params(axis="x", which="both", top=side == "top", bottom=side == "bottom")
         if not shown:
-            pulls.text(0.5, 0.5, "no impacts", transform=pulls.transAxes, ha="center")
-        _ranking_legend(figure, found, title, len(shown))
+            words = "no parameter moves mu-hat" if found.impacts else "no impacts"
+            pulls.text(0.5, 0.5, words, transform=pulls.transAxes, ha="center")
+        count = f"{len(shown)} of {len(found.impacts)} parameters"
+        whole = len(shown) == min(most, len(found.impacts))
+        count += ", by post-fit impact" if whole else r"; no other one moves $\hat{\mu}$"
+        _ranking_legend(figure, f"{title}\n{_subtitle(found)}; {count}")
         figure.canvas.draw()
     return figure
 
@@ -333,7 +341,7 @@ def _ranked_pulls(axes: Axes, parameters: Sequence[Parameter], rows: FloatArray)
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0)\,/\,\Delta\theta$", loc="right")
 
 
-def _ranking_legend(figure: Figure, found: Diagnostics, title: str, shown: int) -> None:
+def _ranking_legend(figure: Figure, words: str) -> None:
     up, down = r"\hat{\theta} + ", r"\hat{\theta} - "
     before, after = r"\Delta\theta", r"\Delta\hat{\theta}"
     point: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "linewidth": 1.3}
@@ -349,8 +357,6 @@ def _ranking_legend(figure: Figure, found: Diagnostics, title: str, shown: int) 
             r"without a constraint: $\hat{\theta} - \theta_0$",
         ),
     ]
-    count = f"{shown} of {len(found.impacts)} parameters, by post-fit impact"
-    words = f"{title}\n{_subtitle(found)}; {count}"
     _write_legend(figure, words, entries, columns=3, fontsize=8.5)
 
 
@@ -509,21 +515,22 @@ def _yield_page(
     lines = max(1, math.ceil(len(channels) / columns))
     with mpl.rc_context({**STYLE, "hatch.linewidth": 0.7, "hatch.color": "0.25"}):
         figure = new_figure(max(3.1 * columns, 6.6), 1.3 + 3.4 * lines, h_pad=0.015)
-        grid = figure.add_gridspec(lines, columns, hspace=0.08)
+        # One grid, so that the columns of all lines are as wide.
+        grid = figure.add_gridspec(2 * lines, columns, height_ratios=[2.6, 1.0] * lines)
         for number, channel in enumerate(channels):
             line, column = divmod(number, columns)
-            both = grid[line, column].subgridspec(2, 1, height_ratios=[2.6, 1.0], hspace=0.0)
-            upper = figure.add_subplot(both[0])
-            lower = figure.add_subplot(both[1], sharex=upper)
+            upper = figure.add_subplot(grid[2 * line, column])
+            lower = figure.add_subplot(grid[2 * line + 1, column], sharex=upper)
             prediction = channel.prefit if when == "prefit" else channel.postfit
             _stack(upper, channel, prediction, colours)
             _ratio(lower, channel, prediction)
             if column == 0:
                 upper.set_ylabel("Events", loc="top")
                 lower.set_ylabel("Data / model", fontsize=9)
+            if number + columns >= len(channels):
+                lower.set_xlabel("Bin", loc="right", fontsize=10)
         names = [name for name in colours if any(name in item.prefit.samples for item in channels)]
         _yield_legend(figure, found, title, when, names, colours)
-        figure.supxlabel("Bin", x=0.99, horizontalalignment="right", fontsize=10)
         figure.canvas.draw()
     return figure
 
