@@ -282,11 +282,12 @@ def diagnostics_files(wildcards):
     """Tables of the diagnostics, and all plots of the patches that were chosen."""
     tables = expand("results/{name}/diagnostics.{e}", name=GRIDS, e=["json", "csv"])
     plots = [
-        f"results/{name}/diagnostics_{stem}_ranking.png"
+        file.format(analysis=name, stem=stem)
         for name in GRIDS
         for stem in chosen_stems(
             checkpoints.choose_patches.get(analysis=name, product="diagnostics")
         )
+        for file in rules.plot_diagnostics.output
     ]
     return tables + plots
 

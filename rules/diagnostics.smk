@@ -2,6 +2,7 @@ rule aggregate_diagnostics:
     """Collect the diagnostics of the chosen patches in one table."""
     input:
         manifests=product_manifests("diagnostics"),
+        tests=region_manifests,
     output:
         diagnostics="results/{analysis}/diagnostics.json",
         csv=report(

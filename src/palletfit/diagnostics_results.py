@@ -15,17 +15,26 @@ from palletfit.results import RegionResults, unique
 
 #: How many pulls and impacts an entry has, and how many impacts a row of the table.
 _LEADING, _IN_TABLE = 10, 5
+#: Ends of fits that differ by less than this in 2 NLL are one minimum.
+_SAME = 1e-4
 _DISCOVERY = ("p0", "significance", "p0_expected", "significance_expected")
 _NUMERIC = ("mu_hat", "mu_hat_error", *_DISCOVERY, "fit_time")
 
 
-def combine(regions: Sequence[RegionResults], labels: Sequence[str]) -> dict[str, Any]:
+def combine(
+    regions: Sequence[RegionResults], tests: Sequence[RegionResults], labels: Sequence[str]
+) -> dict[str, Any]:
     """Collect the diagnostics of all regions.
+
+    Both products fit with all parameters free, from different starts. Where the hypothesis test
+    ended in a higher minimum a remark says so; where the diagnostics did, they are suspect.
 
     Parameters
     ----------
     regions
         Records of diagnostics; a patch was chosen in the region that its point is taken from.
+    tests
+        Records of the hypothesis tests.
     labels
         Of the points.
 
@@ -37,16 +46,33 @@ def combine(regions: Sequence[RegionResults], labels: Sequence[str]) -> dict[str
         test is not possible), the leading impacts and pulls, ``fit_time`` in seconds, ``doubts``
         and ``remarks``; with one ``problem``.
     """
+    tested = {region.name: region.records for region in tests}
     found: dict[str, Any] = {}
     for region in regions:
         for patch, record in region.records.items():
-            found[unique(patch, found, region.name)] = {
+            entry = {
                 "mass_hypotheses": [record["values"][label] for label in labels],
                 "status": record["status"],
                 "region": region.name,
                 **_numbers(record),
             }
+            test = tested[region.name].get(patch)
+            if test is not None and "failed" not in (record["status"], test["status"]):
+                _compare(entry, record["twice_nll"], test["fits"]["free"])
+            found[unique(patch, found, region.name)] = entry
     return found
+
+
+def _compare(entry: dict[str, Any], twice_nll: float, test: Mapping[str, Any]) -> None:
+    """Say which of both free fits ended in a higher minimum, if one did."""
+    above = test["twice_nll"] - twice_nll
+    where = f"{abs(above):.3g} in 2 NLL, at mu = {test['mu']:.3g}"
+    if above > _SAME:
+        words = f"the free fit of the hypothesis test ended higher than this one, by {where}"
+        entry["remarks"] = [*entry["remarks"], words]
+    elif above < -_SAME:
+        words = f"the free fit of the hypothesis test ended lower than this one, by {where}"
+        entry |= {"status": "suspect", "doubts": [*entry["doubts"], words]}
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:

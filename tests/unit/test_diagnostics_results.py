@@ -71,6 +71,7 @@ def test_the_table_has_one_row_a_patch() -> None:
             RegionResults("A", {"p": diagnosed(62.0), "q": failed("q")}),
             RegionResults("B", {"p": diagnosed(40.0)}),
         ],
+        [RegionResults("A", {}), RegionResults("B", {})],
         LABELS,
     )
     assert list(found) == ["p", "q", "p (B)"]
@@ -98,9 +99,30 @@ def test_the_table_has_one_row_a_patch() -> None:
 
 def test_a_table_without_impacts_and_significance() -> None:
     record = {**diagnosed(62.0, impacts=False), "discovery": None}
-    table = as_table(combine([RegionResults("A", {"p": record})], LABELS), LABELS)
+    found = combine([RegionResults("A", {"p": record})], [RegionResults("A", {})], LABELS)
+    table = as_table(found, LABELS)
     assert table["leading_impacts"][0] == ""
     assert table["p0"].isna()[0]
+
+
+@pytest.mark.parametrize(
+    ("above", "status", "words"),
+    [
+        (1e-5, "ok", ""),
+        (0.03, "ok", "hypothesis test ended higher than this one, by 0.03 in 2 NLL, at mu = 0.7"),
+        (-0.03, "suspect", "hypothesis test ended lower than this one, by 0.03 in 2 NLL, at mu"),
+    ],
+)
+def test_free_fits_are_compared(above: float, status: str, words: str) -> None:
+    record = diagnosed(62.0)
+    free = {"twice_nll": record["twice_nll"] + above, "mu": 0.7}
+    test = {"status": "ok", "fits": {"free": free}}
+    regions = [RegionResults("A", {"p": record})], [RegionResults("A", {"p": test})]
+    found = combine(*regions, LABELS)
+    (row,) = as_table(found, LABELS).to_dict("records")
+    assert row["status"] == status
+    assert words in row["remark"]
+    assert bool(words) == bool(row["remark"])
 
 
 def test_a_chosen_patch_is_found_by_its_file(tmp_path: Path) -> None:
