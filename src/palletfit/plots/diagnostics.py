@@ -290,14 +290,23 @@ def draw_ranking(found: Diagnostics, title: str, *, most: int = 20) -> Figure:
         for axes, side in ((pulls, "bottom"), (impacts, "top")):
             axes.tick_params(axis="x", which="both", top=side == "top", bottom=side == "bottom")
         if not shown:
-            words = "no parameter moves mu-hat" if found.impacts else "no impacts"
-            pulls.text(0.5, 0.5, words, transform=pulls.transAxes, ha="center")
-        count = f"{len(shown)} of {len(found.impacts)} parameters"
-        whole = len(shown) == min(most, len(found.impacts))
-        count += ", by post-fit impact" if whole else r"; no other one moves $\hat{\mu}$"
-        _ranking_legend(figure, f"{title}\n{_subtitle(found)}; {count}")
+            place: dict[str, Any] = {"transform": pulls.transAxes, "ha": "center", "va": "center"}
+            box = {"facecolor": "white", "linewidth": 0}
+            pulls.text(0.5, 0.5, "no impacts", bbox=box, **place)
+        words = _ranked(len(shown), len(found.impacts), most)
+        _ranking_legend(figure, f"{title}\n{_subtitle(found)}; {words}")
         figure.canvas.draw()
     return figure
+
+
+def _ranked(shown: int, computed: int, most: int) -> str:
+    """Which parameters are shown."""
+    if shown == 0 < computed:
+        return rf"none of {computed} parameters moves $\hat{{\mu}}$"
+    of = f"{shown} of {computed} parameters"
+    if shown < min(most, computed):
+        return rf"{of}, no other one moves $\hat{{\mu}}$"
+    return f"{of}, by post-fit impact"
 
 
 def _reach(item: Impact) -> float:
