@@ -97,12 +97,12 @@ def _failure(title: str, error: Mapping[str, Any]) -> Figure:
     words = f"Failed: {error['problem']}\n{error['remedy']}"
     lines = [part for line in words.splitlines() for part in textwrap.wrap(line, 80)]
     with mpl.rc_context(STYLE):
-        figure = new_figure(7.2, 2.0 + 0.2 * len(lines))
+        figure = new_figure(7.2, 1.2 + 0.2 * len(lines))
         figure.suptitle(title, x=0.02, horizontalalignment="left", fontsize=10)
         axes = figure.add_subplot()
         axes.set_axis_off()
         text = "\n".join(lines).replace("$", r"\$")
-        axes.text(0.0, 1.0, text, color=COLOURS["failed"], va="top", fontsize=10)
+        axes.text(0.013, 1.0, text, color=COLOURS["failed"], va="top", fontsize=10)
         figure.canvas.draw()
     return figure
 
@@ -411,7 +411,8 @@ def draw_correlations(
     side = 2.6 + 0.27 * max(count, 4)
     with mpl.rc_context({**STYLE, "xtick.minor.visible": False, "ytick.minor.visible": False}):
         figure = new_figure(side + 0.9, side + 0.4)
-        words = f"{count} of {len(whole.parameters)} free parameters, the most correlated ones"
+        which = "the most correlated" if count == most else f"correlated by {threshold:g} or more"
+        words = f"{count} of {len(whole.parameters)} free parameters, {which}"
         figure.suptitle(
             f"{title}\n{_subtitle(found)}\n{words}", x=0.02, horizontalalignment="left", fontsize=10
         )
