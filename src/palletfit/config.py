@@ -29,7 +29,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 _SOURCES = frozenset({"doi", "url", "path", "builtin"})
 
 _SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
-#: Columns of ``results.csv`` and ``limits.csv`` that labels stand beside.
+#: Columns of ``results.csv``, ``limits.csv`` and ``diagnostics.csv`` that labels stand beside.
 RESULT_COLUMNS = frozenset(
     {
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
@@ -37,13 +37,13 @@ RESULT_COLUMNS = frozenset(
         *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
         *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
         *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),
+        *("mu_hat_error", "p0", "significance", "p0_expected", "significance_expected"),
+        "leading_impacts",
     }
 )
 
 #: The same of the table of a scan of points.
-POINT_COLUMNS = RESULT_COLUMNS | {
-    *("name", "mu_hat_error", "edm", "starts_agreed", "engine", "reason", "retry")
-}
+POINT_COLUMNS = RESULT_COLUMNS | {*("name", "edm", "starts_agreed", "engine", "reason", "retry")}
 
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -108,6 +108,9 @@ class FitSettings(_Model):
 class DiagnosticsSettings(_Model):
     """What is said about the fits of single patches."""
 
+    patches: list[str] = []
+    """Shell patterns of the patches; none: of each analysis the one whose median expected CLs is
+    nearest to exclusion, in standard deviations."""
     impacts: bool = True
     """Whether the impacts of parameters on mu-hat are computed: four fits for each parameter."""
     parameters: Annotated[list[str], Field(min_length=1)] = ["*"]
@@ -394,6 +397,8 @@ class Settings(_Model):
     """How upper limits are found."""
     mu_scan: MuScanSettings = MuScanSettings()
     """For which patches CLs is shown against the signal strength, and where."""
+    diagnostics: DiagnosticsSettings = DiagnosticsSettings()
+    """Which fits pulls, impacts, correlations and yields are shown of."""
     benchmark: BenchmarkSettings = BenchmarkSettings()
     """What the target `benchmark` times."""
 

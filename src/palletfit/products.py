@@ -30,16 +30,28 @@ if TYPE_CHECKING:
     ]
 
 #: Modules whose function ``compute`` makes a product, with a record a patch.
-_MODULES = {"limits": "palletfit.limits", "mu_scan": "palletfit.mu_scan"}
+_MODULES = {
+    "limits": "palletfit.limits",
+    "mu_scan": "palletfit.mu_scan",
+    "diagnostics": "palletfit.diagnostics",
+}
 #: The same of products that are not kept in records.
 _OTHER_MODULES = {"points": "palletfit.points.summaries"}
 #: Sections of the configuration that a product depends on, and keys that choose patches only.
-_SECTIONS = {"limits": ("limits",), "mu_scan": ("mu_scan", "limits")}
+_SECTIONS = {
+    "limits": ("limits",),
+    "mu_scan": ("mu_scan", "limits"),
+    "diagnostics": ("diagnostics",),
+}
 _CHOICES = {"patches"}
 #: Products of an upper limit, which a test of discovery has none of.
 UPPER_LIMITS = frozenset({"limits", "mu_scan"})
-#: Products of chosen patches only.
-CHOSEN = frozenset({"mu_scan"})
+#: Products of chosen patches only; without a choice the first ones are of the patch that is nearest
+#: to exclusion.
+NEAR_EXCLUSION = frozenset({"diagnostics"})
+CHOSEN = NEAR_EXCLUSION | {"mu_scan"}
+#: Products that the reference engine does not make.
+BATCHED_ONLY = frozenset({"diagnostics"})
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,9 @@ def product_of(name: str, settings: Settings) -> Product:
         section: getattr(settings, section).model_dump(mode="json", exclude=_CHOICES)
         for section in _SECTIONS[name]
     }
-    level = settings.contour.confidence_level
-    return Product(name, {"confidence_level": level, **sections})
+    if name in UPPER_LIMITS:
+        return Product(name, {"confidence_level": settings.contour.confidence_level, **sections})
+    return Product(name, sections)
 
 
 def computation(name: str) -> Computation:

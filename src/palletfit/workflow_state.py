@@ -148,6 +148,7 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
             lines.append(_limits_line(analysis, limits, settings))
             lines += _plots(folder, "limits", "limits", analysis)
             lines.append(f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}")
+        lines += _diagnostics_lines(name, folder, analysis)
     return "\n".join(lines)
 
 
@@ -188,6 +189,24 @@ def _limits_line(
         f"{100 * settings.contour.confidence_level:.4g}% CL, {below} below mu = 1, {beyond} beyond "
         f"the bound, {status['suspect']} suspect, {status['failed']} failed"
     )
+
+
+def _diagnostics_lines(name: str, folder: Path, analysis: Analysis) -> list[str]:
+    """Of how many fits there are diagnostics, and where their plots are."""
+    patches = _made(folder, "diagnostics.json", "diagnostics", analysis)
+    if patches is None:
+        return []
+    status = Counter(patch["status"] for patch in patches)
+    points = "signal point" if len(patches) == 1 else "signal points"
+    said = (
+        f"{name}: diagnostics of {len(patches)} {points}, "
+        f"{status['suspect']} suspect, {status['failed']} failed"
+    )
+    return [
+        said,
+        f"  plots:   {folder / 'diagnostics_*.png'}",
+        f"  results: {folder / 'diagnostics.csv'} and {folder / 'diagnostics.json'}",
+    ]
 
 
 def _points_line(name: str, folder: Path, analysis: Analysis) -> list[str]:
