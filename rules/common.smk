@@ -11,7 +11,7 @@ from palletfit.config import parse as parse_settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
 from palletfit.patches import file_stem
-from palletfit.products import CHOSEN, OTHERS, POINTS, product_of
+from palletfit.products import CHOSEN, OTHERS, POINTS, extent, product_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -195,6 +195,7 @@ def product_settings(wildcards):
     return {
         **fit_settings(wildcards),
         **product_of(wildcards.product, SETTINGS).as_json(),
+        **extent(wildcards.product, SETTINGS),
         "refits": workflow_state.refits(RESULTS, *where),
     }
 
@@ -263,6 +264,24 @@ def mu_scan_files(wildcards):
         for patch in (patch for some in chosen.values() for patch in some):
             found += [f"results/{name}/mu_scan_{file_stem(patch)}.{e}" for e in ("png", "pdf")]
     return found
+
+
+def toy_files(wildcards):
+    """CLs from toys of all selected analyses: tables, and a plot of each patch that was chosen."""
+    found = []
+    for name in GRIDS:
+        chosen = json.loads(
+            Path(checkpoints.choose_toys.get(analysis=name).output.chosen).read_text()
+        )
+        stems = [f"toys_{file_stem(patch)}" for some in chosen.values() for patch in some]
+        found += [f"results/{name}/toys.{ending}" for ending in ("json", "csv")]
+        found += [f"results/{name}/{stem}.{ending}" for stem in stems for ending in ("png", "pdf")]
+    return found
+
+
+def toy_extent(wildcards):
+    """How many toys count; a change makes another table."""
+    return extent("toys", SETTINGS)
 
 
 def slice_of(wildcards):

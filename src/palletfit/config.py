@@ -363,6 +363,14 @@ class ToySettings(_Model):
     """Seed of the random numbers."""
 
 
+class ToyTargetSettings(ToySettings):
+    """Pseudo-experiments ("toys") of chosen patches, what the target `toys` makes."""
+
+    patches: list[str] = []
+    """Shell patterns of the patches; none: of each analysis the one whose median expected CLs,
+    from asymptotic formulae, is nearest to exclusion."""
+
+
 class LiveSettings(_Model):
     """The page that shows a run while fits are made, `results/ANALYSIS/live.html`."""
 
@@ -394,6 +402,8 @@ class Settings(_Model):
     """How upper limits are found."""
     mu_scan: MuScanSettings = MuScanSettings()
     """For which patches CLs is shown against the signal strength, and where."""
+    toys: ToyTargetSettings = ToyTargetSettings()
+    """For which patches pseudo-experiments are made, and how many."""
     benchmark: BenchmarkSettings = BenchmarkSettings()
     """What the target `benchmark` times."""
 

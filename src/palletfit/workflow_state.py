@@ -13,8 +13,9 @@ from typing import Any
 from palletfit import manifest
 from palletfit.config import Analysis, Region, Settings
 from palletfit.locks import hold_until_exit
+from palletfit.patches import file_stem
 from palletfit.processes import end_with
-from palletfit.products import HYPOTEST, OTHERS, POINTS, Product, records_folder
+from palletfit.products import HYPOTEST, OTHERS, POINTS, TOYS, Product, records_folder
 from palletfit.store import RecordStore, write_atomically
 
 #: File that counts how often a region's records were found incomplete.
@@ -148,6 +149,12 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
             lines.append(_limits_line(analysis, limits, settings))
             lines += _plots(folder, "limits", "limits", analysis)
             lines.append(f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}")
+        toys = _made(folder, "toys.json", TOYS, analysis)
+        if toys is not None:
+            lines += [_toys_line(name, point) for point in toys]
+            stems = [folder / f"toys_{file_stem(point['patch'])}.png" for point in toys]
+            lines += [f"  toys: {path}" for path in stems if path.exists()]
+            lines.append(f"  toys: {folder / 'toys.csv'} and {folder / 'toys.json'}")
     return "\n".join(lines)
 
 
@@ -187,6 +194,18 @@ def _limits_line(
         f"{analysis.name}: {len(points)} upper limits at "
         f"{100 * settings.contour.confidence_level:.4g}% CL, {below} below mu = 1, {beyond} beyond "
         f"the bound, {status['suspect']} suspect, {status['failed']} failed"
+    )
+
+
+def _toys_line(analysis: str, point: Mapping[str, Any]) -> str:
+    if point["status"] == "failed":
+        return f"{analysis}: no toys of {point['patch']}: {point['problem']}"
+    value, formulae = point["CLs_obs"], point["asymptotic"].get("CLs_obs")
+    found = "not defined" if value is None else f"{value:.4g} +- {point['CLs_obs_error']:.2g}"
+    beside = "" if formulae is None else f" (asymptotic {formulae:.4g})"
+    return (
+        f"{analysis}: CLs of {point['patch']} from {point['toys']} toys of each hypothesis: "
+        f"{found}{beside}, {point['status']}"
     )
 
 
