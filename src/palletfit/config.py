@@ -29,7 +29,8 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 _SOURCES = frozenset({"doi", "url", "path", "builtin"})
 
 _SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
-#: Columns of ``results.csv`` and ``limits.csv`` that labels stand beside.
+_WITH_TOYS = ("CLs_obs", "CLsb_obs", "CLb_obs", *(f"CLs_exp_{name}" for name in _SIGMAS))
+#: Columns of ``results.csv``, ``limits.csv`` and ``toys.csv`` that labels stand beside.
 RESULT_COLUMNS = frozenset(
     {
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
@@ -37,6 +38,8 @@ RESULT_COLUMNS = frozenset(
         *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
         *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
         *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),
+        *("toys", "q_obs", "CLs_obs_low", "CLs_obs_high", "failed_tested", "failed_alternative"),
+        *(f"{name}{end}" for name in _WITH_TOYS for end in ("", "_error", "_asymptotic")),
     }
 )
 
