@@ -449,6 +449,7 @@ def test_the_table_and_its_plots(folder):
     assert f"{NAMES[0]}, region A" in title
     assert f"{entry['CLs_obs']:.3f} $\\pm$ {entry['CLs_obs_error']:.3f}" in title
     assert f"({entry['asymptotic']['CLs_obs']:.3f}) observed" in title
+    assert f"({entry['asymptotic']['CLs_exp'][2]:.3f}) expected" in title
     above, below = figure.axes
     # Points and lines are fractions of the same bins: of all toys up to the end of the axis.
     for container, line in zip(above.containers, above.lines[1:], strict=False):

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 
 from palletfit.asymptotics import survival
 from palletfit.config import Analysis
@@ -23,6 +24,7 @@ _COLOURS = {"tested": COLOURS["signal"], "alternative": COLOURS["published"]}
 _BINS = 50
 #: The axis ends where fewer than one of so many toys are beyond, or beyond the observed value.
 _TAIL = 1e-3
+_LARGEST_RATIO = 4.0
 _SYMBOLS = {"qtilde": r"\tilde{q}_\mu", "q": r"q_\mu", "q0": r"q_0"}
 
 
@@ -64,7 +66,10 @@ def draw_toys(
         above.set_ylim(0.5 / max(smallest, 1), 2.0)
         above.set_ylabel("Fraction of toys per bin", loc="top", fontsize=13)
         below.axhline(1.0, color="0.4", linewidth=0.8)
-        below.set_ylim(0.0, 2.0)
+        below.set_yscale("log")
+        below.set_ylim(1 / _LARGEST_RATIO, _LARGEST_RATIO)
+        below.set_yticks([0.5, 1, 2], ["0.5", "1", "2"])
+        below.yaxis.set_minor_formatter(NullFormatter())
         below.set_ylabel("Toys / asymptotic", fontsize=10)
         below.set_xlim(edges[0], edges[-1])
         symbol = _SYMBOLS[entry["test_statistic"]]
@@ -119,13 +124,16 @@ def _asymptotic(entry: Mapping[str, Any], hypothesis: str, edges: FloatArray) ->
 def _values(entry: Mapping[str, Any]) -> list[str]:
     """Values from toys and from asymptotic formulae, in words."""
 
-    def shown(value: float | None, error: float | None = None) -> str:
+    def shown(value: float | None, error: float | None) -> str:
         if value is None:
             return "not defined"
-        if not error:
-            return f"{value:.3f}"
-        places = max(3, 1 - math.floor(math.log10(error)))
-        return rf"{value:.{places}f} $\pm$ {error:.{places}f}"
+        # As many decimals as the uncertainty has with two digits.
+        places = max(3, 1 - math.floor(math.log10(error))) if error else 3
+        return f"{value:.{places}f}"
+
+    def pair(value: float | None, error: float | None, other: float | None) -> str:
+        spread = rf" $\pm$ {shown(error, error)}" if value is not None else ""
+        return f"{shown(value, error)}{spread} ({shown(other, error)})"
 
     formulae = entry["asymptotic"]
     discovery = entry["test_statistic"] == "q0"
@@ -133,14 +141,14 @@ def _values(entry: Mapping[str, Any]) -> list[str]:
     if not discovery:
         names |= {"CLsb_obs": r"CL$_{\mathrm{s+b}}$", "CLb_obs": r"CL$_{\mathrm{b}}$"}
     values = [
-        f"{words} = {shown(entry[name], entry[f'{name}_error'])} ({shown(formulae.get(name))})"
+        f"{words} = {pair(entry[name], entry[f'{name}_error'], formulae.get(name))}"
         for name, words in names.items()
     ]
-    expected = shown(entry["CLs_exp"][2], entry["CLs_exp_errors"][2])
-    beside = shown(formulae["CLs_exp"][2] if "CLs_exp" in formulae else None)
+    median = formulae["CLs_exp"][2] if "CLs_exp" in formulae else None
+    expected = pair(entry["CLs_exp"][2], entry["CLs_exp_errors"][2], median)
     lines = [
         f"{entry['toys']} toys of each hypothesis (asymptotic values in brackets)",
-        f"{values[0]} observed, {expected} ({beside}) expected",
+        f"{values[0]} observed, {expected} expected",
         *([", ".join(values[1:])] if values[1:] else []),
     ]
     lost = sum(entry["failed"].values())
@@ -148,7 +156,7 @@ def _values(entry: Mapping[str, Any]) -> list[str]:
         low, high = entry["CLs_obs_range"]
         lines.append(
             f"{lost} toys without a test statistic: {names['CLs_obs']} is between "
-            f"{shown(low)} and {shown(high)}"
+            f"{shown(low, None)} and {shown(high, None)}"
         )
     return lines
 
@@ -171,5 +179,9 @@ def _entries(entry: Mapping[str, Any]) -> list[Entry]:
         line = Line2D([], [], color=colour, linewidth=1.5)
         entries.append((line, f"Asymptotic, {text}"))
     # The first column has one more than the second.
-    observed = Line2D([], [], color="black", linewidth=1.6), f"Observed, {entry['q']:.3g}"
+    symbol = _SYMBOLS[entry["test_statistic"]]
+    observed = (
+        Line2D([], [], color="black", linewidth=1.6),
+        rf"Observed ${symbol}$ = {entry['q']:.3g}",
+    )
     return [*entries[:2], observed, *entries[2:]]
