@@ -532,11 +532,13 @@ def patches_per_task(
     """How many patches share a task.
 
     The batched engine gains from many; workers that end together, and records that are written
-    early, ask for few. A shard of toys is much work by itself.
+    early, ask for few. A shard of toys is a task by itself.
     """
+    if product.name == TOYS:
+        return 1
     if settings.patches_per_task:
         return settings.patches_per_task
-    if fit.engine == "reference" or product.name == TOYS:
+    if fit.engine == "reference":
         return 1
     return max(1, min(_LARGEST_TASK, math.ceil(patches / (_TASKS_A_WORKER * workers))))
 

@@ -203,8 +203,9 @@ def _toys_line(analysis: str, point: Mapping[str, Any]) -> str:
     value, formulae = point["CLs_obs"], point["asymptotic"].get("CLs_obs")
     found = "not defined" if value is None else f"{value:.4g} +- {point['CLs_obs_error']:.2g}"
     beside = "" if formulae is None else f" (asymptotic {formulae:.4g})"
+    what = "p0" if point["test_statistic"] == "q0" else "CLs"
     return (
-        f"{analysis}: CLs of {point['patch']} from {point['toys']} toys of each hypothesis: "
+        f"{analysis}: {what} of {point['patch']} from {point['toys']} toys of each hypothesis: "
         f"{found}{beside}, {point['status']}"
     )
 

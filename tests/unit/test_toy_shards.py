@@ -16,6 +16,7 @@ from palletfit import plots, scan, toy_shards, toy_tables
 from palletfit.batched import Engine
 from palletfit.config import (
     RESULT_COLUMNS,
+    ExecutorSettings,
     FitSettings,
     Settings,
     ToySettings,
@@ -192,7 +193,9 @@ class Folder:
 
     @property
     def settings(self) -> Settings:
-        return Settings(toys=ToyTargetSettings(**self.toys))
+        # A shard is a task, however many patches are.
+        executor = ExecutorSettings(patches_per_task=5)
+        return Settings(toys=ToyTargetSettings(**self.toys), executor=executor)
 
     def scan(self) -> Scan:
         settings = self.settings
@@ -201,7 +204,9 @@ class Folder:
     def run(self, **how: Any) -> list[str]:
         """Run; the shards that were made."""
         self.executor.tasks.clear()
-        found = toy_shards.run(self.scan(), self.store, self.executor, self.settings, **how)
+        settings = self.settings
+        found = toy_shards.run(self.scan(), self.store, self.executor, settings, **how)
+        assert set(self.executor.sizes) <= {1}
         write_atomically(self.manifest, json.dumps(found))
         return sorted(self.executor.tasks)
 
@@ -256,7 +261,6 @@ SPANS = ("0-255", "256-511", "512-599")
 
 def test_every_shard_is_a_record(folder):
     assert folder.run() == sorted(named(NAMES[0], *SPANS) + named(NAMES[1], *SPANS))
-    assert set(folder.executor.sizes) == {1}
     assert list(folder.entries()) == named(NAMES[0], *SPANS) + named(NAMES[1], *SPANS)
     record = folder.store.read(folder.store.path(f"{NAMES[0]}.toys_256-511"))
     assert (record["status"], record["values"]) == ("ok", {"m1": 100, "m2": 50})
@@ -456,6 +460,9 @@ def test_the_table_and_its_plots(folder):
         assert container[0].get_ydata().sum() == pytest.approx(1, abs=0.01)
         assert line is not None
     assert below.get_ylabel() == "Toys / asymptotic"
+    discovery = plots.draw_toys({**entry, "test_statistic": "q0", "mu": 0.0}, q, analysis())
+    assert "p$_0$ = " in discovery.legends[0].get_title().get_text()
+    assert "CL" not in discovery.legends[0].get_title().get_text()
 
 
 def test_a_precision_that_was_not_reached_and_another_q_are_told(folder):

@@ -19,8 +19,8 @@ from palletfit.config import Analysis
 from palletfit.interpcodes import FloatArray
 from palletfit.plots.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
 
-#: By hypothesis; signal plus background red and background blue, as usual.
-_COLOURS = {"tested": COLOURS["signal"], "alternative": COLOURS["published"]}
+#: Signal plus background red and background blue, as usual.
+_SIGNAL, _BACKGROUND = COLOURS["signal"], COLOURS["published"]
 _BINS = 50
 #: The axis ends where fewer than one of so many toys are beyond, or beyond the observed value.
 _TAIL = 1e-3
@@ -92,7 +92,7 @@ def _draw_one(
     q: FloatArray,
     edges: FloatArray,
 ) -> None:
-    colour = _COLOURS[hypothesis]
+    colour = _colour(entry, hypothesis)
     counts, _ = np.histogram(q, edges)
     toys = max(len(q), 1)
     centres = 0.5 * (edges[1:] + edges[:-1])
@@ -110,6 +110,11 @@ def _draw_one(
     known = shown & (expected * toys > 3)
     ratio, spread = fraction[known] / expected[known], error[known] / expected[known]
     below.errorbar(centres[known], ratio, spread, **marks)
+
+
+def _colour(entry: Mapping[str, Any], hypothesis: str) -> str:
+    with_signal = (hypothesis == "tested") is (entry["test_statistic"] != "q0")
+    return _SIGNAL if with_signal else _BACKGROUND
 
 
 def _asymptotic(entry: Mapping[str, Any], hypothesis: str, edges: FloatArray) -> FloatArray | None:
@@ -170,7 +175,7 @@ def _entries(entry: Mapping[str, Any]) -> list[Entry]:
     }
     entries: list[Entry] = []
     for hypothesis, text in words.items():
-        colour = _COLOURS[hypothesis]
+        colour = _colour(entry, hypothesis)
         marks = (
             Patch(facecolor=colour, alpha=0.18),
             Line2D([], [], color=colour, marker="o", markersize=4, linestyle="none"),
