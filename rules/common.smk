@@ -11,7 +11,7 @@ from palletfit.config import parse as parse_settings
 from palletfit.engines import VERSIONS
 from palletfit.errors import PalletfitError
 from palletfit.patches import file_stem
-from palletfit.products import CHOSEN, OTHERS, POINTS, extent, product_of
+from palletfit.products import CHOSEN, NEAR_EXCLUSION, OTHERS, POINTS, extent, product_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -209,6 +209,15 @@ def chosen_patches(wildcards):
     )
 
 
+def choice(wildcards):
+    """What the choice of patches depends on beside the results."""
+    return {
+        "patterns": getattr(SETTINGS, wildcards.product).patches,
+        "level": SETTINGS.contour.confidence_level,
+        "analyses": len(ANALYSES),
+    }
+
+
 def product_manifests(product):
     """One manifest of a product for each region that is fitted."""
 
@@ -254,29 +263,46 @@ def limit_files(wildcards):
     ]
 
 
+def chosen_stems(checkpoint):
+    """File names of the patches that a checkpoint chose."""
+    chosen = json.loads(Path(checkpoint.output.chosen).read_text())
+    return [file_stem(patch) for some in chosen.values() for patch in some]
+
+
 def mu_scan_files(wildcards):
     """Plots of CLs against mu, of the patches that were chosen."""
-    found = []
-    for name in GRIDS:
-        chosen = json.loads(
-            Path(checkpoints.choose_mu_scan.get(analysis=name).output.chosen).read_text()
+    return [
+        f"results/{name}/mu_scan_{stem}.{ending}"
+        for name in GRIDS
+        for stem in chosen_stems(checkpoints.choose_mu_scan.get(analysis=name))
+        for ending in ("png", "pdf")
+    ]
+
+
+def diagnostics_files(wildcards):
+    """Tables of the diagnostics, and all plots of the patches that were chosen."""
+    tables = expand("results/{name}/diagnostics.{e}", name=GRIDS, e=["json", "csv"])
+    plots = [
+        file.format(analysis=name, stem=stem)
+        for name in GRIDS
+        for stem in chosen_stems(
+            checkpoints.choose_patches.get(analysis=name, product="diagnostics")
         )
-        for patch in (patch for some in chosen.values() for patch in some):
-            found += [f"results/{name}/mu_scan_{file_stem(patch)}.{e}" for e in ("png", "pdf")]
-    return found
+        for file in rules.plot_diagnostics.output
+    ]
+    return tables + plots
 
 
 def toy_files(wildcards):
     """CLs from toys of all selected analyses: tables, and a plot of each patch that was chosen."""
-    found = []
-    for name in GRIDS:
-        chosen = json.loads(
-            Path(checkpoints.choose_toys.get(analysis=name).output.chosen).read_text()
-        )
-        stems = [f"toys_{file_stem(patch)}" for some in chosen.values() for patch in some]
-        found += [f"results/{name}/toys.{ending}" for ending in ("json", "csv")]
-        found += [f"results/{name}/{stem}.{ending}" for stem in stems for ending in ("png", "pdf")]
-    return found
+    tables = expand("results/{name}/toys.{e}", name=GRIDS, e=["json", "csv"])
+    plots = [
+        f"results/{name}/toys_{stem}.{ending}"
+        for name in GRIDS
+        for stem in chosen_stems(checkpoints.choose_patches.get(analysis=name, product="toys"))
+        for ending in ("png", "pdf")
+    ]
+    return tables + plots
 
 
 def toy_extent(wildcards):

@@ -19,3 +19,22 @@ rule aggregate:
         "../envs/workflow.yaml"
     script:
         "../scripts/aggregate.py"
+
+
+checkpoint choose_patches:
+    """Choose the patches of a product; without patterns the one that is nearest to exclusion."""
+    input:
+        results="results/{analysis}/results.json",
+    output:
+        chosen="results/{analysis}/{product}_patches.json",
+    log:
+        "logs/{analysis}/choose_{product}.log",
+    params:
+        choice=choice,
+    wildcard_constraints:
+        product=any_of(NEAR_EXCLUSION),
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/choose_patches.py"

@@ -1,21 +1,3 @@
-checkpoint choose_toys:
-    """Choose the patches whose CLs is found with toys, too."""
-    input:
-        results="results/{analysis}/results.json",
-    output:
-        chosen="results/{analysis}/toys_patches.json",
-    log:
-        "logs/{analysis}/choose_toys.log",
-    params:
-        patterns=SETTINGS.toys.patches,
-        level=SETTINGS.contour.confidence_level,
-    localrule: True
-    conda:
-        "../envs/workflow.yaml"
-    script:
-        "../scripts/choose_toys.py"
-
-
 rule aggregate_toys:
     """Merge the shards of toys of all chosen patches, beside what asymptotic formulae give."""
     input:

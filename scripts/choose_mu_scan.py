@@ -11,7 +11,8 @@ from palletfit.store import write_atomically
 def main(*, analysis: Analysis, settings: Settings, limits: Path, chosen: Path) -> None:
     """Write the names of the chosen patches by region."""
     found = json.loads(limits.read_bytes())
-    names = mu_scan.choose(analysis.name, settings.mu_scan.patches, found)
+    every = len(settings.analysis_names) == 1
+    names = mu_scan.choose(analysis.name, settings.mu_scan.patches, found, every=every)
     write_atomically(chosen, json.dumps(names, indent=1) + "\n")
 
 

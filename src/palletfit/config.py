@@ -30,7 +30,8 @@ _SOURCES = frozenset({"doi", "url", "path", "builtin"})
 
 _SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 _WITH_TOYS = ("CLs_obs", "CLsb_obs", "CLb_obs", *(f"CLs_exp_{name}" for name in _SIGMAS))
-#: Columns of ``results.csv``, ``limits.csv`` and ``toys.csv`` that labels stand beside.
+#: Columns that labels stand beside, of ``results.csv``, ``limits.csv``, ``diagnostics.csv`` and
+#: ``toys.csv``.
 RESULT_COLUMNS = frozenset(
     {
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
@@ -38,15 +39,15 @@ RESULT_COLUMNS = frozenset(
         *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
         *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
         *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),
+        *("mu_hat_error", "p0", "significance", "p0_expected", "significance_expected"),
+        "leading_impacts",
         *("toys", "q_obs", "CLs_obs_low", "CLs_obs_high", "failed_tested", "failed_alternative"),
         *(f"{name}{end}" for name in _WITH_TOYS for end in ("", "_error", "_asymptotic")),
     }
 )
 
 #: The same of the table of a scan of points.
-POINT_COLUMNS = RESULT_COLUMNS | {
-    *("name", "mu_hat_error", "edm", "starts_agreed", "engine", "reason", "retry")
-}
+POINT_COLUMNS = RESULT_COLUMNS | {*("name", "edm", "starts_agreed", "engine", "reason", "retry")}
 
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -111,6 +112,9 @@ class FitSettings(_Model):
 class DiagnosticsSettings(_Model):
     """What is said about the fits of single patches."""
 
+    patches: list[str] = []
+    """Shell patterns of the patches; none: of each analysis the one whose median expected CLs is
+    nearest to exclusion, in standard deviations."""
     impacts: bool = True
     """Whether the impacts of parameters on mu-hat are computed: four fits for each parameter."""
     parameters: Annotated[list[str], Field(min_length=1)] = ["*"]
@@ -405,6 +409,8 @@ class Settings(_Model):
     """How upper limits are found."""
     mu_scan: MuScanSettings = MuScanSettings()
     """For which patches CLs is shown against the signal strength, and where."""
+    diagnostics: DiagnosticsSettings = DiagnosticsSettings()
+    """Which fits pulls, impacts, correlations and yields are shown of."""
     toys: ToyTargetSettings = ToyTargetSettings()
     """For which patches pseudo-experiments are made, and how many."""
     benchmark: BenchmarkSettings = BenchmarkSettings()

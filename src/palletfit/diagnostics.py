@@ -53,10 +53,11 @@ _ROUNDS = 3
 
 
 def compute(
-    engine: Engine, patches: Sequence[Patch], settings: DiagnosticsSettings
+    engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
-    """As :func:`diagnose`, with records that are ready for JSON."""
-    for patch, result in diagnose(engine, patches, settings):
+    """As :func:`diagnose`, with plain settings, and records that are ready for JSON."""
+    own = DiagnosticsSettings.model_validate(settings["diagnostics"])
+    for patch, result in diagnose(engine, patches, own):
         yield patch, result.as_json() if isinstance(result, Diagnostics) else result
 
 

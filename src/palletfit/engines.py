@@ -13,6 +13,7 @@ VERSIONS = {
     # Of products beside hypothesis tests, in addition to the engine's.
     "limits": "limits-1",
     "mu_scan": "mu_scan-1",
+    "diagnostics": "diagnostics-1",
     "toys": "toys-1",
     "points": "points-1",
 }

@@ -6,7 +6,6 @@ each from fits that tried all starts, with the limits themselves.
 
 from __future__ import annotations
 
-import fnmatch
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from palletfit import limits, reference
 from palletfit.asymptotics import PValues
 from palletfit.batched import Engine
+from palletfit.choice import by_region, matching
 from palletfit.config import LimitSettings, MuScanSettings
 from palletfit.errors import ConfigError, PalletfitError
 from palletfit.interpcodes import FloatArray
@@ -231,6 +231,8 @@ def choose(
     analysis: str,
     patterns: Sequence[str],
     found: Mapping[str, Mapping[str, Any]],
+    *,
+    every: bool = True,
 ) -> dict[str, list[str]]:
     """Patches that are scanned, by region.
 
@@ -242,34 +244,20 @@ def choose(
         Shell patterns; without any it is the patch whose expected limit is nearest to one.
     found
         Content of ``limits.json``: a patch is scanned in the region that it is taken from.
+    every
+        See :func:`palletfit.choice.matching`.
 
     Raises
     ------
     ConfigError
-        No patch matches, or no limit is known.
+        A pattern matches no patch, or no limit is known.
     """
     if patterns:
-        names = [
-            name
-            for name in found
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        ]
-        if not names:
-            raise ConfigError(
-                f"No patch of {analysis} matches {', '.join(map(repr, patterns))}.",
-                remedy=f"Correct mu_scan.patches; the first patch is {next(iter(found))!r}.",
-            )
-    else:
-        nearest = nearest_to_one(found)
-        if nearest is None:
-            raise ConfigError(
-                f"No patch of {analysis} has an expected upper limit, so that none is near to one.",
-                remedy="Name patches under mu_scan.patches, or set limits.mu_max.",
-            )
-        names = [nearest]
-    chosen: dict[str, list[str]] = {}
-    for name in names:
-        entry = found[name]
-        patch = entry["regions"][entry["region"]]["patch"]
-        chosen.setdefault(entry["region"], []).append(patch)
-    return chosen
+        return matching(patterns, found, analysis=analysis, section="mu_scan", every=every)
+    nearest = nearest_to_one(found)
+    if nearest is None:
+        raise ConfigError(
+            f"No patch of {analysis} has an expected upper limit, so that none is near to one.",
+            remedy="Name patches under mu_scan.patches, or set limits.mu_max.",
+        )
+    return by_region([nearest], found)

@@ -33,18 +33,28 @@ if TYPE_CHECKING:
 _MODULES = {
     "limits": "palletfit.limits",
     "mu_scan": "palletfit.mu_scan",
+    "diagnostics": "palletfit.diagnostics",
     "toys": "palletfit.toys",
 }
 #: The same of products that are not kept in records.
 _OTHER_MODULES = {"points": "palletfit.points.summaries"}
 #: Sections of the configuration that a product depends on.
-_SECTIONS = {"limits": ("limits",), "mu_scan": ("mu_scan", "limits"), "toys": ("toys",)}
+_SECTIONS = {
+    "limits": ("limits",),
+    "mu_scan": ("mu_scan", "limits"),
+    "diagnostics": ("diagnostics",),
+    "toys": ("toys",),
+}
 #: Keys that choose patches only, or how many toys there are and who makes them.
 _CHOICES = {"patches", "toys", "precision", "toys_per_task"}
 #: Products of an upper limit, which a test of discovery has none of.
 UPPER_LIMITS = frozenset({"limits", "mu_scan"})
-#: Products of chosen patches only.
-CHOSEN = frozenset({"mu_scan", "toys"})
+#: Products of chosen patches only; without a choice the first ones are of the patch that is nearest
+#: to exclusion.
+NEAR_EXCLUSION = frozenset({"diagnostics", "toys"})
+CHOSEN = NEAR_EXCLUSION | {"mu_scan"}
+#: Products that the reference engine does not make.
+BATCHED_ONLY = frozenset({"diagnostics", "toys"})
 #: Pseudo-experiments: several records a patch, each of one shard of its toys.
 TOYS = "toys"
 

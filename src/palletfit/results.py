@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from palletfit.errors import StoreError
+from palletfit.errors import ConfigError, StoreError
 from palletfit.jsonfiles import read_json
+from palletfit.patches import file_stem
 from palletfit.products import HYPOTEST, records_folder
 from palletfit.store import RecordStore
 
@@ -61,6 +62,38 @@ class RegionResults:
                 )
             records[patch] = record
         return cls(name, records)
+
+
+def chosen_record(
+    manifest_paths: Sequence[Path], product: str, stem: str
+) -> tuple[str, Mapping[str, Any]]:
+    """Region and record of a patch that was chosen for a product, by its record's file name.
+
+    Parameters
+    ----------
+    manifest_paths
+        Of all regions.
+    product
+        Such as ``mu_scan``.
+    stem
+        From :func:`palletfit.patches.file_stem`.
+
+    Raises
+    ------
+    ConfigError
+        No patch of this name was chosen.
+    StoreError
+        See :meth:`RegionResults.read`.
+    """
+    for path in manifest_paths:
+        region = RegionResults.read(path.parent.name, path, product)
+        for name, record in region.records.items():
+            if file_stem(name) == stem:
+                return region.name, record
+    raise ConfigError(
+        f"No patch that was chosen has the file name {stem!r}.",
+        remedy=f"Name it under {product}.patches.",
+    )
 
 
 def combine(regions: list[RegionResults], labels: list[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from palletfit.ledger import Ledger
 from palletfit.locks import waiting_lock
 from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch, json_digest
-from palletfit.products import HYPOTEST, TOYS, UPPER_LIMITS, Product, product_of
+from palletfit.products import BATCHED_ONLY, HYPOTEST, TOYS, UPPER_LIMITS, Product, product_of
 from palletfit.progress import Progress
 from palletfit.remote import content_digest
 from palletfit.store import Key, RecordStore
@@ -162,19 +162,18 @@ def of_region(
     PalletError
         See :meth:`Scan.read`.
     ConfigError
-        The product is an upper limit, but the test statistic that of a discovery; or toys, but the
-        engine the one that makes none.
+        The product is an upper limit, but the test statistic that of a discovery; or the engine
+        does not make it.
     """
-    if product == TOYS and settings.fit.engine == "reference":
-        raise ConfigError(
-            "Toys are made with the batched engine only.",
-            remedy="Set `fit.engine: batched`; pyhf's own toys are those of pyhf.infer.hypotest "
-            "with calctype='toybased'.",
-        )
     if product in UPPER_LIMITS and settings.fit.test_statistic == "q0":
         raise ConfigError(
             "There is no upper limit for the test statistic q0.",
             remedy="Set `fit.test_statistic: qtilde`.",
+        )
+    if product in BATCHED_ONLY and settings.fit.engine != "batched":
+        raise ConfigError(
+            f"The engine {settings.fit.engine} makes no {product}.",
+            remedy="Set `fit.engine: batched`.",
         )
     title = f"{analysis.name}/{region}"
     found = Scan.read(

@@ -149,12 +149,8 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
             lines.append(_limits_line(analysis, limits, settings))
             lines += _plots(folder, "limits", "limits", analysis)
             lines.append(f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}")
-        toys = _made(folder, "toys.json", TOYS, analysis)
-        if toys is not None:
-            lines += [_toys_line(name, point) for point in toys]
-            stems = [folder / f"toys_{file_stem(point['patch'])}.png" for point in toys]
-            lines += [f"  toys: {path}" for path in stems if path.exists()]
-            lines.append(f"  toys: {folder / 'toys.csv'} and {folder / 'toys.json'}")
+        lines += _diagnostics_lines(name, folder, analysis)
+        lines += _toys_lines(name, folder, analysis)
     return "\n".join(lines)
 
 
@@ -197,6 +193,19 @@ def _limits_line(
     )
 
 
+def _toys_lines(name: str, folder: Path, analysis: Analysis) -> list[str]:
+    """CLs from toys of each chosen point, and where plots and tables are."""
+    points = _made(folder, "toys.json", TOYS, analysis)
+    if points is None:
+        return []
+    plots = [folder / f"toys_{file_stem(point['patch'])}.png" for point in points]
+    return [
+        *(_toys_line(name, point) for point in points),
+        *(f"  plot:    {path}" for path in plots if path.exists()),
+        f"  results: {folder / 'toys.csv'} and {folder / 'toys.json'}",
+    ]
+
+
 def _toys_line(analysis: str, point: Mapping[str, Any]) -> str:
     if point["status"] == "failed":
         return f"{analysis}: no toys of {point['patch']}: {point['problem']}"
@@ -208,6 +217,24 @@ def _toys_line(analysis: str, point: Mapping[str, Any]) -> str:
         f"{analysis}: {what} of {point['patch']} from {point['toys']} toys of each hypothesis: "
         f"{found}{beside}, {point['status']}"
     )
+
+
+def _diagnostics_lines(name: str, folder: Path, analysis: Analysis) -> list[str]:
+    """Of how many fits there are diagnostics, and where their plots are."""
+    patches = _made(folder, "diagnostics.json", "diagnostics", analysis)
+    if patches is None:
+        return []
+    status = Counter(patch["status"] for patch in patches)
+    points = "signal point" if len(patches) == 1 else "signal points"
+    said = (
+        f"{name}: diagnostics of {len(patches)} {points}, "
+        f"{status['suspect']} suspect, {status['failed']} failed"
+    )
+    return [
+        said,
+        f"  plots:   {folder / 'diagnostics_*.png'}",
+        f"  results: {folder / 'diagnostics.csv'} and {folder / 'diagnostics.json'}",
+    ]
 
 
 def _points_line(name: str, folder: Path, analysis: Analysis) -> list[str]:

@@ -12,13 +12,14 @@ import pytest
 from scipy.stats import norm
 
 from palletfit.batched import Engine
-from palletfit.config import DiagnosticsSettings, FitSettings
+from palletfit.config import DiagnosticsSettings, FitSettings, Settings
 from palletfit.demo import demo_patchset, demo_workspace
 from palletfit.diagnostics import Diagnostics, compute, diagnose, invert
 from palletfit.diagnostics_records import Correlations
 from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet import parse_patchset
 from palletfit.patches import Patch
+from palletfit.products import product_of
 
 from ..likelihoods import read_likelihood
 from . import models
@@ -218,7 +219,8 @@ def demo() -> tuple[Spec, list[Patch]]:
 def test_records_are_plain_and_do_not_depend_on_other_patches(demo):
     workspace, patches = demo
     engine, settings = Engine(workspace, FitSettings()), DiagnosticsSettings(parameters=["J*"])
-    together = {patch.name: result for patch, result in compute(engine, patches, settings)}
+    plain = product_of("diagnostics", Settings(diagnostics=settings)).settings
+    together = {patch.name: result for patch, result in compute(engine, patches, plain)}
     assert {*together} == {patch.name for patch in patches}
     for patch in patches:
         record = together[patch.name]

@@ -305,6 +305,11 @@ def test_diagnostics_and_limits_of_the_same_patch_only(tmp_path):
     assert "pulls" not in known["signal_0_100"]
     assert detail["limits"]["mu"] == [1.0] * 6
 
+    error = {"kind": "PalletError", "problem": "it broke", "remedy": "mend it"}
+    store.write("signal_0_0", {**found, "status": "failed", "error": error, "parameters": None})
+    _, known = parts(make(), folder=tmp_path)
+    assert known["signal_0_0"]["remarks"][-1] == "diagnostics failed: it broke"
+
     outdated = {**found, "key": {**KEY, "patch": "another"}}
     store.write("signal_0_0", outdated)
     RecordStore(tmp_path / "A" / "limits").write("signal_0_0", outdated)

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from palletfit.batched import Engine
 from palletfit.config import DiagnosticsSettings, FitSettings
 from palletfit.demo import demo_patchset, demo_workspace
 from palletfit.diagnostics import Diagnostics, diagnose
 from palletfit.diagnostics_records import Correlations
+from palletfit.errors import ConfigError
+from palletfit.impacts import Impact
 from palletfit.pallet import parse_patchset
-from palletfit.plots import draw_correlations, draw_pulls, draw_ranking, draw_yields, save
+from palletfit.plots import (
+    draw_correlations,
+    draw_diagnostics,
+    draw_pulls,
+    draw_ranking,
+    draw_yields,
+    save,
+    save_pages,
+)
 from palletfit.plots.diagnostics import poisson_errors, shorten
+from palletfit.plots.style import new_figure
+
+from .test_workflow_state import analysis
 
 TITLE = r"$\tilde{b}\tilde{b}$ production"
 
@@ -80,6 +95,18 @@ def test_ranking_shows_the_leading_impacts(found):
     assert high > leading.size
     (legend,) = figure.legends
     assert "4 of 7 parameters" in legend.get_title().get_text()
+
+
+def test_ranking_leaves_out_what_does_not_move_mu(found):
+    first, *others = found.impacts
+    none = [Impact(item.parameter, 0.0, 0.0, 0.0, None) for item in others]
+    figure = draw_ranking(replace(found, impacts=(first, *none)), TITLE)
+    assert row_names(figure.axes[0]) == [first.parameter]
+    words = figure.legends[0].get_title().get_text()
+    assert "1 of 7 parameters, no other one moves" in words
+    figure = draw_ranking(replace(found, impacts=tuple(none)), TITLE)
+    assert row_names(figure.axes[0]) == []
+    assert "none of 6 parameters moves" in figure.legends[0].get_title().get_text()
 
 
 def test_correlations_are_pruned_and_keep_mu(found):
@@ -147,3 +174,40 @@ def test_empty_bins_and_data_far_off_can_be_drawn(found, tmp_path):
 def test_names_are_safe_and_not_too_long():
     assert shorten("a" * 60, 11) == "aaaaa\N{HORIZONTAL ELLIPSIS}aaaaa"
     assert shorten("cost_$5") == r"cost_\$5"
+
+
+def test_all_plots_of_a_record(found):
+    record = {"patch": "cost_$5", "values": {}, **found.as_json()}
+    drawn = draw_diagnostics(json.loads(json.dumps(record)), analysis(), "SR")
+    assert list(drawn) == ["pulls", "ranking", "correlations", "yields_prefit", "yields_postfit"]
+    for figure in drawn["pulls"]:
+        assert figure.get_suptitle().startswith("a search\ncost_\\$5, region SR\nbest fit")
+    title = drawn["yields_prefit"][0].legends[0].get_title().get_text()
+    assert title == "a search\ncost_\\$5, region SR\nBefore the fit"
+
+
+def test_plots_of_a_failure_say_why(tmp_path):
+    error = {"problem": "It cost $5 and broke.", "remedy": "Mend it."}
+    drawn = draw_diagnostics({"patch": "p", "status": "failed", "error": error}, analysis(), "SR")
+    assert len(drawn) == 5
+    for (figure,) in drawn.values():
+        (text,) = figure.axes[0].texts
+        assert text.get_text() == "Failed: It cost \\$5 and broke.\nMend it."
+    save_pages(drawn["pulls"], [tmp_path / "failed.png"])
+
+
+def test_pages_are_below_each_other(tmp_path):
+    figures = [new_figure(2.0, 1.0), new_figure(1.0, 2.0)]
+    figures[1].patch.set_facecolor("black")
+    for name in ("one", "two"):
+        save_pages(figures, [tmp_path / f"{name}.png", tmp_path / f"{name}.pdf"])
+    image = imread(tmp_path / "one.png")
+    assert image.shape[:2] == (600, 400)
+    assert image[300, 100, 0] == 0.0
+    assert image[300, 300, 0] == image[100, 300, 0] == 1.0
+    assert b"/Count 2" in (tmp_path / "one.pdf").read_bytes()
+    for ending in ("png", "pdf"):
+        one, two = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("one", "two"))
+        assert one == two
+    with pytest.raises(ConfigError, match="cannot be written"):
+        save_pages(figures, [tmp_path / "one.bmp"])

@@ -182,6 +182,23 @@ def test_the_outcome_follows_the_settings(tmp_path):
     assert "excluded" not in outcome(tmp_path, {"search": analysis()}, discovery)
 
 
+def test_the_outcome_counts_diagnostics(tmp_path):
+    folder = fill(tmp_path).parents[1]
+    for region in ("A", "B"):
+        (folder / region).mkdir(exist_ok=True)
+        (folder / region / "diagnostics.json").write_text("{}")
+    statuses = {"p": {"status": "ok"}, "q": {"status": "failed"}}
+    (folder / "diagnostics.json").write_text(json.dumps(statuses))
+    assert outcome(tmp_path, {"search": analysis()}, Settings()).splitlines() == [
+        "search: diagnostics of 2 signal points, 0 suspect, 1 failed",
+        f"  plots:   {folder / 'diagnostics_*.png'}",
+        f"  results: {folder / 'diagnostics.csv'} and {folder / 'diagnostics.json'}",
+    ]
+    # Another target was asked for since.
+    os.utime(folder / "diagnostics.json", ns=(1, 1))
+    assert outcome(tmp_path, {"search": analysis()}, Settings()) == ""
+
+
 def test_further_products_are_known_with_their_time(tmp_path):
     assert further(tmp_path, "search") == {}
     paths = [tmp_path / "search" / "limits.json", tmp_path / "search" / "A" / "diagnostics.json"]

@@ -101,7 +101,7 @@ def test_a_wrong_choice_says_what_to_do_and_costs_nothing(made: Folder) -> None:
 
 
 def test_a_bad_patch_costs_no_other_and_names_are_only_names(made: Folder) -> None:
-    made.config["toys"] = {"toys": 200, "patches": ["../*", BAD, "nobody"]}
+    made.config["toys"] = {"toys": 200, "patches": ["../*", BAD]}
     output = made.run("toys").output
     found = table(made)
     assert found[ODD]["toys"] == 200

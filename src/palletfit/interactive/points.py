@@ -56,6 +56,7 @@ def details(
         region = result["region"]
         patch = result["regions"][region]["patch"]
         record = records[region][patch]
+        diagnosed = _record(folder, region, "diagnostics", patch, record)
         entry = {
             "labels": list(zip(labels, result["mass_hypotheses"], strict=True)),
             "region": region,
@@ -63,7 +64,7 @@ def details(
             "problem": result.get("problem"),
             "CLs": _values(result["CLs_obs"], result["CLs_exp"]),
             "mu_hat": _numbers([record.get("mu_hat"), record.get("mu_hat_error")]),
-            "remarks": result.get("remarks"),
+            "remarks": [*(result.get("remarks") or []), *_failure(diagnosed)],
             "fits": [
                 _fit(kind, record["fits"][kind], brief=brief)
                 for kind in _FITS
@@ -71,7 +72,7 @@ def details(
             ],
             "regions": list(_others(result)),
             "limits": _limits((limits or {}).get(name)),
-            **_diagnostics(_record(folder, region, "diagnostics", patch, record)),
+            **_diagnostics(diagnosed),
         }
         limit_record = _record(folder, region, "limits", patch, None)
         if limit_record is not None and not _belongs(limit_record, record):
@@ -156,6 +157,12 @@ def _belongs(record: Mapping[str, Any], test: Mapping[str, Any]) -> bool:
     """Whether two records are of the same workspace and patch."""
     keys = record.get("key", {}), test["key"]
     return all(keys[0].get(part) == keys[1][part] for part in ("workspace", "patch"))
+
+
+def _failure(record: Mapping[str, Any] | None) -> Iterator[str]:
+    """Why there are no diagnostics, where they were asked for."""
+    if record is not None and record["status"] == "failed":
+        yield f"diagnostics failed: {record['error']['problem']}"
 
 
 def _diagnostics(record: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -15,12 +16,15 @@ from matplotlib.patches import Patch as Box
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scipy.special import gammaincinv
 
+from palletfit.config import Analysis
 from palletfit.diagnostics_records import Correlations, Diagnostics, Parameter
 from palletfit.impacts import Impact
 from palletfit.interpcodes import FloatArray
-from palletfit.plots.style import COLOURS, STYLE, new_figure
+from palletfit.plots.style import COLOURS, STYLE, Entry, new_figure, title_lines
 from palletfit.yields import Channel, Prediction
 
+#: All plots of one fit.
+PLOTS = ("pulls", "ranking", "correlations", "yields_prefit", "yields_postfit")
 #: Rows of one page of pulls.
 PULLS_A_PAGE = 42
 #: Channels of one page of yields.
@@ -50,6 +54,57 @@ _DATA: dict[str, Any] = {
     "zorder": 5,
 }
 _WIDER = 1.15
+#: Impacts below this part of the largest one are none.
+_NO_IMPACT = 1e-6
+
+
+def draw_diagnostics(
+    record: Mapping[str, Any], analysis: Analysis, region: str
+) -> dict[str, list[Figure]]:
+    """Draw all plots of one patch.
+
+    Parameters
+    ----------
+    record
+        Of the patch: ``patch``, ``status``, and what :meth:`Diagnostics.as_json` gives, or the
+        ``error``.
+    analysis
+        Gives the title.
+    region
+        Name of the region.
+
+    Returns
+    -------
+    dict
+        The pages of ``pulls``, ``ranking``, ``correlations``, ``yields_prefit`` and
+        ``yields_postfit``. If there are no diagnostics each is a page that says why.
+    """
+    title = "\n".join([*title_lines(analysis), f"{shorten(record['patch'])}, region {region}"])
+    if record["status"] == "failed":
+        return {name: [_failure(title, record["error"])] for name in PLOTS}
+    found = Diagnostics.from_json(record)
+    return {
+        "pulls": draw_pulls(found, title),
+        "ranking": [draw_ranking(found, title)],
+        "correlations": [draw_correlations(found, title)],
+        "yields_prefit": draw_yields(found, title, "prefit"),
+        "yields_postfit": draw_yields(found, title, "postfit"),
+    }
+
+
+def _failure(title: str, error: Mapping[str, Any]) -> Figure:
+    """Say in the place of a plot why there is none."""
+    words = f"Failed: {error['problem']}\n{error['remedy']}"
+    lines = [part for line in words.splitlines() for part in textwrap.wrap(line, 80)]
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.2, 1.2 + 0.2 * len(lines))
+        figure.suptitle(title, x=0.02, horizontalalignment="left", fontsize=10)
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        text = "\n".join(lines).replace("$", r"\$")
+        axes.text(0.013, 1.0, text, color=COLOURS["failed"], va="top", fontsize=10)
+        figure.canvas.draw()
+    return figure
 
 
 def draw_pulls(
@@ -205,14 +260,16 @@ def draw_ranking(found: Diagnostics, title: str, *, most: int = 20) -> Figure:
     title
         What is fitted; may have several lines.
     most
-        How many parameters are shown.
+        How many parameters are shown; those that do not move mu-hat are left out.
 
     Returns
     -------
     matplotlib.figure.Figure
         Its axes: pulls (below), impacts (above).
     """
-    shown = found.impacts[:most]
+    largest = max(map(_reach, found.impacts), default=0.0)
+    # With mu-hat at a bound most parameters do not move it.
+    shown = [item for item in found.impacts[:most] if _reach(item) > _NO_IMPACT * largest]
     parameters = [found.parameter(item.parameter) for item in shown]
     rows = _rows(len(shown))
     with mpl.rc_context(STYLE):
@@ -225,18 +282,31 @@ def draw_ranking(found: Diagnostics, title: str, *, most: int = 20) -> Figure:
         for row, item in zip(rows, shown, strict=True):
             _boxes(impacts, row, item.prefit_up, item.prefit_down, filled=False)
             _boxes(impacts, row, item.postfit_up, item.postfit_down, filled=True)
-        largest = max((_reach(item) for item in shown), default=0.0) or 1.0
-        impacts.set_xlim(-_WIDER * largest, _WIDER * largest)
+        reach = max(map(_reach, shown), default=0.0) or 1.0
+        impacts.set_xlim(-_WIDER * reach, _WIDER * reach)
         impacts.set_xlabel(rf"$\Delta\hat{{\mu}}$ ({shorten(found.poi)})", loc="right")
         _ranked_pulls(pulls, parameters, rows)
         _name_rows(pulls, [item.parameter for item in shown], rows)
         for axes, side in ((pulls, "bottom"), (impacts, "top")):
             axes.tick_params(axis="x", which="both", top=side == "top", bottom=side == "bottom")
         if not shown:
-            pulls.text(0.5, 0.5, "no impacts", transform=pulls.transAxes, ha="center")
-        _ranking_legend(figure, found, title, len(shown))
+            place: dict[str, Any] = {"transform": pulls.transAxes, "ha": "center", "va": "center"}
+            box = {"facecolor": "white", "linewidth": 0}
+            pulls.text(0.5, 0.5, "no impacts", bbox=box, **place)
+        words = _ranked(len(shown), len(found.impacts), most)
+        _ranking_legend(figure, f"{title}\n{_subtitle(found)}; {words}")
         figure.canvas.draw()
     return figure
+
+
+def _ranked(shown: int, computed: int, most: int) -> str:
+    """Which parameters are shown."""
+    if shown == 0 < computed:
+        return rf"none of {computed} parameters moves $\hat{{\mu}}$"
+    of = f"{shown} of {computed} parameters"
+    if shown < min(most, computed):
+        return rf"{of}, no other one moves $\hat{{\mu}}$"
+    return f"{of}, by post-fit impact"
 
 
 def _reach(item: Impact) -> float:
@@ -280,12 +350,12 @@ def _ranked_pulls(axes: Axes, parameters: Sequence[Parameter], rows: FloatArray)
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0)\,/\,\Delta\theta$", loc="right")
 
 
-def _ranking_legend(figure: Figure, found: Diagnostics, title: str, shown: int) -> None:
+def _ranking_legend(figure: Figure, words: str) -> None:
     up, down = r"\hat{\theta} + ", r"\hat{\theta} - "
     before, after = r"\Delta\theta", r"\Delta\hat{\theta}"
     point: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "linewidth": 1.3}
     hollow: dict[str, Any] = {"fill": False, "linewidth": 1.1}
-    entries = [
+    entries: list[Entry] = [
         (Box(edgecolor=_UP, **hollow), rf"pre-fit impact, $\theta = {up}{before}$"),
         (Box(color=_UP, linewidth=0), rf"post-fit impact, $\theta = {up}{after}$"),
         (Box(edgecolor=_DOWN, **hollow), rf"pre-fit impact, $\theta = {down}{before}$"),
@@ -296,17 +366,23 @@ def _ranking_legend(figure: Figure, found: Diagnostics, title: str, shown: int) 
             r"without a constraint: $\hat{\theta} - \theta_0$",
         ),
     ]
-    count = f"{shown} of {len(found.impacts)} parameters, by post-fit impact"
+    _write_legend(figure, words, entries, columns=3, fontsize=8.5)
+
+
+def _write_legend(
+    figure: Figure, words: str, entries: Sequence[Entry], *, columns: int, fontsize: float
+) -> None:
+    """Write lines and a legend above the axes."""
     figure.legend(
         [handle for handle, _ in entries],
         [label for _, label in entries],
-        title=f"{title}\n{_subtitle(found)}; {count}",
+        title=words,
         title_fontsize=10,
         alignment="left",
         loc="outside upper left",
-        ncols=3,
+        ncols=columns,
         frameon=False,
-        fontsize=8.5,
+        fontsize=fontsize,
         columnspacing=1.2,
         borderaxespad=0.2,
     )
@@ -335,7 +411,8 @@ def draw_correlations(
     side = 2.6 + 0.27 * max(count, 4)
     with mpl.rc_context({**STYLE, "xtick.minor.visible": False, "ytick.minor.visible": False}):
         figure = new_figure(side + 0.9, side + 0.4)
-        words = f"{count} of {len(whole.parameters)} free parameters, the most correlated ones"
+        which = "the most correlated" if count == most else f"correlated by {threshold:g} or more"
+        words = f"{count} of {len(whole.parameters)} free parameters, {which}"
         figure.suptitle(
             f"{title}\n{_subtitle(found)}\n{words}", x=0.02, horizontalalignment="left", fontsize=10
         )
@@ -448,21 +525,22 @@ def _yield_page(
     lines = max(1, math.ceil(len(channels) / columns))
     with mpl.rc_context({**STYLE, "hatch.linewidth": 0.7, "hatch.color": "0.25"}):
         figure = new_figure(max(3.1 * columns, 6.6), 1.3 + 3.4 * lines, h_pad=0.015)
-        grid = figure.add_gridspec(lines, columns, hspace=0.08)
+        # One grid, so that the columns of all lines are as wide.
+        grid = figure.add_gridspec(2 * lines, columns, height_ratios=[2.6, 1.0] * lines)
         for number, channel in enumerate(channels):
             line, column = divmod(number, columns)
-            both = grid[line, column].subgridspec(2, 1, height_ratios=[2.6, 1.0], hspace=0.0)
-            upper = figure.add_subplot(both[0])
-            lower = figure.add_subplot(both[1], sharex=upper)
+            upper = figure.add_subplot(grid[2 * line, column])
+            lower = figure.add_subplot(grid[2 * line + 1, column], sharex=upper)
             prediction = channel.prefit if when == "prefit" else channel.postfit
             _stack(upper, channel, prediction, colours)
             _ratio(lower, channel, prediction)
             if column == 0:
                 upper.set_ylabel("Events", loc="top")
                 lower.set_ylabel("Data / model", fontsize=9)
+            if number + columns >= len(channels):
+                lower.set_xlabel("Bin", loc="right", fontsize=10)
         names = [name for name in colours if any(name in item.prefit.samples for item in channels)]
         _yield_legend(figure, found, title, when, names, colours)
-        figure.supxlabel("Bin", x=0.99, horizontalalignment="right", fontsize=10)
         figure.canvas.draw()
     return figure
 
@@ -561,26 +639,14 @@ def _yield_legend(
     total = Box(**{**_HATCH, "edgecolor": "0.25"})
     mu = found.parameter(found.poi)
     strength = mu.value if when == "postfit" else mu.prefit_value
-    entries: list[tuple[Any, str]] = [(data, "Data"), (total, "Total uncertainty")]
+    entries: list[Entry] = [(data, "Data"), (total, "Total uncertainty")]
     for name in reversed(names):
         words = shorten(name, 30)
         if name in found.signals:
             words += rf" ($\mu = {strength:.3g}$)"
         entries.append((Box(facecolor=colours[name], linewidth=0), words))
     words = "Before the fit" if when == "prefit" else f"After the fit; {_subtitle(found)}"
-    figure.legend(
-        [handle for handle, _ in entries],
-        [label for _, label in entries],
-        title=f"{title}\n{words}",
-        title_fontsize=10,
-        alignment="left",
-        loc="outside upper left",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-        columnspacing=1.2,
-        borderaxespad=0.1,
-    )
+    _write_legend(figure, f"{title}\n{words}", entries, columns=4, fontsize=9)
 
 
 def poisson_errors(counts: FloatArray) -> tuple[FloatArray, FloatArray]:

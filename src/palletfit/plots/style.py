@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
-from matplotlib.image import imread
+from matplotlib.image import imread, imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend_handler import HandlerTuple
+from numpy.typing import NDArray
 
 from palletfit.colours import COLOURS as COLOURS
 from palletfit.config import Analysis
@@ -41,6 +45,13 @@ STYLE: dict[Any, Any] = {
 }
 
 
+#: Resolution of PNG files.
+_DPI = 200
+#: Metadata by ending, without the time of creation and the version of matplotlib.
+_UNNAMED: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 #: Handle of the legend (an artist, or a tuple of artists drawn over each other) and its words.
 Entry = tuple[Any, str]
 
@@ -115,18 +126,65 @@ def save(figure: Figure, paths: Sequence[Path]) -> None:
     ConfigError
         A file has another ending.
     """
-    # Without the time of creation and the version of matplotlib.
-    unnamed: dict[str, dict[str, Any]] = {
-        ".png": {"Software": None},
-        ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    }
+    _check_endings(paths)
     for path in paths:
-        if path.suffix not in unnamed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            figure.savefig(path, dpi=_DPI, metadata=_UNNAMED[path.suffix])
+
+
+def save_pages(figures: Sequence[Figure], paths: Sequence[Path]) -> None:
+    """Write several figures as one PNG, below each other, and as one PDF, a page each.
+
+    Parameters
+    ----------
+    figures
+        The figures, at least one.
+    paths
+        See :func:`save`.
+
+    Raises
+    ------
+    ConfigError
+        A file has another ending.
+    """
+    _check_endings(paths)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            if path.suffix == ".pdf":
+                with PdfPages(path, metadata=_UNNAMED[".pdf"]) as pages:
+                    for figure in figures:
+                        pages.savefig(figure)
+            else:
+                content = _stacked([_pixels(figure) for figure in figures])
+                imsave(path, content, dpi=_DPI, metadata=_UNNAMED[".png"])
+
+
+def _pixels(figure: Figure) -> NDArray[np.uint8]:
+    """A figure as an image, shape (rows, columns, 4)."""
+    with io.BytesIO() as buffer:
+        figure.savefig(buffer, dpi=_DPI, format="png")
+        buffer.seek(0)
+        content = imread(buffer)
+    return np.asarray((255 * content).round(), dtype=np.uint8)
+
+
+def _stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Images below each other, on white."""
+    width = max(image.shape[1] for image in images)
+    padded = [
+        np.pad(image, ((0, 0), (0, width - image.shape[1]), (0, 0)), constant_values=255)
+        for image in images
+    ]
+    return np.vstack(padded)
+
+
+def _check_endings(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.suffix not in _UNNAMED:
             raise ConfigError(
                 "A plot cannot be written in this format.",
                 remedy="Use an ending of .png or .pdf.",
                 file=path,
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(STYLE):
-            figure.savefig(path, dpi=200, metadata=unnamed[path.suffix])

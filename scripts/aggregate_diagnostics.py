@@ -1,0 +1,24 @@
+"""Collect the diagnostics of the chosen patches of all regions of an analysis."""
+
+import json
+from pathlib import Path
+
+from palletfit import diagnostics_results, scripting
+from palletfit.config import Analysis
+from palletfit.results import RegionResults
+from palletfit.store import write_atomically
+
+
+def main(
+    *, analysis: Analysis, manifests: list[Path], tests: list[Path], diagnostics: Path, csv: Path
+) -> None:
+    """Write ``diagnostics.json`` and ``diagnostics.csv`` from the manifests of the regions."""
+    regions = [RegionResults.read(path.parent.name, path, "diagnostics") for path in manifests]
+    tested = [RegionResults.read(path.parent.name, path) for path in tests]
+    found = diagnostics_results.combine(regions, tested, analysis.labels)
+    write_atomically(diagnostics, json.dumps(found, indent=1) + "\n")
+    write_atomically(csv, diagnostics_results.as_table(found, analysis.labels).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())
