@@ -61,7 +61,7 @@ def test_toys_of_the_patch_nearest_to_exclusion(made: Folder) -> None:
     assert "tiny/SR toys: 3 shards, 0 of them finished before" in made.variables["DONE"]
     said = f"tiny: CLs of {NEAREST} from 1200 toys of each hypothesis: {entry['CLs_obs']:.4g} +- "
     assert said in made.variables["DONE"]
-    assert "toys</small>" in (results / "live-toys.html").read_text()
+    assert "shards of toys</small>" in (results / "live-toys.html").read_text()
 
 
 def test_only_a_lost_shard_is_made_again_and_splitting_changes_nothing(made: Folder) -> None:
