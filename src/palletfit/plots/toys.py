@@ -159,9 +159,10 @@ def _values(entry: Mapping[str, Any]) -> list[str]:
     lost = sum(entry["failed"].values())
     if lost:
         low, high = entry["CLs_obs_range"]
+        error = entry["CLs_obs_error"]
         lines.append(
             f"{lost} toys without a test statistic: {names['CLs_obs']} is between "
-            f"{shown(low, None)} and {shown(high, None)}"
+            f"{shown(low, error)} and {shown(high, error)}"
         )
     return lines
 
