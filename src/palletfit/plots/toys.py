@@ -25,6 +25,8 @@ _BINS = 50
 #: The axis ends where fewer than one of so many toys are beyond, or beyond the observed value.
 _TAIL = 1e-3
 _LARGEST_RATIO = 4.0
+#: Fits know the test statistic no better, and zero is a value that many toys have.
+_ZERO = 1e-6
 _SYMBOLS = {"qtilde": r"\tilde{q}_\mu", "q": r"q_\mu", "q0": r"q_0"}
 
 
@@ -167,6 +169,10 @@ def _values(entry: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _shown_q(q: float) -> str:
+    return f"{q:.3g}" if q > _ZERO else "0"
+
+
 def _entries(entry: Mapping[str, Any]) -> list[Entry]:
     discovery = entry["test_statistic"] == "q0"
     mu = entry["mu"]
@@ -188,6 +194,6 @@ def _entries(entry: Mapping[str, Any]) -> list[Entry]:
     symbol = _SYMBOLS[entry["test_statistic"]]
     observed = (
         Line2D([], [], color="black", linewidth=1.6),
-        rf"Observed ${symbol}$ = {entry['q']:.3g}",
+        rf"Observed ${symbol}$ = {_shown_q(entry['q'])}",
     )
     return [*entries[:2], observed, *entries[2:]]
