@@ -18,6 +18,7 @@ from palletfit.products import (
     OTHERS,
     POINTS,
     Product,
+    extent,
     product_of,
 )
 from snakemake.exceptions import WorkflowError
@@ -203,6 +204,7 @@ def product_settings(wildcards):
     return {
         **fit_settings(wildcards),
         **product_of(wildcards.product, SETTINGS).as_json(),
+        **extent(wildcards.product, SETTINGS),
         "refits": workflow_state.refits(RESULTS, *where),
     }
 
@@ -298,6 +300,23 @@ def diagnostics_files(wildcards):
         for file in rules.plot_diagnostics.output
     ]
     return tables + plots
+
+
+def toy_files(wildcards):
+    """CLs from toys of all selected analyses: tables, and a plot of each patch that was chosen."""
+    tables = expand("results/{name}/toys.{e}", name=GRIDS, e=["json", "csv"])
+    plots = [
+        f"results/{name}/toys_{stem}.{ending}"
+        for name in GRIDS
+        for stem in chosen_stems(checkpoints.choose_patches.get(analysis=name, product="toys"))
+        for ending in ("png", "pdf")
+    ]
+    return tables + plots
+
+
+def toy_extent(wildcards):
+    """How many toys count; a change makes another table."""
+    return extent("toys", SETTINGS)
 
 
 def slice_of(wildcards):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from palletfit import live, scan, scripting
+from palletfit import live, scan, scripting, toy_shards
 from palletfit import manifest as manifests
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor, open_ledger
@@ -39,7 +39,7 @@ def main(
         for path in parts:  # the next run fits failed patches again
             if manifests.failures(json.loads(path.read_bytes()), analysis.regions[region]):
                 path.unlink()
-        raise scan.failure_error(todo, failed, store)
+        raise scan.failure_error(todo, failed, store, len(found["patches"]))
     write_atomically(manifest, json.dumps(found, indent=1) + "\n")
 
 
@@ -57,7 +57,7 @@ def _fit(
         workers = executor.workers
         observer = live.observer(page, settings, workers=workers)
         how = {"workers": workers, "ledger": ledger, "observer": observer}
-        return scan.run(todo, store, executor, settings.executor, **how)
+        return toy_shards.run(todo, store, executor, settings, **how)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from palletfit import live, scan, scripting
+from palletfit import live, scan, scripting, toy_shards
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor
 from palletfit.products import HYPOTEST
@@ -24,16 +24,15 @@ def main(
     cores: int,
 ) -> None:
     """Write one record a patch, then the part's manifest; failed patches are listed there."""
-    whole = scan.of_region(analysis, region, settings, product, workspace, patchset, chosen)
+    todo = scan.of_region(analysis, region, settings, product, workspace, patchset, chosen)
     number, of = map(int, scatteritem.split("-of-"))
-    todo = whole.part(number, of)
     store = RecordStore(workspace.parent / todo.product.folder)
     with make_executor(settings.executor, cores=cores) as executor:
         workers, lock = executor.workers, f"{todo.product.file('.lock')}-{scatteritem}"
         page = live.Page(workspace.parents[2], analysis, region, todo.product, scatteritem)
         observer = live.observer(page, settings, workers=workers)
         how = {"workers": workers, "lock": lock, "observer": observer}
-        found = scan.run(todo, store, executor, settings.executor, **how)
+        found = toy_shards.run(todo, store, executor, settings, part=(number, of), **how)
     write_atomically(part, json.dumps(found, indent=1) + "\n")
 
 

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr  # much quicker to import than scipy.stats
 
 TestStatistic = Literal["qtilde", "q", "q0"]
@@ -99,6 +101,34 @@ def p_values(kind: TestStatistic, q: float, q_asimov: float) -> PValues:
         return PValues(clsb, clsb, clb, tuple(expected_clsb), q, q_asimov)
     expected = [_cls(n, root_asimov) for n in reversed(N_SIGMA)]
     return PValues(_cls(shifted, root_asimov), clsb, clb, tuple(expected), q, q_asimov)
+
+
+def survival(
+    kind: TestStatistic, q: NDArray[np.float64], q_asimov: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How often the test statistic is at least as large, for the tested hypothesis and the other.
+
+    One minus the cumulative distributions of CCGV eq. 50 (``q0``), 58 (``q``) and 65 (``qtilde``);
+    at a positive q these are CLsb and CLb of :func:`p_values`. A part of both distributions is at
+    zero, so that they jump there, to one.
+
+    Parameters
+    ----------
+    kind
+        Test statistic.
+    q
+        Its values, of any shape.
+    q_asimov
+        Its value on the Asimov data, above zero.
+    """
+    root, root_asimov = np.sqrt(np.maximum(q, 0.0)), math.sqrt(q_asimov)
+    shifted = root - root_asimov
+    if kind == "qtilde":
+        beyond = (q - q_asimov) / (2 * root_asimov)
+        shifted = np.where(root > root_asimov, beyond, shifted)
+    both = ndtr(-shifted - root_asimov), ndtr(-shifted)
+    tested, other = (np.where(q > 0, rate, 1.0) for rate in both)
+    return tested, other
 
 
 def _cls(shifted: float, root_asimov: float) -> float:

@@ -29,7 +29,9 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 _SOURCES = frozenset({"doi", "url", "path", "builtin"})
 
 _SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
-#: Columns of ``results.csv``, ``limits.csv`` and ``diagnostics.csv`` that labels stand beside.
+_WITH_TOYS = ("CLs_obs", "CLsb_obs", "CLb_obs", *(f"CLs_exp_{name}" for name in _SIGMAS))
+#: Columns that labels stand beside, of ``results.csv``, ``limits.csv``, ``diagnostics.csv`` and
+#: ``toys.csv``.
 RESULT_COLUMNS = frozenset(
     {
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
@@ -39,6 +41,8 @@ RESULT_COLUMNS = frozenset(
         *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),
         *("mu_hat_error", "p0", "significance", "p0_expected", "significance_expected"),
         "leading_impacts",
+        *("toys", "q_obs", "CLs_obs_low", "CLs_obs_high", "failed_tested", "failed_alternative"),
+        *(f"{name}{end}" for name in _WITH_TOYS for end in ("", "_error", "_asymptotic")),
     }
 )
 
@@ -366,6 +370,14 @@ class ToySettings(_Model):
     """Seed of the random numbers."""
 
 
+class ToyTargetSettings(ToySettings):
+    """Pseudo-experiments ("toys") of chosen patches, what the target `toys` makes."""
+
+    patches: list[str] = []
+    """Shell patterns of the patches; none: of each analysis the one whose median expected CLs,
+    from asymptotic formulae, is nearest to exclusion."""
+
+
 class LiveSettings(_Model):
     """The page that shows a run while fits are made, `results/ANALYSIS/live.html`."""
 
@@ -399,6 +411,8 @@ class Settings(_Model):
     """For which patches CLs is shown against the signal strength, and where."""
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     """Which fits pulls, impacts, correlations and yields are shown of."""
+    toys: ToyTargetSettings = ToyTargetSettings()
+    """For which patches pseudo-experiments are made, and how many."""
     benchmark: BenchmarkSettings = BenchmarkSettings()
     """What the target `benchmark` times."""
 

@@ -14,5 +14,6 @@ VERSIONS = {
     "limits": "limits-1",
     "mu_scan": "mu_scan-1",
     "diagnostics": "diagnostics-1",
+    "toys": "toys-1",
     "points": "points-1",
 }

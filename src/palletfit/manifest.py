@@ -26,6 +26,9 @@ def entry(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,
     }
+    options = record["key"].get("options", {})
+    if "of" in options:
+        described["of"] = options["of"]
     if record["status"] == "failed":
         described["problem"] = problem(record)
         # The same fit of the same pallet fails again; anything else may pass.
@@ -50,12 +53,17 @@ def problem(record: Mapping[str, Any]) -> str:
     return str(record["error"]["problem"])
 
 
+def patch_of(name: str, item: Mapping[str, Any]) -> str:
+    """The patch that an entry is about, which may be one of several about it."""
+    return str(item.get("of", name))
+
+
 def failures(manifest: Mapping[str, Any], region: Region) -> dict[str, str]:
     """Failed patches with their problem, those excepted that the analysis file knows."""
     return {
         name: item["problem"]
         for name, item in manifest["patches"].items()
-        if item["status"] == "failed" and name not in region.known_failures
+        if item["status"] == "failed" and patch_of(name, item) not in region.known_failures
     }
 
 
@@ -68,7 +76,7 @@ def is_complete(manifest: Mapping[str, Any], store: RecordStore, region: Region)
     may_pass = any(
         item.get("retry", False)
         for name, item in manifest["patches"].items()
-        if name not in region.known_failures
+        if patch_of(name, item) not in region.known_failures
     )
     return not may_pass and all(
         _is_intact(item, store, name) for name, item in manifest["patches"].items()

@@ -34,24 +34,29 @@ _MODULES = {
     "limits": "palletfit.limits",
     "mu_scan": "palletfit.mu_scan",
     "diagnostics": "palletfit.diagnostics",
+    "toys": "palletfit.toys",
 }
 #: The same of products that are not kept in records.
 _OTHER_MODULES = {"points": "palletfit.points.summaries"}
-#: Sections of the configuration that a product depends on, and keys that choose patches only.
+#: Sections of the configuration that a product depends on.
 _SECTIONS = {
     "limits": ("limits",),
     "mu_scan": ("mu_scan", "limits"),
     "diagnostics": ("diagnostics",),
+    "toys": ("toys",),
 }
-_CHOICES = {"patches"}
+#: Keys that choose patches only, or how many toys there are and who makes them.
+_CHOICES = {"patches", "toys", "precision", "toys_per_task"}
 #: Products of an upper limit, which a test of discovery has none of.
 UPPER_LIMITS = frozenset({"limits", "mu_scan"})
 #: Products of chosen patches only; without a choice the first ones are of the patch that is nearest
 #: to exclusion.
-NEAR_EXCLUSION = frozenset({"diagnostics"})
+NEAR_EXCLUSION = frozenset({"diagnostics", "toys"})
 CHOSEN = NEAR_EXCLUSION | {"mu_scan"}
 #: Products that the reference engine does not make.
-BATCHED_ONLY = frozenset({"diagnostics"})
+BATCHED_ONLY = frozenset({"diagnostics", "toys"})
+#: Pseudo-experiments: several records a patch, each of one shard of its toys.
+TOYS = "toys"
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,11 @@ class Product:
         """Name of the folder of its records, beside the manifest."""
         return records_folder(self.name)
 
+    @property
+    def unit(self) -> tuple[str, str]:
+        """What a record is of, for people: one of them, and many."""
+        return ("shard", "shards") if self.name == TOYS else ("patch", "patches")
+
     def file(self, stem: str) -> str:
         """What a file beside the records is called, so that products have their own."""
         return stem if self.name == HYPOTEST.name else f"{stem}-{self.name}"
@@ -103,13 +113,20 @@ def product_of(name: str, settings: Settings) -> Product:
     """The product of a name under a configuration."""
     if name == HYPOTEST.name:
         return HYPOTEST
-    sections = {
+    sections: dict[str, Any] = {
         section: getattr(settings, section).model_dump(mode="json", exclude=_CHOICES)
         for section in _SECTIONS[name]
     }
     if name in UPPER_LIMITS:
-        return Product(name, {"confidence_level": settings.contour.confidence_level, **sections})
+        sections["confidence_level"] = settings.contour.confidence_level
     return Product(name, sections)
+
+
+def extent(name: str, settings: Settings) -> dict[str, Any]:
+    """How much of a product is made: what changes which records there are, but none of them."""
+    if name != TOYS:
+        return {}
+    return {"extent": settings.toys.model_dump(mode="json", include={"toys", "precision"})}
 
 
 def computation(name: str) -> Computation:

@@ -29,17 +29,28 @@ class Progress:
         Number of patches.
     kept
         Patches that were finished before.
+    unit
+        What is counted, one and many, if not patches.
     """
 
-    def __init__(self, title: str, *, total: int, kept: int) -> None:
+    def __init__(
+        self,
+        title: str,
+        *,
+        total: int,
+        kept: int,
+        unit: tuple[str, str] = ("patch", "patches"),
+    ) -> None:
         self.title, self.total, self.kept = title, total, kept
+        self.one, self.many = unit
         self.done = self.failed = self.suspect = 0
         self.began = self._last_line = time.monotonic()
         self._bar: tqdm[NoReturn] | None = None
         self._redirection = ExitStack()
 
     def __enter__(self) -> Progress:
-        logger.info("%s: %d patches, %d of them finished before", self.title, self.total, self.kept)
+        found = self.title, self.total, self.many, self.kept
+        logger.info("%s: %d %s, %d of them finished before", *found)
         if sys.stderr.isatty():
             # Log lines are written above the bar instead of into it.
             self._redirection.enter_context(logging_redirect_tqdm())
@@ -47,7 +58,7 @@ class Progress:
                 total=self.total,
                 initial=self.kept,
                 desc=self.title,
-                unit="patch",
+                unit=self.one,
                 dynamic_ncols=True,
             )
         return self
@@ -84,7 +95,7 @@ class Progress:
     def line(self) -> str:
         """The present state as one line."""
         finished = self.kept + self.done
-        text = f"{self.title}: {finished} of {self.total} patches, {self.failed} failed"
+        text = f"{self.title}: {finished} of {self.total} {self.many}, {self.failed} failed"
         if self.suspect:
             text += f", {self.suspect} suspect"
         remaining = self.total - finished

@@ -24,7 +24,7 @@ from palletfit.ledger import Ledger
 from palletfit.locks import waiting_lock
 from palletfit.pallet import Patchset, parse_patchset
 from palletfit.patches import Patch, json_digest
-from palletfit.products import BATCHED_ONLY, HYPOTEST, UPPER_LIMITS, Product, product_of
+from palletfit.products import BATCHED_ONLY, HYPOTEST, TOYS, UPPER_LIMITS, Product, product_of
 from palletfit.progress import Progress
 from palletfit.remote import content_digest
 from palletfit.store import Key, RecordStore
@@ -244,7 +244,9 @@ def run(
         open_ = _Open.find(scan, store)
         kept = len(scan.patches) - len(open_.missing)
         with (
-            Progress(scan.title, total=len(scan.patches), kept=kept) as progress,
+            Progress(
+                scan.title, total=len(scan.patches), kept=kept, unit=scan.product.unit
+            ) as progress,
             observer(scan, open_.records) if observer else nullcontext() as see,
         ):
             for patches, results in _fit(scan, open_, executor, settings, workers, ledger):
@@ -379,7 +381,7 @@ def _tasks(
         elif ledger is not None:
             ledger.ended(sent.digest)  # recorded, or of other settings
     rest = [patch for patch in open_.missing if patch.name not in asked]
-    size = patches_per_task(len(rest), scan.settings, settings, workers) if rest else 1
+    size = patches_per_task(len(rest), scan.settings, settings, workers, scan.product)
     parts = [rest[first : first + size] for first in range(0, len(rest), size)]
     make = partial(scan.task, workspace_digest=open_.digest)
     return flying, [item for some in parts for item in fitting_tasks(some, make, executor)]
@@ -520,13 +522,19 @@ def _again(
 
 
 def patches_per_task(
-    patches: int, fit: FitSettings, settings: ExecutorSettings, workers: int
+    patches: int,
+    fit: FitSettings,
+    settings: ExecutorSettings,
+    workers: int,
+    product: Product = HYPOTEST,
 ) -> int:
     """How many patches share a task.
 
     The batched engine gains from many; workers that end together, and records that are written
-    early, ask for few.
+    early, ask for few. A shard of toys is a task by itself.
     """
+    if product.name == TOYS:
+        return 1
     if settings.patches_per_task:
         return settings.patches_per_task
     if fit.engine == "reference":
@@ -576,19 +584,25 @@ def _exit(error: WorkerDied) -> str:
     return f"exit code {error.exitcode}" if error.exitcode is not None else "no exit code known"
 
 
-def failure_error(scan: Scan, failed: Mapping[str, str], store: RecordStore) -> FitError:
-    """One error that names the failed patches of a region, with the remedy that all share."""
+def failure_error(
+    scan: Scan, failed: Mapping[str, str], store: RecordStore, total: int | None = None
+) -> FitError:
+    """One error that names the failed patches of a region, with the remedy that all share.
+
+    They are some of `total`, by default the patches of the scan.
+    """
+    many = scan.product.unit[1]
     records = [store.read(store.path(name)) for name in failed]
     remedies = {record["error"]["remedy"] for record in records if record is not None}
     shown = [f"    {name}: {reason}" for name, reason in list(failed.items())[:_NAMED_FAILURES]]
     if len(failed) > _NAMED_FAILURES:
         shown.append(f"    and {len(failed) - _NAMED_FAILURES} more")
     return FitError(
-        f"{len(failed)} of {len(scan.patches)} patches of {scan.title} failed "
+        f"{len(failed)} of {total or len(scan.patches)} {many} of {scan.title} failed "
         "(all others are finished and kept):\n" + "\n".join(shown),
         remedy=(remedies.pop() if len(remedies) == 1 else f"See their records in {store.folder}.")
         + " Then run the same command again: only these are fitted. To go on without them, list "
-        "them under `known_failures` of the region in the analysis file, or set "
+        "the patches under `known_failures` of the region in the analysis file, or set "
         "`on_failure: continue`.",
         file=scan.patchset_path,
     )

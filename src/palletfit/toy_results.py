@@ -96,21 +96,25 @@ class ToyResult:
         return plain
 
 
-def merge(shards: Iterable[Mapping[str, Any]]) -> ToyResult:
+def merge(shards: Iterable[Mapping[str, Any]], toys: int | None = None) -> ToyResult:
     """The result of all toys of some shards, which does not depend on how they were split.
 
     Parameters
     ----------
     shards
         From :func:`palletfit.toys.run_shard`, in any order; one that comes twice counts once.
+    toys
+        Of each hypothesis, how many of the first ones count; none: all.
 
     Raises
     ------
     StoreError
-        There are none, they are not of one patch and seed, toys are missing between them, or
-        shards overlap.
+        There are none, they are not of one patch and seed, toys are missing between them, shards
+        overlap, or there are fewer toys than wanted.
     """
     ordered = _ordered(shards)
+    if toys is not None:
+        ordered = _first_of(ordered, toys)
     first = ordered[0]
     discovery = first["test_statistic"] == "q0"
     q: dict[str, FloatArray] = {}
@@ -152,7 +156,9 @@ def merge(shards: Iterable[Mapping[str, Any]]) -> ToyResult:
             discovery=discovery,
         ),
         failed=failed,
-        searched={name: sum(shard[name]["searched"] for shard in ordered) for name in HYPOTHESES},
+        searched={
+            name: sum(len(shard[name]["searched"]) for shard in ordered) for name in HYPOTHESES
+        },
         remarks=tuple(_remarks(failed, alternative, discovery=discovery)),
     )
 
@@ -207,12 +213,40 @@ def _ordered(shards: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return ordered
 
 
+def _first_of(ordered: list[Mapping[str, Any]], toys: int) -> list[Mapping[str, Any]]:
+    """Shards without the toys from a number on."""
+    there = sum(shard["count"] for shard in ordered)
+    if there < toys:
+        raise StoreError(
+            f"There are {there} toys, of which {toys} are wanted.",
+            remedy="Make the missing ones first.",
+            patch=ordered[0]["patch"],
+        )
+    return [_cut(shard, toys) for shard in ordered if shard["first"] < toys]
+
+
+def _cut(shard: Mapping[str, Any], end: int) -> Mapping[str, Any]:
+    count = min(shard["count"], end - shard["first"])
+    if count == shard["count"]:
+        return shard
+    kept = {
+        name: {
+            **shard[name],
+            "q": shard[name]["q"][:count],
+            "failed": [item for item in shard[name]["failed"] if item["toy"] < end],
+            "searched": [number for number in shard[name]["searched"] if number < end],
+        }
+        for name in HYPOTHESES
+    }
+    return {**shard, "count": count, **kept}
+
+
 def _remarks(
     failed: Mapping[str, Sequence[int]], alternative: int, *, discovery: bool
 ) -> Iterable[str]:
     for name, numbers in failed.items():
         if numbers:
-            yield f"{len(numbers)} toys of the {name} hypothesis have no proven minimum"
+            yield f"{len(numbers)} toys of the {name} hypothesis have no test statistic"
     if not alternative and not discovery:
         yield "no toy of the alternative has so large a q: CLs is not defined"
 

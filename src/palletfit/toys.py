@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from palletfit.asymptotics import TestStatistic
 from palletfit.batched import DataFits, Engine
 from palletfit.config import ToySettings
 from palletfit.ensembles import DataSets, Ends, Ensemble, Pairs
-from palletfit.errors import ConfigError, FitError, PalletError
+from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.hypothesis import check_poi_bounds
 from palletfit.interpcodes import FloatArray
 from palletfit.patches import Patch, canonical_json
@@ -41,6 +42,40 @@ TESTED, ALTERNATIVE = "tested", "alternative"
 HYPOTHESES = (TESTED, ALTERNATIVE)
 #: Expected counts above this cannot be drawn.
 _LARGEST = 1e15
+#: Of so many patches a worker keeps the fits of the observed data, for their next shard.
+_KEPT_PATCHES = 4
+_prepared: OrderedDict[tuple[int, str, int], Toys] = OrderedDict()
+
+
+def compute(
+    engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
+) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
+    """Shards as plain data with their status; which ones is in the patches' options.
+
+    See :func:`palletfit.toy_shards.shard`. A shard is ``ok`` if each of its toys has a test
+    statistic, else ``suspect``.
+    """
+    own = ToySettings.model_validate(settings["toys"])
+    for patch in patches:
+        try:
+            made = _toys(engine, patch, own)
+            found = made.shard(patch.options["first"], patch.options["count"])
+        except PalletfitError as error:
+            yield patch, error
+            continue
+        whole = not any(found[hypothesis]["failed"] for hypothesis in HYPOTHESES)
+        yield patch, {**found, "status": "ok" if whole else "suspect", "patch": patch.name}
+
+
+def _toys(engine: Engine, patch: Patch, settings: ToySettings) -> Toys:
+    """What shards of a patch are made with; their engine stays alive, so that its id stays its."""
+    key = id(engine), patch.digest, settings.seed
+    if key not in _prepared:
+        _prepared[key] = Toys(engine, replace(patch, name=patch.options["of"]), settings)
+        while len(_prepared) > _KEPT_PATCHES:
+            _prepared.popitem(last=False)
+    _prepared.move_to_end(key)
+    return _prepared[key]
 
 
 def run_shard(
@@ -211,8 +246,8 @@ class Toys:
             Plain data for JSON: what the toys are of (``patch``, ``digest``, ``seed``, ``mu``,
             ``test_statistic``), ``first`` and ``count``, the ``observed`` q; and for each of
             :data:`HYPOTHESES` its signal strength ``mu``, the ``q`` of all toys (None where a fit
-            has no proven minimum), those that ``failed`` by number with the reason, and how many
-            were ``searched`` further because the first starts did not settle them.
+            has no proven minimum), those that ``failed`` by number with the reason, and numbers of
+            those ``searched`` further because the first starts did not settle them.
 
         Raises
         ------
@@ -243,7 +278,8 @@ class Toys:
     def _shard_of(self, hypothesis: str, first: int, count: int) -> dict[str, Any]:
         q: list[float | None] = []
         failed: list[dict[str, Any]] = []
-        searched = iterations = 0
+        searched: list[int] = []
+        iterations = 0
         end = first + count
         for begin in range(first - first % BLOCK, end, BLOCK):
             numbers = np.arange(begin, begin + BLOCK)
@@ -255,7 +291,7 @@ class Toys:
                 {"toy": int(numbers[row]), "reason": _reason(pairs, row)}
                 for row in wanted[~converged[wanted]]
             ]
-            searched += int(pairs.searched[wanted].sum())
+            searched += numbers[wanted[pairs.searched[wanted]]].tolist()
             iterations += int((pairs.fixed.iterations + pairs.free.iterations)[wanted].sum())
         return {
             "mu": self.sources[hypothesis].mu,

@@ -13,8 +13,9 @@ from typing import Any
 from palletfit import manifest
 from palletfit.config import Analysis, Region, Settings
 from palletfit.locks import hold_until_exit
+from palletfit.patches import file_stem
 from palletfit.processes import end_with
-from palletfit.products import HYPOTEST, OTHERS, POINTS, Product, records_folder
+from palletfit.products import HYPOTEST, OTHERS, POINTS, TOYS, Product, records_folder
 from palletfit.store import RecordStore, write_atomically
 
 #: File that counts how often a region's records were found incomplete.
@@ -149,6 +150,7 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
             lines += _plots(folder, "limits", "limits", analysis)
             lines.append(f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}")
         lines += _diagnostics_lines(name, folder, analysis)
+        lines += _toys_lines(name, folder, analysis)
     return "\n".join(lines)
 
 
@@ -188,6 +190,32 @@ def _limits_line(
         f"{analysis.name}: {len(points)} upper limits at "
         f"{100 * settings.contour.confidence_level:.4g}% CL, {below} below mu = 1, {beyond} beyond "
         f"the bound, {status['suspect']} suspect, {status['failed']} failed"
+    )
+
+
+def _toys_lines(name: str, folder: Path, analysis: Analysis) -> list[str]:
+    """CLs from toys of each chosen point, and where plots and tables are."""
+    points = _made(folder, "toys.json", TOYS, analysis)
+    if points is None:
+        return []
+    plots = [folder / f"toys_{file_stem(point['patch'])}.png" for point in points]
+    return [
+        *(_toys_line(name, point) for point in points),
+        *(f"  plot:    {path}" for path in plots if path.exists()),
+        f"  results: {folder / 'toys.csv'} and {folder / 'toys.json'}",
+    ]
+
+
+def _toys_line(analysis: str, point: Mapping[str, Any]) -> str:
+    if point["status"] == "failed":
+        return f"{analysis}: no toys of {point['patch']}: {point['problem']}"
+    value, formulae = point["CLs_obs"], point["asymptotic"].get("CLs_obs")
+    found = "not defined" if value is None else f"{value:.4g} +- {point['CLs_obs_error']:.2g}"
+    beside = "" if formulae is None else f" (asymptotic {formulae:.4g})"
+    what = "p0" if point["test_statistic"] == "q0" else "CLs"
+    return (
+        f"{analysis}: {what} of {point['patch']} from {point['toys']} toys of each hypothesis: "
+        f"{found}{beside}, {point['status']}"
     )
 
 

@@ -11,7 +11,7 @@ import pyhf
 import pytest
 from pyhf.infer.calculators import AsymptoticCalculator
 
-from palletfit.asymptotics import p_values, profile_statistic
+from palletfit.asymptotics import p_values, profile_statistic, survival
 
 # q below, at and above qA, from no sensitivity worth the name to far beyond discovery.
 PAIRS = list(itertools.product((0.0, 1e-6, 0.3, 1.0, 2.5, 9.0, 40.0), (1e-6, 0.2, 1.0, 4.0, 30.0)))
@@ -114,6 +114,20 @@ def test_cls_has_its_limit_where_both_tails_underflow(q, q_asimov, expected):
 )
 def test_one_sided_statistics(kind, mu_hat, expected):
     assert profile_statistic(kind, 1.0, mu_hat, 13.0, 10.0) == expected
+
+
+@pytest.mark.parametrize("kind", ["qtilde", "q", "q0"])
+@pytest.mark.parametrize("q_asimov", [0.2, 1.0, 30.0])
+def test_distributions_are_those_of_the_p_values(kind, q_asimov):
+    q = np.array([0.0, 1e-6, 0.3, 1.0, 2.5, 9.0, 40.0])
+    tested, other = survival(kind, q, q_asimov)
+    assert (tested[0], other[0]) == (1.0, 1.0)
+    for at, *rates in zip(q[1:], tested[1:], other[1:], strict=True):
+        found = p_values(kind, at, q_asimov)
+        assert rates == pytest.approx([found.CLsb_obs, found.CLb_obs], rel=1e-12)
+    # What is at zero: half of the tested hypothesis' toys have a best fit on the wrong side.
+    assert tested[1] == pytest.approx(0.5, abs=1e-3)
+    assert np.all(np.diff(other) < 0)
 
 
 def test_the_statistic_is_never_negative():

@@ -68,6 +68,13 @@ def test_lines_in_between_come_at_intervals(lines, monkeypatch):
     ]
 
 
+def test_what_is_counted_may_be_another_thing(lines):
+    with Progress("a/b toys", total=3, kept=1, unit=("shard", "shards")):
+        pass
+    assert lines()[0] == "a/b toys: 3 shards, 1 of them finished before"
+    assert lines()[1].startswith("a/b toys: 1 of 3 shards, ")
+
+
 def test_nothing_to_do(lines):
     with Progress("a/b", total=3, kept=3):
         pass

@@ -18,7 +18,7 @@ from palletfit.config import Analysis
 from palletfit.live import plane as planes
 from palletfit.live.snapshot import Snapshot, merged
 from palletfit.mathtext import to_html
-from palletfit.products import HYPOTEST
+from palletfit.products import HYPOTEST, TOYS
 from palletfit.progress import duration
 from palletfit.quantities import QUANTITIES, SCALE, SHOWN, Quantity
 
@@ -109,7 +109,8 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
 
 
 def _product(name: str) -> str:
-    return "hypothesis tests" if name == HYPOTEST.name else name.replace("_", " ")
+    known = {HYPOTEST.name: "hypothesis tests", TOYS: "shards of toys"}
+    return known.get(name, name.replace("_", " "))
 
 
 def _state(regions: Mapping[str, Sequence[Snapshot]]) -> str:

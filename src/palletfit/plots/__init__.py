@@ -12,6 +12,7 @@ from palletfit.plots.limits import draw_limits, draw_slice
 from palletfit.plots.mu_scan import draw_mu_scan
 from palletfit.plots.scaling import draw_times
 from palletfit.plots.style import COLOURS, save, save_pages, save_thumbnail
+from palletfit.plots.toys import draw_toys
 
 __all__ = [
     "COLOURS",
@@ -24,6 +25,7 @@ __all__ = [
     "draw_ranking",
     "draw_slice",
     "draw_times",
+    "draw_toys",
     "draw_yields",
     "save",
     "save_pages",

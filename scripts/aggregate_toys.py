@@ -1,0 +1,35 @@
+"""Merge the toys of all regions of an analysis."""
+
+import json
+from pathlib import Path
+
+from palletfit import scripting, toy_tables
+from palletfit.config import Analysis, Settings
+from palletfit.jsonfiles import read_json
+from palletfit.results import RegionResults
+from palletfit.store import write_atomically
+
+
+def main(
+    *,
+    analysis: Analysis,
+    settings: Settings,
+    results: Path,
+    tests: list[Path],
+    manifests: list[Path],
+    toys: Path,
+    csv: Path,
+) -> None:
+    """Write ``toys.json`` and ``toys.csv`` from the manifests of the regions."""
+    found = toy_tables.combine(
+        read_json(results),
+        [RegionResults.read(path.parent.name, path) for path in tests],
+        [RegionResults.read(path.parent.name, path, "toys") for path in manifests],
+        settings.toys,
+    )
+    write_atomically(toys, json.dumps(found, indent=1) + "\n")
+    write_atomically(csv, toy_tables.as_table(found, analysis.labels).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    scripting.run(main, globals())
