@@ -22,7 +22,7 @@ from palletfit.interpcodes import KINKED, FloatArray
 from palletfit.likelihood import own_arrays, own_of, poisson_term
 from palletfit.model import Lowered
 from palletfit.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
-from palletfit.profiled import Profile, ProfileSolver
+from palletfit.profiled import ProfiledModel, ProfileSolver
 
 #: The edm at which a fit ends; where its last step leads is known to much better than this.
 _TOLERANCE = 1e-6
@@ -142,9 +142,9 @@ class Ensemble:
         return self.profiled and self._model.linear
 
     @cached_property
-    def _profile(self) -> Profile:
+    def _profile(self) -> ProfiledModel:
         large = max(self.batch.data.max(), self.batch.factor.max(), self.batch.aux.max())
-        return Profile(self._model, precise=bool(large > _LARGE))
+        return ProfiledModel(self._model, precise=bool(large > _LARGE))
 
     @cached_property
     def _solver(self) -> Solver:

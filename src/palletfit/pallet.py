@@ -201,6 +201,14 @@ def _check_values(patchset: Patchset, labels: Sequence[str], path: Path) -> None
                 file=path,
                 patch=patch.name,
             )
+        if any(map(_half_a_character, (patch.name, *patch.values))):
+            raise PalletError(
+                "The name or a value of the patch holds half of a surrogate pair, which no file "
+                "can hold as text.",
+                remedy="Rename it.",
+                file=path,
+                patch=patch.name.encode("ascii", "backslashreplace").decode(),
+            )
         if len(patch.values) != len(patchset.labels):
             raise PalletError(
                 f"The patch has {len(patch.values)} values for {len(patchset.labels)} labels "
@@ -225,6 +233,11 @@ def _check_values(patchset: Patchset, labels: Sequence[str], path: Path) -> None
             )
         names.add(patch.name)
         values[patch.values] = patch.name
+
+
+def _half_a_character(value: float | str) -> bool:
+    """Whether JSON escaped something that is no text: one half of a surrogate pair."""
+    return isinstance(value, str) and any("\ud800" <= character < "\ue000" for character in value)
 
 
 def _verify_digest(

@@ -53,7 +53,7 @@ _CACHED = 300_000
 _LANES = (8, 256)
 
 
-class Profile:
+class ProfiledModel:
     """The profile likelihood of one model.
 
     Parameters
@@ -444,7 +444,8 @@ class ProfileSolver(Solver):
     """Minimizes the profile likelihood of many data sets.
 
     The lanes' `aux` holds that of the shared parameters and then that of the local ones, see
-    :meth:`Profile.evaluate`; everything else that has a column a parameter is of the shared ones.
+    :meth:`ProfiledModel.evaluate`; everything else that has a column a parameter is of the shared
+    ones.
 
     Parameters
     ----------
@@ -457,7 +458,7 @@ class ProfileSolver(Solver):
     """
 
     def __init__(
-        self, profile: Profile, *, iterations: int = 60, damping: Damping = Solver.damping
+        self, profile: ProfiledModel, *, iterations: int = 60, damping: Damping = Solver.damping
     ) -> None:
         self.profile, self.shared, self.damping = profile, {}, damping
         arrays = _Together(profile.lanes)

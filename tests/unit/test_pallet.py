@@ -81,6 +81,13 @@ def test_wrong_values_name_the_patch(tmp_path, change, problem):
     assert error.value.file == str(tmp_path / "patchset.json")
 
 
+def test_a_name_that_no_file_can_hold_as_text_is_an_error(tmp_path):
+    with pytest.raises(PalletError, match="half of a surrogate pair") as error:
+        check(tmp_path, patches=metadata(1, name="signal\ud800"))
+    assert error.value.patch == r"signal\ud800"
+    str(error.value).encode()
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

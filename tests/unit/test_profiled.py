@@ -16,7 +16,7 @@ from palletfit.ensembles import DataSets, Ensemble
 from palletfit.likelihood import evaluate, own_arrays, own_of, poisson_term, shared_arrays
 from palletfit.model import Background, Lowered
 from palletfit.patches import Patch, apply_sharing
-from palletfit.profiled import Profile
+from palletfit.profiled import ProfiledModel
 
 from ..likelihoods import read_likelihood
 from . import models
@@ -69,7 +69,7 @@ def compare(batch: Lowered, size: float) -> None:
     model, sets, point = compact(batch), toys(batch), displaced(batch, size)
     local, shared = model.local, model.shared
     columns, own = local.column[local.exists], local.column
-    profile = Profile(model, precise=False)
+    profile = ProfiledModel(model, precise=False)
     local_aux = np.where(local.exists, sets.aux[:, own], 1.0)
     point[:, columns] = profile.locals_at(point[:, shared], sets.data, local_aux)[:, local.exists]
     state = {
