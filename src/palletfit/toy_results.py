@@ -246,7 +246,8 @@ def _remarks(
 ) -> Iterable[str]:
     for name, numbers in failed.items():
         if numbers:
-            yield f"{len(numbers)} toys of the {name} hypothesis have no test statistic"
+            toys = "1 toy has" if len(numbers) == 1 else f"{len(numbers)} toys have"
+            yield f"{toys} no test statistic under the {name} hypothesis"
     if not alternative and not discovery:
         yield "no toy of the alternative has so large a q: CLs is not defined"
 

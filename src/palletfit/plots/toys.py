@@ -163,8 +163,8 @@ def _values(entry: Mapping[str, Any]) -> list[str]:
         low, high = entry["CLs_obs_range"]
         error = entry["CLs_obs_error"]
         lines.append(
-            f"{lost} toys without a test statistic: {names['CLs_obs']} is between "
-            f"{shown(low, error)} and {shown(high, error)}"
+            f"{lost} toy{'s' * (lost != 1)} without a test statistic: {names['CLs_obs']} is "
+            f"between {shown(low, error)} and {shown(high, error)}"
         )
     return lines
 
