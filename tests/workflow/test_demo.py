@@ -77,3 +77,17 @@ def test_logs_are_plain_lines(demo: Folder) -> None:
     assert re.search(r"demo/combined: 70 of 70 patches, 0 failed", log)
     assert "\r" not in log
     assert "\x1b" not in log
+
+
+def test_toys_and_their_report(demo: Folder) -> None:
+    demo.config["toys"] = {"toys": 256}
+    demo.run("toys")
+    (entry,) = json.loads((demo.path / "results/demo/toys.json").read_bytes()).values()
+    assert (entry["status"], entry["toys"]) == ("ok", 256)
+    # Hundreds of events: the formulae nearly hold.
+    difference = entry["CLs_obs"] - entry["asymptotic"]["CLs_obs"]
+    assert abs(difference) < 4 * entry["CLs_obs_error"]
+    demo.run("--report", "toys.html", "toys")
+    page = (demo.path / "toys.html").read_text()
+    assert f"toys_{entry['patch']}.png" in page
+    assert "pseudo-experiments" in page  # a caption
