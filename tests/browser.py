@@ -49,12 +49,8 @@ class Browser:
 
     def renew(self) -> None:
         """Go on as another reader, whose tab has seen no page yet."""
-        former = self.driver.current_window_handle
+        self.open("about:blank")  # what is there now may load itself again and again
         self.driver.switch_to.new_window("tab")
-        other = self.driver.current_window_handle
-        self.driver.switch_to.window(former)
-        self.driver.close()
-        self.driver.switch_to.window(other)
 
     def all(self, selector: str) -> list[Any]:
         """Elements of the page."""

@@ -140,9 +140,9 @@ class Site:
         until(lambda: self.tasks >= wanted, 90, "tasks were not sent", self.stack.endpoint.logs)
 
     def until_running(self) -> None:
-        """Wait until workers have tasks."""
-        until(self.stack.worker_pids, 60, "no worker runs", self.stack.endpoint.logs)
-        time.sleep(1.0)
+        """Wait until workers have tasks, which are held; those of earlier runs may be idle."""
+        until(self.held, 60, "no worker has a task", self.stack.endpoint.logs)
+        time.sleep(1.0)  # for the other ones
 
     # -- what must hold in the end
 
