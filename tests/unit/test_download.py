@@ -181,8 +181,11 @@ def test_retry_after_is_honoured(loopback, settings, target):
     assert loopback.requests[1].time - loopback.requests[0].time >= 1.0
 
 
+# Names of their own: every process that runs tests has to call this one the same.
 @pytest.mark.parametrize(
-    "asked", ["86400", "9" * 5000, formatdate(time.time() + 86400, usegmt=True)]
+    "asked",
+    ["86400", "9" * 5000, formatdate(time.time() + 86400, usegmt=True)],
+    ids=["a day", "for ever", "tomorrow"],
 )
 def test_retry_after_is_bounded(loopback, settings, target, monkeypatch, asked):
     monkeypatch.setattr(download, "LONGEST_WAIT", 0.05)
