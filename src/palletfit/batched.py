@@ -622,7 +622,7 @@ class BatchFits:
             if not len(pairs):
                 return
             before = fits.value.copy()
-            self._fit_each(fits, f"mirrored {number + 1}", pairs, points)
+            self.fit_each(fits, f"mirrored {number + 1}", pairs, points)
             rows = rows[fits.value[rows] < before[rows] - SAME]
 
     def _mirrored(
@@ -686,19 +686,19 @@ class BatchFits:
         A parameter with a large effect in one direction only may have a second minimum on that
         side, which no start near the suggested values leads to.
         """
-        columns = self._bent
+        columns = self.bent
         rows = fits.leading(rows)
         for number in range(_ROUNDS):
             some, points = self._leaps(fits, rows[fits.converged[rows]], columns)
             if not len(some):
                 return
             before = fits.value.copy()
-            self._fit_each(fits, f"leap {number + 1}", some, points)
+            self.fit_each(fits, f"leap {number + 1}", some, points)
             rows = rows[fits.value[rows] < before[rows] - SAME]
 
     @cached_property
-    def _bent(self) -> NDArray[np.int64]:
-        """Parameters whose effect is unlike a straight line, the most bent ones first.
+    def bent(self) -> NDArray[np.int64]:
+        """Columns of alphas whose effect is unlike a straight line, the most bent ones first.
 
         Without signal all patches have the same samples; where they do not, parameters are taken
         that are bent in any of them.
@@ -743,7 +743,7 @@ class BatchFits:
             if fits.mu is not None:
                 frozen[:, self.poi] = True
             some = rows[part]
-            slopes = _inverse_free(hessian, frozen)[:, columns]
+            slopes = inverse_free(hessian, frozen)[:, columns]
             variance = slopes[:, np.arange(len(columns)), columns]
             at = fits.point[some]
             for side in (-1.0, 1.0):
@@ -767,7 +767,7 @@ class BatchFits:
         smooth = np.zeros(len(order), dtype=bool)
         return self._beyond_hump(fits, chosen[order], ends, between, smooth)
 
-    def _fit_each(self, fits: Fits, name: str, rows: NDArray[np.int64], points: FloatArray) -> None:
+    def fit_each(self, fits: Fits, name: str, rows: NDArray[np.int64], points: FloatArray) -> None:
         """Fit rows, which may stand there several times in a row, each from its own point."""
         began = time.perf_counter()
         minima = self.solver(fits).minimise(self.lanes(fits, points, rows), _SEARCH, predict=True)
@@ -1079,8 +1079,19 @@ class BatchFits:
         )
 
 
-def _inverse_free(hessian: FloatArray, frozen: NDArray[np.bool_]) -> FloatArray:
-    """Inverse without the frozen parameters, whose rows and columns are zero; zero if singular."""
+def inverse_free(hessian: FloatArray, frozen: NDArray[np.bool_]) -> FloatArray:
+    """Inverse of Hessians without the frozen parameters, whose rows and columns are zero.
+
+    Parameters
+    ----------
+    hessian, frozen
+        ``(L, K, K)`` and ``(L, K)``.
+
+    Returns
+    -------
+    ndarray
+        ``(L, K, K)``; all zero if one of them is singular.
+    """
     count = hessian.shape[-1]
     held = frozen[:, :, None] | frozen[:, None, :]
     masked = np.where(held, np.eye(count), hessian)

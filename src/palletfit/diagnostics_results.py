@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from palletfit.results import RegionResults, unique
+from palletfit.results import RegionResults, first_columns, unique
 
 #: How many pulls and impacts an entry has, and how many impacts a row of the table.
 _LEADING, _IN_TABLE = 10, 5
@@ -114,10 +114,7 @@ def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
     """One row a patch: labels, region, status, mu-hat, discovery, the leading impacts in words."""
     rows = [
         {
-            "patch": name,
-            **dict(zip(labels, entry["mass_hypotheses"], strict=True)),
-            "region": entry["region"],
-            "status": entry["status"],
+            **first_columns(name, entry, labels),
             **{key: entry[key] for key in ("mu_hat", "mu_hat_error", *_DISCOVERY)},
             "leading_impacts": "; ".join(_in_words(entry.get("leading_impacts", ()))),
             "fit_time": entry.get("fit_time"),

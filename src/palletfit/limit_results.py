@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from palletfit.cross_sections import Table
-from palletfit.results import RegionResults, Values, unique
+from palletfit.results import RegionResults, Values, first_columns, unique
 
 SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 _TEXT = ("patch", "region", "status", "remark", "state_obs", *(f"state_exp_{n}" for n in SIGMAS))
@@ -140,10 +140,7 @@ def as_table(found: Mapping[str, Any], labels: list[str]) -> pd.DataFrame:
     rows = []
     for name, entry in found.items():
         row = {
-            "patch": name,
-            **dict(zip(labels, entry["mass_hypotheses"], strict=True)),
-            "region": entry["region"],
-            "status": entry["status"],
+            **first_columns(name, entry, labels),
             "mu_obs": entry["mu_obs"],
             **{f"mu_exp_{n}": mu for n, mu in zip(SIGMAS, entry["mu_exp"], strict=True)},
             "state_obs": entry["states"]["obs"],

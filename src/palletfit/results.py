@@ -163,6 +163,24 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def first_columns(name: str, entry: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """What the row of a signal point begins with in every table: patch, labels, region, status.
+
+    Parameters
+    ----------
+    name, entry
+        Key and value of ``results.json``, or of the like file of another product.
+    labels
+        Names of the point's values.
+    """
+    return {
+        "patch": name,
+        **dict(zip(labels, entry["mass_hypotheses"], strict=True)),
+        "region": entry["region"],
+        "status": entry["status"],
+    }
+
+
 def as_table(results: Mapping[str, Any], labels: list[str]) -> pd.DataFrame:
     """One row a signal point: patch, labels, region, status, CLs values, mu-hat, fit time."""
     rows = []
@@ -170,10 +188,7 @@ def as_table(results: Mapping[str, Any], labels: list[str]) -> pd.DataFrame:
         expected = result["CLs_exp"] or [None] * len(EXPECTED_COLUMNS)
         rows.append(
             {
-                "patch": name,
-                **dict(zip(labels, result["mass_hypotheses"], strict=True)),
-                "region": result["region"],
-                "status": result["status"],
+                **first_columns(name, result, labels),
                 "CLs_obs": result["CLs_obs"],
                 **dict(zip(EXPECTED_COLUMNS, expected, strict=True)),
                 "mu_hat": result.get("mu_hat"),

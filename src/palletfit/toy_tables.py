@@ -16,7 +16,7 @@ from palletfit.config import ToySettings
 from palletfit.errors import StoreError
 from palletfit.interpcodes import FloatArray
 from palletfit.patches import file_stem
-from palletfit.results import EXPECTED_COLUMNS, RegionResults
+from palletfit.results import EXPECTED_COLUMNS, RegionResults, first_columns
 from palletfit.toy_results import ToyResult, enough, merge, toys_needed
 from palletfit.toy_shards import needed
 from palletfit.toys import HYPOTHESES
@@ -200,10 +200,7 @@ def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
     rows = []
     for name, entry in found.items():
         row = {
-            "patch": name,
-            **dict(zip(labels, entry["mass_hypotheses"], strict=True)),
-            "region": entry["region"],
-            "status": entry["status"],
+            **first_columns(name, entry, labels),
             "toys": entry["toys"],
         }
         for column in _OBSERVED:

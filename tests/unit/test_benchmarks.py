@@ -14,9 +14,17 @@ import pytest
 
 import palletfit
 from palletfit.asymptotics import p_values
+from palletfit.batched import BatchFits, Engine, Fits
+from palletfit.config import FitSettings
 from palletfit.demo import demo_patchset, demo_workspace
 from palletfit.pallet import parse_patchset
+from palletfit.patches import Patch
 
+from . import models
+
+#: Few events, or forty times as many; and events that nearly explain the data without them.
+BENT = {"name": "bent", "data": {"hi": 40.0, "lo": 0.01}}
+OTHER = {"hi": 1.15, "lo": 0.85}
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SOURCE = Path(palletfit.__file__).parents[1]
 
@@ -88,6 +96,26 @@ def test_diagnostics_are_timed_against_cabinetry(pallet, tmp_path):
     for seconds in (*record["palletfit"], *record["cabinetry"].values()):
         assert seconds > 0
     assert "cabinetry: impacts, 4 of 154 fits" in done.stdout
+
+
+def test_far_minima_are_counted_and_what_is_missed(pallet, tmp_path, load):
+    output = tmp_path / "far.json"
+    done = run("far_minima.py", *pallet, "--exhaustive", "--output", output)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(output.read_text())
+    assert record["looks"]["moved"] == []
+    assert record["exhaustive"]["asimov_fixed"] == [2, 0, pytest.approx(0, abs=1e-6)]
+    # A minimum that the engine would not look for is found by looking everywhere.
+    few = models.sample("few", [0.04], models.MODIFIERS["normsys"] | BENT)
+    other = models.sample("other", [6.0], models.MODIFIERS["normsys"] | {"data": OTHER})
+    spec = models.workspace({"SR": [models.signal([1.0]), few, other]}, {"SR": [10.0]})
+    ((batch, _),), _ = Engine(spec, FitSettings()).lower([Patch("all", (), ())])
+    tests = BatchFits(Engine(spec, FitSettings()), batch)
+    fits = Fits(batch.data, batch.aux, 0.0, tests.rows)
+    tests.fit(fits, {"suggested": batch.init})
+    before = float(fits.value[0])
+    load("far_minima").everywhere(tests, fits, list(batch.names[0]).index("bent"))
+    assert before - fits.value[0] == pytest.approx(0.1916, abs=1e-3)
 
 
 def test_a_wrong_file_is_an_error_that_names_it(load, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +126,8 @@ def save(figure: Figure, paths: Sequence[Path]) -> None:
     ConfigError
         A file has another ending.
     """
-    _check_endings(paths)
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(STYLE):
-            figure.savefig(path, dpi=_DPI, metadata=_UNNAMED[path.suffix])
+    for path in _writing(paths):
+        figure.savefig(path, dpi=_DPI, metadata=_UNNAMED[path.suffix])
 
 
 def save_pages(figures: Sequence[Figure], paths: Sequence[Path]) -> None:
@@ -148,17 +145,14 @@ def save_pages(figures: Sequence[Figure], paths: Sequence[Path]) -> None:
     ConfigError
         A file has another ending.
     """
-    _check_endings(paths)
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(STYLE):
-            if path.suffix == ".pdf":
-                with PdfPages(path, metadata=_UNNAMED[".pdf"]) as pages:
-                    for figure in figures:
-                        pages.savefig(figure)
-            else:
-                content = _stacked([_pixels(figure) for figure in figures])
-                imsave(path, content, dpi=_DPI, metadata=_UNNAMED[".png"])
+    for path in _writing(paths):
+        if path.suffix == ".pdf":
+            with PdfPages(path, metadata=_UNNAMED[".pdf"]) as pages:
+                for figure in figures:
+                    pages.savefig(figure)
+        else:
+            content = _stacked([_pixels(figure) for figure in figures])
+            imsave(path, content, dpi=_DPI, metadata=_UNNAMED[".png"])
 
 
 def _pixels(figure: Figure) -> NDArray[np.uint8]:
@@ -180,7 +174,8 @@ def _stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.vstack(padded)
 
 
-def _check_endings(paths: Sequence[Path]) -> None:
+def _writing(paths: Sequence[Path]) -> Iterator[Path]:
+    """Each of some files when it is to be written: in its folder, and in the project's style."""
     for path in paths:
         if path.suffix not in _UNNAMED:
             raise ConfigError(
@@ -188,3 +183,7 @@ def _check_endings(paths: Sequence[Path]) -> None:
                 remedy="Use an ending of .png or .pdf.",
                 file=path,
             )
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            yield path
