@@ -101,7 +101,7 @@ endpoint: ## set up the Globus Compute endpoint of SITE, on its login node
 
 .PHONY: schema
 schema: $(PACKAGE) ## write config/*.schema.json and docs/configuration.md from the models
-	@$(BIN)/python -m palletfit.schema
+	@$(BIN)/python -m palletfit.config.schema
 
 .PHONY: env
 env: $(DEV) ## only make the environment: workflow, tests and linters

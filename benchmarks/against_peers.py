@@ -52,10 +52,10 @@ from common import (
 )
 from scipy.stats import norm
 
-from palletfit.batched import Engine
 from palletfit.config import FitSettings
+from palletfit.engine.batched import Engine
 from palletfit.errors import PalletfitError
-from palletfit.patches import Patch
+from palletfit.pallet.patches import Patch
 
 PEERS = ("pyhf", "nextstat")
 MU = 1.0

@@ -14,10 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from palletfit.core.files import read_json
+from palletfit.engine.records import finite
 from palletfit.errors import PalletError
-from palletfit.jsonfiles import read_json
-from palletfit.pallet import Patchset, parse_patchset
-from palletfit.records import finite
+from palletfit.pallet.patchset import Patchset, parse_patchset
 
 #: Libraries read these when they are imported.
 _THREADS = (

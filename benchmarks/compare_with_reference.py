@@ -22,11 +22,11 @@ import numpy as np
 import pyhf
 
 from palletfit.config import FitSettings
-from palletfit.evidence import Likelihood, polish
-from palletfit.jsonfiles import read_json
-from palletfit.pallet import parse_patchset
-from palletfit.patches import apply
-from palletfit.reference import build_model
+from palletfit.core.files import read_json
+from palletfit.engine.reference.evidence import Likelihood, polish
+from palletfit.engine.reference.hypotests import build_model
+from palletfit.pallet.patches import apply
+from palletfit.pallet.patchset import parse_patchset
 
 EXPLAINED_ABOVE = 1e-4
 

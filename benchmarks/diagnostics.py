@@ -8,8 +8,8 @@ parsed JSON and give the best fit with uncertainties and correlations, yields be
 fit with uncertainties, the significance of a discovery, and impacts.
 
 ``palletfit``
-    ``palletfit.diagnostics.diagnose`` with everything, before and after the other: lowering, four
-    fits, four impact fits for each parameter, each fit from several starts.
+    ``palletfit.products.diagnostics.compute.diagnose`` with everything, before and after the other:
+    lowering, four fits, four impact fits for each parameter, each fit from several starts.
 ``cabinetry``
     ``model_and_data``, ``fit.fit``, ``prediction`` twice, ``fit.significance`` as in its
     documentation, and ``fit.ranking``: of ``--ranked`` parameters only, the leading ones. What the
@@ -41,10 +41,10 @@ from common import (
     write,
 )
 
-from palletfit.batched import Engine
 from palletfit.config import FitSettings
-from palletfit.diagnostics import Diagnostics, diagnose
-from palletfit.patches import Patch, apply
+from palletfit.engine.batched import Engine
+from palletfit.pallet.patches import Patch, apply
+from palletfit.products.diagnostics.compute import Diagnostics, diagnose
 
 
 def ours(workspace: Any, patch: Patch) -> tuple[float, Diagnostics]:

@@ -33,11 +33,11 @@ from common import (
     write,
 )
 
-from palletfit.batched import BatchFits, Engine, Fits, inverse_free
 from palletfit.config import FitSettings, ToySettings
+from palletfit.engine.batched import BatchFits, Engine, Fits, inverse_free
 from palletfit.errors import PalletfitError
-from palletfit.patches import Patch
-from palletfit.toys import HYPOTHESES, Toys
+from palletfit.pallet.patches import Patch
+from palletfit.products.toys.compute import HYPOTHESES, Toys
 
 FITS = ("background", "free", "fixed")
 #: CLs that move by less, and minima that differ by less in 2 NLL, are the same.

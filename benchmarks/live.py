@@ -21,12 +21,13 @@ from typing import Any
 
 from common import add_pallet, describe, machine, markdown, parser, positive, read_pallet, write
 
-from palletfit import live, scan
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor
-from palletfit.live import watching
-from palletfit.products import HYPOTEST
-from palletfit.store import RecordStore
+from palletfit.pages import live
+from palletfit.pages.live import watching
+from palletfit.runs import scan
+from palletfit.runs.product import HYPOTEST
+from palletfit.runs.store import RecordStore
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import pyhf
 
-from palletfit.batched import Engine
 from palletfit.config import FitSettings
+from palletfit.core.files import read_json
+from palletfit.engine.batched import Engine
+from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletfitError
-from palletfit.jsonfiles import read_json
-from palletfit.pallet import parse_patchset
-from palletfit.patches import Patch, apply
-from palletfit.reference import build_model
+from palletfit.pallet.patches import Patch, apply
+from palletfit.pallet.patchset import parse_patchset
 
 PEERS = ("scipy", "minuit")
 FITS = {"background": 0.0, "free": None, "fixed": 1.0}

@@ -45,12 +45,12 @@ import pyhf
 import pyhf.exceptions
 
 from palletfit.config import FitSettings
+from palletfit.core.files import read_json
+from palletfit.engine.reference.evidence import FloatArray, Likelihood
+from palletfit.engine.reference.hypotests import build_model, software_versions
 from palletfit.errors import PalletError
-from palletfit.evidence import FloatArray, Likelihood
-from palletfit.jsonfiles import read_json
-from palletfit.pallet import parse_patchset
-from palletfit.patches import Patch, apply, json_digest
-from palletfit.reference import build_model, software_versions
+from palletfit.pallet.patches import Patch, apply, json_digest
+from palletfit.pallet.patchset import parse_patchset
 
 #: Settings that differ from pyhf's defaults, one entry an attempt: the next on failure only.
 ATTEMPTS: dict[str, tuple[dict[str, Any], ...]] = {

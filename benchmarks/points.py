@@ -53,7 +53,7 @@ from common import (
 
 from palletfit.config import Analysis, Settings
 from palletfit.executors import LocalExecutor
-from palletfit.points import collect, run
+from palletfit.products.points import collect, run
 
 #: Backgrounds in each bin of each channel, and how data differ from their sum, in standard
 #: deviations.

@@ -33,10 +33,10 @@ from typing import Any
 
 from common import add_pallet, describe, machine, markdown, parser, positive, read_pallet, write
 
-from palletfit import scan
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.executors import make_executor, open_ledger
-from palletfit.store import RecordStore
+from palletfit.runs import scan
+from palletfit.runs.store import RecordStore
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 

@@ -47,13 +47,13 @@ from common import (
     write,
 )
 
-from palletfit.arrays import Arrays, JaxArrays
-from palletfit.batched import Engine
 from palletfit.config import FitSettings
+from palletfit.engine.arrays import Arrays, JaxArrays
+from palletfit.engine.batched import Engine
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.records import HypotestResult
 from palletfit.errors import PalletfitError
-from palletfit.interpcodes import FloatArray
-from palletfit.patches import Patch
-from palletfit.records import HypotestResult
+from palletfit.pallet.patches import Patch
 
 #: Widths of the factor of all yields, and of each bin's.
 YIELD_WIDTH, BIN_WIDTH = 0.3, 0.03

@@ -10,8 +10,8 @@ timed is a *pair*: one toy of signal and background and one of background only, 
 mu = 1 with qtilde. All run in this process with one thread:
 
 ``palletfit``
-    ``palletfit.toys``: drawing, fits from as many starts as it takes, evidence. Set-up (lowering,
-    fits of the observed data with all their starts) stands apart.
+    ``palletfit.products.toys.compute``: drawing, fits from as many starts as it takes, evidence.
+    Set-up (lowering, fits of the observed data with all their starts) stands apart.
 ``pyhf``
     What ``infer.calculators.ToyCalculator`` does for each toy, ``make_pdf(...).sample`` and
     ``test_statistics.qmu_tilde``, with NumPy and SciPy.
@@ -46,14 +46,14 @@ from common import (
     write,
 )
 
-from palletfit.batched import Engine
 from palletfit.config import FitSettings, ToySettings
+from palletfit.core.files import read_json
+from palletfit.engine.batched import Engine
 from palletfit.errors import PalletfitError
-from palletfit.jsonfiles import read_json
-from palletfit.pallet import parse_patchset
-from palletfit.patches import Patch, apply
-from palletfit.toy_results import ToyResult, merge
-from palletfit.toys import Toys
+from palletfit.pallet.patches import Patch, apply
+from palletfit.pallet.patchset import parse_patchset
+from palletfit.products.toys.compute import Toys
+from palletfit.products.toys.results import ToyResult, merge
 
 TOOLS = ("palletfit", "nextstat", "pyhf")
 MU = 1.0

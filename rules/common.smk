@@ -5,13 +5,13 @@ import re
 import sys
 import time
 
-from palletfit import workflow_state
+from palletfit.runs import state as workflow_state
 from palletfit.config import NAME_PATTERN, Settings, load_analyses, member_sources, with_members
 from palletfit.config import parse as parse_settings
-from palletfit.engines import VERSIONS
+from palletfit.engine.versions import VERSIONS
 from palletfit.errors import PalletfitError
-from palletfit.patches import file_stem
-from palletfit.products import (
+from palletfit.pallet.patches import file_stem
+from palletfit.runs.product import (
     CHOSEN,
     HYPOTEST,
     NEAR_EXCLUSION,

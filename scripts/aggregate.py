@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from palletfit import results as collected
-from palletfit import scripting
 from palletfit.config import Analysis
-from palletfit.store import write_atomically
+from palletfit.runs import results as collected
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(*, analysis: Analysis, manifests: list[Path], results: Path, table: Path) -> None:

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from palletfit import diagnostics_results, scripting
 from palletfit.config import Analysis
-from palletfit.results import RegionResults
-from palletfit.store import write_atomically
+from palletfit.products.diagnostics import table as diagnostics_results
+from palletfit.runs.results import RegionResults
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
-from palletfit import limit_results, scripting
 from palletfit.config import Analysis
-from palletfit.cross_sections import Table
-from palletfit.results import RegionResults
-from palletfit.store import write_atomically
+from palletfit.products.limits import table as limit_results
+from palletfit.products.limits.cross_sections import Table
+from palletfit.runs.results import RegionResults
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(*, analysis: Analysis, manifests: list[Path], limits: Path, csv: Path) -> None:

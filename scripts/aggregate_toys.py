@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
-from palletfit import scripting, toy_tables
 from palletfit.config import Analysis, Settings
-from palletfit.jsonfiles import read_json
-from palletfit.results import RegionResults
-from palletfit.store import write_atomically
+from palletfit.core.files import read_json
+from palletfit.products.toys import table as toy_tables
+from palletfit.runs.results import RegionResults
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(

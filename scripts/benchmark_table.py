@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
-from palletfit import plots, scaling, scripting
 from palletfit.config import Analysis, Settings
-from palletfit.store import write_atomically
+from palletfit.planes.style import save
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
+from palletfit.workflow import timing as scaling
+from palletfit.workflow.plots import draw_times
 
 
 def main(
@@ -31,7 +34,7 @@ def main(
     machines = [item["machine"] for found in repetitions.values() for item in found]
     write_atomically(table, scaling.as_table(rows).to_csv(index=False))
     write_atomically(markdown, scaling.as_markdown(rows, machines))
-    plots.save(plots.draw_times(rows), [png, pdf])
+    save(draw_times(rows), [png, pdf])
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from palletfit import mu_scan, scripting
 from palletfit.config import Analysis, Settings
-from palletfit.store import write_atomically
+from palletfit.products.mu_scan import compute as mu_scan
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(*, analysis: Analysis, settings: Settings, limits: Path, chosen: Path) -> None:

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from palletfit import scripting
-from palletfit.choice import choose
 from palletfit.config import Analysis, Settings
-from palletfit.store import write_atomically
+from palletfit.runs.choice import choose
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(

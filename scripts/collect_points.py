@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from palletfit import scripting
 from palletfit.config import Analysis, Settings
-from palletfit.points.collect import collect
+from palletfit.products.points.collect import collect
+from palletfit.workflow import scripting
 
 
 def main(*, analysis: Analysis, settings: Settings, manifests: list[Path], table: Path) -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from palletfit import combination, scripting
 from palletfit.config import Analysis
+from palletfit.pallet import combination
+from palletfit.workflow import scripting
 
 
 def main(

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from palletfit import scripting
 from palletfit.config import Analysis, Settings
-from palletfit.demo import make_demo_pallet
-from palletfit.demo_hadronic import make_hadronic_pallet
-from palletfit.download import fetch_pallet
+from palletfit.pallet.demo.electroweak import make_demo_pallet
+from palletfit.pallet.demo.hadronic import make_hadronic_pallet
+from palletfit.pallet.download import fetch_pallet
+from palletfit.workflow import scripting
 
 BUILTIN = {"demo": make_demo_pallet, "demo-hadronic": make_hadronic_pallet}
 

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from palletfit import overlay, scripting
 from palletfit.config import Analysis, Settings
-from palletfit.store import write_atomically
+from palletfit.planes import overlay
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(*, analysis: Analysis, plane: str, settings: Settings, curves: Path) -> None:

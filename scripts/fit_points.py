@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from palletfit import scripting
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor, open_ledger
-from palletfit.points import run
-from palletfit.store import write_atomically
+from palletfit.products.points import run
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(

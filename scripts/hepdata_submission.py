@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from palletfit import hepdata, scripting
 from palletfit.config import Analysis
-from palletfit.jsonfiles import read_json
-from palletfit.results import RegionResults
+from palletfit.core.files import read_json
+from palletfit.publish import hepdata
+from palletfit.runs.results import RegionResults
+from palletfit.workflow import scripting
 
 
 def main(

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from palletfit import live, scan, scripting, toy_shards
-from palletfit import manifest as manifests
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor, open_ledger
-from palletfit.products import HYPOTEST
-from palletfit.store import RecordStore, write_atomically
+from palletfit.pages import live
+from palletfit.products.toys import shards as toy_shards
+from palletfit.runs import manifest as manifests
+from palletfit.runs import scan
+from palletfit.runs.product import HYPOTEST
+from palletfit.runs.store import RecordStore, write_atomically
+from palletfit.workflow import scripting
 
 
 def main(

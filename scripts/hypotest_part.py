@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
-from palletfit import live, scan, scripting, toy_shards
 from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor
-from palletfit.products import HYPOTEST
-from palletfit.store import RecordStore, write_atomically
+from palletfit.pages import live
+from palletfit.products.toys import shards as toy_shards
+from palletfit.runs import scan
+from palletfit.runs.product import HYPOTEST
+from palletfit.runs.store import RecordStore, write_atomically
+from palletfit.workflow import scripting
 
 
 def main(

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
-from palletfit import contour as contours
-from palletfit import interactive, overlay, scripting
 from palletfit.config import Analysis, Settings
-from palletfit.jsonfiles import read_json
-from palletfit.results import RegionResults, read_table
-from palletfit.store import write_atomically
+from palletfit.core.files import read_json
+from palletfit.pages import interactive
+from palletfit.planes import contour as contours
+from palletfit.planes import overlay
+from palletfit.runs.results import RegionResults, read_table
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(

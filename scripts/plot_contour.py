@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
-from palletfit import contour as contours
-from palletfit import overlay, plots, scripting
 from palletfit.config import Analysis, Settings
 from palletfit.errors import ConfigError
-from palletfit.results import read_table
-from palletfit.store import write_atomically
+from palletfit.planes import contour as contours
+from palletfit.planes import overlay
+from palletfit.planes.plots import draw_exclusion
+from palletfit.planes.style import save
+from palletfit.runs.results import read_table
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(
@@ -31,7 +34,7 @@ def main(
     chosen = analysis.plane_of_suffix(plane)
     segments = overlay.segments(json.loads(curves.read_text()))
     exclusion = contours.exclusion(read_table(table), chosen, settings.contour, segments)
-    plots.save(plots.draw_exclusion(exclusion, analysis, chosen), [png, pdf])
+    save(draw_exclusion(exclusion, analysis, chosen), [png, pdf])
     write_atomically(contour, json.dumps(exclusion.as_json(), indent=1) + "\n")
 
 

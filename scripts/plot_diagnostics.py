@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from palletfit import plots, scripting
 from palletfit.config import Analysis
-from palletfit.results import chosen_record
+from palletfit.planes.style import save_pages
+from palletfit.products.diagnostics.plots import draw_diagnostics
+from palletfit.runs.results import chosen_record
+from palletfit.workflow import scripting
 
 
 def main(
@@ -20,12 +22,12 @@ def main(
 ) -> None:
     """Write the plots of the patch whose record's file has this stem."""
     region, record = chosen_record(manifests, "diagnostics", stem)
-    drawn = plots.draw_diagnostics(record, analysis, region)
-    plots.save_pages(drawn["pulls"], pulls)
-    plots.save_pages(drawn["ranking"], ranking)
-    plots.save_pages(drawn["correlations"], correlations)
-    plots.save_pages(drawn["yields_prefit"], yields_prefit)
-    plots.save_pages(drawn["yields_postfit"], yields_postfit)
+    drawn = draw_diagnostics(record, analysis, region)
+    save_pages(drawn["pulls"], pulls)
+    save_pages(drawn["ranking"], ranking)
+    save_pages(drawn["correlations"], correlations)
+    save_pages(drawn["yields_prefit"], yields_prefit)
+    save_pages(drawn["yields_postfit"], yields_postfit)
 
 
 if __name__ == "__main__":

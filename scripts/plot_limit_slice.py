@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from palletfit import limit_planes, plots, scripting
 from palletfit.config import Analysis, Settings
-from palletfit.limit_results import read_table
+from palletfit.planes.style import save
+from palletfit.products.limits import planes as limit_planes
+from palletfit.products.limits.plots import draw_slice
+from palletfit.products.limits.table import read_table
+from palletfit.workflow import scripting
 
 
 # The parameter is called as the wildcard is.
@@ -21,7 +24,7 @@ def main(
     chosen = analysis.slices[slice]
     line = limit_planes.along(read_table(csv), chosen)
     level = settings.contour.confidence_level
-    plots.save(plots.draw_slice(line, analysis, chosen, level), [png, pdf])
+    save(draw_slice(line, analysis, chosen, level), [png, pdf])
 
 
 if __name__ == "__main__":

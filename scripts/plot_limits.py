@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from palletfit import limit_planes, overlay, plots, scripting
 from palletfit.config import Analysis, Settings
-from palletfit.limit_results import read_table
-from palletfit.published_limits import compare
-from palletfit.store import write_atomically
+from palletfit.planes import overlay
+from palletfit.planes.style import save
+from palletfit.products.limits import planes as limit_planes
+from palletfit.products.limits.plots import draw_limits
+from palletfit.products.limits.published import compare
+from palletfit.products.limits.table import read_table
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
 
 
 def main(
@@ -39,7 +43,7 @@ def main(
         logging.info("%s: %s", analysis.name, comparison)
     elif "problem" in table:
         content["published_limits"] = table
-    plots.save(plots.draw_limits(found, analysis, chosen), [png, pdf])
+    save(draw_limits(found, analysis, chosen), [png, pdf])
     write_atomically(contour, json.dumps(content, indent=1) + "\n")
 
 

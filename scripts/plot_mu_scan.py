@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from palletfit import plots, scripting
 from palletfit.config import Analysis, Settings
 from palletfit.errors import FitError
-from palletfit.results import chosen_record
+from palletfit.planes.style import save
+from palletfit.products.mu_scan.plots import draw_mu_scan
+from palletfit.runs.results import chosen_record
+from palletfit.workflow import scripting
 
 
 def main(
@@ -26,7 +28,7 @@ def main(
             patch=record["patch"],
         )
     level = settings.contour.confidence_level
-    plots.save(plots.draw_mu_scan(record, analysis, region, level), [png, pdf])
+    save(draw_mu_scan(record, analysis, region, level), [png, pdf])
 
 
 if __name__ == "__main__":

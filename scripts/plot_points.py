@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from palletfit import plots, scripting
 from palletfit.config import Analysis, Settings
-from palletfit.plots.fraction import draw_fraction
-from palletfit.points.fractions import excluded_fraction
+from palletfit.planes.style import save
+from palletfit.products.points.fractions import excluded_fraction
+from palletfit.products.points.plots import draw_fraction
+from palletfit.workflow import scripting
 
 
 def main(
@@ -15,7 +16,7 @@ def main(
     chosen = analysis.plane_of_suffix(plane)
     level = settings.contour.confidence_level
     found = excluded_fraction(table, analysis, chosen, level)
-    plots.save(draw_fraction(found, analysis, chosen), [png, pdf])
+    save(draw_fraction(found, analysis, chosen), [png, pdf])
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from palletfit import plots, scripting, toy_tables
 from palletfit.config import Analysis
-from palletfit.jsonfiles import read_json
-from palletfit.results import RegionResults
+from palletfit.core.files import read_json
+from palletfit.planes.style import save
+from palletfit.products.toys import table as toy_tables
+from palletfit.products.toys.plots import draw_toys
+from palletfit.runs.results import RegionResults
+from palletfit.workflow import scripting
 
 
 def main(
@@ -18,7 +21,7 @@ def main(
         for path in manifests
         if path.parent.name == entry["region"]
     ]
-    plots.save(plots.draw_toys(entry, toy_tables.statistics(region, entry), analysis), [png, pdf])
+    save(draw_toys(entry, toy_tables.statistics(region, entry), analysis), [png, pdf])
 
 
 if __name__ == "__main__":

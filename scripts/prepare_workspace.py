@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from palletfit import prepare, scripting
 from palletfit.config import Analysis, Settings
+from palletfit.pallet import prepare
+from palletfit.workflow import scripting
 
 
 def main(

@@ -5,12 +5,13 @@ import logging
 import time
 from pathlib import Path
 
-from palletfit import scan, scripting
 from palletfit.config import Analysis, Settings
 from palletfit.errors import ConfigError
 from palletfit.executors import make_executor, open_ledger
-from palletfit.products import HYPOTEST
-from palletfit.store import RecordStore, write_atomically
+from palletfit.runs import scan
+from palletfit.runs.product import HYPOTEST
+from palletfit.runs.store import RecordStore, write_atomically
+from palletfit.workflow import scripting
 
 
 def main(

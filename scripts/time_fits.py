@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
-from palletfit import scaling, scripting
 from palletfit.config import Analysis, Settings
+from palletfit.core.locks import waiting_lock
 from palletfit.executors import make_executor, open_ledger
-from palletfit.locks import waiting_lock
-from palletfit.scan import Scan
-from palletfit.store import write_atomically
+from palletfit.runs.scan import Scan
+from palletfit.runs.store import write_atomically
+from palletfit.workflow import scripting
+from palletfit.workflow import timing as scaling
 
 
 def main(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from palletfit.archive import unpack
 from palletfit.config import DownloadSettings, load_analysis
-from palletfit.jsonfiles import read_json
-from palletfit.pallet import parse_patchset
-from palletfit.patches import Patch
+from palletfit.core.files import read_json
+from palletfit.pallet.archive import unpack
+from palletfit.pallet.patches import Patch
+from palletfit.pallet.patchset import parse_patchset
 
 ANALYSES = Path(__file__).parents[1] / "config" / "analyses"
 #: Analysis and region of each likelihood in the shared folder.

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palletfit import pallet
-from palletfit.batched import BestFit, Engine
 from palletfit.config import FitSettings
+from palletfit.core.files import read_json
+from palletfit.engine.batched import BestFit, Engine
+from palletfit.engine.records import HypotestResult
 from palletfit.errors import PalletfitError
-from palletfit.jsonfiles import read_json
-from palletfit.pallet import Patchset, parse_patchset
-from palletfit.patches import Patch
-from palletfit.records import HypotestResult
+from palletfit.pallet import patchset as pallet
+from palletfit.pallet.patches import Patch
+from palletfit.pallet.patchset import Patchset, parse_patchset
 
 __all__ = ["BestFit", "Results", "fit", "hypotest"]
 
@@ -114,7 +114,7 @@ def hypotest(
     Examples
     --------
     >>> import palletfit
-    >>> from palletfit.demo import demo_patchset, demo_workspace
+    >>> from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
     >>> workspace = demo_workspace()
     >>> patchset = demo_patchset(workspace)
     >>> results = palletfit.hypotest(workspace, patchset, patches="DEMO_C1N2_Wh_700_*")

@@ -55,7 +55,7 @@ class Login(Site):
         return [
             process.pid
             for process in processes()
-            if "palletfit.isolated" in process.command
+            if "palletfit.executors.cluster.isolated" in process.command
             and process.environment.get("PALLETFIT_TEST_CONTROL") == str(self.control)
         ]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from palletfit.remote import tiny_fit
+from palletfit.runs.remote import tiny_fit
 
 from .stack import Stack
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 CLIENT = """
 import json, subprocess, sys
 from globus_compute_sdk import Executor
-from palletfit import remote
+from palletfit.runs import remote
 
 endpoint, configuration, command = sys.argv[1:]
 values = json.loads(configuration)

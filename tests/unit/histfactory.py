@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from palletfit.config import FitSettings
+from palletfit.engine.model import Background, Lowered
+from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
-from palletfit.model import Background, Lowered
-from palletfit.patches import Patch, apply, apply_sharing
-from palletfit.reference import build_model
+from palletfit.pallet.patches import Patch, apply, apply_sharing
 
 from . import models
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pebble import ProcessExpired
 
-from palletfit import task
 from palletfit.config import Analysis, ExecutorSettings, Settings
-from palletfit.points import run
+from palletfit.products.points import run
+from palletfit.runs import task
 
 LABELS = ["mass", "kind"]
 

@@ -38,9 +38,9 @@ def slow_run(folder: Folder, target: str, seconds: float = 0.4) -> Iterator[subp
     be written more rarely than these short runs last.
     """
     (folder.path / "sitecustomize.py").write_text(
-        "import time\nimport palletfit.live.watching\nimport palletfit.task\n"
-        "palletfit.live.watching.SHARE = 0.9\n"
-        f"def fit(*args, fit=palletfit.task._fit):\n    time.sleep({seconds})\n"
+        "import time\nimport palletfit.pages.live.watching\nimport palletfit.runs.task\n"
+        "palletfit.pages.live.watching.SHARE = 0.9\n"
+        f"def fit(*args, fit=palletfit.runs.task._fit):\n    time.sleep({seconds})\n"
         "    return fit(*args)\npalletfit.task._fit = fit\n"
     )
     folder.variables["PYTHONPATH"] = f"{folder.path}{os.pathsep}{folder.project / 'src'}"
@@ -88,7 +88,7 @@ def finished(shown: Browser) -> int:
 def server(folder: Folder) -> Iterator[str]:
     """The program that serves live pages; gives its address."""
     with subprocess.Popen(
-        [sys.executable, "-m", "palletfit.live", "results", "--port", "0"],
+        [sys.executable, "-m", "palletfit.pages.live", "results", "--port", "0"],
         cwd=folder.path,
         env={**os.environ, "PYTHONPATH": str(folder.project / "src")},
         stdout=subprocess.PIPE,

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from palletfit.config import FitSettings
-from palletfit.jsonfiles import read_json
-from palletfit.pallet import parse_patchset
-from palletfit.patches import apply
-from palletfit.reference import hypotest
+from palletfit.core.files import read_json
+from palletfit.engine.reference.hypotests import hypotest
+from palletfit.pallet.patches import apply
+from palletfit.pallet.patchset import parse_patchset
 
 from .conftest import Folder
 

@@ -124,9 +124,9 @@ def test_patches_over_the_deadline_are_fitted_with_a_longer_one(
     # Fits that take their time: the tiny ones end before a clock looks at them.
     slow = folder.path / "sitecustomize.py"
     slow.write_text(
-        "import time\nimport palletfit.task\n"
-        "def fit(*args, fit=palletfit.task._fit):\n    time.sleep(2)\n    return fit(*args)\n"
-        "palletfit.task._fit = fit\n"
+        "import time\nimport palletfit.runs.task\n"
+        "def fit(*args, fit=palletfit.runs.task._fit):\n    time.sleep(2)\n    return fit(*args)\n"
+        "palletfit.runs.task._fit = fit\n"
     )
     folder.variables["PYTHONPATH"] = str(folder.path)
     folder.config["executor"] = {"deadline": 0.5}
@@ -146,7 +146,7 @@ def test_a_new_engine_version_makes_records_outdated(folder: Folder, tiny: TinyP
     folder.run()
     # The workflow's own processes, with another version than the one in this checkout.
     (folder.path / "sitecustomize.py").write_text(
-        "import palletfit.engines\npalletfit.engines.VERSIONS['batched'] = 'batched-next'\n"
+        "import palletfit.engine.versions\npalletfit.engines.VERSIONS['batched'] = 'batched-next'\n"
     )
     folder.variables["PYTHONPATH"] = str(folder.path)
     assert folder.run().fitted == tiny.names

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from palletfit.config import ExecutorSettings
 from palletfit.errors import ExecutorError
-from palletfit.executors.faults import DeadlineExceeded, WorkerDied
 from palletfit.executors.local import LocalExecutor, thread_limits
-from palletfit.ledger import Ledger
+from palletfit.runs.faults import DeadlineExceeded, WorkerDied
+from palletfit.runs.ledger import Ledger
 
 if TYPE_CHECKING:
-    from palletfit.executors.cluster import ClusterExecutor
-    from palletfit.executors.globus_compute import GlobusComputeExecutor
+    from palletfit.executors.cluster.executor import ClusterExecutor
+    from palletfit.executors.globus.executor import GlobusComputeExecutor
 
 __all__ = [
     "DeadlineExceeded",
@@ -70,8 +70,8 @@ def make_executor(
     if settings.kind in ("parsl", "dask"):
         return _make_cluster_executor(settings)
     try:
-        from palletfit.executors.globus_compute import GlobusComputeExecutor
-        from palletfit.executors.globus_service import Service
+        from palletfit.executors.globus.executor import GlobusComputeExecutor
+        from palletfit.executors.globus.service import Service
     except ModuleNotFoundError as error:
         raise ExecutorError(
             f"The package {error.name} is not installed, which `executor.kind: {settings.kind}` "
@@ -85,14 +85,14 @@ def make_executor(
 
 
 def _make_cluster_executor(settings: ExecutorSettings) -> ClusterExecutor:
-    from palletfit.executors.cluster import ClusterExecutor
+    from palletfit.executors.cluster.executor import ClusterExecutor
 
     try:
         if settings.kind == "parsl":
-            from palletfit.executors.parsl_pool import ParslPool
+            from palletfit.executors.cluster.parsl_pool import ParslPool
 
             return ClusterExecutor(ParslPool, settings)
-        from palletfit.executors.dask_pool import DaskPool
+        from palletfit.executors.cluster.dask_pool import DaskPool
 
         return ClusterExecutor(DaskPool, settings)
     except ModuleNotFoundError as error:

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from pebble import ProcessPool
 
-from palletfit.processes import end_with
+from palletfit.core.processes import end_with
 
 #: Seconds that workers which are about to start get before the pool ends under them.
 _STARTING = 20.0

@@ -1,10 +1,11 @@
 """What tests do to workers: they hold them, kill them, and count what they fit.
 
-Python imports this file wherever its folder is on PYTHONPATH. It changes ``palletfit.task.run``
-when that is imported, and nothing else. In the folder PALLETFIT_TEST_CONTROL, while ``hold`` exists
-tasks wait, and ``held-PID`` says which process has one; ``kill-PATCH`` kills the worker that is
-about to fit a patch, once if it says so; ``engine`` is another version of the engine. Every patch
-that is fitted is a line of ``fitted``, and the GPUs that its worker may use are one of ``gpus``.
+Python imports this file wherever its folder is on PYTHONPATH. It changes
+``palletfit.runs.task.run`` when that is imported, and nothing else. In the folder
+PALLETFIT_TEST_CONTROL, while ``hold`` exists tasks wait, and ``held-PID`` says which process has
+one; ``kill-PATCH`` kills the worker that is about to fit a patch, once if it says so; ``engine`` is
+another version of the engine. Every patch that is fitted is a line of ``fitted``, and the GPUs that
+its worker may use are one of ``gpus``.
 """
 
 import importlib.abc
@@ -21,7 +22,7 @@ class _Hook(importlib.abc.MetaPathFinder):
         self.control = control
 
     def find_spec(self, name, path=None, target=None):  # noqa: ARG002
-        if name != "palletfit.task":
+        if name != "palletfit.runs.task":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -58,7 +59,7 @@ class _Hook(importlib.abc.MetaPathFinder):
 
         module.run = disturbed
         if (self.control / "engine").exists():
-            from palletfit import engines
+            from palletfit.engine import versions as engines
 
             engines.VERSIONS["batched"] = (self.control / "engine").read_text()
 

@@ -12,7 +12,7 @@ from unittest import mock
 
 import yaml
 
-from palletfit import endpoint as installer
+from palletfit.executors.globus import endpoint as installer
 
 from .processes import Process, Program, processes
 

@@ -1,0 +1,4 @@
+"""Files, locks, processes and progress: what every other package stands on.
+
+Knows nothing of physics, configuration or executors.
+"""

@@ -1,0 +1,234 @@
+"""Hypothesis tests of patches at many signal strengths, each fit from the ones near it.
+
+The background-only and the free fit of a patch do not depend on the tested signal strength, nor do
+the Asimov data; they are made once. What is left are two fits a signal strength.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit.config import FitSettings
+from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
+from palletfit.engine.batched import NO_SENSITIVITY, SAME, SHARP, WEAK, BatchFits, Engine, Fits
+from palletfit.engine.hypothesis import check_limit_bounds
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.model import Lowered
+from palletfit.errors import FitError, PalletError, PalletfitError
+
+
+class Profile:
+    """Tests of the patches of one batch.
+
+    Parameters
+    ----------
+    engine
+        Of their background.
+    batch
+        The patches, P of them.
+    copies
+        How many signal strengths of each patch are tested together. Rows are the first copies of
+        all patches, then the second ones, and so on.
+
+    Attributes
+    ----------
+    rows
+        All of them, ``(P * copies,)``.
+    mu_hat, mu_error
+        Of each patch, ``(P,)``; the error is NaN where the likelihood's curvature gives none.
+    upper
+        Upper bound of the parameter of interest by row.
+    """
+
+    def __init__(self, engine: Engine, batch: Lowered, copies: int) -> None:
+        self.settings: FitSettings = engine.settings
+        self.software = engine.software
+        self._patches = len(batch)
+        self._first = np.tile(np.arange(len(batch)), copies)
+        self._fits = fits = BatchFits(engine, batch.take(self._first))
+        self.rows = fits.rows
+        self._background, self._free = fits.without_and_with_signal(self._first)
+        for made in (self._background, self._free):
+            fits.escalate(made)
+        # The Asimov data depend on it to first order, where a minimum does to second.
+        fits.sharpen(self._background, self.rows, SHARP)
+        fits.sharpen(self._free, self.rows)
+        self._asimov_data = fits.asimov(self._background.point, self._background)
+        self.upper = fits.batch.upper[:, fits.poi]
+        some = np.arange(len(batch))
+        self.mu_error = fits.mu_errors(self._free, some)
+        # Where the fits of each row that are nearest began and ended.
+        self._near = {"data": self._free.point.copy(), "asimov": self._background.point.copy()}
+        # The same of the last fits that tried all starts, by row, and which rows have some.
+        self._sure = {name: point.copy() for name, point in self._near.items()}
+        self._surely = {name: np.zeros(len(self.rows), dtype=bool) for name in self._near}
+        self._evidence: dict[tuple[int, str], tuple[bool, str]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def mu_hat(self) -> FloatArray:
+        """Best-fit signal strength of each patch; a test may find a lower minimum."""
+        return self._free.point[: self._patches, self._fits.poi]
+
+    def unsound(self) -> dict[int, PalletfitError | str]:
+        """What stands against tests of a patch, by its row; a string is for another engine."""
+        batch, poi = self._fits.batch, self._fits.poi
+        found = {}
+        for row in range(self._patches):
+            bounds = float(batch.lower[row, poi]), float(batch.upper[row, poi])
+            trouble = self._trouble(row, *bounds, str(batch.names[row][poi]))
+            if trouble is not None:
+                found[row] = trouble
+        return found
+
+    def _trouble(
+        self, row: int, lower: float, upper: float, name: str
+    ) -> PalletfitError | str | None:
+        try:
+            check_limit_bounds(lower, upper, name)
+        except PalletError as error:
+            return error
+        for title, made in (("background", self._background), ("free", self._free)):
+            if not np.isfinite(made.value[row]):
+                return FitError(
+                    f"The {title} fit found no finite minimum.",
+                    remedy="Look at the yields of this patch; try another optimizer or backend.",
+                )
+            if not made.converged[row]:
+                return f"its {title} fit did not converge"
+        if np.any(self._asimov_data[0][row] < 0):
+            return "its Asimov data are below zero in a bin"
+        return None
+
+    def test(
+        self,
+        rows: NDArray[np.int64],
+        mu: FloatArray,
+        *,
+        on_data: NDArray[np.bool_],
+        thorough: bool,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Test statistics of some rows.
+
+        Parameters
+        ----------
+        rows, mu
+            Rows, each at most once, and the signal strength of each.
+        on_data
+            Where the statistic on the data is wanted; NaN elsewhere.
+        thorough
+            Try all starts, and keep the evidence for :meth:`evidence`.
+
+        Returns
+        -------
+        tuple
+            q on the data and on the Asimov data.
+        """
+        fits = self._fits
+        at = np.zeros(len(self))
+        at[rows] = mu
+        data = Fits(fits.batch.data, fits.batch.aux, at, _leaders(len(self), rows[on_data]))
+        asimov = Fits(*self._asimov_data, at, _leaders(len(self), rows))
+        background = self._background.point
+        starts = {"near": self._near["data"], "background": background}
+        if thorough:
+            starts |= {"free": self._free.point, **fits.displaced_starts()}
+        fits.fit(data, starts)
+        starts = {"near": self._near["asimov"], "source": background}
+        fits.fit(asimov, starts | (fits.displaced_starts(count=1) if thorough else {}))
+        for name, made in (("data", data), ("asimov", asimov)):
+            # Fits nearby may have followed another minimum since.
+            fits.fit(made, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
+        if thorough:
+            for made in (data, asimov):
+                fits.escalate(made)
+            self._cross(data, asimov, rows[on_data])
+        for made in (data, asimov):
+            fits.sharpen(made, self.rows)
+        self._lower_free(data, rows[on_data])
+        weak = rows[2 * asimov.value[rows] < WEAK]
+        for made, some in (
+            (self._free, np.unique(self._first[weak])),
+            (data, weak),
+            (asimov, weak),
+        ):
+            fits.sharpen(made, some, SHARP)
+        for name, made, some in (("data", data, rows[on_data]), ("asimov", asimov, rows)):
+            good = some[np.isfinite(made.value[some])]
+            self._near[name][good] = made.point[good]
+            if thorough:
+                self._sure[name][good] = made.point[good]
+                self._surely[name][good] = True
+                self._keep(name, made, some)
+        return self._statistic(data, rows, mu, on_data), _at_least_zero(2 * asimov.value[rows])
+
+    def evidence(self, row: int, *, on_data: bool) -> tuple[bool, str]:
+        """Whether the last thorough test of a row is trusted, and why (not)."""
+        names = ["asimov", *(["data"] if on_data else [])]
+        found = [self._evidence[row, name] for name in names]
+        reason = "; ".join(f"{n}: {why}" for n, (_, why) in zip(names, found, strict=True))
+        return all(trusted for trusted, _ in found), reason
+
+    def _statistic(
+        self, data: Fits, rows: NDArray[np.int64], mu: FloatArray, on_data: NDArray[np.bool_]
+    ) -> FloatArray:
+        q = np.full(len(rows), np.nan)
+        kind, mu_hat = self.settings.test_statistic, self.mu_hat
+        for place in np.flatnonzero(on_data):
+            row = rows[place]
+            first = self._first[row]
+            q[place] = profile_statistic(
+                kind,
+                float(mu[place]),
+                float(mu_hat[first]),
+                2 * float(data.value[row]),
+                2 * float(self._free.value[first]),
+            )
+        return q
+
+    def _cross(self, data: Fits, asimov: Fits, rows: NDArray[np.int64]) -> None:
+        """Other data, but the same model: a minimum of the one may be near a lower of the other."""
+        if not len(rows):
+            return
+        several = rows[asimov.multimodal()[rows] | data.multimodal()[rows]]
+        self._fits.fit(data, {"asimov": asimov.point}, several)
+        self._fits.fit(asimov, {"fixed": data.point}, several)
+        for made in (data, asimov):
+            self._fits.mirror(made, several)
+
+    def _lower_free(self, data: Fits, rows: NDArray[np.int64]) -> None:
+        """A free fit cannot lie above one with the signal strength fixed."""
+        first = self._first[rows]
+        below = np.flatnonzero(data.value[rows] < self._free.value[first] - SAME)
+        if not len(below):
+            return
+        # Of several copies the lowest one comes last.
+        below = below[np.argsort(-data.value[rows[below]], kind="stable")]
+        start = self._free.point.copy()
+        start[first[below]] = data.point[rows[below]]
+        self._fits.fit(self._free, {"fixed": start}, np.unique(first[below]))
+        self._fits.sharpen(self._free, self.rows)
+
+    def _keep(self, name: str, made: Fits, rows: NDArray[np.int64]) -> None:
+        records = self._fits.freeze(made, rows)
+        for row, record in zip(rows, records, strict=True):
+            self._evidence[int(row), name] = record.trusted, record.reason
+
+
+def _leaders(count: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    leaders = np.full(count, -1)
+    leaders[rows] = rows
+    return leaders
+
+
+def _at_least_zero(q_asimov: FloatArray) -> FloatArray:
+    return np.where(q_asimov <= NO_SENSITIVITY, 0.0, q_asimov)
+
+
+def tested(settings: FitSettings, q: FloatArray, q_asimov: FloatArray) -> list[PValues]:
+    """P-values of several tests."""
+    kind = settings.test_statistic
+    return [p_values(kind, *map(float, pair)) for pair in zip(q, q_asimov, strict=True)]

@@ -1,0 +1,152 @@
+"""What a hypothesis test leaves behind: plain, frozen, and ready for JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from palletfit.engine.asymptotics import PValues
+
+#: ``ok``: fitted and trusted; ``suspect``: fitted, but at least one fit is not trusted;
+#: ``failed``: no result.
+Status = Literal["ok", "suspect", "failed"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of one optimizer from one start.
+
+    Attributes
+    ----------
+    optimizer, start
+        What was tried, from where; ``newton`` is the batched engine's own.
+    moved
+        Whether the optimizer gave a point of its own; if not, Newton steps began at the start.
+    reported_success, message, iterations, evaluations
+        What the optimizer said of itself.
+    optimizer_twice_nll
+        2 NLL where the optimizer stopped, evaluated with pyhf's NumPy backend.
+    twice_nll, edm, gradient_norm, at_bounds
+        The same point after `polish_steps` Newton steps, see
+        :class:`palletfit.engine.reference.evidence.Evidence`.
+    doubts
+        Why this attempt alone is not trusted; empty if it is.
+    seconds
+        Wall time.
+    """
+
+    optimizer: str
+    start: str
+    moved: bool
+    reported_success: bool
+    message: str
+    iterations: int | None
+    evaluations: int | None
+    optimizer_twice_nll: float | None
+    twice_nll: float | None
+    edm: float | None
+    gradient_norm: float | None
+    at_bounds: tuple[str, ...]
+    polish_steps: int
+    doubts: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The best minimum of one fit, and everything that was tried.
+
+    Attributes
+    ----------
+    twice_nll
+        Lowest 2 NLL of all attempts.
+    edm, gradient_norm, at_bounds
+        Evidence at that point.
+    mu
+        Parameter of interest there.
+    trusted, reason
+        Whether the minimum is trusted, and why (not).
+    agreed
+        Attempts that ended at this minimum.
+    spread
+        How far their ends lie apart in 2 NLL.
+    attempts
+        In the order in which they were made.
+    """
+
+    twice_nll: float
+    edm: float
+    gradient_norm: float
+    at_bounds: tuple[str, ...]
+    mu: float
+    trusted: bool
+    reason: str
+    agreed: int
+    spread: float
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True)
+class HypotestResult:
+    """Result of the hypothesis test of one patch.
+
+    Attributes
+    ----------
+    p_values
+        CLs and its relatives.
+    mu_hat
+        Best-fit signal strength.
+    fits
+        By name: ``background``, ``free``, ``fixed`` on the data, ``asimov_fixed`` on the Asimov
+        data.
+    remarks
+        What a reader should know about the result.
+    engine
+        What made the fits: ``batched`` or ``reference``.
+    parameters
+        Number of parameters of the model.
+    build_time, fit_time
+        Wall time of making the model and of all fits, in seconds; of the batched engine the
+        patch's share of its batch.
+    mu_hat_error
+        Uncertainty of `mu_hat` from the curvature of the likelihood, with all other parameters
+        free; None where there is none.
+    software
+        Versions of what the result depends on.
+    """
+
+    p_values: PValues
+    mu_hat: float
+    fits: dict[str, Fit]
+    remarks: tuple[str, ...]
+    engine: str
+    parameters: int
+    build_time: float
+    fit_time: float
+    mu_hat_error: float | None = None
+    software: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> Status:
+        """``ok`` if every fit is trusted."""
+        return "ok" if all(fit.trusted for fit in self.fits.values()) else "suspect"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data with the field's keys (``CLs_obs``, ``CLs_exp``, ``fit_time``) on top."""
+        p_values = asdict(self.p_values)
+        data = asdict(self)
+        del data["p_values"]
+        plain: dict[str, Any] = finite({"status": self.status, **p_values, **data})
+        return plain
+
+
+def finite(value: Any) -> Any:
+    """Replace numbers that JSON does not know (infinite, NaN) by None, and tuples by lists."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

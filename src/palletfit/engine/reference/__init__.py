@@ -1,0 +1,1 @@
+"""The reference engine: pyhf makes the fits, and every minimum is checked."""

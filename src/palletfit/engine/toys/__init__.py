@@ -1,0 +1,1 @@
+"""Ensembles of pseudo-experiments, drawn and fitted many at a time."""

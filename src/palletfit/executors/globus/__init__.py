@@ -1,0 +1,1 @@
+"""Fits through Globus Compute: its executor, the service, endpoints and the login."""

@@ -1,0 +1,300 @@
+"""The plane as a Plotly figure; what it draws is what :mod:`palletfit.planes.plots` draws."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import contourpy
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from palletfit.config import Plane
+from palletfit.planes.colours import COLOURS
+from palletfit.planes.contour import Curve, Exclusion
+from palletfit.planes.mathtext import to_html
+from palletfit.planes.view import view
+
+FloatArray = NDArray[np.float64]
+
+#: What a curve's state is called in the legend.
+_WORDS = {
+    "contour": "",
+    "none_excluded": ": no point excluded",
+    "all_excluded": ": all points excluded",
+    "too_few_points": ": too few points",
+    "collinear_points": ": points on one line",
+    "masked": ": none in the allowed part",
+}
+_FONT = '"DejaVu Sans", "Segoe UI", "Helvetica Neue", Arial, sans-serif'
+#: Digits after the point of coordinates, relative to the range of the axes.
+_DIGITS = 5
+#: Markers by status.
+_MARKERS: dict[str, dict[str, Any]] = {
+    "ok": {"symbol": "circle", "color": COLOURS["points"], "size": 6},
+    "suspect": {
+        "symbol": "diamond",
+        "color": "white",
+        "size": 10,
+        "line": {"color": COLOURS["suspect"], "width": 2},
+    },
+    "failed": {
+        "symbol": "x-thin",
+        "size": 9,
+        "line": {"color": COLOURS["failed"], "width": 2.2},
+    },
+}
+_STATUS_WORDS = {"ok": "Signal points", "suspect": "Fit not trusted", "failed": "Fit failed"}
+
+
+def draw(
+    exclusion: Exclusion, plane: Plane, details: Mapping[str, Any], shown_bands: Sequence[int]
+) -> go.Figure:
+    """The figure.
+
+    Parameters
+    ----------
+    exclusion
+        What is drawn.
+    plane
+        Titles of the axes, and the label of the forbidden part.
+    details
+        From :func:`palletfit.pages.interactive.details`; gives the words beside the pointer.
+    shown_bands
+        Bands that are seen from the start; others are switched on in the legend.
+    """
+    low, high = _range(exclusion)
+    digits = _digits(high - low)
+    traces = [
+        *_bands(exclusion, shown_bands, digits),
+        *_forbidden(exclusion, plane, high, digits),
+        _curve("expected", "Expected limit", exclusion.curves["expected"], digits),
+        _curve("observed", "Observed limit", exclusion.curves["observed"], digits),
+        *_published(exclusion, digits),
+        *_points(exclusion.points, details),
+    ]
+    axis = {
+        "showline": True,
+        "linecolor": "#333",
+        "mirror": True,
+        "ticks": "inside",
+        "ticklen": 7,
+        "tickcolor": "#333",
+        "showgrid": False,
+        "zeroline": False,
+        "minor": {"ticks": "inside", "ticklen": 3.5, "tickcolor": "#333"},
+    }
+    layout = {
+        "font": {"family": _FONT, "size": 13, "color": "#222"},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "margin": {"l": 76, "r": 40, "t": 20, "b": 60},
+        "hovermode": "closest",
+        "hoverdistance": 12,
+        "hoverlabel": {
+            "bgcolor": "white",
+            "bordercolor": "#888",
+            "align": "left",
+            "font": {"color": "#222"},
+        },
+        "modebar": {"orientation": "v", "bgcolor": "rgba(255,255,255,0.8)"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "xaxis": {**axis, "range": [low[0], high[0]], "title": {"text": to_html(plane.x_title)}},
+        "yaxis": {**axis, "range": [low[1], high[1]], "title": {"text": to_html(plane.y_title)}},
+        "annotations": list(_label(exclusion, plane, low, high)),
+        # What the user switched stays so when the figure changes.
+        "uirevision": "same",
+    }
+    return go.Figure(traces, layout)
+
+
+def _range(exclusion: Exclusion) -> tuple[FloatArray, FloatArray]:
+    points = exclusion.points[["x", "y"]].to_numpy(dtype=np.float64)
+    segments = [part for curve in exclusion.published.values() for part in curve]
+    shown = np.concatenate([points, *segments])
+    return view(shown) if len(shown) else (np.zeros(2), np.ones(2))
+
+
+def _digits(size: FloatArray) -> int:
+    return int(np.clip(_DIGITS - math.floor(math.log10(size.max())), 0, 12))
+
+
+def _lines(lines: Sequence[FloatArray], digits: int) -> dict[str, list[float | None]]:
+    """Lines as columns x and y, with a gap between two of them."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for number, line in enumerate(lines):
+        gap: list[float | None] = [None] if number else []
+        x += [*gap, *np.round(line[:, 0], digits).tolist()]
+        y += [*gap, *np.round(line[:, 1], digits).tolist()]
+    # A trace without points would not be in the legend.
+    return {"x": x or [None], "y": y or [None]}
+
+
+def _bands(exclusion: Exclusion, shown: Sequence[int], digits: int) -> Iterator[go.Scatter]:
+    for width in (2, 1):
+        field = exclusion.band(width)
+        if field is None:
+            continue
+        yield go.Scatter(
+            **_lines(_filled(exclusion, field), digits),
+            name=f"Expected ±{width} \N{GREEK SMALL LETTER SIGMA}",
+            meta=f"band{width}",
+            mode="lines",
+            line={"width": 0},
+            fill="toself",
+            fillcolor=COLOURS[f"band{width}"],
+            hoverinfo="skip",
+            visible=True if width in shown else "legendonly",
+        )
+
+
+def _filled(exclusion: Exclusion, field: FloatArray) -> list[FloatArray]:
+    """Borders of the area where a field is negative; those of holes turn the other way."""
+    if not np.nanmin(field, initial=0.0) < 0:
+        return []
+    generator = contourpy.contour_generator(
+        exclusion.grid_x,
+        exclusion.grid_y,
+        np.ma.masked_invalid(field),
+        corner_mask=True,
+        fill_type=contourpy.FillType.OuterOffset,
+    )
+    # Two lists, of points and of where the borders of an area begin among them.
+    areas = zip(*generator.filled(float(np.nanmin(field)) - 1.0, 0.0)[:2], strict=True)
+    return [
+        np.asarray(points[start:end], dtype=np.float64)
+        for points, offsets in areas
+        for start, end in itertools.pairwise(offsets)
+    ]
+
+
+def _forbidden(
+    exclusion: Exclusion, plane: Plane, high: FloatArray, digits: int
+) -> Iterator[go.Scatter]:
+    if plane.forbidden is None or exclusion.forbidden is None or not len(exclusion.forbidden):
+        return
+    border = exclusion.forbidden
+    top = max(float(high[1]), float(border[:, 1].max()))
+    corners = np.array([[border[-1, 0], top], [border[0, 0], top]])
+    # Thinned: it is smooth.
+    outline = np.concatenate([border[::10], border[-1:], corners])
+    yield go.Scatter(
+        **_lines([outline], digits),
+        name="Forbidden",
+        meta="forbidden",
+        mode="lines",
+        line={"color": "#777", "width": 0.8},
+        fill="toself",
+        fillcolor="#ededed",
+        fillpattern={"shape": "/", "fgcolor": "#a6a6a6", "bgcolor": "#ededed", "size": 9},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _label(
+    exclusion: Exclusion, plane: Plane, low: FloatArray, high: FloatArray
+) -> Iterator[dict[str, Any]]:
+    """What is written along the border of the forbidden part."""
+    if plane.forbidden is None or not plane.forbidden.label or exclusion.forbidden is None:
+        return
+    border = exclusion.forbidden
+    seen = border[((border > low) & (border < high)).all(axis=1)]
+    if len(seen) < 2:
+        return
+    x, y = seen[len(seen) // 2]
+    yield {
+        "x": float(x),
+        "y": float(y),
+        "text": to_html(plane.forbidden.label),
+        "showarrow": False,
+        "bgcolor": "#ededed",
+        "borderpad": 2,
+        "font": {"size": 12, "color": "#444"},
+        "xanchor": "right",
+        "xshift": -14,
+    }
+
+
+def _curve(kind: str, name: str, curve: Curve, digits: int) -> go.Scatter:
+    width, dash = {"observed": (2.6, "solid"), "expected": (2.0, "dash")}[kind]
+    return go.Scatter(
+        **_lines([line.vertices for line in curve.lines], digits),
+        name=name + _WORDS[curve.state],
+        meta=kind,
+        mode="lines",
+        line={"color": COLOURS[kind], "width": width, "dash": dash},
+        hoverinfo="skip",
+    )
+
+
+def _published(exclusion: Exclusion, digits: int) -> Iterator[go.Scatter]:
+    dashes = {"observed": "solid", "expected": "dashdot"}
+    for kind, segments in exclusion.published.items():
+        yield go.Scatter(
+            **_lines(segments, digits),
+            name=f"Published {kind} limit",
+            meta=f"published_{kind}",
+            mode="lines",
+            line={"color": COLOURS["published"], "width": 1.3, "dash": dashes[kind]},
+            hoverinfo="skip",
+        )
+
+
+def _points(points: pd.DataFrame, details: Mapping[str, Any]) -> Iterator[go.Scatter]:
+    for status, marker in _MARKERS.items():
+        chosen = points[points["status"] == status]
+        if chosen.empty:
+            continue
+        names = [str(name) for name in chosen["patch"]]
+        count = "" if status == "ok" else f" ({len(chosen)})"
+        yield go.Scatter(
+            x=chosen["x"].tolist(),
+            y=chosen["y"].tolist(),
+            name=_STATUS_WORDS[status] + count,
+            meta=f"points_{status}",
+            mode="markers",
+            marker=marker,
+            cliponaxis=False,
+            customdata=names,
+            hoverinfo="text",
+            hovertext=[_hover(name, details.get(name, {})) for name in names],
+        )
+
+
+def _hover(name: str, detail: Mapping[str, Any]) -> str:
+    """Words beside the pointer; Plotly understands a few tags and entities in them."""
+    values = ", ".join(f"{label} = {value}" for label, value in detail.get("labels", []))
+    lines = [f"<b>{_plain(name)}</b>", _plain(values)]
+    for title, numbers in (
+        ("CLs", detail.get("CLs")),
+        ("upper limit on μ", detail.get("limits", {}).get("mu")),
+        ("upper limit in pb", detail.get("limits", {}).get("pb")),
+    ):
+        if numbers:
+            observed, low, median, high = (_short(numbers[index]) for index in (0, 2, 3, 4))
+            lines.append(f"{title}: <b>{observed}</b> observed")
+            lines.append(f"   {median} expected ({low} to {high})")
+    fits = detail.get("fits", [])
+    edm = [fit["edm"] for fit in fits if fit["edm"] is not None]
+    evidence = f", edm ≤ {_short(max(edm))}" if edm else ""
+    lines.append(f"{detail.get('status', '')}, region {_plain(detail.get('region', ''))}{evidence}")
+    lines += [_plain(fit["reason"]) for fit in fits if not fit["trusted"]]
+    if "problem" in detail:
+        lines.append(_plain(detail["problem"]))
+    return "<br>".join(line for line in lines if line)
+
+
+def _plain(text: str) -> str:
+    shown = text if len(text) <= 80 else f"{text[:79]}…"
+    return html.escape(shown, quote=False)
+
+
+def _short(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3g}"

@@ -1,0 +1,127 @@
+"""The page around the figure, in one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from plotly.offline import get_plotlyjs
+
+from palletfit.config import Analysis, Plane
+from palletfit.pages.interactive.figure import draw
+from palletfit.planes.colours import COLOURS
+from palletfit.planes.contour import Exclusion
+from palletfit.planes.mathtext import to_html
+from palletfit.planes.quantities import QUANTITIES, SCALE, SHOWN
+
+_FOLDER = Path(__file__).parent
+_HELP = (
+    "Hover over a point for its numbers, click it to keep them. Click an entry of the legend to "
+    "switch it, twice to see it alone. Drag to zoom; click twice to go back."
+)
+
+
+def render(
+    exclusion: Exclusion,
+    analysis: Analysis,
+    plane: Plane,
+    details: Mapping[str, Any],
+    *,
+    shown_bands: Sequence[int] = (1,),
+) -> str:
+    """The page; the same input gives the same bytes.
+
+    Parameters
+    ----------
+    exclusion
+        What is drawn.
+    analysis, plane
+        Titles.
+    details
+        From :func:`palletfit.pages.interactive.details`.
+    shown_bands
+        Bands that are seen from the start; all others that `exclusion` has can be switched on.
+    """
+    style, script = ((_FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    library = get_plotlyjs()
+    figure = draw(exclusion, plane, details, shown_bands)
+    shown = {str(name): details[name] for name in exclusion.points["patch"] if name in details}
+    colourings = list(_colourings(figure.data, shown, exclusion.confidence_level))
+    hashes = " ".join(f"'sha256-{_digest(text)}'" for text in (library, script))
+    policy = (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; form-action 'none'; base-uri 'none'"
+    )
+    colours = "".join(f"--{name}:{value};" for name, value in COLOURS.items())
+    name = html.escape(analysis.name)
+    titles = [to_html(part.strip()) for part in analysis.title.split(";")]
+    level = f"limits at {100 * exclusion.confidence_level:g}% CL"
+    about = [*titles, *([to_html(plane.title)] if plane.title else []), level]
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width">',
+        f'<link rel="icon" href="data:,"><title>{name}: exclusion</title>',
+        f"<style>:root{{{colours}}}\n{style}</style></head><body>",
+        f"<header><h1>{name}</h1><p>{'; '.join(about)}</p></header>",
+        '<main><section><div id="colouring"></div><div id="plot"></div>',
+        f'<p class=help>{_HELP}</p></section><aside id="panel"></aside></main>',
+        _data("figure", json.loads(figure.to_json())),
+        _data("details", shown),
+        _data("colourings", colourings),
+        f"<script>{library}</script>",
+        f"<script>{script}</script></body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _data(name: str, value: Any) -> str:
+    """Data for the page's script; nothing in it can end the element that holds it."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>'
+
+
+def _colourings(
+    traces: Sequence[Any], details: Mapping[str, Any], confidence_level: float
+) -> Iterator[dict[str, Any]]:
+    """What points can be coloured by, with a number for each point of the traces that have some."""
+    choices: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Any], int], ...] = (
+        ("observed CLs", "hypotest", lambda item: item.get("CLs"), 0),
+        ("expected CLs", "hypotest", lambda item: item.get("CLs"), 3),
+        ("observed limit", "limits", lambda item: item.get("limits", {}).get("mu"), 0),
+        ("expected limit", "limits", lambda item: item.get("limits", {}).get("mu"), 3),
+    )
+    marked = [
+        (index, trace.customdata)
+        for index, trace in enumerate(traces)
+        if trace.meta in ("points_ok", "points_suspect")
+    ]
+    for title, product, values, at in choices:
+        quantity = QUANTITIES[product]
+        scores: dict[int, list[float | None]] = {}
+        for index, names in marked:
+            numbers = [(values(details.get(name, {})) or [None] * 6)[at] for name in names]
+            known = np.array([np.nan if number is None else number for number in numbers])
+            found = quantity.score(known, confidence_level)
+            scores[index] = [round(x, 3) if np.isfinite(x) else None for x in found.tolist()]
+        if any(score is not None for row in scores.values() for score in row):
+            ticks = quantity.score(np.array([*quantity.ticks], dtype=float), confidence_level)
+            yield {
+                "title": title,
+                "scores": scores,
+                "scale": [[i / (len(SCALE) - 1), text] for i, text in enumerate(SCALE)],
+                "range": [-SHOWN, SHOWN],
+                "ticks": np.clip(ticks, -SHOWN, SHOWN).round(3).tolist(),
+                "words": [*quantity.ticks.values()],
+            }

@@ -1,0 +1,1 @@
+"""Published likelihoods: where they come from, what they hold, and how a patch changes them."""

@@ -1,0 +1,190 @@
+"""Combine likelihoods, and the prepared files of an analysis' members."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyhf
+
+from palletfit.config import Analysis, Combination
+from palletfit.core.files import read_json
+from palletfit.errors import ConfigError
+from palletfit.pallet.combination.channels import ChannelNames
+from palletfit.pallet.combination.members import Member, Spec
+from palletfit.pallet.combination.parameters import ParameterNames, common_settings
+from palletfit.pallet.combination.points import PatchWriter, common_points
+from palletfit.pallet.combination.workspaces import combined_workspace
+from palletfit.pallet.patches import canonical_json
+from palletfit.pallet.patchset import check, summarise
+from palletfit.pallet.prepare import write_summary
+from palletfit.runs.store import write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A combination, shaped like any other pallet.
+
+    Attributes
+    ----------
+    workspace, patchset
+        Contents of the two files; the patchset has the digest of the workspace.
+    parameters
+        Parameters of several members: by their name in the combination, their name in each member.
+    channels
+        By their name in the combination, their name in each member that has them.
+    remarks
+        What a user has to know: points without a patch in some member, parameters kept apart.
+    """
+
+    workspace: dict[str, Any]
+    patchset: dict[str, Any]
+    parameters: dict[str, dict[str, str]]
+    channels: dict[str, dict[str, str]]
+    remarks: tuple[str, ...]
+
+
+def combine_region(
+    analysis: Analysis,
+    workspaces: Sequence[Path],
+    patchsets: Sequence[Path],
+    workspace: Path,
+    patchset: Path,
+    page: Path,
+) -> dict[str, Any]:
+    """Combine the prepared files of the members of an analysis, check and describe the result.
+
+    Parameters
+    ----------
+    analysis
+        The combination.
+    workspaces, patchsets
+        Files of the members, in the order in which the analysis names them.
+    workspace, patchset
+        Where the combined files go.
+    page
+        Where their summary goes, as an HTML page, and as JSON beside it.
+
+    Returns
+    -------
+    dict
+        The summary, see :func:`palletfit.pallet.patchset.validate`, with what was combined beside
+        it.
+
+    Raises
+    ------
+    ConfigError, PalletError
+        See :func:`combine`; also if the analysis is no combination of so many members.
+    """
+    if analysis.combine is None or len(analysis.combine.members) != len(workspaces):
+        raise ConfigError(
+            f"The analysis {analysis.name} is no combination of {len(workspaces)} workspaces.",
+            remedy="Give the files of all members, in the order of its `combine.members`.",
+        )
+    likelihoods = {
+        name: (read_json(first), read_json(second))
+        for name, first, second in zip(analysis.combine.members, workspaces, patchsets, strict=True)
+    }
+    combined = combine(
+        likelihoods, analysis.combine, analysis.labels, title=f"combination {analysis.name}"
+    )
+    checked = check(combined.workspace, combined.patchset, analysis.labels, workspace, patchset)
+    summary = summarise(combined.workspace, combined.patchset, checked)
+    summary["remarks"] += combined.remarks
+    summary["combination"] = {"parameters": combined.parameters, "channels": combined.channels}
+    for remark in combined.remarks:
+        logger.warning("%s: %s", analysis.name, remark)
+    logger.info(
+        "%s: %d points, %d channels, %d parameters of several members",
+        analysis.name,
+        len(checked.patches),
+        len(combined.channels),
+        len(combined.parameters),
+    )
+    write_atomically(workspace, canonical_json(combined.workspace).decode() + "\n")
+    write_atomically(patchset, canonical_json(combined.patchset).decode() + "\n")
+    write_summary(page, f"{analysis.name}/{analysis.used_regions[0]}", summary)
+    return summary
+
+
+def combine(
+    likelihoods: Mapping[str, tuple[Spec, Spec]],
+    combination: Combination,
+    labels: Sequence[str],
+    *,
+    title: str = "combination",
+) -> Combined:
+    """Combine likelihoods, each a background-only workspace with its patchset.
+
+    The likelihood of a point is the product of those of the members, in which common parameters
+    stand, and have their constraint term, once (CERN-OPEN-2012-016, section 2).
+
+    Parameters
+    ----------
+    likelihoods
+        By the names of the combination's members.
+    combination
+        What is one parameter, one channel, one point.
+    labels
+        Labels of the combined patchset.
+    title
+        What the patchset calls itself.
+
+    Raises
+    ------
+    ConfigError
+        The combination names what does not exist, or leaves something undecided; the error names
+        the members and the channel or parameter.
+    PalletError
+        The likelihoods contradict each other, or count events twice.
+    """
+    if likelihoods.keys() != combination.members.keys():
+        raise ConfigError(
+            f"The likelihoods are {', '.join(likelihoods)}, but the combination's members are "
+            f"{', '.join(combination.members)}.",
+            remedy="Give one likelihood for each member.",
+        )
+    members = [
+        Member.read(name, combination.members[name], workspace, spec, labels)
+        for name, (workspace, spec) in likelihoods.items()
+    ]
+    channels = ChannelNames.find(members, combination.shared_channels)
+    parameters = ParameterNames.find(members, channels, combination)
+    settings = common_settings(members, parameters, combination)
+    workspace = combined_workspace(members, channels, parameters, settings)
+    points, remarks = common_points(members, combination)
+    writer = PatchWriter(workspace, members, channels, parameters)
+    patches: dict[str, dict[str, Any]] = {}
+    for values, present in points.items():
+        name = next(iter(present.values())).patch.name
+        while name in patches:  # another point of another member
+            name = f"{name} ({', '.join(present)})"
+        origins = {member: point.patch.name for member, point in present.items()}
+        patches[name] = {
+            "metadata": {"name": name, "values": list(values), "members": origins},
+            "patch": writer.operations(name, present),
+        }
+    published = [spec["metadata"] for _, spec in likelihoods.values()]
+    metadata = {
+        "name": title,
+        "description": f"{title}: "
+        + "; ".join(
+            f"{name}: {item.get('description', '')} ({item['references']['hepdata']})"
+            for name, item in zip(likelihoods, published, strict=True)
+        ),
+        "digests": {"sha256": pyhf.utils.digest(workspace)},
+        "labels": list(labels),
+        "references": published[0]["references"],
+    }
+    return Combined(
+        workspace=workspace,
+        patchset={"metadata": metadata, "patches": [*patches.values()], "version": "1.0.0"},
+        parameters=parameters.common,
+        channels=channels.origins,
+        remarks=(*channels.remarks, *parameters.remarks, *remarks),
+    )

@@ -1,0 +1,224 @@
+"""The likelihoods that are combined: their channels, parameters and signal points."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyhf.modifiers import histfactory_set
+
+from palletfit.config import CombinationMember
+from palletfit.errors import ConfigError, PalletError
+from palletfit.pallet.patches import Patch, apply_sharing
+from palletfit.pallet.patchset import parse_patchset
+
+Spec = Mapping[str, Any]
+Values = tuple[float | str, ...]
+
+#: Modifiers whose parameters belong to the bins of a channel: independent between channels.
+OF_BINS = frozenset({"staterror", "shapesys"})
+#: What a measurement may say about a parameter, as pyhf calls it.
+SETTINGS = ("inits", "bounds", "auxdata", "sigmas", "fixed", "factors")
+#: How many names a remark or an error gives.
+_NAMED = 5
+
+
+@dataclass
+class Parameter:
+    """Where a parameter of a member stands, and pyhf's settings of it.
+
+    Attributes
+    ----------
+    kinds, channels
+        Types of its modifiers, and names of the channels with them.
+    settings
+        pyhf's default, and over it what the measurement says; lists and numbers.
+    """
+
+    kinds: set[str] = field(default_factory=set)
+    channels: set[str] = field(default_factory=set)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A signal point of a member: its full channels by name, or why there are none."""
+
+    patch: Patch
+    channels: Mapping[str, Spec]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One likelihood of the combination."""
+
+    name: str
+    settings: CombinationMember
+    workspace: Spec
+    measurement: Spec
+    channels: Mapping[str, Spec]
+    observed: Mapping[str, Sequence[float]]
+    points: Mapping[Values, Point]
+    parameters: Mapping[str, Parameter]
+
+    @property
+    def poi(self) -> str:
+        """The parameter of interest of the measurement."""
+        return str(self.measurement["config"]["poi"])
+
+    @classmethod
+    def read(
+        cls,
+        name: str,
+        settings: CombinationMember,
+        workspace: Spec,
+        spec: Spec,
+        labels: Sequence[str],
+    ) -> Member:
+        """Read a workspace and its patchset, and apply every patch.
+
+        Raises
+        ------
+        ConfigError
+            The settings name a channel, measurement or label that does not exist.
+        PalletError
+            The file is no patchset, or two patches have the same values.
+        """
+        patchset = parse_patchset(spec, Path(f"patchset of {name}"))
+        known = [channel["name"] for channel in workspace["channels"]]
+        for key in ("channels", "without"):
+            for channel in getattr(settings, key):
+                if channel not in known:
+                    raise ConfigError(
+                        f"The member {name} has no channel {channel!r}.",
+                        remedy=f"Correct combine.members.{name}.{key}; there are "
+                        f"{', '.join(known)}.",
+                    )
+        channels = _kept(workspace, settings)
+        if not channels:
+            raise ConfigError(
+                f"No channel of the member {name} is left.",
+                remedy=f"Shorten combine.members.{name}.without, or remove the member.",
+            )
+        names = [settings.labels.get(label, label) for label in patchset.labels]
+        if sorted(names) != sorted(labels):
+            raise ConfigError(
+                f"The labels of the member {name} are {', '.join(names)}, "
+                f"but the combination has {', '.join(labels)}.",
+                remedy=f"Rename them in combine.members.{name}.labels.",
+            )
+        order = [names.index(label) for label in labels]
+        points: dict[Values, Point] = {}
+        for patch in patchset.patches:
+            values = tuple(patch.values[index] for index in order)
+            if values in points:
+                raise PalletError(
+                    f"The patch of {name} has the same values {list(values)} as "
+                    f"{points[values].patch.name!r}.",
+                    remedy="Correct the values or remove one of the two.",
+                    patch=patch.name,
+                )
+            points[values] = _read_point(workspace, patch, settings)
+        measurement = _measurement(name, settings, workspace)
+        return cls(
+            name=name,
+            settings=settings,
+            workspace=workspace,
+            measurement=measurement,
+            channels=channels,
+            observed={item["name"]: item["data"] for item in workspace["observations"]},
+            points=points,
+            parameters=_read_parameters(channels, points, measurement),
+        )
+
+
+def _kept(workspace: Spec, settings: CombinationMember) -> dict[str, Spec]:
+    return {
+        channel["name"]: channel
+        for channel in workspace["channels"]
+        if channel["name"] not in settings.without
+    }
+
+
+def _measurement(name: str, settings: CombinationMember, workspace: Spec) -> Spec:
+    known: list[Spec] = workspace["measurements"]
+    if settings.measurement is None:
+        return known[0]
+    for measurement in known:
+        if measurement["name"] == settings.measurement:
+            return measurement
+    raise ConfigError(
+        f"The member {name} has no measurement {settings.measurement!r}.",
+        remedy=f"Set combine.members.{name}.measurement to one of "
+        f"{', '.join(item['name'] for item in known)}.",
+    )
+
+
+def _read_point(workspace: Spec, patch: Patch, settings: CombinationMember) -> Point:
+    try:
+        full = apply_sharing(workspace, patch)
+    except PalletError as error:
+        return Point(patch, {}, error.problem)
+    channels = _kept(full, settings)
+    added = sorted(channels.keys() - _kept(workspace, settings).keys())
+    if added:
+        return Point(patch, {}, f"The patch adds the channel {added[0]}.")
+    for key in ("observations", "measurements"):
+        if full[key] != workspace[key]:
+            return Point(patch, {}, f"The patch changes the {key}.")
+    return Point(patch, channels)
+
+
+def _read_parameters(
+    channels: Mapping[str, Spec], points: Mapping[Values, Point], measurement: Spec
+) -> dict[str, Parameter]:
+    """All parameters of a background and of all its patches."""
+    found: dict[str, Parameter] = {}
+    seen: set[int] = set()
+    for channel in itertools.chain(
+        channels.values(), *(point.channels.values() for point in points.values())
+    ):
+        for sample in channel["samples"]:
+            if id(sample["modifiers"]) in seen:
+                continue  # a sample that the patch leaves as it is
+            seen.add(id(sample["modifiers"]))
+            for modifier in sample["modifiers"]:
+                parameter = found.setdefault(modifier["name"], Parameter())
+                parameter.channels.add(channel["name"])
+                if modifier["type"] not in parameter.kinds:
+                    parameter.kinds.add(modifier["type"])
+                    parameter.settings |= _defaults(modifier, sample)
+    for item in measurement["config"]["parameters"]:
+        if item["name"] in found:
+            said = {key: item[key] for key in SETTINGS if key in item}
+            found[item["name"]].settings |= said
+    return found
+
+
+def _defaults(modifier: Spec, sample: Spec) -> dict[str, Any]:
+    """Settings that pyhf gives a modifier's parameter; none of those that belong to bins."""
+    if modifier["type"] in OF_BINS or modifier["type"] not in histfactory_set:
+        return {}
+    builder, _ = histfactory_set[modifier["type"]]
+    required = sys.modules[builder.__module__].required_parset(sample["data"], modifier["data"])
+    return {key: _as_lists(required[key]) for key in SETTINGS if key in required}
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names as words: `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

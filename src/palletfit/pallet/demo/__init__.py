@@ -1,0 +1,1 @@
+"""Synthetic likelihoods that palletfit makes itself, for demonstrations and tests."""

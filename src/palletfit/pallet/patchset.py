@@ -1,0 +1,319 @@
+"""A pallet's two files: read, checked against each other once, and summarised."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyhf
+import pyhf.exceptions
+
+from palletfit.config import FitSettings
+from palletfit.core.files import read_json
+from palletfit.engine.reference.hypotests import build_model
+from palletfit.errors import PalletError
+from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
+
+#: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Patchset:
+    """All signal patches of one likelihood.
+
+    Attributes
+    ----------
+    labels
+        Names of the values that each patch has.
+    patches
+        In the order of the file.
+    """
+
+    labels: tuple[str, ...]
+    patches: tuple[Patch, ...]
+
+    def select(self, patterns: Sequence[str]) -> tuple[Patch, ...]:
+        """Patches whose name matches one of some shell patterns (exact names match too)."""
+        return tuple(
+            patch
+            for patch in self.patches
+            if any(patch.name == item or fnmatch.fnmatchcase(patch.name, item) for item in patterns)
+        )
+
+
+def parse_patchset(spec: Any, path: Path) -> Patchset:
+    """Turn the content of a patchset file into a :class:`Patchset`.
+
+    Raises
+    ------
+    PalletError
+        It is not shaped like a patchset.
+    """
+    try:
+        patches = tuple(
+            Patch(
+                name=str(item["metadata"]["name"]),
+                values=tuple(item["metadata"]["values"]),
+                operations=item["patch"],
+            )
+            for item in spec["patches"]
+        )
+        return Patchset(labels=tuple(spec["metadata"]["labels"]), patches=patches)
+    except (KeyError, TypeError) as error:
+        raise PalletError(
+            f"The file is not a patchset: {error!r}.",
+            remedy="Check which file of the archive the analysis names as its patchset.",
+            file=path,
+        ) from None
+
+
+def validate(workspace_path: Path, patchset_path: Path, labels: Sequence[str]) -> dict[str, Any]:
+    """Check a workspace and its patchset, thoroughly and once.
+
+    Checked are both pyhf schemas, the patchset's digest of the workspace, duplicate patch names and
+    values, the number of values against the labels, the labels against the analysis file, and
+    that all numbers of the background are finite. Patch names beyond pyhf's schema (slashes, dots)
+    are accepted. A single patch that cannot be applied or fitted is the business of its own record.
+
+    Returns
+    -------
+    dict
+        Summary: channels, bins, samples, modifiers by type, parameters, patches, labels,
+        observed events by channel, digests, remarks.
+
+    Raises
+    ------
+    PalletError
+        Names the file, the patch where it is one, and the remedy.
+    """
+    workspace, spec = read_json(workspace_path), read_json(patchset_path)
+    patchset = check(workspace, spec, labels, workspace_path, patchset_path)
+    return summarise(workspace, spec, patchset)
+
+
+def check(
+    workspace: Any,
+    spec: Any,
+    labels: Sequence[str] | None = None,
+    workspace_path: Path = Path("workspace"),
+    patchset_path: Path = Path("patchset"),
+) -> Patchset:
+    """Check the contents of a workspace and its patchset, see :func:`validate`.
+
+    Parameters
+    ----------
+    workspace, spec
+        Contents of the two files.
+    labels
+        The patchset's labels as they should be; None takes its own.
+    workspace_path, patchset_path
+        What errors call the two.
+
+    Raises
+    ------
+    PalletError
+        Names the file, the patch where it is one, and the remedy.
+    """
+    check_workspace(workspace, workspace_path)
+    patchset = parse_patchset(spec, patchset_path)
+    if not patchset.patches:
+        raise PalletError(
+            "The patchset holds no patches.",
+            remedy="Check that the archive is complete; there is nothing to fit.",
+            file=patchset_path,
+        )
+    _validate_schema(_with_plain_names(spec), "patchset.json", patchset_path)
+    _check_values(patchset, patchset.labels if labels is None else labels, patchset_path)
+    _verify_digest(workspace, spec, workspace_path, patchset_path)
+    return patchset
+
+
+def check_workspace(workspace: Any, path: Path) -> None:
+    """Check a background-only workspace alone: its schema, and that it makes sense.
+
+    Raises
+    ------
+    PalletError
+        Names the file and the remedy.
+    """
+    _validate_schema(workspace, "workspace.json", path)
+    problem = inconsistency(workspace)
+    if problem is not None:
+        raise PalletError(
+            f"The workspace is inconsistent: {problem}.",
+            remedy="Correct the workspace; the archive may be incomplete.",
+            file=path,
+        )
+    for pointer in not_finite(workspace, ""):
+        raise PalletError(
+            f"A number is not finite: {pointer}.",
+            remedy="Correct the workspace; no fit of it has a meaning.",
+            file=path,
+        )
+
+
+def _validate_schema(spec: Any, schema: str, path: Path) -> None:
+    try:
+        pyhf.schema.validate(spec, schema)
+    except pyhf.exceptions.InvalidSpecification as error:
+        raise PalletError(
+            f"The file violates pyhf's schema {schema}: {' '.join(str(error).split())}",
+            remedy="Correct the file, or check which file of the archive the analysis names.",
+            file=path,
+        ) from None
+    except pyhf.exceptions.SchemaNotFound as error:
+        raise PalletError(
+            f"The file asks for a schema version that pyhf does not know: {error}.",
+            remedy="Check its `version` key; pyhf 0.7 reads version 1.0.0.",
+            file=path,
+        ) from None
+
+
+def _with_plain_names(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a patchset (not its patches) with names that the schema accepts."""
+    patches = [
+        {**item, "metadata": {**item["metadata"], "name": "plain"}} for item in spec["patches"]
+    ]
+    return {**spec, "patches": patches}
+
+
+def _check_values(patchset: Patchset, labels: Sequence[str], path: Path) -> None:
+    if list(patchset.labels) != list(labels):
+        raise PalletError(
+            f"The patchset's labels are {list(patchset.labels)}, "
+            f"but the analysis file says {list(labels)}.",
+            remedy="Correct `labels` (and the planes that use them) in the analysis file.",
+            file=path,
+        )
+    names: set[str] = set()
+    values: dict[tuple[float | str, ...], str] = {}
+    for patch in patchset.patches:
+        if patch.name in names:
+            raise PalletError(
+                "Two patches have the same name.",
+                remedy="Rename or remove one of them.",
+                file=path,
+                patch=patch.name,
+            )
+        if any(map(_half_a_character, (patch.name, *patch.values))):
+            raise PalletError(
+                "The name or a value of the patch holds half of a surrogate pair, which no file "
+                "can hold as text.",
+                remedy="Rename it.",
+                file=path,
+                patch=patch.name.encode("ascii", "backslashreplace").decode(),
+            )
+        if len(patch.values) != len(patchset.labels):
+            raise PalletError(
+                f"The patch has {len(patch.values)} values for {len(patchset.labels)} labels "
+                f"({', '.join(patchset.labels)}).",
+                remedy="Give the patch one value for each label.",
+                file=path,
+                patch=patch.name,
+            )
+        if any(not_finite(list(patch.values), "")):
+            raise PalletError(
+                f"A value of the patch is not finite: {list(patch.values)}.",
+                remedy="Correct the values.",
+                file=path,
+                patch=patch.name,
+            )
+        if patch.values in values:
+            raise PalletError(
+                f"The patch has the same values {list(patch.values)} as {values[patch.values]!r}.",
+                remedy="Correct the values or remove one of the two.",
+                file=path,
+                patch=patch.name,
+            )
+        names.add(patch.name)
+        values[patch.values] = patch.name
+
+
+def _half_a_character(value: float | str) -> bool:
+    """Whether JSON escaped something that is no text: one half of a surrogate pair."""
+    return isinstance(value, str) and any("\ud800" <= character < "\ue000" for character in value)
+
+
+def _verify_digest(
+    workspace: Any, spec: Mapping[str, Any], workspace_path: Path, patchset_path: Path
+) -> None:
+    for algorithm, expected in spec["metadata"]["digests"].items():
+        found = pyhf.utils.digest(workspace, algorithm=algorithm)
+        if found != expected.lower():
+            raise PalletError(
+                f"The patchset was made for another workspace: its {algorithm} is {expected}, "
+                f"but that of {workspace_path.name} is {found}.",
+                remedy="Take both files from the same version of the same archive.",
+                file=patchset_path,
+            )
+
+
+def summarise(
+    workspace: Mapping[str, Any], spec: Mapping[str, Any], patchset: Patchset
+) -> dict[str, Any]:
+    """Describe a checked pallet, see :func:`validate`."""
+    parameters = _count_parameters(workspace, patchset)
+    unusual = [item.name for item in patchset.patches if not _PLAIN_NAME.fullmatch(item.name)]
+    return {
+        **summarise_workspace(workspace),
+        "parameters": parameters,
+        "patches": len(patchset.patches),
+        "labels": {
+            label: sorted({patch.values[index] for patch in patchset.patches}, key=_sortable)
+            for index, label in enumerate(patchset.labels)
+        },
+        "description": spec["metadata"].get("description", ""),
+        "digests": dict(spec["metadata"]["digests"]),
+        "remarks": [
+            *(
+                f"{len(unusual)} patch names beyond pyhf's schema, such as {name!r}"
+                for name in unusual[:1]
+            ),
+            *(["no patch gives a model that can be fitted"] if parameters is None else []),
+        ],
+    }
+
+
+def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a checked background-only workspace."""
+    background = pyhf.Workspace(workspace, validate=False)
+    observations = {item["name"]: item["data"] for item in workspace["observations"]}
+    modifiers: Counter[str] = Counter()
+    for _, kind in background.modifiers:
+        modifiers[kind] += 1
+    return {
+        "channels": {
+            channel["name"]: {
+                "bins": len(observations.get(channel["name"], [])),
+                "samples": len(channel["samples"]),
+                "observed": sum(observations.get(channel["name"], [])),
+            }
+            for channel in workspace["channels"]
+        },
+        "bins": sum(len(data) for data in observations.values()),
+        "samples": list(background.samples),
+        "modifiers": dict(sorted(modifiers.items())),
+        "measurements": [item["name"] for item in workspace["measurements"]],
+        "poi": workspace["measurements"][0]["config"]["poi"],
+    }
+
+
+def _count_parameters(workspace: Mapping[str, Any], patchset: Patchset) -> int | None:
+    """Parameters of the first patch's full model that can be made; None if none can."""
+    for patch in patchset.patches:
+        try:
+            model, _ = build_model(apply(workspace, patch), FitSettings())
+        except PalletError:
+            continue
+        return int(model.config.npars)
+    return None
+
+
+def _sortable(value: float | str) -> tuple[int, float, str]:
+    return (1, 0.0, value) if isinstance(value, str) else (0, float(value), "")

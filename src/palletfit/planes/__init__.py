@@ -1,0 +1,1 @@
+"""Planes of signal points: contours in them, published curves, and how they are drawn."""

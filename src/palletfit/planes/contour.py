@@ -1,0 +1,378 @@
+"""Exclusion contours: from the CLs of the signal points to curves in a plane.
+
+What is interpolated is not CLs, which falls steeply, but its significance ``Z = isf(CLs)`` (the
+inverse survival function of the standard normal distribution), which changes slowly and nearly
+linearly with the masses. The contour is where Z is ``isf(1 - confidence_level)``: 1.64 for 95%.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import contourpy
+import numpy as np
+import pandas as pd
+import shapely
+from scipy.spatial import Delaunay
+from scipy.special import ndtr, ndtri
+
+from palletfit.config import ContourSettings, Plane
+from palletfit.planes.coordinates import forbidden_border, plane_points
+from palletfit.planes.distances import Distance, distance
+from palletfit.planes.interpolation import (
+    TOLERANCE,
+    FloatArray,
+    Geometry,
+    LeaveOneOut,
+    field,
+    leave_one_out,
+)
+
+State = Literal[
+    "contour", "none_excluded", "all_excluded", "too_few_points", "collinear_points", "masked"
+]
+
+#: Columns of the results table, and the name of the curve that each gives.
+CURVES = {
+    "CLs_obs": "observed",
+    "CLs_exp_0": "expected",
+    "CLs_exp_minus1": "expected_minus1",
+    "CLs_exp_plus1": "expected_plus1",
+    "CLs_exp_minus2": "expected_minus2",
+    "CLs_exp_plus2": "expected_plus2",
+}
+
+#: Largest significance that enters an interpolation. CLs of exactly 0 or 1 has no finite one, and
+#: CLs far below 3e-7 (five standard deviations) says more about the fit than about the data. Points
+#: that far from the contour steer it little.
+MAX_SIGNIFICANCE = 5.0
+#: Pieces of a contour that are no larger than this, in cells of the grid, are not resolved by it.
+SPECK = 3.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One connected piece of a contour.
+
+    Parameters
+    ----------
+    vertices
+        Shape (n, 2), in the units of the axes; a closed line ends with its first vertex.
+    closed
+        Whether the line is closed.
+    """
+
+    vertices: FloatArray
+    closed: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The contour of one of the CLs values.
+
+    Parameters
+    ----------
+    state
+        `contour`, or why there is none: `none_excluded` or `all_excluded` of the points,
+        `too_few_points` (fewer than three), `collinear_points`, `masked` (the contour would
+        lie outside of the plane's allowed part).
+    lines
+        The contour's pieces.
+    """
+
+    state: State
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Exclusion:
+    """Everything that is known about the exclusion in one plane.
+
+    Parameters
+    ----------
+    points
+        One row a signal point of the plane: the results' columns, and x and y.
+    failed
+        Patches without a result; they are not part of any interpolation.
+    failed_near_contour
+        Those of them next to which the observed or the expected contour passes: there it could
+        look different with their results.
+    curves
+        By name: observed, expected, and expected_minus1 and the like for the bands.
+    level
+        Significance of the contour.
+    confidence_level, interpolation
+        As in the settings.
+    grid_x, grid_y
+        Shapes (nx,) and (ny,): where the fields are known.
+    fields
+        By the curve's name: interpolated significance, shape (ny, nx), NaN outside of the
+        convex hull of the points. Empty where nothing can be interpolated.
+    forbidden
+        Shape (n, 2): border of the part of the plane above which kinematics forbids signal.
+    leave_one_out
+        Errors of the interpolation of observed and expected.
+    published
+        The published curves, by name (observed, expected), as lists of shape (n, 2).
+    distances
+        Distances of our contours to them.
+    units
+        Of x and y, from the axes' titles.
+    """
+
+    points: pd.DataFrame
+    failed: tuple[str, ...]
+    failed_near_contour: tuple[str, ...]
+    curves: Mapping[str, Curve]
+    level: float
+    confidence_level: float
+    interpolation: str
+    grid_x: FloatArray
+    grid_y: FloatArray
+    fields: Mapping[str, FloatArray]
+    forbidden: FloatArray | None
+    leave_one_out: Mapping[str, LeaveOneOut]
+    published: Mapping[str, tuple[FloatArray, ...]]
+    distances: Mapping[str, Distance]
+    units: tuple[str, str]
+
+    def band(self, width: int) -> FloatArray | None:
+        """Field that is negative inside of the band of the expected contour.
+
+        Parameters
+        ----------
+        width
+            Half width of the band in standard deviations.
+
+        Returns
+        -------
+        array or None
+            Shape (ny, nx), NaN outside of the convex hull of the points. It is continuous and
+            vanishes on both contours, so that the band is right also where one of them is absent.
+        """
+        names = (f"expected_minus{width}", f"expected_plus{width}")
+        if not set(names) <= set(self.fields):
+            return None
+        low, high = (self.fields[name] for name in names)
+        return np.asarray(
+            np.maximum(np.minimum(low, high) - self.level, self.level - np.maximum(low, high))
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the result as plain data; numbers that do not exist are None."""
+        return {
+            "confidence_level": self.confidence_level,
+            "level": self.level,
+            "interpolation": self.interpolation,
+            "units": {"x": self.units[0], "y": self.units[1]},
+            "curves": {name: _curve_json(curve) for name, curve in self.curves.items()},
+            "points": [_point_json(row) for row in self.points.to_dict("records")],
+            "failed": list(self.failed),
+            "failed_near_contour": list(self.failed_near_contour),
+            "leave_one_out": {
+                name: {part: vars(residuals) for part, residuals in vars(errors).items()}
+                for name, errors in self.leave_one_out.items()
+            },
+            "distance_to_published": {
+                name: {part: vars(spread) for part, spread in vars(distance).items()}
+                for name, distance in self.distances.items()
+            },
+        }
+
+
+def exclusion(
+    results: pd.DataFrame,
+    plane: Plane,
+    settings: ContourSettings,
+    published: Mapping[str, Sequence[FloatArray]],
+) -> Exclusion:
+    """Find the exclusion contours in one plane, and how good they are.
+
+    Parameters
+    ----------
+    results
+        One row a signal point, with the columns ``patch``, ``region``, ``status`` (`ok`,
+        `suspect`, `failed`), ``CLs_obs``, ``CLs_exp_minus2`` to ``CLs_exp_plus2`` and the
+        patchset's labels. A row with a CLs that is not a number counts as failed.
+    plane
+        The plane and its axes.
+    settings
+        Confidence level, interpolation, bands and grid.
+    published
+        Segments of the published ``observed`` and ``expected`` curves, each of shape (n, 2).
+
+    Raises
+    ------
+    ConfigError
+        An expression of the plane is wrong, or two of its points have the same coordinates.
+    """
+    points = _mark_failed(plane_points(results, plane))
+    good = points[points["status"] != "failed"]
+    failed = tuple(points.loc[points["status"] == "failed", "patch"])
+    level = float(-ndtri(1 - settings.confidence_level))
+    names = _curve_names(settings)
+    significance = np.column_stack([_significance(good[column]) for column in names])
+    geometry = Geometry.of(good)
+    forbidden = forbidden_border(plane, points)
+    state = _geometry_state(geometry)
+
+    grid_x, grid_y = np.empty(0), np.empty(0)
+    fields: dict[str, FloatArray] = {}
+    errors: dict[str, LeaveOneOut] = {}
+    if state is None:
+        grid_x, grid_y = geometry.axes(settings.grid)
+        values = field(geometry, significance, settings, grid_x, grid_y)
+        fields = {name: values[..., i] for i, name in enumerate(names.values())}
+        main = significance[:, : len(MAIN)]
+        errors = leave_one_out(geometry, main, good["patch"].tolist(), MAIN, settings, level)
+    allowed = _allowed_part(forbidden, geometry)
+    curves = {
+        name: _curve(significance[:, i], fields.get(name), (grid_x, grid_y), level, state, allowed)
+        for i, name in enumerate(names.values())
+    }
+    given = {name: tuple(segments) for name, segments in published.items() if segments}
+    distances = {
+        name: found
+        for name, segments in given.items()
+        if (found := distance([line.vertices for line in curves[name].lines], segments, geometry))
+        is not None
+    }
+    return Exclusion(
+        points=points,
+        failed=failed,
+        failed_near_contour=_failed_near_contour(points, curves, settings.grid),
+        curves=curves,
+        level=level,
+        confidence_level=settings.confidence_level,
+        interpolation=settings.interpolation,
+        grid_x=grid_x,
+        grid_y=grid_y,
+        fields=fields,
+        forbidden=forbidden,
+        leave_one_out=errors,
+        published=given,
+        distances=distances,
+        units=(_unit(plane.x_title), _unit(plane.y_title)),
+    )
+
+
+#: The curves whose errors and distances are reported; they come first in `CURVES`.
+MAIN = ("observed", "expected")
+
+
+def _mark_failed(points: pd.DataFrame) -> pd.DataFrame:
+    complete = np.isfinite(points[list(CURVES)].to_numpy(dtype=np.float64)).all(axis=1)
+    return points.assign(status=points["status"].where(complete, "failed"))
+
+
+def _curve_names(settings: ContourSettings) -> dict[str, str]:
+    bands = tuple(str(width) for width in settings.bands)
+    return {column: name for column, name in CURVES.items() if name in MAIN or name.endswith(bands)}
+
+
+def _significance(cls_values: pd.Series[float]) -> FloatArray:
+    limits = ndtr([-MAX_SIGNIFICANCE, MAX_SIGNIFICANCE])
+    return np.asarray(-ndtri(np.clip(cls_values.to_numpy(dtype=np.float64), *limits)))
+
+
+def _geometry_state(geometry: Geometry) -> State | None:
+    if len(geometry.scaled) < 3:
+        return "too_few_points"
+    width = np.linalg.svd(geometry.scaled - geometry.scaled.mean(axis=0), compute_uv=False)[1]
+    return "collinear_points" if width < TOLERANCE else None
+
+
+def _allowed_part(forbidden: FloatArray | None, geometry: Geometry) -> shapely.Geometry | None:
+    """Polygon of the part of the plane that kinematics allows; none if all of it is."""
+    if forbidden is None or len(forbidden) < 2:
+        return None
+    floor = min(geometry.origin[1], forbidden[:, 1].min()) - geometry.size[1]
+    corners = [(forbidden[-1, 0], floor), (forbidden[0, 0], floor)]
+    return shapely.Polygon(np.concatenate([forbidden, corners]))
+
+
+def _curve(
+    significance: FloatArray,
+    field: FloatArray | None,
+    grid: tuple[FloatArray, FloatArray],
+    level: float,
+    state: State | None,
+    allowed: shapely.Geometry | None,
+) -> Curve:
+    if state is not None or field is None:
+        return Curve(state or "too_few_points", ())
+    excluded = significance > level
+    if not excluded.any():
+        return Curve("none_excluded", ())
+    if excluded.all():
+        return Curve("all_excluded", ())
+    generator = contourpy.contour_generator(
+        grid[0], grid[1], np.ma.masked_invalid(field), corner_mask=True
+    )
+    found = [np.asarray(line, dtype=np.float64) for line in generator.lines(level)]
+    cell = np.array([np.ptp(axis) / (len(axis) - 1) for axis in grid])
+    lines = [line for line in _clip(found, allowed) if _size(line.vertices / cell) > SPECK]
+    return Curve("contour" if lines else "masked", tuple(lines))
+
+
+def _size(vertices: FloatArray) -> float:
+    return float(np.ptp(vertices, axis=0).max())
+
+
+def _clip(lines: list[FloatArray], allowed: shapely.Geometry | None) -> list[Line]:
+    if allowed is not None and lines:
+        inside = shapely.MultiLineString(lines).intersection(allowed)
+        # A closed line that is cut comes back in two pieces at its first vertex.
+        merged = shapely.line_merge(shapely.MultiLineString(_line_parts(inside)))
+        lines = [shapely.get_coordinates(part) for part in _line_parts(merged)]
+    return [Line(line, closed=bool(np.array_equal(line[0], line[-1]))) for line in lines]
+
+
+def _line_parts(geometry: shapely.Geometry) -> list[shapely.LineString]:
+    # Twice, for a collection of collections.
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    return [part for part in parts if part.geom_type == "LineString" and not part.is_empty]
+
+
+def _failed_near_contour(
+    points: pd.DataFrame, curves: Mapping[str, Curve], grid: int
+) -> tuple[str, ...]:
+    """Failed points at which triangles meet that the observed or the expected contour crosses."""
+    lost = (points["status"] == "failed").to_numpy()
+    lines = [line.vertices for name in MAIN for line in curves[name].lines]
+    if not lost.any() or not lines:
+        return ()
+    geometry = Geometry.of(points)
+    contour = shapely.MultiLineString([geometry.scale(line) for line in lines])
+    triangles = Delaunay(geometry.scaled).simplices
+    areas = shapely.polygons(geometry.scaled[triangles])
+    # The contour ends up to a cell of the grid before the border of the points.
+    touched = shapely.distance(areas, contour) <= 2.0 / grid
+    near = np.unique(triangles[touched])
+    return tuple(points["patch"].iloc[index] for index in near if lost[index])
+
+
+def _unit(title: str) -> str:
+    """Find the unit in an axis' title, such as GeV in ``m [GeV]``."""
+    found = re.findall(r"\[([^\[\]]+)\]", title)
+    return str(found[-1]) if found else ""
+
+
+def _curve_json(curve: Curve) -> dict[str, Any]:
+    return {
+        "state": curve.state,
+        "lines": [
+            {"closed": line.closed, "vertices": line.vertices.tolist()} for line in curve.lines
+        ],
+    }
+
+
+def _point_json(row: Mapping[Any, Any]) -> dict[str, Any]:
+    numbers = {name: float(row[name]) for name in ("x", "y", *CURVES)}
+    return {
+        **{name: str(row[name]) for name in ("patch", "region", "status")},
+        **{name: value if np.isfinite(value) else None for name, value in numbers.items()},
+    }

@@ -1,0 +1,115 @@
+"""Planes of a signal model: which points lie in one, where, and what kinematics forbids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from palletfit.config import RESULT_COLUMNS, Plane
+from palletfit.errors import ConfigError
+from palletfit.planes.interpolation import FloatArray
+
+
+def plane_points(results: pd.DataFrame, plane: Plane, *, unique: bool = True) -> pd.DataFrame:
+    """Select the signal points of a plane and compute their coordinates.
+
+    Parameters
+    ----------
+    results
+        One row a signal point: patch, region, status, CLs values and the patchset's labels.
+    plane
+        Which points belong to the plane, and what its axes are.
+    unique
+        Refuse points with the same coordinates.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The selected rows with new columns ``x`` and ``y``, in the order of the results.
+
+    Raises
+    ------
+    ConfigError
+        An expression is wrong, or two points of the plane have the same coordinates.
+    """
+    labels = results.drop(columns=[name for name in results if name in RESULT_COLUMNS])
+    if plane.select is not None:
+        chosen = _evaluate(labels, plane, "select")
+        if chosen.dtype != np.bool_:
+            raise _wrong_expression(labels, plane, "select", "it is not a condition")
+        results, labels = results[chosen], labels[chosen]
+    coordinates = {}
+    for axis in ("x", "y"):
+        values = _evaluate(labels, plane, axis)
+        try:
+            coordinates[axis] = values.astype(np.float64)
+        except (TypeError, ValueError):
+            raise _wrong_expression(labels, plane, axis, "it is not a number") from None
+    points = results.assign(**coordinates).reset_index(drop=True)
+    if unique:
+        _refuse_duplicates(points, plane)
+    return points
+
+
+def forbidden_border(plane: Plane, points: pd.DataFrame) -> FloatArray | None:
+    """Shape (n, 2): y_above along x, over somewhat more than the points' range."""
+    if plane.forbidden is None or points.empty:
+        return None
+    low, high = points["x"].min(), points["x"].max()
+    margin = max(high - low, 1.0)
+    x = np.linspace(low - margin, high + margin, 1201)
+    frame = pd.DataFrame({"x": x})
+    try:
+        frame["y"] = frame.eval(plane.forbidden.y_above, engine="python")
+        border = frame.to_numpy(dtype=np.float64)
+    # As above: any exception means a wrong expression.
+    except Exception as error:  # noqa: BLE001
+        raise ConfigError(
+            f"The expression forbidden.y_above = {plane.forbidden.y_above!r} of "
+            f"{_describe(plane)} is wrong: {' '.join(str(error).split())}.",
+            remedy="Write an expression of x, such as `x - 125`.",
+        ) from None
+    return np.asarray(border[np.isfinite(border).all(axis=1)])
+
+
+def _evaluate(labels: pd.DataFrame, plane: Plane, key: str) -> pd.Series[Any]:
+    expression = str(getattr(plane, key))
+    try:
+        value = labels.eval(expression, engine="python")
+    # pandas raises whatever the parser, the names or the values of the expression give rise to.
+    except Exception as error:  # noqa: BLE001
+        raise _wrong_expression(labels, plane, key, " ".join(str(error).split())) from None
+    if isinstance(value, pd.Series):
+        if key != "select" and not np.isfinite(value.to_numpy(dtype=np.float64)).all():
+            raise _wrong_expression(labels, plane, key, "it is not finite for every point")
+        return value
+    if isinstance(value, (bool, int, float, np.generic)):
+        return pd.Series(value, index=labels.index)
+    raise _wrong_expression(labels, plane, key, "it is not one value a point")
+
+
+def _wrong_expression(labels: pd.DataFrame, plane: Plane, key: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"The expression {key} = {getattr(plane, key)!r} of {_describe(plane)} is wrong: {why}.",
+        remedy=f"Use the patchset's labels: {', '.join(map(str, labels.columns))}.",
+    )
+
+
+def _describe(plane: Plane) -> str:
+    where = "" if plane.select is None else f" where {plane.select}"
+    return f"the plane (x: {plane.x}, y: {plane.y}{where})"
+
+
+def _refuse_duplicates(points: pd.DataFrame, plane: Plane) -> None:
+    duplicated = points[points.duplicated(["x", "y"], keep=False)]
+    if duplicated.empty:
+        return
+    first = duplicated.iloc[0]
+    same = duplicated[(duplicated["x"] == first["x"]) & (duplicated["y"] == first["y"])]
+    raise ConfigError(
+        f"{len(duplicated)} points of {_describe(plane)} share their coordinates, "
+        f"such as {', '.join(same['patch'])} at ({first['x']:g}, {first['y']:g}).",
+        remedy="Give the plane a `select` that chooses one of them, such as `mn1 == 60`.",
+    )

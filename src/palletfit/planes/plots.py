@@ -1,0 +1,252 @@
+"""Plots of exclusion contours, for paper and slides."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+
+from palletfit.config import Analysis, Plane
+from palletfit.planes.contour import Curve, Exclusion, State
+from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
+
+FloatArray = npt.NDArray[np.float64]
+
+PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
+WORDS: dict[State, str] = {
+    "contour": "",
+    "none_excluded": "no point excluded",
+    "all_excluded": "all points excluded",
+    "too_few_points": "too few points",
+    "collinear_points": "points on one line",
+    "masked": "none in the allowed part",
+}
+#: With no more points than this, their CLs are written beside them.
+FEW_POINTS = 12
+#: Free space around the points and curves, in parts of the axes' ranges.
+MARGIN = 0.04
+
+
+def draw_exclusion(
+    exclusion: Exclusion, analysis: Analysis, plane: Plane, *, show_cls: bool | None = None
+) -> Figure:
+    """Draw the exclusion contours of one plane.
+
+    Parameters
+    ----------
+    exclusion
+        What is drawn.
+    analysis
+        Gives the title.
+    plane
+        Gives the axes' titles and the label of the forbidden part.
+    show_cls
+        Whether the observed CLs are written beside the points; none: only where they are few.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With the axes as its only ones, and the title and legend above them.
+    """
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.0, 6.6)
+        axes = figure.add_subplot()
+        set_view(axes, exclusion)
+        entries = [
+            *_draw_curves(axes, exclusion),
+            *draw_published(axes, exclusion),
+            *draw_points(axes, exclusion),
+        ]
+        draw_forbidden(axes, exclusion, plane)
+        if len(exclusion.points) <= FEW_POINTS if show_cls is None else show_cls:
+            _write_cls(axes, exclusion)
+        axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
+        axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
+        write_titles(figure, exclusion, analysis, plane, entries)
+        # Renders once, so that later readers of the figure find every artist in its place.
+        figure.canvas.draw()
+    return figure
+
+
+def set_view(axes: Axes, exclusion: Exclusion) -> None:
+    """Let the axes show all points and published curves."""
+    points = exclusion.points[["x", "y"]].to_numpy(dtype=np.float64)
+    segments = [part for curve in exclusion.published.values() for part in curve]
+    shown = np.concatenate([points, *segments])
+    if not len(shown):
+        return
+    low, high = shown.min(axis=0), shown.max(axis=0)
+    margin = MARGIN * np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+    # Masses are not negative: a scale that starts at zero starts there exactly.
+    lower = np.where((low >= 0) & (low < margin), 0.0, low - margin)
+    axes.set_xlim(lower[0], high[0] + margin[0])
+    axes.set_ylim(lower[1], high[1] + margin[1])
+
+
+def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    bands: list[Artist] = []
+    widths = [width for width in (2, 1) if f"expected_plus{width}" in exclusion.curves]
+    for width in widths:
+        colour = COLOURS[f"band{width}"]
+        field = exclusion.band(width)
+        if field is not None and np.nanmin(field, initial=0.0) < 0:
+            _fill(axes, exclusion, field, colour)
+        # In the legend the bands lie in each other, as thick lines.
+        bands.append(Line2D([], [], color=colour, linewidth=6.5 * width, solid_capstyle="butt"))
+    expected = exclusion.curves["expected"]
+    observed = exclusion.curves["observed"]
+    dashed = draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6)
+    solid = draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2)
+    sigma = ", ".join(rf"$\pm{width}$" for width in reversed(widths))
+    band = rf" ({sigma} $\sigma_{{\mathrm{{exp}}}}$)" if widths else ""
+    return [
+        (solid, state("Observed limit", observed)),
+        ((*bands, dashed), state(f"Expected limit{band}", expected)),
+    ]
+
+
+def _fill(axes: Axes, exclusion: Exclusion, field: FloatArray, colour: str) -> None:
+    # The corners of cells at the border of the points are filled too (corner_mask).
+    axes.contourf(
+        exclusion.grid_x,
+        exclusion.grid_y,
+        np.ma.masked_invalid(field),
+        levels=[np.nanmin(field) - 1.0, 0.0],
+        colors=[colour],
+        corner_mask=True,
+        zorder=1,
+    )
+
+
+def draw_curve(axes: Axes, curve: Curve, **style: Any) -> Line2D:
+    """Draw all pieces of a curve; the handle is for the legend."""
+    for line in curve.lines:
+        axes.plot(*line.vertices.T, zorder=4, solid_joinstyle="round", **style)
+    return Line2D([], [], **style)
+
+
+def state(words: str, curve: Curve) -> str:
+    """Words of a legend, with the reason where there is no curve."""
+    return words if curve.state == "contour" else f"{words}: {WORDS[curve.state]}"
+
+
+def draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    """Draw the published contours."""
+    entries: list[Entry] = []
+    for name, segments in exclusion.published.items():
+        style: dict[str, Any] = {
+            "color": COLOURS["published"],
+            "linestyle": PUBLISHED_LINES[name],
+            "linewidth": 1.0,
+        }
+        for segment in segments:
+            axes.plot(*segment.T, zorder=5, **style)
+        entries.append((Line2D([], [], **style), f"Published {name} limit"))
+    return entries
+
+
+def draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    """Draw the signal points, each status with its mark."""
+    lost_near = len(exclusion.failed_near_contour)
+    near = f", {lost_near} next to the contour" if lost_near else ""
+    styles: dict[str, tuple[str, dict[str, Any]]] = {
+        "ok": ("Signal points", {"marker": ".", "color": COLOURS["points"], "markersize": 3.5}),
+        "suspect": (
+            "Fit not trusted ({count})",
+            {
+                "marker": "D",
+                "color": COLOURS["suspect"],
+                "markerfacecolor": "white",
+                "markersize": 5,
+            },
+        ),
+        "failed": (
+            f"Fit failed ({{count}}{near})",
+            {"marker": "x", "color": COLOURS["failed"], "markersize": 6, "markeredgewidth": 1.6},
+        ),
+    }
+    entries: list[Entry] = []
+    for status, (words, style) in styles.items():
+        chosen = exclusion.points[exclusion.points["status"] == status]
+        if chosen.empty:
+            continue
+        (marks,) = axes.plot(
+            chosen["x"], chosen["y"], linestyle="none", zorder=6, clip_on=False, **style
+        )
+        entries.append((marks, words.format(count=len(chosen))))
+    return entries
+
+
+def draw_forbidden(axes: Axes, exclusion: Exclusion, plane: Plane) -> None:
+    """Hatch the part of the plane that kinematics forbids."""
+    if plane.forbidden is None or exclusion.forbidden is None:
+        return
+    x, y = exclusion.forbidden.T
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.fill_between(
+        x, y, max(top, float(y.max())), facecolor="0.93", hatch="////", linewidth=0, zorder=2
+    )
+    axes.plot(x, y, color="0.45", linewidth=0.8, zorder=3)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    if plane.forbidden.label:
+        _write_along(axes, x, y, plane.forbidden.label)
+
+
+def _write_along(axes: Axes, x: FloatArray, y: FloatArray, label: str) -> None:
+    """Write a label on the upper side of a line, in the middle of the part that is seen."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    seen = np.flatnonzero((x > left) & (x < right) & (y > bottom) & (y < top))
+    if len(seen) < 2:
+        return
+    middle = seen[len(seen) // 2]
+    before, after = seen[0], seen[-1]
+    slope = math.degrees(math.atan2(y[after] - y[before], x[after] - x[before]))
+    up = ScaledTranslation(0, 5 / 72, axes.figure.dpi_scale_trans)
+    axes.text(
+        x[middle],
+        y[middle],
+        label,
+        transform=axes.transData + up,
+        rotation=slope,
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        horizontalalignment="center",
+        verticalalignment="bottom",
+        fontsize=10,
+        color="0.25",
+        zorder=7,
+        bbox={"facecolor": "0.93", "edgecolor": "none", "pad": 1.0},
+    )
+
+
+def _write_cls(axes: Axes, exclusion: Exclusion) -> None:
+    for _, point in exclusion.points.iterrows():
+        if np.isfinite(point["CLs_obs"]):
+            axes.annotate(
+                f"{point['CLs_obs']:.2g}",
+                (point["x"], point["y"]),
+                xytext=(0, 4),
+                textcoords="offset points",
+                horizontalalignment="center",
+                fontsize=7,
+                color=COLOURS["points"],
+                zorder=7,
+            )
+
+
+def write_titles(
+    figure: Figure, exclusion: Exclusion, analysis: Analysis, plane: Plane, entries: list[Entry]
+) -> None:
+    """Write the analysis' title and the legend above the axes."""
+    level = f"All limits at {100 * exclusion.confidence_level:g}% CL"
+    words = level if plane.title is None else f"{plane.title}; {level[0].lower()}{level[1:]}"
+    write_legend(figure, [*title_lines(analysis), words], entries)

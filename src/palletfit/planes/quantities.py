@@ -1,0 +1,75 @@
+"""What a product says about a point: how it is coloured, and where its contour lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from palletfit.runs.product import HYPOTEST
+
+FloatArray = NDArray[np.float64]
+
+#: Scores beyond this do not steer a contour, and have the outermost colour of the scale.
+MOST, SHOWN = 5.0, 3.0
+#: Colours of scores from ``-SHOWN`` (not excluded) to ``SHOWN`` (excluded), in equal steps.
+SCALE = ("#2c6fa6", "#a9c9e2", "#f3efe6", "#dfa295", "#8b1a1a")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number that a point has, observed and expected.
+
+    Attributes
+    ----------
+    name
+        For people.
+    score
+        Of an array of them and the confidence level: zero on the contour, above zero where signal
+        is excluded, and nearly linear in the masses.
+    ticks
+        Values that the colour scale names, and how they are written in HTML.
+    """
+
+    name: str
+    score: Callable[[FloatArray, float], FloatArray]
+    ticks: Mapping[float, str]
+
+
+def _significance(values: FloatArray, confidence_level: float) -> FloatArray:
+    """Significance above that of the level, as in :mod:`palletfit.planes.contour`."""
+    bounded = np.clip(values, *ndtr([-MOST, MOST]))
+    return np.asarray(ndtri(1.0 - confidence_level) - ndtri(bounded))
+
+
+def _minus_log(values: FloatArray, confidence_level: float) -> FloatArray:  # noqa: ARG001
+    return np.clip(-np.log(np.maximum(values, 1e-300)), -MOST, MOST)
+
+
+#: By the name of a product; others have no plane.
+QUANTITIES = {
+    HYPOTEST.name: Quantity(
+        "CLs",
+        _significance,
+        {0.9: "0.9", 0.5: "0.5", 0.05: "0.05", 1e-3: "0.001", 1e-6: "10<sup>\N{MINUS SIGN}6</sup>"},
+    ),
+    "limits": Quantity(
+        "Upper limit on \N{GREEK SMALL LETTER MU}",
+        _minus_log,
+        {20: "20", 5: "5", 1: "1", 0.2: "0.2", 0.05: "0.05"},
+    ),
+}
+
+
+def colour(score: float) -> str:
+    """Colour of a score."""
+    place = (min(max(score, -SHOWN), SHOWN) + SHOWN) / (2 * SHOWN) * (len(SCALE) - 1)
+    index = min(int(place), len(SCALE) - 2)
+    low, high = (
+        [int(text[at : at + 2], 16) for at in (1, 3, 5)] for text in SCALE[index : index + 2]
+    )
+    mixed = (round(a + (place - index) * (b - a)) for a, b in zip(low, high, strict=True))
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)

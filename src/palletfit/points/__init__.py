@@ -1,4 +1,0 @@
-"""Large scans: the points of a table, or of a function, tested in bounded memory.
-
-Imports nothing: workers need :mod:`palletfit.points.summaries` only, and no Parquet.
-"""

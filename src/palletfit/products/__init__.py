@@ -1,0 +1,1 @@
+"""What can be asked of a patch, a package for each product."""

@@ -1,0 +1,1 @@
+"""Pulls, impacts, correlations, yields and significance of the fits of a patch."""

@@ -1,0 +1,459 @@
+"""Diagnostics of the fit of a patch: what a paper says about it beside its CLs.
+
+Best fit with uncertainties, pulls and constraints, impacts on mu-hat, correlations, yields before
+and after the fit, and the significance of a discovery. Conventions are cabinetry's, except where
+a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit.config import DiagnosticsSettings
+from palletfit.engine.batched import NO_SENSITIVITY, SAME, BatchFits, Engine, Fits
+from palletfit.engine.hypothesis import check_poi_bounds, conclude
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.model import Lowered
+from palletfit.engine.records import Fit
+from palletfit.errors import FitError, PalletError, PalletfitError
+from palletfit.pallet.patches import Patch
+from palletfit.products.diagnostics.impacts import Shifts, shifts
+from palletfit.products.diagnostics.records import (
+    Correlations,
+    Diagnostics,
+    Discovery,
+    Kind,
+    Parameter,
+)
+from palletfit.products.diagnostics.yields import Channel, Position, channels, signals
+
+__all__ = ["Diagnostics", "compute", "diagnose", "invert"]
+
+#: Patches that are lowered together.
+_CHUNK = 16
+#: Directions with less curvature than this, the Hessian's diagonal scaled to one, are flat.
+_FLAT = 1e-9
+#: A parameter with more than this (squared) in a flat direction is not determined.
+_PART = 1e-6
+#: A second derivative of the NLL below this is none.
+_NO_CURVATURE = 1e-14
+#: How often the best fit is tried again after an impact fit ended below it.
+_ROUNDS = 3
+
+# --------------------------------------------------------------------------- many patches
+
+
+def compute(
+    engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
+) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
+    """As :func:`diagnose`, with plain settings, and records that are ready for JSON."""
+    own = DiagnosticsSettings.model_validate(settings["diagnostics"])
+    for patch, result in diagnose(engine, patches, own):
+        yield patch, result.as_json() if isinstance(result, Diagnostics) else result
+
+
+def diagnose(
+    engine: Engine, patches: Iterable[Patch], settings: DiagnosticsSettings | None = None
+) -> Iterator[tuple[Patch, Diagnostics | PalletfitError]]:
+    """Diagnostics of the fits of some patches.
+
+    Parameters
+    ----------
+    engine
+        Whose workspace the patches are for; of its settings the tested mu and the test statistic
+        do not matter here.
+    patches
+        Any number of them.
+    settings
+        What is computed; by default everything.
+
+    Yields
+    ------
+    tuple
+        Each patch once, not in order, with its diagnostics, or the error that says why there are
+        none: a model that the batched engine does not support or whose parameter of interest is
+        fixed, patterns that fit no parameter, a fit without a finite minimum.
+    """
+    settings = settings or DiagnosticsSettings()
+    waiting = iter(patches)
+    while chunk := list(itertools.islice(waiting, _CHUNK)):
+        batches, others = engine.lower(chunk)
+        for batch, some in batches:
+            for row, result in _Diagnoses(engine, batch, settings).run():
+                if isinstance(result, PalletfitError):
+                    result.patch = some[row].name
+                yield some[row], result
+        for patch, reason in others:
+            yield patch, _unsupported(patch, reason)
+
+
+def _unsupported(patch: Patch, reason: PalletfitError | str) -> PalletfitError:
+    if isinstance(reason, PalletfitError):
+        return reason
+    return PalletError(
+        f"There are no diagnostics, because the batched engine does not support the model: "
+        f"{reason}.",
+        remedy="Leave this patch out, or use cabinetry for it.",
+        patch=patch.name,
+    )
+
+
+@dataclass(frozen=True)
+class _BestPoint:
+    """What depends on the best fit of one patch, in the columns of its batch.
+
+    Attributes
+    ----------
+    shifts
+        Impacts.
+    covariance
+        ``(K, K)``; zero for parameters that are not free.
+    state
+        A :data:`State` for each parameter.
+    seconds
+        Wall time.
+    """
+
+    shifts: Shifts
+    covariance: FloatArray
+    state: NDArray[np.str_]
+    seconds: float
+
+
+class _Diagnoses:
+    """The diagnostics of one batch."""
+
+    def __init__(self, engine: Engine, batch: Lowered, settings: DiagnosticsSettings) -> None:
+        self.batch, self.settings = batch, settings
+        # The four fits of a discovery test contain the best fit.
+        discovery = engine.settings.model_copy(update={"test_statistic": "q0"})
+        self.tests = BatchFits(engine, batch, discovery)
+        self.poi = batch.layout.poi
+
+    def run(self) -> Iterator[tuple[int, Diagnostics | PalletfitError]]:
+        """Diagnose all rows."""
+        began = time.perf_counter()
+        fits = self.tests.data_fits()
+        self.tests.sharpen(fits["free"], self.tests.rows)
+        points: dict[int, _BestPoint] = {}
+        for row in range(len(self.batch)):
+            try:
+                points[row] = self._best_point(row, fits)
+            except PalletfitError as error:
+                yield row, error
+        asimov = self.tests.asimov_fits(fits)
+        frozen = {name: self.tests.freeze(item) for name, item in fits.items()}
+        frozen["asimov_fixed"] = self.tests.freeze(asimov)
+        own = sum(point.seconds for point in points.values())
+        shared = (time.perf_counter() - began - own) / len(self.batch)
+        for row, point in points.items():
+            of_row = {name: records[row] for name, records in frozen.items()}
+            yield row, self._conclude(row, fits["free"], point, of_row, asimov, shared)
+
+    def _conclude(
+        self,
+        row: int,
+        free: Fits,
+        best: _BestPoint,
+        frozen: Mapping[str, Fit],
+        asimov: Fits,
+        shared: float,
+    ) -> Diagnostics:
+        began = time.perf_counter()
+        discovery, remarks = self._discovery(row, frozen, asimov)
+        doubts = [f"{name} fit: {fit.reason}" for name, fit in frozen.items() if not fit.trusted]
+        doubts += best.shifts.doubts
+        found = frozen["free"]
+        covariance, state = best.covariance, best.state
+        made = self._channels(row, free, covariance)
+        return Diagnostics(
+            status="suspect" if doubts else "ok",
+            reasons=tuple(doubts),
+            remarks=(*self._remarks(row, free, state), *remarks),
+            poi=str(self.batch.names[row][self.poi]),
+            mu_hat=found.mu,
+            mu_hat_error=_or_none(self.tests.mu_errors(free, np.array([row]))[0]),
+            twice_nll=found.twice_nll,
+            edm=found.edm,
+            fit_reason=found.reason,
+            parameters=self._parameters(row, free.point[row], covariance, state),
+            correlations=self._correlations(row, covariance),
+            impacts=best.shifts.impacts,
+            channels=made,
+            signals=signals(self.batch, row),
+            discovery=discovery,
+            seconds=shared + best.seconds + time.perf_counter() - began,
+            software=self.tests.engine.software,
+        )
+
+    # ------------------------------------------------------------------ fits
+
+    def _best_point(self, row: int, fits: Mapping[str, Fits]) -> _BestPoint:
+        """The best fit with all that depends on it alone.
+
+        No fit with more held fixed can end lower. If one does, which happens where a likelihood
+        has several minima, the best fit is tried again from there.
+
+        Raises
+        ------
+        PalletError
+            The parameter of interest is fixed, or a pattern fits no parameter.
+        FitError
+            There is no finite minimum.
+        """
+        began = time.perf_counter()
+        columns = self._chosen(row)
+        free = fits["free"]
+        if not np.isfinite(free.value[row]):
+            raise FitError(
+                "The free fit found no finite minimum.",
+                remedy="Look at the yields of this patch.",
+            )
+        widths = np.where(self.batch.fixed[row], 0.0, self._widths(row))
+        lowered = False
+        for _ in range(_ROUNDS):
+            self._follow(row, fits, lowered=lowered)
+            covariance, state = self._covariance(row, free)
+            wanted = columns[state[columns] == "free"]
+            moved = shifts(self.tests, free, row, covariance, widths, wanted)
+            value, point = moved.lowest
+            if not value < free.value[row] - SAME:
+                break
+            self._lower(row, free, "impact", point)
+            lowered = True
+        else:
+            covariance, state = self._covariance(row, free)
+            doubt = "impact fits still end below the best fit, which is not the lowest minimum"
+            moved = replace(moved, doubts=(*moved.doubts, doubt))
+        return _BestPoint(moved, covariance, state, time.perf_counter() - began)
+
+    def _follow(self, row: int, fits: Mapping[str, Fits], *, lowered: bool) -> None:
+        """Let the other fits know if the best fit got lower, and it if one of them is."""
+        free = fits["free"]
+        for name in ("background", "fixed"):
+            other = fits[name]
+            if lowered:
+                # One fit may stand for those of several patches.
+                self._lower(int(other.leader[row]), other, "free", free.point[row])
+            if other.value[row] < free.value[row] - SAME:
+                self._lower(row, free, name, other.point[row])
+
+    def _lower(self, row: int, fits: Fits, start: str, point: FloatArray) -> None:
+        """Go on from a point that another fit has found."""
+        starts = fits.point.copy()
+        starts[row] = point
+        rows = np.array([row])
+        self.tests.fit(fits, {start: starts}, rows)
+        self.tests.mirror(fits, rows)
+        self.tests.sharpen(fits, rows)
+
+    def _covariance(self, row: int, free: Fits) -> tuple[FloatArray, NDArray[np.str_]]:
+        """Inverse of the Hessian of what is free and determined, ``(K, K)``; and all states."""
+        batch, point = self.batch, free.point[row]
+        ((_, hessian, _),) = self.tests.hessians(free, np.array([row]))
+        state = np.full(len(point), "free", dtype="<U12")
+        state[(point <= batch.lower[row]) | (point >= batch.upper[row])] = "at_bound"
+        state[batch.fixed[row]] = "fixed"
+        covariance = np.zeros((len(point), len(point)))
+        mobile = np.flatnonzero(state == "free")
+        inverse, flat = invert(hessian[0][np.ix_(mobile, mobile)])
+        state[mobile[flat]] = "undetermined"
+        covariance[np.ix_(mobile, mobile)] = inverse
+        return covariance, state
+
+    def _discovery(
+        self, row: int, frozen: Mapping[str, Fit], asimov: Fits
+    ) -> tuple[Discovery | None, tuple[str, ...]]:
+        batch = self.batch
+        bounds = float(batch.lower[row, self.poi]), float(batch.upper[row, self.poi])
+        if np.any(asimov.data[row] < 0):
+            return None, ("no significance: the Asimov data are below zero in a bin",)
+        try:
+            check_poi_bounds(self.tests.mu, *bounds, str(batch.names[row][self.poi]))
+            found = conclude(
+                self.tests.settings,
+                frozen,
+                q_asimov=float(2 * asimov.value[row]),
+                noise=NO_SENSITIVITY,
+                mu_upper=bounds[1],
+            )
+        except PalletfitError as error:
+            return None, (f"no significance: {error.problem}",)
+        p_values = found["p_values"]
+        made = Discovery(
+            p0=p_values.CLs_obs,
+            significance=p_values.q**0.5,
+            p0_expected=p_values.CLs_exp[2],
+            significance_expected=p_values.q_asimov**0.5,
+        )
+        return made, found["remarks"]
+
+    # ------------------------------------------------------------------ parameters
+
+    def _chosen(self, row: int) -> NDArray[np.int64]:
+        """Columns whose impacts are wanted."""
+        if self.batch.fixed[row, self.poi]:
+            raise PalletError(
+                f"The measurement fixes the parameter of interest "
+                f"{self.batch.names[row][self.poi]!r}: there is no signal strength to fit.",
+                remedy="Choose a `fit.measurement` that leaves it free.",
+            )
+        if not self.settings.impacts:
+            return np.zeros(0, dtype=int)
+        names = {
+            column: str(name)
+            for column, name in enumerate(self.batch.names[row])
+            if name is not None
+        }
+        chosen = np.zeros(len(self.batch.names[row]), dtype=bool)
+        for pattern in self.settings.parameters:
+            fitting = [column for column, name in names.items() if _means(pattern, name)]
+            if not fitting:
+                close = difflib.get_close_matches(pattern, names.values(), n=3, cutoff=0.5)
+                hint = f"Did you mean {', '.join(close)}? " if close else ""
+                raise PalletError(
+                    f"The pattern {pattern!r} fits no parameter of the model.",
+                    remedy=f"{hint}Correct `parameters` of the diagnostics; the model has "
+                    f"{len(names)} parameters, such as {', '.join(sorted(names.values())[:5])}.",
+                )
+            chosen[fitting] = True
+        chosen[self.poi] = False
+        return np.flatnonzero(chosen)
+
+    def _widths(self, row: int) -> FloatArray:
+        """Widths of the constraints, as pyhf has them; zero where there is none."""
+        curvature = self.batch.precision[row] + self.batch.factor[row]
+        some = curvature > 0
+        return np.where(some, 1.0 / np.sqrt(np.where(some, curvature, 1.0)), 0.0)
+
+    def _prefit(self, row: int) -> FloatArray:
+        """Parameters before the fit."""
+        batch = self.batch
+        poisson, gaussian = batch.factor[row] > 0, batch.precision[row] > 0
+        measured = np.where(
+            poisson, batch.aux[row] / np.where(poisson, batch.factor[row], 1.0), batch.aux[row]
+        )
+        constrained = (poisson | gaussian) & ~batch.fixed[row]
+        return np.asarray(np.where(constrained, measured, batch.init[row]))
+
+    def _kind(self, row: int, column: int) -> Kind:
+        layout = self.batch.layout
+        gaussian = bool(self.batch.precision[row, column] > 0)
+        if column < layout.alphas:
+            return "alpha"
+        if column < layout.alphas + layout.factors:
+            return "lumi" if gaussian else "normfactor"
+        if gaussian:
+            return "staterror"
+        return "shapesys" if self.batch.factor[row, column] > 0 else "shapefactor"
+
+    def _parameters(
+        self, row: int, point: FloatArray, covariance: FloatArray, state: NDArray[np.str_]
+    ) -> tuple[Parameter, ...]:
+        before, widths = self._prefit(row), self._widths(row)
+        errors = np.sqrt(np.diag(covariance))
+        made = []
+        for column in np.flatnonzero(self.batch.present[row]):
+            loose = state[column] == "undetermined"
+            error = None if loose else float(errors[column])
+            value, prefit = float(point[column]), float(before[column])
+            bound = widths[column] > 0 and state[column] != "fixed"
+            width = float(widths[column]) if bound else None
+            made.append(
+                Parameter(
+                    name=str(self.batch.names[row][column]),
+                    kind=self._kind(row, int(column)),
+                    state=str(state[column]),  # type: ignore[arg-type]
+                    value=value,
+                    error=error,
+                    prefit_value=prefit,
+                    prefit_width=width,
+                    pull=None if width is None else (value - prefit) / width,
+                    constraint=None if width is None or error is None else error / width,
+                )
+            )
+        return tuple(made)
+
+    def _correlations(self, row: int, covariance: FloatArray) -> Correlations:
+        columns = np.flatnonzero(np.diag(covariance) > 0)
+        names = tuple(str(self.batch.names[row][column]) for column in columns)
+        matrix = _correlation(covariance)[np.ix_(columns, columns)]
+        return Correlations(names, tuple(tuple(line) for line in matrix.tolist()))
+
+    def _channels(self, row: int, free: Fits, covariance: FloatArray) -> tuple[Channel, ...]:
+        widths = np.where(self.batch.fixed[row], 0.0, self._widths(row))
+        before = Position(self._prefit(row), widths, None)
+        errors = np.sqrt(np.diag(covariance))
+        after = Position(free.point[row], errors, _correlation(covariance))
+        return channels(self.tests, free, row, before, after)
+
+    def _remarks(self, row: int, free: Fits, state: NDArray[np.str_]) -> Iterator[str]:
+        """What is to be said about parameters."""
+        names = self.batch.names[row]
+        loose = [str(names[column]) for column in np.flatnonzero(state == "undetermined")]
+        if loose:
+            yield f"not determined by the data: {', '.join(loose)}"
+        if np.any(self.tests.rates(free.point, free)[row] < 0):
+            yield "free fit: a rate is below zero in a bin without events"
+        if state[self.poi] == "at_bound":
+            low = free.point[row, self.poi] <= self.batch.lower[row, self.poi]
+            yield (
+                f"mu-hat is at its {'lower' if low else 'upper'} bound: it has no correlations, "
+                "and impacts end there"
+            )
+
+
+def invert(hessian: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Covariance of the parameters that a Hessian determines.
+
+    Parameters
+    ----------
+    hessian
+        Second derivatives of the NLL, ``(n, n)``.
+
+    Returns
+    -------
+    tuple
+        The covariance ``(n, n)``, with rows and columns of zeros for parameters that share a
+        direction without curvature; and the positions of these.
+    """
+    diagonal = np.diag(hessian)
+    scale = 1.0 / np.sqrt(np.where(diagonal > _NO_CURVATURE, diagonal, 1.0))
+    scaled = hessian * np.outer(scale, scale)
+    values, vectors = np.linalg.eigh(scaled)
+    flat = values < _FLAT
+    loose = np.sum(vectors[:, flat] ** 2, axis=1) > _PART
+    curved = vectors[:, ~flat] / np.sqrt(values[~flat])
+    covariance = (curved @ curved.T) * np.outer(scale, scale)
+    covariance[loose] = 0.0
+    covariance[:, loose] = 0.0
+    return covariance, np.flatnonzero(loose)
+
+
+def _correlation(covariance: FloatArray) -> FloatArray:
+    """Correlations; rows and columns of zeros stay so."""
+    errors = np.sqrt(np.diag(covariance))
+    inverse = np.where(errors > 0, 1.0 / np.where(errors > 0, errors, 1.0), 0.0)
+    matrix = covariance * np.outer(inverse, inverse)
+    # Exactly, where rounding leaves almost one.
+    np.fill_diagonal(matrix, np.where(errors > 0, 1.0, 0.0))
+    return np.asarray(np.clip(matrix, -1.0, 1.0))
+
+
+def _means(pattern: str, name: str) -> bool:
+    """Whether a pattern means a parameter; by its full name, or without its component."""
+    whole = name.rpartition("[")[0] if name.endswith("]") else name
+    return name == pattern or any(fnmatch.fnmatchcase(item, pattern) for item in (name, whole))
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,194 @@
+"""Impacts of nuisance parameters on the parameter of interest.
+
+The impact of a parameter is how far mu-hat moves when the parameter is held away from its best-fit
+value, by its uncertainty after or before the fit, and everything else is fitted again. That is
+cabinetry's and TRExFitter's definition. All fits of a patch, four for each parameter, are rows of
+one batch that differ in what is held fixed, and so have the engine's whole apparatus: several
+starts, further ones where these disagree, and proven minima.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit.engine.batched import BatchFits, Fits
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.model import Lowered
+
+Variation = Literal["postfit_up", "postfit_down", "prefit_up", "prefit_down"]
+#: Each variation with its sign.
+VARIATIONS: dict[Variation, float] = {
+    "postfit_up": 1.0,
+    "postfit_down": -1.0,
+    "prefit_up": 1.0,
+    "prefit_down": -1.0,
+}
+
+
+@dataclass(frozen=True)
+class Impact:
+    """Shifts of mu-hat by one parameter.
+
+    Attributes
+    ----------
+    parameter
+        Its name.
+    postfit_up, postfit_down
+        Shift of mu-hat with the parameter held one standard deviation of the fit above and below
+        its best-fit value.
+    prefit_up, prefit_down
+        The same with the width of its constraint; None without a constraint.
+    """
+
+    parameter: str
+    postfit_up: float
+    postfit_down: float
+    prefit_up: float | None
+    prefit_down: float | None
+
+    @property
+    def size(self) -> float:
+        """The larger of the two shifts after the fit, by which parameters are ranked."""
+        return max(abs(self.postfit_up), abs(self.postfit_down))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Impact:
+        """Read what :func:`dataclasses.asdict` gave."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """The impact fits of one patch.
+
+    Attributes
+    ----------
+    impacts
+        Largest first.
+    doubts
+        What is not to be trusted, in words.
+    lowest
+        The lowest end of all these fits: its NLL without constants, and the point. It cannot lie
+        below the best fit, unless that one is not the lowest minimum.
+    """
+
+    impacts: tuple[Impact, ...]
+    doubts: tuple[str, ...]
+    lowest: tuple[float, FloatArray]
+
+
+def shifts(
+    tests: BatchFits,
+    free: Fits,
+    row: int,
+    covariance: FloatArray,
+    widths: FloatArray,
+    columns: NDArray[np.int64],
+) -> Shifts:
+    """Make the impact fits of one patch.
+
+    Parameters
+    ----------
+    tests, free, row
+        The batch, its free fits, and the patch's row.
+    covariance
+        Of all columns, ``(K, K)``; zero for parameters that are not free.
+    widths
+        Of the constraints, ``(K,)``; zero where there is none.
+    columns
+        Of the parameters whose impact is wanted; all have an uncertainty.
+    """
+    errors = np.sqrt(np.diag(covariance))
+    best = free.point[row]
+    held, names, values = _variations(tests.batch, row, best, errors, widths, columns)
+    if not len(held):
+        return Shifts((), (), (np.inf, best))
+    fits, again = _fit(tests, free, row, covariance, held, values)
+    mu = fits.point[:, again.poi] - best[again.poi]
+    title = [str(tests.batch.names[row][column]) for column in held]
+    doubts = tuple(
+        f"the impact fit of {title[lane]} ({names[lane]}) has no proven minimum"
+        for lane in np.flatnonzero(~fits.converged)
+    )
+    found: dict[str, dict[str, float]] = {}
+    for lane, shift in enumerate(mu.tolist()):
+        found.setdefault(title[lane], {})[names[lane]] = shift
+    made = [
+        Impact(name, **{key: shift.get(key) for key in VARIATIONS})  # type: ignore[arg-type]
+        for name, shift in found.items()
+    ]
+    lowest = int(np.argmin(fits.value))
+    return Shifts(
+        tuple(sorted(made, key=lambda impact: -impact.size)),
+        doubts,
+        (float(fits.value[lowest]), fits.point[lowest]),
+    )
+
+
+def _variations(
+    batch: Lowered,
+    row: int,
+    best: FloatArray,
+    errors: FloatArray,
+    widths: FloatArray,
+    columns: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], list[Variation], FloatArray]:
+    """Which parameter each fit holds, why, and where; never beyond its bounds."""
+    held: list[int] = []
+    names: list[Variation] = []
+    values: list[float] = []
+    for column in columns:
+        for name, sign in VARIATIONS.items():
+            width = (errors if name.startswith("postfit") else widths)[column]
+            if width > 0:
+                held.append(int(column))
+                names.append(name)
+                values.append(best[column] + sign * width)
+    where = np.array(held, dtype=int)
+    inside = np.clip(values, batch.lower[row, where], batch.upper[row, where])
+    return where, names, np.asarray(inside, dtype=float)
+
+
+def _fit(
+    tests: BatchFits,
+    free: Fits,
+    row: int,
+    covariance: FloatArray,
+    held: NDArray[np.int64],
+    values: FloatArray,
+) -> tuple[Fits, BatchFits]:
+    """Fit with one parameter held in each row of a batch."""
+    again = BatchFits(tests.engine, _held(tests.batch, row, held, values), tests.settings)
+    best, lanes = free.point[row], again.rows
+    fits = Fits(again.batch.data, again.batch.aux, None, lanes)
+    # Where a quadratic likelihood would have its minimum; and nothing but the parameter moved.
+    slopes = covariance[:, held] / covariance[held, held]
+    predicted = best + ((values - best[held]) * slopes).T
+    alone = np.repeat(best[None], len(held), axis=0)
+    again.fit(fits, {"predicted": predicted, "free": alone})
+    again.escalate(fits)
+    again.sharpen(fits, lanes)
+    return fits, again
+
+
+def _held(batch: Lowered, row: int, held: NDArray[np.int64], values: FloatArray) -> Lowered:
+    """One patch many times, each time with another parameter fixed."""
+    rows = np.full(len(held), row)
+    settings = ("data", "init", "lower", "upper", "fixed", "present", "aux", "precision", "factor")
+    repeated = {name: getattr(batch, name)[rows] for name in settings}
+    lanes = np.arange(len(held))
+    repeated["fixed"][lanes, held] = True
+    repeated["init"][lanes, held] = values
+    return replace(
+        batch,
+        index=batch.index[rows],
+        names=[batch.names[row]] * len(rows),
+        parts=[{name: array[rows] for name, array in part.items()} for part in batch.parts],
+        sample_names=[batch.sample_names[row]] * len(rows),
+        **repeated,
+    )

@@ -1,0 +1,688 @@
+"""Plots of the diagnostics of one fit: pulls, ranking, correlations, yields."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch as Box
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from scipy.special import gammaincinv
+
+from palletfit.config import Analysis
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines
+from palletfit.products.diagnostics.impacts import Impact
+from palletfit.products.diagnostics.records import Correlations, Diagnostics, Parameter
+from palletfit.products.diagnostics.yields import Channel, Prediction
+
+#: All plots of one fit.
+PLOTS = ("pulls", "ranking", "correlations", "yields_prefit", "yields_postfit")
+#: Rows of one page of pulls.
+PULLS_A_PAGE = 42
+#: Channels of one page of yields.
+CHANNELS_A_PAGE = 8
+#: Names longer than this are cut in the middle.
+LONGEST_NAME = 44
+#: Probability of a central interval of one standard deviation.
+_ONE_SIGMA = math.erf(1 / math.sqrt(2))
+#: Colours of stacked samples, after Okabe and Ito's palette, light and dark in turn.
+_SAMPLES = (
+    *("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#0072b2", "#cc79a7"),
+    *("#bbbbbb", "#8c564b", "#a6d8c6", "#6a51a3", "#fdd0a2", "#525252"),
+)
+_UP, _DOWN = "#0072b2", "#e69f00"
+_HATCH: dict[str, Any] = {
+    "facecolor": "none",
+    "edgecolor": "0.25",
+    "hatch": "////",
+    "linewidth": 0,
+    "zorder": 3,
+}
+_DATA: dict[str, Any] = {
+    "fmt": "o",
+    "color": "black",
+    "markersize": 4,
+    "linewidth": 1.2,
+    "zorder": 5,
+}
+_WIDER = 1.15
+#: Impacts below this part of the largest one are none.
+_NO_IMPACT = 1e-6
+
+
+def draw_diagnostics(
+    record: Mapping[str, Any], analysis: Analysis, region: str
+) -> dict[str, list[Figure]]:
+    """Draw all plots of one patch.
+
+    Parameters
+    ----------
+    record
+        Of the patch: ``patch``, ``status``, and what :meth:`Diagnostics.as_json` gives, or the
+        ``error``.
+    analysis
+        Gives the title.
+    region
+        Name of the region.
+
+    Returns
+    -------
+    dict
+        The pages of ``pulls``, ``ranking``, ``correlations``, ``yields_prefit`` and
+        ``yields_postfit``. If there are no diagnostics each is a page that says why.
+    """
+    title = "\n".join([*title_lines(analysis), f"{shorten(record['patch'])}, region {region}"])
+    if record["status"] == "failed":
+        return {name: [_failure(title, record["error"])] for name in PLOTS}
+    found = Diagnostics.from_json(record)
+    return {
+        "pulls": draw_pulls(found, title),
+        "ranking": [draw_ranking(found, title)],
+        "correlations": [draw_correlations(found, title)],
+        "yields_prefit": draw_yields(found, title, "prefit"),
+        "yields_postfit": draw_yields(found, title, "postfit"),
+    }
+
+
+def _failure(title: str, error: Mapping[str, Any]) -> Figure:
+    """Say in the place of a plot why there is none."""
+    words = f"Failed: {error['problem']}\n{error['remedy']}"
+    lines = [part for line in words.splitlines() for part in textwrap.wrap(line, 80)]
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.2, 1.2 + 0.2 * len(lines))
+        figure.suptitle(title, x=0.02, horizontalalignment="left", fontsize=10)
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        text = "\n".join(lines).replace("$", r"\$")
+        axes.text(0.013, 1.0, text, color=COLOURS["failed"], va="top", fontsize=10)
+        figure.canvas.draw()
+    return figure
+
+
+def draw_pulls(
+    found: Diagnostics, title: str, *, most: int | None = None, per_page: int = PULLS_A_PAGE
+) -> list[Figure]:
+    """Draw pulls and constraints of all parameters with a constraint, and free factors below.
+
+    Parameters
+    ----------
+    found
+        Diagnostics of the fit.
+    title
+        What is fitted; may have several lines.
+    most
+        Draw only so many parameters: those that the fit pulls or constrains most.
+    per_page
+        Parameters of one page.
+
+    Returns
+    -------
+    list
+        A figure a page; at least one.
+    """
+    constrained = [item for item in found.parameters if item.pull is not None]
+    if most is not None:
+        constrained = sorted(constrained, key=_conspicuous)[:most]
+    constrained.sort(key=_alphabetical)
+    factors = [
+        item
+        for item in found.parameters
+        if item.prefit_width is None and item.state != "fixed" and item.error is not None
+    ]
+    # All pages have about the same length.
+    count = max(1, math.ceil(len(constrained) / per_page))
+    size = math.ceil(len(constrained) / count)
+    pages = [constrained[number * size : (number + 1) * size] for number in range(count)]
+    words = _subtitle(found)
+    figures = []
+    for number, page in enumerate(pages):
+        last = number == count - 1
+        of = f" ({number + 1} of {count})" if count > 1 else ""
+        text = f"{title}\n{words}{of}"
+        figures.append(_pull_page(text, page, factors if last else []))
+    return figures
+
+
+def _conspicuous(item: Parameter) -> float:
+    loss = 0.0 if item.constraint is None else abs(1 - item.constraint)
+    return -max(abs(item.pull or 0.0), loss)
+
+
+def _alphabetical(item: Parameter) -> tuple[bool, str]:
+    # Parameters of single bins come last.
+    return item.kind in ("staterror", "shapesys"), item.name.lower()
+
+
+def _pull_page(
+    title: str, constrained: Sequence[Parameter], factors: Sequence[Parameter]
+) -> Figure:
+    rows = [len(items) for items in (constrained, factors) if items] or [1]
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.2, 1.3 + 0.19 * sum(rows) + 0.7 * len(rows))
+        figure.suptitle(title, x=0.02, horizontalalignment="left", fontsize=10)
+        grid = figure.add_gridspec(len(rows), 1, height_ratios=[count + 1.0 for count in rows])
+        axes = [figure.add_subplot(grid[number]) for number in range(len(rows))]
+        drawn = iter(axes)
+        if constrained or not factors:
+            _pulls(next(drawn), constrained)
+        if factors:
+            _factors(next(drawn), factors)
+        figure.canvas.draw()
+    return figure
+
+
+def _pulls(axes: Axes, parameters: Sequence[Parameter]) -> None:
+    rows = _rows(len(parameters))
+    pulls = np.array([item.pull for item in parameters], dtype=float)
+    widths = np.array([item.constraint or 0.0 for item in parameters])
+    reach = max(2.6, float(np.max(np.abs(pulls) + widths, initial=0.0)) * 1.05)
+    for width, colour in ((2, COLOURS["two_sigma"]), (1, COLOURS["one_sigma"])):
+        axes.axvspan(-width, width, color=colour, linewidth=0, zorder=0)
+    axes.axvline(0.0, color="0.35", linestyle=":", linewidth=1.0, zorder=1)
+    axes.errorbar(pulls, rows, xerr=widths, fmt="o", color="black", markersize=3.2, linewidth=1.1)
+    _mark_stuck(axes, parameters, pulls, rows)
+    _name_rows(axes, [item.name for item in parameters], rows)
+    axes.set_xlim(-reach, reach)
+    axes.set_xlabel(r"$(\hat{\theta} - \theta_0)\,/\,\Delta\theta$", loc="right")
+
+
+def _mark_stuck(
+    axes: Axes, parameters: Sequence[Parameter], values: FloatArray, rows: FloatArray
+) -> None:
+    stuck = [index for index, item in enumerate(parameters) if item.state != "free"]
+    if stuck:
+        axes.plot(
+            values[stuck],
+            rows[stuck],
+            linestyle="none",
+            marker="D",
+            markersize=5,
+            color=COLOURS["suspect"],
+            markerfacecolor="white",
+            label="at a bound, or not determined",
+        )
+        axes.legend(loc="upper right", fontsize=8, frameon=False)
+
+
+def _factors(axes: Axes, parameters: Sequence[Parameter]) -> None:
+    rows = _rows(len(parameters))
+    values = np.array([item.value for item in parameters])
+    errors = np.array([item.error or 0.0 for item in parameters])
+    axes.axvline(1.0, color="0.35", linestyle=":", linewidth=1.0, zorder=1)
+    axes.errorbar(values, rows, xerr=errors, fmt="o", color="black", markersize=3.2, linewidth=1.1)
+    for row, item in zip(rows, parameters, strict=True):
+        text = f"{item.value:.2f} $\\pm$ {item.error:.2f}"
+        if item.state == "at_bound":
+            text = f"{item.value:.3g} (at a bound)"
+        axes.annotate(
+            text,
+            (1.0, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            verticalalignment="center",
+            fontsize=8,
+        )
+    _name_rows(axes, [item.name for item in parameters], rows)
+    axes.set_xlabel("Parameters without a constraint", loc="right")
+
+
+def _rows(count: int) -> FloatArray:
+    """Heights, from top to bottom."""
+    return np.arange(count, dtype=float)[::-1]
+
+
+def _name_rows(axes: Axes, names: Sequence[str], rows: FloatArray) -> None:
+    axes.set_ylim(-0.8, len(names) - 0.2)
+    axes.set_yticks(rows, [shorten(name) for name in names], fontsize=8)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="y", which="both", left=False, right=False)
+
+
+# --------------------------------------------------------------------------- ranking
+
+
+def draw_ranking(found: Diagnostics, title: str, *, most: int = 20) -> Figure:
+    """Draw the impacts of the leading parameters on mu-hat, with their pulls.
+
+    Parameters
+    ----------
+    found
+        Diagnostics of the fit.
+    title
+        What is fitted; may have several lines.
+    most
+        How many parameters are shown; those that do not move mu-hat are left out.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Its axes: pulls (below), impacts (above).
+    """
+    largest = max(map(_reach, found.impacts), default=0.0)
+    # With mu-hat at a bound most parameters do not move it.
+    shown = [item for item in found.impacts[:most] if _reach(item) > _NO_IMPACT * largest]
+    parameters = [found.parameter(item.parameter) for item in shown]
+    rows = _rows(len(shown))
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.4, 2.4 + 0.3 * max(len(shown), 3))
+        pulls = figure.add_subplot()
+        impacts = pulls.twiny()
+        # Pulls are drawn over the boxes.
+        pulls.set_zorder(impacts.get_zorder() + 1)
+        pulls.patch.set_visible(False)
+        for row, item in zip(rows, shown, strict=True):
+            _boxes(impacts, row, item.prefit_up, item.prefit_down, filled=False)
+            _boxes(impacts, row, item.postfit_up, item.postfit_down, filled=True)
+        reach = max(map(_reach, shown), default=0.0) or 1.0
+        impacts.set_xlim(-_WIDER * reach, _WIDER * reach)
+        impacts.set_xlabel(rf"$\Delta\hat{{\mu}}$ ({shorten(found.poi)})", loc="right")
+        _ranked_pulls(pulls, parameters, rows)
+        _name_rows(pulls, [item.parameter for item in shown], rows)
+        for axes, side in ((pulls, "bottom"), (impacts, "top")):
+            axes.tick_params(axis="x", which="both", top=side == "top", bottom=side == "bottom")
+        if not shown:
+            place: dict[str, Any] = {"transform": pulls.transAxes, "ha": "center", "va": "center"}
+            box = {"facecolor": "white", "linewidth": 0}
+            pulls.text(0.5, 0.5, "no impacts", bbox=box, **place)
+        words = _ranked(len(shown), len(found.impacts), most)
+        _ranking_legend(figure, f"{title}\n{_subtitle(found)}; {words}")
+        figure.canvas.draw()
+    return figure
+
+
+def _ranked(shown: int, computed: int, most: int) -> str:
+    """Which parameters are shown."""
+    if shown == 0 < computed:
+        return rf"none of {computed} parameters moves $\hat{{\mu}}$"
+    of = f"{shown} of {computed} parameters"
+    if shown < min(most, computed):
+        return rf"{of}, no other one moves $\hat{{\mu}}$"
+    return f"{of}, by post-fit impact"
+
+
+def _reach(item: Impact) -> float:
+    shifts = (item.prefit_up, item.prefit_down, item.postfit_up, item.postfit_down)
+    return max(abs(shift) for shift in shifts if shift is not None)
+
+
+def _boxes(axes: Axes, row: float, up: float | None, down: float | None, *, filled: bool) -> None:
+    """The two boxes of one parameter; of those on one side the smaller one on top."""
+    shifts = [(up, _UP), (down, _DOWN)]
+    for shift, colour in sorted(shifts, key=lambda item: -abs(item[0] or 0.0)):
+        if shift is None:
+            continue
+        if filled:
+            axes.barh(row, shift, height=0.56, color=colour, linewidth=0, zorder=2)
+        else:
+            axes.barh(row, shift, height=0.8, fill=False, edgecolor=colour, linewidth=1.1, zorder=3)
+
+
+def _ranked_pulls(axes: Axes, parameters: Sequence[Parameter], rows: FloatArray) -> None:
+    for line in (-1, 0, 1):
+        axes.axvline(line, color="0.45", linestyle="--", linewidth=0.8, zorder=1)
+    reach = 2.0
+    for row, item in zip(rows, parameters, strict=True):
+        free = item.pull is None
+        value = item.value - item.prefit_value if item.pull is None else item.pull
+        width = (item.error if free else item.constraint) or 0.0
+        reach = max(reach, 1.05 * (abs(value) + width))
+        axes.errorbar(
+            value,
+            row,
+            xerr=width,
+            fmt="o",
+            color="black",
+            markerfacecolor="white" if free else "black",
+            markersize=4.5,
+            linewidth=1.3,
+            zorder=5,
+        )
+    axes.set_xlim(-reach, reach)
+    axes.set_xlabel(r"$(\hat{\theta} - \theta_0)\,/\,\Delta\theta$", loc="right")
+
+
+def _ranking_legend(figure: Figure, words: str) -> None:
+    up, down = r"\hat{\theta} + ", r"\hat{\theta} - "
+    before, after = r"\Delta\theta", r"\Delta\hat{\theta}"
+    point: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "linewidth": 1.3}
+    hollow: dict[str, Any] = {"fill": False, "linewidth": 1.1}
+    entries: list[Entry] = [
+        (Box(edgecolor=_UP, **hollow), rf"pre-fit impact, $\theta = {up}{before}$"),
+        (Box(color=_UP, linewidth=0), rf"post-fit impact, $\theta = {up}{after}$"),
+        (Box(edgecolor=_DOWN, **hollow), rf"pre-fit impact, $\theta = {down}{before}$"),
+        (Box(color=_DOWN, linewidth=0), rf"post-fit impact, $\theta = {down}{after}$"),
+        (Line2D([], [], **point), "pull (lower axis)"),
+        (
+            Line2D([], [], markerfacecolor="white", **point),
+            r"without a constraint: $\hat{\theta} - \theta_0$",
+        ),
+    ]
+    _write_legend(figure, words, entries, columns=3, fontsize=8.5)
+
+
+def _write_legend(
+    figure: Figure, words: str, entries: Sequence[Entry], *, columns: int, fontsize: float
+) -> None:
+    """Write lines and a legend above the axes."""
+    figure.legend(
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        title=words,
+        title_fontsize=10,
+        alignment="left",
+        loc="outside upper left",
+        ncols=columns,
+        frameon=False,
+        fontsize=fontsize,
+        columnspacing=1.2,
+        borderaxespad=0.2,
+    )
+
+
+# --------------------------------------------------------------------------- correlations
+
+
+def draw_correlations(
+    found: Diagnostics, title: str, *, threshold: float = 0.1, most: int = 25
+) -> Figure:
+    """Draw the correlations of the most correlated parameters, and of mu with them.
+
+    Parameters
+    ----------
+    found
+        Diagnostics of the fit.
+    title
+        What is fitted; may have several lines.
+    threshold, most
+        See :meth:`palletfit.products.diagnostics.compute.Correlations.pruned`.
+    """
+    whole = found.correlations
+    pruned = whole.pruned(threshold, most, keep=[found.poi])
+    count = len(pruned.parameters)
+    side = 2.6 + 0.27 * max(count, 4)
+    with mpl.rc_context({**STYLE, "xtick.minor.visible": False, "ytick.minor.visible": False}):
+        figure = new_figure(side + 0.9, side + 0.4)
+        which = "the most correlated" if count == most else f"correlated by {threshold:g} or more"
+        words = f"{count} of {len(whole.parameters)} free parameters, {which}"
+        figure.suptitle(
+            f"{title}\n{_subtitle(found)}\n{words}", x=0.02, horizontalalignment="left", fontsize=10
+        )
+        axes = figure.add_subplot()
+        if count:
+            _matrix(figure, axes, pruned)
+        else:
+            axes.text(0.5, 0.5, "no correlations", transform=axes.transAxes, ha="center")
+        figure.canvas.draw()
+    return figure
+
+
+def _matrix(figure: Figure, axes: Axes, shown: Correlations) -> None:
+    image = axes.imshow(shown.matrix, vmin=-1, vmax=1, cmap="RdBu_r")
+    names = [shorten(name) for name in shown.parameters]
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(which="both", length=0, labelsize=7.5)
+    for row, line in enumerate(shown.matrix):
+        for column, value in enumerate(line):
+            if row != column and abs(value) >= 0.005:
+                _write_correlation(axes, row, column, value)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
+    bar.set_label("Correlation", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _write_correlation(axes: Axes, row: int, column: int, value: float) -> None:
+    text = f"{value:.2f}".replace("0.", ".").replace("-", "\N{MINUS SIGN}")
+    axes.text(
+        column,
+        row,
+        text,
+        ha="center",
+        va="center",
+        fontsize=6,
+        color="white" if abs(value) > 0.6 else "black",
+    )
+
+
+# --------------------------------------------------------------------------- yields
+
+
+def draw_yields(
+    found: Diagnostics,
+    title: str,
+    when: Literal["prefit", "postfit"] = "postfit",
+    *,
+    per_page: int = CHANNELS_A_PAGE,
+) -> list[Figure]:
+    """Draw data and expected yields of all channels.
+
+    Parameters
+    ----------
+    found
+        Diagnostics of the fit.
+    title
+        What is fitted; may have several lines.
+    when
+        Before or after the fit.
+    per_page
+        Channels of one page.
+
+    Returns
+    -------
+    list
+        A figure a page.
+    """
+    colours = _sample_colours(found)
+    channels = found.channels
+    count = max(1, math.ceil(len(channels) / per_page))
+    size = math.ceil(len(channels) / count)
+    figures = []
+    for number in range(count):
+        page = channels[number * size : (number + 1) * size]
+        of = f" ({number + 1} of {count})" if count > 1 else ""
+        figures.append(_yield_page(found, f"{title}{of}", when, page, colours))
+    return figures
+
+
+def _sample_colours(found: Diagnostics) -> dict[str, str]:
+    """A colour for each sample, in the order in which they are stacked: signals on top."""
+    sizes: dict[str, float] = {}
+    for channel in found.channels:
+        whole = max(abs(channel.postfit.model.total), 1e-12)
+        for name, sample in channel.postfit.samples.items():
+            # Parts of channels: a large control region does not decide alone.
+            sizes[name] = sizes.get(name, 0.0) + sample.total / whole
+    backgrounds = sorted(
+        (name for name in sizes if name not in found.signals), key=sizes.__getitem__
+    )
+    colours = {
+        name: _SAMPLES[number % len(_SAMPLES)] for number, name in enumerate(reversed(backgrounds))
+    }
+    ordered = {name: colours[name] for name in backgrounds}
+    return ordered | dict.fromkeys(
+        (name for name in found.signals if name in sizes), COLOURS["signal"]
+    )
+
+
+def _yield_page(
+    found: Diagnostics,
+    title: str,
+    when: Literal["prefit", "postfit"],
+    channels: Sequence[Channel],
+    colours: dict[str, str],
+) -> Figure:
+    # In two rows, if not in one.
+    columns = max(len(channels), 1) if len(channels) <= 3 else math.ceil(len(channels) / 2)
+    lines = max(1, math.ceil(len(channels) / columns))
+    with mpl.rc_context({**STYLE, "hatch.linewidth": 0.7, "hatch.color": "0.25"}):
+        figure = new_figure(max(3.1 * columns, 6.6), 1.3 + 3.4 * lines, h_pad=0.015)
+        # One grid, so that the columns of all lines are as wide.
+        grid = figure.add_gridspec(2 * lines, columns, height_ratios=[2.6, 1.0] * lines)
+        for number, channel in enumerate(channels):
+            line, column = divmod(number, columns)
+            upper = figure.add_subplot(grid[2 * line, column])
+            lower = figure.add_subplot(grid[2 * line + 1, column], sharex=upper)
+            prediction = channel.prefit if when == "prefit" else channel.postfit
+            _stack(upper, channel, prediction, colours)
+            _ratio(lower, channel, prediction)
+            if column == 0:
+                upper.set_ylabel("Events", loc="top")
+                lower.set_ylabel("Data / model", fontsize=9)
+            if number + columns >= len(channels):
+                lower.set_xlabel("Bin", loc="right", fontsize=10)
+        names = [name for name in colours if any(name in item.prefit.samples for item in channels)]
+        _yield_legend(figure, found, title, when, names, colours)
+        figure.canvas.draw()
+    return figure
+
+
+def _edges(channel: Channel) -> FloatArray:
+    return np.arange(len(channel.data) + 1, dtype=np.float64) + 0.5
+
+
+def _steps(edges: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return np.repeat(edges, 2)[1:-1], np.repeat(values, 2)
+
+
+def _stack(axes: Axes, channel: Channel, prediction: Prediction, colours: dict[str, str]) -> None:
+    edges = _edges(channel)
+    bottom = np.zeros(len(channel.data))
+    for name, colour in colours.items():
+        if name not in prediction.samples:
+            continue
+        top = bottom + np.array(prediction.samples[name].values)
+        x, low = _steps(edges, bottom)
+        _, high = _steps(edges, top)
+        axes.fill_between(x, low, high, color=colour, linewidth=0)
+        bottom = top
+    model, errors = np.array(prediction.model.values), np.array(prediction.model.errors)
+    x, middle = _steps(edges, model)
+    axes.plot(x, middle, color="black", linewidth=0.9)
+    _, low = _steps(edges, model - errors)
+    _, high = _steps(edges, model + errors)
+    axes.fill_between(x, low, high, **_HATCH)
+    data = np.array(channel.data)
+    below, above = poisson_errors(data)
+    centres = (edges[1:] + edges[:-1]) / 2
+    axes.errorbar(centres, data, yerr=[below, above], **_DATA)
+    _yield_scale(axes, model + errors, data + above, np.concatenate([model, data]))
+    axes.set_xlim(edges[0], edges[-1])
+    axes.tick_params(axis="x", which="both", labelbottom=False, top=False, bottom=False)
+    axes.text(
+        0.04, 0.95, shorten(channel.name, 30), transform=axes.transAxes, va="top", fontsize=10
+    )
+
+
+def _yield_scale(axes: Axes, model: FloatArray, data: FloatArray, values: FloatArray) -> None:
+    """A linear scale from zero; a logarithmic one where bins differ by more than 100."""
+    top = float(max(np.max(model, initial=0.0), np.max(data, initial=0.0))) or 1.0
+    least = float(np.min(values[values > 0], initial=np.inf))
+    if top > 100 * least:
+        axes.set_yscale("log")
+        axes.set_ylim(least / 5, top * 20)
+    else:
+        axes.set_ylim(0.0, 1.4 * top)
+        axes.yaxis.set_major_locator(MaxNLocator(5, prune="lower"))
+
+
+def _ratio(axes: Axes, channel: Channel, prediction: Prediction) -> None:
+    edges = _edges(channel)
+    centres = (edges[1:] + edges[:-1]) / 2
+    model, errors = np.array(prediction.model.values), np.array(prediction.model.errors)
+    some = model > 0
+    safe = np.where(some, model, 1.0)
+    x, high = _steps(edges, np.where(some, 1 + errors / safe, np.nan))
+    _, low = _steps(edges, np.where(some, 1 - errors / safe, np.nan))
+    axes.fill_between(x, low, high, **_HATCH)
+    axes.axhline(1.0, color="black", linewidth=0.9)
+    data = np.array(channel.data)
+    below, above = poisson_errors(data)
+    ratio = np.where(some, data / safe, np.nan)
+    axes.errorbar(centres, ratio, yerr=[below / safe, above / safe], **_DATA)
+    top = 2.0
+    axes.set_ylim(0.0, top)
+    # Arrows point to what lies outside.
+    outside = ratio > top
+    axes.plot(
+        centres[outside],
+        np.full(np.count_nonzero(outside), 0.93 * top),
+        linestyle="none",
+        marker="^",
+        color=COLOURS["suspect"],
+        markersize=6,
+        zorder=6,
+    )
+    axes.set_yticks([0.5, 1.0, 1.5])
+    axes.tick_params(axis="x", which="both", top=False, bottom=False, labelsize=9)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(FixedLocator(centres[:: math.ceil(len(centres) / 12)].tolist()))
+
+
+def _yield_legend(
+    figure: Figure,
+    found: Diagnostics,
+    title: str,
+    when: str,
+    names: Sequence[str],
+    colours: dict[str, str],
+) -> None:
+    data = Line2D([], [], color="black", marker="o", markersize=4, linewidth=1.2)
+    total = Box(**{**_HATCH, "edgecolor": "0.25"})
+    mu = found.parameter(found.poi)
+    strength = mu.value if when == "postfit" else mu.prefit_value
+    entries: list[Entry] = [(data, "Data"), (total, "Total uncertainty")]
+    for name in reversed(names):
+        words = shorten(name, 30)
+        if name in found.signals:
+            words += rf" ($\mu = {strength:.3g}$)"
+        entries.append((Box(facecolor=colours[name], linewidth=0), words))
+    words = "Before the fit" if when == "prefit" else f"After the fit; {_subtitle(found)}"
+    _write_legend(figure, f"{title}\n{words}", entries, columns=4, fontsize=9)
+
+
+def poisson_errors(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Distances to the ends of the central 68.3 % interval for a Poisson mean.
+
+    Source: Garwood, Biometrika 28 (1936) 437: the ends are half the quantiles of chi-squared with
+    2n and 2n + 2 degrees of freedom, here as inverse incomplete gamma functions, also for counts
+    that are not whole.
+    """
+    tail = (1 - _ONE_SIGMA) / 2
+    counts = np.asarray(counts, dtype=float)
+    some = counts > 0
+    lower = np.where(some, gammaincinv(np.where(some, counts, 1.0), tail), 0.0)
+    upper = gammaincinv(counts + 1, 1 - tail)
+    return np.asarray(counts - lower), np.asarray(upper - counts)
+
+
+def _subtitle(found: Diagnostics) -> str:
+    words = f"best fit {_strength(found)}"
+    state = found.parameter(found.poi).state
+    if state == "at_bound":
+        words += ", at its bound"
+    return words if found.status == "ok" else f"{words} (fit not trusted)"
+
+
+def _strength(found: Diagnostics) -> str:
+    """The best fit, with two digits of its uncertainty."""
+    if not found.mu_hat_error:
+        return rf"$\hat{{\mu}} = {found.mu_hat:.3g}$"
+    digits = max(0, 1 - math.floor(math.log10(found.mu_hat_error)))
+    return rf"$\hat{{\mu}} = {found.mu_hat:.{digits}f} \pm {found.mu_hat_error:.{digits}f}$"
+
+
+def shorten(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name that fits, cut in the middle; with no sign that starts mathematics."""
+    if len(name) > longest:
+        half = (longest - 1) // 2
+        name = f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
+    return name.replace("$", r"\$")

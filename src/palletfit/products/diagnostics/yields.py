@@ -1,0 +1,218 @@
+"""Expected yields before and after a fit, with their uncertainties.
+
+The uncertainty of a yield Y follows from those of the parameters by linear propagation with
+symmetrized finite differences, as in cabinetry (and TRExFitter)::
+
+    v_i      = (Y(theta + sigma_i) - Y(theta - sigma_i)) / 2      one parameter moved at a time
+    var(Y)   = sum_ij v_i rho_ij v_j
+
+Before the fit the parameters stand at their nominal values with the widths of their constraints
+and without correlations (so that parameters without a constraint do not contribute); after it at
+the best fit with the Hessian's covariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit.engine.batched import BatchFits, Fits
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.model import Block, Lowered
+
+
+@dataclass(frozen=True)
+class Yields:
+    """Yields of one sample, or of all, in one channel.
+
+    Attributes
+    ----------
+    values, errors
+        Events in each bin and their uncertainties.
+    total, total_error
+        The same of the sum of all bins.
+    """
+
+    values: tuple[float, ...]
+    errors: tuple[float, ...]
+    total: float
+    total_error: float
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Yields:
+        """Read what :func:`dataclasses.asdict` gave."""
+        return cls(tuple(data["values"]), tuple(data["errors"]), data["total"], data["total_error"])
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is expected in one channel.
+
+    Attributes
+    ----------
+    samples
+        By name, in alphabetical order.
+    model
+        Their sum.
+    """
+
+    samples: Mapping[str, Yields]
+    model: Yields
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Prediction:
+        """Read what :func:`dataclasses.asdict` gave."""
+        samples = {name: Yields.from_json(item) for name, item in data["samples"].items()}
+        return cls(samples, Yields.from_json(data["model"]))
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel before and after the fit.
+
+    Attributes
+    ----------
+    name
+        Name in the workspace.
+    data
+        Observed events in each bin.
+    prefit, postfit
+        What is expected.
+    """
+
+    name: str
+    data: tuple[float, ...]
+    prefit: Prediction
+    postfit: Prediction
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Channel:
+        """Read what :func:`dataclasses.asdict` gave."""
+        both = Prediction.from_json(data["prefit"]), Prediction.from_json(data["postfit"])
+        return cls(str(data["name"]), tuple(data["data"]), *both)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Parameters with their uncertainties; in the columns of a layout.
+
+    Attributes
+    ----------
+    point, errors
+        ``(K,)``
+    correlation
+        ``(K, K)``; None if there is none.
+    """
+
+    point: FloatArray
+    errors: FloatArray
+    correlation: FloatArray | None
+
+
+def channels(
+    tests: BatchFits, fits: Fits, row: int, prefit: Position, postfit: Position
+) -> tuple[Channel, ...]:
+    """Yields of one patch in all channels, in pyhf's order."""
+    layout = tests.batch.layout
+    data = np.empty(len(layout.bin_order))
+    data[layout.bin_order] = fits.data[row]
+    starts = np.cumsum([0, *(bins for _, bins in layout.channels)])
+    before, after = (_predict(tests, fits, row, where) for where in (prefit, postfit))
+    return tuple(
+        Channel(name, tuple(data[first : first + bins].tolist()), *predictions)
+        for (name, bins), first, *predictions in zip(
+            layout.channels, starts, before, after, strict=False
+        )
+    )
+
+
+def _predict(tests: BatchFits, fits: Fits, row: int, where: Position) -> list[Prediction]:
+    """What every channel expects."""
+    moved = np.flatnonzero(where.errors > 0)
+    shifts = np.zeros((len(moved), len(where.point)))
+    shifts[np.arange(len(moved)), moved] = where.errors[moved]
+    points = np.concatenate([where.point[None], where.point + shifts, where.point - shifts])
+    correlation = None if where.correlation is None else where.correlation[np.ix_(moved, moved)]
+    found: list[Prediction | None] = [None] * len(tests.batch.layout.channels)
+    for channel, names, rates in _by_channel(tests, fits, row, points):
+        order = np.argsort(names, kind="stable")
+        named = [names[index] for index in order]
+        # The sum over samples as one more sample, the sum over bins as one more bin.
+        cells = np.concatenate([rates[:, order], rates.sum(axis=1, keepdims=True)], axis=1)
+        cells = np.concatenate([cells, cells.sum(axis=2, keepdims=True)], axis=2)
+        up, down = cells[1 : 1 + len(moved)], cells[1 + len(moved) :]
+        errors = propagate((up - down) / 2, correlation)
+        made = [_yields(*item) for item in zip(cells[0], errors, strict=True)]
+        found[channel] = Prediction(dict(zip(named, made[:-1], strict=True)), made[-1])
+    return [prediction for prediction in found if prediction is not None]
+
+
+def propagate(variations: FloatArray, correlation: FloatArray | None) -> FloatArray:
+    """Standard deviations from symmetrized variations.
+
+    Parameters
+    ----------
+    variations
+        Effect of one standard deviation of each parameter, ``(n, …)``.
+    correlation
+        Of the parameters, ``(n, n)``; None if there is none.
+
+    Returns
+    -------
+    ndarray
+        ``(…)``
+    """
+    along = variations if correlation is None else np.tensordot(correlation, variations, axes=1)
+    variance = np.sum(variations * along, axis=0)
+    # Where effects cancel, rounding may leave less than nothing.
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+
+
+def _yields(values: FloatArray, errors: FloatArray) -> Yields:
+    *bins, total = values.tolist()
+    *widths, total_error = errors.tolist()
+    return Yields(tuple(bins), tuple(widths), total, total_error)
+
+
+def _by_channel(
+    tests: BatchFits, fits: Fits, row: int, points: FloatArray
+) -> Iterator[tuple[int, list[str], FloatArray]]:
+    """Position, names of samples and yields ``(L, S, N)`` of each channel, at some points."""
+    arrays = tests.engine.arrays
+    pieces: list[list[FloatArray]] = []
+    with np.errstate(all="ignore"):
+        for part, lane, at in tests.lanes_at(fits, points, np.full(len(points), row)):
+            found = tests.compiled.by_sample(tests.compiled.shared, lane, at)
+            pieces.append([arrays.get(block)[: part.stop - part.start] for block in found])
+    for number, block in enumerate(tests.batch.layout.blocks):
+        rates = np.concatenate([piece[number] for piece in pieces])
+        for place, channel in enumerate(block.channels):
+            names, taken = _samples(tests.batch, row, block, channel)
+            yield channel, names, rates[:, place][:, taken]
+
+
+def _samples(
+    batch: Lowered, row: int, block: Block, channel: int
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Names of a channel's samples, and their places among all of the block."""
+    shared, own = batch.layout.sample_names[channel], batch.sample_names[row][channel]
+    # Places that no sample of this channel takes are empty.
+    first = block.shared["nominal"].shape[1]
+    taken = [*range(len(shared)), *range(first, first + len(own))]
+    return [*shared, *own], np.array(taken, dtype=int)
+
+
+def signals(batch: Lowered, row: int) -> tuple[str, ...]:
+    """Names of the samples that the parameter of interest scales."""
+    found: set[str] = set()
+    for block, own in zip(batch.layout.blocks, batch.parts, strict=True):
+        factors = [block.shared["factors"], own["factors"][row]]
+        scaled = np.concatenate(factors, axis=1)[..., 0] > 0
+        for place, channel in enumerate(block.channels):
+            names, taken = _samples(batch, row, block, channel)
+            found |= {name for name, at in zip(names, taken, strict=True) if scaled[place, at]}
+    return tuple(sorted(found))

@@ -1,0 +1,631 @@
+"""Upper limits on the signal strength, for many patches at once.
+
+A limit is where CLs falls to one minus the confidence level (Read, J. Phys. G 28 (2002) 2693): one
+on the data and five expected ones, for each patch. The background-only and the free fit are made
+once; a tested signal strength then needs a fit of the data and one of the Asimov data (Cowan et
+al., Eur. Phys. J. C 71 (2011) 1554), and all patches and all six limits are searched for together,
+each fit from the ones near it. At the limit both fits are made again from all starts, as for a
+hypothesis test; where that finds a lower minimum the search goes on.
+
+The expected limits need no data: with ``a = sqrt(q_asimov)``, CLs of an outcome n standard
+deviations off is ``(1 - Phi(a - n)) / Phi(n)`` (the reference above, eq. 88 and 89), so that a
+limit is where ``a = n + isf((1 - level) Phi(n))``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import elementwise
+from scipy.special import ndtr, ndtri
+
+from palletfit.config import LimitSettings
+from palletfit.engine.asymptotics import N_SIGMA
+from palletfit.engine.batched import Engine
+from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.many_mu import Profile, tested
+from palletfit.engine.model import Lowered, Spec
+from palletfit.engine.records import Status, finite
+from palletfit.engine.reference import hypotests as reference
+from palletfit.errors import ConfigError, PalletfitError
+from palletfit.pallet.patches import Patch, apply
+
+#: ``found``; ``beyond``: the limit lies above what the bounds of the parameter of interest allow;
+#: ``unsettled``: fits from all starts kept finding lower minima than the search had used.
+State = Literal["found", "beyond", "unsettled"]
+
+#: Limits of a patch: observed, and expected in pyhf's order.
+KINDS = ("obs", *(f"exp_{n:+d}" if n else "exp_0" for n in N_SIGMA))
+#: A first bracket, relative to the guess, and how it grows.
+_ASIDE, _GROWTH = 1.15, 2.5
+#: Brackets grow so often before the lower end is zero.
+_DOWNWARD = 12
+#: How often a search goes on after a fit from all starts found a lower minimum.
+_ROUNDS = 4
+#: A limit without any sensitivity is guessed here, in parts of the upper bound.
+_BLIND = 0.5
+#: Stands for a CLs of zero, whose logarithm is not finite.
+_SMALLEST = 1e-300
+#: At least so many patches are searched together.
+_CHUNK = 32
+#: What is said where the search could not go on.
+_NOT_FINITE = "a fit near it found no finite likelihood"
+#: Part of the tolerance that a root may have; the rest is for the fits from all starts.
+_PART = 0.5
+
+#: Gives, for some rows and a signal strength of each, a function that rises through zero where the
+#: limit is.
+Function = Callable[[NDArray[np.int64], FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One upper limit.
+
+    Attributes
+    ----------
+    mu
+        Signal strength; None unless `state` is ``found``.
+    state
+        Whether it was found, or why not.
+    tolerance
+        How far from `mu` it may lie, on either side: to the farther end of the last bracket, plus
+        what fits from all starts changed there (see :meth:`_Search._limits`).
+    CLs
+        At the limit, or at the bound that it lies beyond, from fits that tried all starts; by
+        the tolerance it differs from one minus the confidence level. None: no such fit was made.
+    reason
+        Why the fits there are trusted, or not.
+    trusted
+        Whether they are.
+    """
+
+    mu: float | None
+    state: State
+    tolerance: float | None
+    CLs: float | None
+    reason: str
+    trusted: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper limits of one patch.
+
+    Attributes
+    ----------
+    observed, expected
+        The limits; the five expected ones are for -2, -1, 0, 1, 2 standard deviations.
+    mu_hat, mu_hat_error
+        Best-fit signal strength and its uncertainty.
+    mu_max
+        Upper bound of the parameter of interest: no limit is searched for beyond it.
+    engine
+        What made the fits.
+    fit_time
+        Wall time in seconds; of the batched engine the patch's share of its batch.
+    remarks
+        What a reader should know.
+    software
+        Versions of what the result depends on.
+    """
+
+    observed: Limit
+    expected: tuple[Limit, ...]
+    mu_hat: float
+    mu_hat_error: float | None
+    mu_max: float
+    engine: str
+    fit_time: float
+    remarks: tuple[str, ...]
+    software: dict[str, str]
+
+    @property
+    def status(self) -> Status:
+        """``ok`` if every limit is trusted."""
+        every = (self.observed, *self.expected)
+        sound = all(limit.trusted and limit.state != "unsettled" for limit in every)
+        return "ok" if sound else "suspect"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, with ``mu_obs`` and the five ``mu_exp`` on top."""
+        plain: dict[str, Any] = finite(
+            {
+                "status": self.status,
+                "mu_obs": self.observed.mu,
+                "mu_exp": [limit.mu for limit in self.expected],
+                **asdict(self),
+            }
+        )
+        return plain
+
+
+def compute(
+    engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
+) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
+    """Upper limits as plain data, see :func:`upper_limits`."""
+    chosen = LimitSettings.model_validate(settings["limits"])
+    for patch, found in upper_limits(engine, patches, settings["confidence_level"], chosen):
+        yield patch, found if isinstance(found, PalletfitError) else found.as_json()
+
+
+def upper_limits(
+    engine: Engine,
+    patches: Sequence[Patch],
+    confidence_level: float = 0.95,
+    settings: LimitSettings | None = None,
+) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
+    """Find the upper limits of many patches together.
+
+    Parameters
+    ----------
+    engine
+        Of their background.
+    patches
+        Signal patches.
+    confidence_level
+        Such as 0.95.
+    settings
+        Tolerance, and an upper bound in place of the measurement's.
+
+    Yields
+    ------
+    tuple
+        Each patch once, not in order, with its limits or the error that explains why there are
+        none. A patch that the batched engine does not fit is left to the reference engine.
+
+    Raises
+    ------
+    ConfigError
+        The test statistic is that of a discovery.
+    """
+    settings = settings or LimitSettings()
+    if engine.settings.test_statistic == "q0":
+        raise ConfigError(
+            "There is no upper limit for the test statistic q0.",
+            remedy="Set `fit.test_statistic: qtilde`.",
+        )
+    engine = bounded(engine, settings)
+    alpha = 1.0 - confidence_level
+    if engine.settings.engine == "reference":
+        for patch in patches:
+            yield patch, _by_reference(engine, patch, alpha, settings, None)
+        return
+    waiting = iter(patches)
+    while chunk := list(itertools.islice(waiting, max(_CHUNK, engine.arrays.lanes // len(KINDS)))):
+        yield from _chunk(engine, chunk, alpha, settings)
+
+
+def _chunk(
+    engine: Engine, patches: Sequence[Patch], alpha: float, settings: LimitSettings
+) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
+    batches, others = engine.lower(patches)
+    for batch, some in batches:
+        for row, found in _Search(engine, batch, alpha, settings).run():
+            if isinstance(found, Limits):
+                yield some[row], found
+            else:
+                others.append((some[row], found))
+    for patch, reason in others:
+        yield patch, _by_reference(engine, patch, alpha, settings, reason)
+
+
+def bounded(engine: Engine, settings: LimitSettings) -> Engine:
+    """The engine, or one with another upper bound of the parameter of interest."""
+    if settings.mu_max is None:
+        return engine
+    workspace = _with_bound(engine.workspace, settings.mu_max)
+    return Engine(workspace, engine.settings, arrays=engine.arrays)
+
+
+def _with_bound(workspace: Spec, upper: float) -> Spec:
+    """The workspace with another upper bound of the parameter of interest."""
+    measurements = []
+    for measurement in workspace["measurements"]:
+        config = measurement["config"]
+        name, others, mine = config["poi"], [], {"name": config["poi"], "bounds": [[0.0, upper]]}
+        for parameter in config["parameters"]:
+            if parameter["name"] != name:
+                others.append(parameter)
+            else:
+                lower = parameter.get("bounds", [[0.0, upper]])[0][0]
+                mine = {**parameter, "bounds": [[lower, upper]]}
+        # The suggested start has to lie inside; without one it is 1.
+        mine["inits"] = [min(mine.get("inits", [1.0])[0], upper)]
+        measurements.append({**measurement, "config": {**config, "parameters": [*others, mine]}})
+    return {**workspace, "measurements": measurements}
+
+
+def asimov_root(n: FloatArray, alpha: float) -> FloatArray:
+    """Square root of q on Asimov data where CLs of an n-sigma outcome is `alpha`."""
+    return np.asarray(n - ndtri(alpha * ndtr(n)))
+
+
+def _guesses(
+    width: FloatArray,
+    mu_hat: FloatArray,
+    kind: NDArray[np.int64],
+    alpha: float,
+    most: FloatArray,
+) -> FloatArray:
+    """Limits as if the uncertainty of mu, `width`, did not depend on mu."""
+    wanted = asimov_root(np.array([0, *N_SIGMA], dtype=float), alpha)
+    guess = width * wanted[kind] + np.where(kind == 0, np.maximum(mu_hat, 0.0), 0.0)
+    return np.clip(np.where(np.isfinite(guess), guess, _BLIND * most), 1e-6 * most, most)
+
+
+# --------------------------------------------------------------------------- root finding
+
+
+@dataclass(frozen=True)
+class _Roots:
+    """Where functions of many rows pass through zero, with brackets around that.
+
+    The root is NaN where the function is negative up to the bound (`beyond`), and where it had no
+    value (`lost`).
+    """
+
+    root: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    beyond: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
+
+    @property
+    def distance(self) -> FloatArray:
+        """From the root to the farther end of its bracket."""
+        return np.asarray(np.maximum(self.root - self.lower, self.upper - self.root))
+
+    def replace(self, places: NDArray[np.int64], part: _Roots) -> None:
+        """Put others in the place of some."""
+        for name in ("root", "lower", "upper", "beyond", "lost"):
+            getattr(self, name)[places] = getattr(part, name)
+
+
+def _roots(
+    function: Function,
+    rows: NDArray[np.int64],
+    guess: FloatArray,
+    most: FloatArray,
+    tolerance: float,
+    aside: FloatArray | float = _ASIDE,
+) -> _Roots:
+    """Find roots between zero and `most`, to a relative tolerance.
+
+    By Chandrupatla's method (Adv. Eng. Softw. 28 (1997) 145). The first brackets are from the
+    guess divided by `aside` to the guess times that.
+    """
+    found = _bracket(function, rows, guess, most, aside)
+    inside = np.flatnonzero(~found.beyond & ~found.lost)
+    if len(inside):
+        made = elementwise.find_root(
+            lambda mu, row: function(row.astype(np.int64), mu),
+            (found.lower[inside], found.upper[inside]),
+            args=(rows[inside].astype(float),),
+            tolerances={"xatol": 0.0, "xrtol": tolerance},
+        )
+        found.root[inside] = np.where(made.success, made.x, np.nan)
+        found.lost[inside] = ~made.success
+        ends = np.sort(np.array(made.bracket), axis=0)
+        # A function that is zero at a point needs no bracket.
+        exact = made.f_x == 0
+        found.lower[inside] = np.where(exact, made.x, ends[0])
+        found.upper[inside] = np.where(exact, made.x, ends[1])
+    return found
+
+
+def _bracket(
+    function: Function,
+    rows: NDArray[np.int64],
+    guess: FloatArray,
+    most: FloatArray,
+    aside: FloatArray | float,
+) -> _Roots:
+    """Brackets around guesses, which never leave the interval from zero to `most`."""
+    upper = np.minimum(guess * aside, most)
+    lower = np.minimum(guess, most) / aside
+    beyond, lost, risen = (np.zeros(len(rows), dtype=bool) for _ in range(3))
+    open_ = np.arange(len(rows))
+    while len(open_):
+        value = function(rows[open_], upper[open_])
+        lost[open_[np.isnan(value)]] = True
+        open_ = open_[value < 0]
+        risen[open_] = True
+        lower[open_] = upper[open_]
+        at_most = upper[open_] >= most[open_]
+        beyond[open_[at_most]] = True
+        open_ = open_[~at_most]
+        upper[open_] = np.minimum(_GROWTH * upper[open_], most[open_])
+    open_ = np.flatnonzero(~risen & ~lost)
+    for _ in range(_DOWNWARD):
+        value = function(rows[open_], lower[open_])
+        lost[open_[np.isnan(value)]] = True
+        open_ = open_[value > 0]
+        if not len(open_):
+            break
+        upper[open_] = lower[open_]
+        lower[open_] = lower[open_] / _GROWTH
+    lower[open_] = 0.0  # where both functions are negative
+    return _Roots(np.full(len(rows), np.nan), lower, upper, beyond, lost)
+
+
+# --------------------------------------------------------------------------- batched
+
+
+class _Search:
+    """The limits of one batch.
+
+    A row is one limit of one patch: those of the first kind of all patches, then of the next.
+    """
+
+    def __init__(
+        self, engine: Engine, batch: Lowered, alpha: float, settings: LimitSettings
+    ) -> None:
+        self.began = time.perf_counter()
+        self.profile, self.alpha, self.settings = (
+            Profile(engine, batch, len(KINDS)),
+            alpha,
+            settings,
+        )
+        self.patches = len(batch)
+        self.kind = np.repeat(np.arange(len(KINDS)), self.patches)
+        self.wanted = asimov_root(np.array(N_SIGMA, dtype=float), alpha)
+        # What a row's function is at signal strengths where it was looked at.
+        self.known: list[dict[float, float]] = [{} for _ in self.kind]
+
+    def run(self) -> Iterator[tuple[int, Limits | PalletfitError | str]]:
+        """Search, and conclude for each patch; a string says why another engine has to."""
+        profile = self.profile
+        unsound = profile.unsound()
+        yield from unsound.items()
+        rows = profile.rows[~np.isin(profile.rows % self.patches, list(unsound))]
+        if not len(rows):
+            return
+        limits = self._search(rows)
+        seconds = (time.perf_counter() - self.began) / self.patches
+        for patch in np.unique(rows % self.patches):
+            yield int(patch), self._conclude(int(patch), limits, seconds)
+
+    def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
+        """What rises through zero at the limit of each row."""
+        known = [self.known[row].get(at) for row, at in zip(rows, mu.tolist(), strict=True)]
+        new = np.array([place for place, value in enumerate(known) if value is None], dtype=int)
+        values = np.array([np.nan if value is None else value for value in known])
+        if len(new):
+            values[new] = self._evaluate(rows[new], mu[new], thorough=False)
+            for place in new:
+                self.known[rows[place]][float(mu[place])] = float(values[place])
+        return values
+
+    def _evaluate(self, rows: NDArray[np.int64], mu: FloatArray, *, thorough: bool) -> FloatArray:
+        kind = self.kind[rows]
+        q, q_asimov = self.profile.test(rows, mu, on_data=kind == 0, thorough=thorough)
+        expected: FloatArray = np.sqrt(q_asimov) - self.wanted[kind - 1]
+        made = np.flatnonzero(kind == 0)
+        found = tested(self.profile.settings, q[made], q_asimov[made])
+        cls = np.array([item.CLs_obs for item in found])
+        expected[made] = math.log(self.alpha) - np.log(np.maximum(cls, _SMALLEST))
+        return expected
+
+    def _search(self, rows: NDArray[np.int64]) -> dict[int, Limit]:
+        """The limits of all rows."""
+        most = self.profile.upper[rows]
+        tolerance = _PART * self.settings.tolerance
+        found = _roots(self.function, rows, self._guess(rows), most, tolerance)
+        value, change = np.full(len(rows), np.nan), np.zeros(len(rows))
+        open_ = np.flatnonzero(~found.lost)
+        for round_ in range(_ROUNDS):
+            at = np.where(found.beyond, most, found.root)[open_]
+            before = self.function(rows[open_], at)
+            value[open_] = self._evaluate(rows[open_], at, thorough=True)
+            change[open_] = np.abs(value[open_] - before)
+            moved = np.where(found.beyond[open_], value[open_] >= 0, ~(change[open_] <= tolerance))
+            open_, at = open_[moved], at[moved]
+            if not len(open_) or round_ == _ROUNDS - 1:
+                break
+            # From here on all fits begin at the lower minima, too.
+            for row in rows[open_]:
+                self.known[row].clear()
+            aside = np.minimum(1.0 + 2 * change[open_] + 2 * tolerance, _ASIDE)
+            part = _roots(self.function, rows[open_], at, most[open_], tolerance, aside)
+            found.replace(open_, part)
+            open_ = open_[~part.lost]
+        settled = np.ones(len(rows), dtype=bool)
+        settled[open_] = False
+        return self._limits(rows, found, value, change, settled)
+
+    def _guess(self, rows: NDArray[np.int64]) -> FloatArray:
+        """As if the uncertainty of mu did not depend on mu."""
+        profile, median = self.profile, 1 + N_SIGMA.index(0)
+        patches = np.unique(rows % self.patches)
+        most = profile.upper[patches]
+        scale = np.where(np.isfinite(profile.mu_error), 2 * profile.mu_error, 1.0)[patches]
+        at = np.clip(scale, 1e-3 * most, _BLIND * most)
+        none = np.zeros(len(patches), dtype=bool)
+        _, q_asimov = profile.test(
+            patches + median * self.patches, at, on_data=none, thorough=False
+        )
+        width = np.full(self.patches, np.inf)
+        with np.errstate(divide="ignore"):
+            width[patches] = at / np.sqrt(q_asimov)
+        patch = rows % self.patches
+        return _guesses(
+            width[patch], profile.mu_hat[patch], self.kind[rows], self.alpha, profile.upper[rows]
+        )
+
+    def _limits(
+        self,
+        rows: NDArray[np.int64],
+        found: _Roots,
+        value: FloatArray,
+        change: FloatArray,
+        settled: NDArray[np.bool_],
+    ) -> dict[int, Limit]:
+        """From roots to limits.
+
+        Where mu grows by a factor e, sqrt(q) on Asimov data grows by itself (Wald's approximation),
+        and the limits have it above one; the logarithm of CLs falls by more. So a change of either
+        function is at most that of the limit's logarithm.
+        """
+        limits = {}
+        distance = found.distance + change * np.where(found.beyond, 0.0, found.root)
+        for place, row in enumerate(rows):
+            if found.lost[place]:
+                limits[int(row)] = Limit(None, "unsettled", None, None, _NOT_FINITE, trusted=False)
+                continue
+            trusted, reason = self.profile.evidence(row, on_data=self.kind[row] == 0)
+            state: State = "beyond" if found.beyond[place] else "found"
+            if not settled[place]:
+                state, reason = "unsettled", f"CLs jumps between minima near it; {reason}"
+            there = state == "found"
+            limits[int(row)] = Limit(
+                mu=float(found.root[place]) if there else None,
+                state=state,
+                tolerance=float(distance[place]) if there else None,
+                CLs=self._cls_at(row, float(value[place])),
+                reason=reason,
+                trusted=trusted,
+            )
+        return limits
+
+    def _cls_at(self, row: int, value: float) -> float:
+        kind = self.kind[row]
+        if kind == 0:
+            return self.alpha * math.exp(-value)
+        n = N_SIGMA[kind - 1]
+        root = value + self.wanted[kind - 1]
+        return float(ndtr(n - root) / ndtr(n))
+
+    def _conclude(self, patch: int, limits: Mapping[int, Limit], seconds: float) -> Limits | str:
+        profile = self.profile
+        every = [limits[patch + number * self.patches] for number in range(len(KINDS))]
+        for name, limit in zip(KINDS, every, strict=True):
+            if not limit.trusted:
+                return f"its {name} limit: {limit.reason}"
+        error = float(profile.mu_error[patch])
+        upper, mu_hat = float(profile.upper[patch]), float(profile.mu_hat[patch])
+        return Limits(
+            observed=every[0],
+            expected=tuple(every[1:]),
+            mu_hat=mu_hat,
+            mu_hat_error=error if math.isfinite(error) else None,
+            mu_max=upper,
+            engine="batched",
+            fit_time=seconds,
+            remarks=_remarks(every, mu_hat, upper, profile.settings.test_statistic),
+            software=profile.software,
+        )
+
+
+def _remarks(
+    limits: Sequence[Limit], mu_hat: float, upper: float, statistic: str
+) -> tuple[str, ...]:
+    """What a reader should know of six limits."""
+    said = []
+    if any(limit.state == "beyond" for limit in limits):
+        said.append(
+            f"limits above {upper:g}, the upper bound of the parameter of interest, are not "
+            "searched for"
+        )
+    if limits[0].state == "beyond" and mu_hat >= upper - 1e-8:
+        said.append(AT_UPPER_BOUND)
+    if statistic == "qtilde" and mu_hat < 0:
+        said.append(BELOW_ZERO)
+    return tuple(said)
+
+
+# --------------------------------------------------------------------------- reference
+
+
+def _by_reference(
+    engine: Engine,
+    patch: Patch,
+    alpha: float,
+    settings: LimitSettings,
+    why: PalletfitError | str | None,
+) -> Limits | PalletfitError:
+    """The limits of one patch through pyhf, unless nobody can fit it."""
+    if isinstance(why, PalletfitError):
+        why.patch = patch.name
+        return why
+    try:
+        found = _ReferenceSearch(engine, patch, alpha, settings).run()
+    except PalletfitError as error:
+        error.patch = patch.name
+        return error
+    remark = (f"fitted by the reference engine: {why}",) if why else ()
+    return replace(found, remarks=(*remark, *found.remarks))
+
+
+class _ReferenceSearch:
+    """Hypothesis tests of one patch at many signal strengths; a row is one limit."""
+
+    def __init__(self, engine: Engine, patch: Patch, alpha: float, settings: LimitSettings) -> None:
+        self.settings = engine.settings.model_copy(update={"engine": "reference"})
+        self.spec = apply(engine.workspace, patch)
+        self.alpha, self.tolerance = alpha, settings.tolerance
+        self.tests: dict[float, Any] = {}
+
+    def test(self, mu: float) -> Any:
+        """A hypothesis test, made once."""
+        if mu not in self.tests:
+            settings = self.settings.model_copy(update={"mu": mu})
+            self.tests[mu] = reference.hypotest(self.spec, settings)
+        return self.tests[mu]
+
+    def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
+        """What rises through zero at the limit of each row."""
+        found = []
+        for row, at in zip(rows, mu, strict=True):
+            p_values = self.test(float(at)).p_values
+            cls = (p_values.CLs_obs, *p_values.CLs_exp)[row]
+            found.append(math.log(self.alpha) - math.log(max(cls, _SMALLEST)))
+        return np.array(found)
+
+    def run(self) -> Limits:
+        """Search for all six."""
+        began = time.perf_counter()
+        lower, upper = reference.poi_bounds(self.spec, self.settings)
+        check_limit_bounds(lower, upper, "the parameter of interest")
+        first = self.test(min(1.0, upper))
+        error = first.mu_hat_error or 0.0
+        size = min(max(2 * error, 1e-3 * upper), _BLIND * upper)
+        rows, most = np.arange(len(KINDS)), np.full(len(KINDS), upper)
+        root = math.sqrt(self.test(size).p_values.q_asimov)
+        width = np.full(len(rows), size / root if root else np.inf)
+        guess = _guesses(width, np.full(len(rows), first.mu_hat), rows, self.alpha, most)
+        found = _roots(self.function, rows, guess, most, self.tolerance)
+        limits = [self._limit(int(row), found, upper) for row in rows]
+        said = _remarks(limits, first.mu_hat, upper, self.settings.test_statistic)
+        return Limits(
+            observed=limits[0],
+            expected=tuple(limits[1:]),
+            mu_hat=first.mu_hat,
+            mu_hat_error=first.mu_hat_error,
+            mu_max=upper,
+            engine="reference",
+            fit_time=time.perf_counter() - began,
+            remarks=tuple(dict.fromkeys([*first.remarks, *said])),
+            software=first.software,
+        )
+
+    def _limit(self, row: int, found: _Roots, upper: float) -> Limit:
+        beyond = bool(found.beyond[row])
+        at = upper if beyond else float(found.root[row])
+        test = self.test(at)
+        return Limit(
+            mu=None if beyond else at,
+            state="beyond" if beyond else "found",
+            tolerance=None if beyond else float(found.distance[row]),
+            CLs=(test.p_values.CLs_obs, *test.p_values.CLs_exp)[row],
+            reason="; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items()),
+            trusted=test.status == "ok",
+        )

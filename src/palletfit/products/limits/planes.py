@@ -1,0 +1,163 @@
+"""Upper limits in a plane, and along a line of signal points.
+
+What is interpolated in a plane is the logarithm of the limit on mu: signal strengths span orders of
+magnitude, and their logarithm is nearly linear in the masses. All that is known about exclusion
+contours (bands, quality, distances to published curves) then holds for the contour where the limit
+is one: :func:`palletfit.planes.contour.exclusion` is given, in the place of CLs, what has the
+significance ``level - log(mu)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from palletfit.config import ContourSettings, Plane, Slice
+from palletfit.errors import ConfigError
+from palletfit.planes.contour import Exclusion, exclusion
+from palletfit.planes.coordinates import plane_points
+from palletfit.planes.interpolation import FloatArray
+from palletfit.products.limits.table import SIGMAS
+
+#: Kinds of limits: in the table of limits, and what the table of results calls its CLs.
+_COLUMNS = {"mu_obs": "CLs_obs"} | {f"mu_exp_{n}": f"CLs_exp_{n}" for n in SIGMAS}
+
+
+def limit_contours(
+    limits: pd.DataFrame,
+    plane: Plane,
+    settings: ContourSettings,
+    published: Mapping[str, Sequence[FloatArray]],
+) -> Exclusion:
+    """Find where the upper limit on mu is one, as :func:`palletfit.planes.contour.exclusion` does.
+
+    A limit beyond the bound of the parameter of interest enters as the bound. The fields of the
+    result are ``level - log(mu)``, see :func:`mu_field`; its points have the columns of `limits`.
+
+    Parameters
+    ----------
+    limits
+        Table of limits, one row a signal point.
+    plane, settings, published
+        See :func:`palletfit.planes.contour.exclusion`.
+
+    Raises
+    ------
+    ConfigError
+        An expression of the plane is wrong, or two of its points have the same coordinates.
+    """
+    level = -ndtri(1 - settings.confidence_level)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = {
+            new: ndtr(np.log(bounded(limits, old).to_numpy(dtype=float)) - level)
+            for old, new in _COLUMNS.items()
+        }
+    return exclusion(limits.assign(**columns), plane, settings, published)
+
+
+def bounded(limits: pd.DataFrame, column: str) -> pd.Series[float]:
+    """Limits of a column, such as ``mu_exp_0``; those beyond the bound are at the bound."""
+    states = limits[column.replace("mu_", "state_", 1)]
+    return limits[column].where(states != "beyond", limits["mu_max"])
+
+
+def mu_field(found: Exclusion, name: str) -> FloatArray:
+    """Interpolated limit on mu on the grid of a plane, shape (ny, nx); NaN outside of the points.
+
+    `name` is that of a curve, such as ``observed``.
+    """
+    return np.asarray(np.exp(found.level - found.fields[name]))
+
+
+def as_json(found: Exclusion) -> dict[str, Any]:
+    """Plain data of a plane: curves where the limit is one, the points, and the quality.
+
+    The errors of the interpolation are those of the limit's natural logarithm.
+    """
+    plain = found.as_json()
+    chosen = ["patch", "x", "y", "region", "status", "mu_obs", "state_obs", "mu_max"]
+    chosen += [f"{kind}_exp_{n}" for kind in ("mu", "state") for n in SIGMAS]
+    rows = found.points[chosen].astype(object).where(found.points[chosen].notna(), None)
+    plain["points"] = rows.to_dict("records")
+    plain["limit"] = 1.0
+    for key in ("level", "failed_near_contour"):
+        del plain[key]
+    return plain
+
+
+# --------------------------------------------------------------------------- along a line
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Upper limits of the signal points on a line.
+
+    Attributes
+    ----------
+    points
+        Those that have limits, by rising ``x``: the columns of the table of limits.
+    without
+        Names of the points that have none: failed, or unsettled.
+    in_pb
+        Whether limits are shown in pb; else on mu.
+    """
+
+    points: pd.DataFrame
+    without: tuple[str, ...]
+    in_pb: bool
+
+    def limit(self, kind: str) -> FloatArray:
+        """Limits of a kind, such as ``obs`` or ``exp_0``; beyond the bound: the bound."""
+        values = bounded(self.points, f"mu_{kind}").to_numpy(dtype=float)
+        return np.asarray(values * self.theory)
+
+    def beyond(self, kind: str) -> NDArray[np.bool_]:
+        """Whether limits lie beyond the bound."""
+        return np.asarray(self.points[f"state_{kind}"] == "beyond")
+
+    @property
+    def theory(self) -> FloatArray:
+        """Cross section in pb, or mu = 1."""
+        if self.in_pb:
+            return np.asarray(self.points["cross_section_pb"], dtype=float)
+        return np.ones(len(self.points))
+
+    @property
+    def theory_error(self) -> FloatArray | None:
+        """Uncertainty of the cross section in pb; none if it is not known."""
+        if not self.in_pb:
+            return None
+        error = np.asarray(self.points["cross_section_error_pb"], dtype=float)
+        if not np.isfinite(error).all():
+            return None
+        return error
+
+
+def along(limits: pd.DataFrame, line: Slice) -> Line:
+    """Limits along a line of signal points.
+
+    Raises
+    ------
+    ConfigError
+        An expression is wrong, or two points have the same place on the line.
+    """
+    plane = Plane(x=line.x, y="0", x_title="", y_title="", select=line.select)
+    try:
+        points = plane_points(limits, plane).sort_values("x", ignore_index=True)
+    except ConfigError as error:
+        error.remedy = error.remedy.replace("the plane", "the slice")
+        raise
+    kinds = ("obs", *(f"exp_{n}" for n in SIGMAS))
+    values = np.column_stack([bounded(points, f"mu_{kind}") for kind in kinds])
+    known = np.isfinite(values.astype(float)).all(axis=1)
+    return Line(
+        points=points[known].reset_index(drop=True),
+        without=tuple(points["patch"][~known]),
+        in_pb="cross_section_pb" in points,
+    )

@@ -1,0 +1,265 @@
+"""Plots of upper limits: in a plane with their numbers, and along a line with their bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from palletfit.config import Analysis, Plane, Slice
+from palletfit.planes.contour import Exclusion
+from palletfit.planes.interpolation import FloatArray
+from palletfit.planes.plots import (
+    draw_curve,
+    draw_forbidden,
+    draw_points,
+    draw_published,
+    set_view,
+    state,
+)
+from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
+from palletfit.products.limits.planes import Line, mu_field
+
+#: Colours of limits span so many decades around one at most.
+_DECADES = 2.0
+#: How much of the colours is mixed with white, for the numbers to be read on them.
+_PALE = 0.45
+#: Free space beside the points of a line, in parts of its length.
+_MARGIN = 0.02
+#: Sizes of the numbers beside points, and the width of a digit in parts of them.
+_SMALLEST, _LARGEST, _ASPECT = 3.5, 7.5, 0.62
+
+
+def draw_limits(found: Exclusion, analysis: Analysis, plane: Plane) -> Figure:
+    """Draw the upper limits on mu in one plane.
+
+    The observed limits are the numbers and the colours; where they cross one, the contour is.
+
+    Parameters
+    ----------
+    found
+        From :func:`palletfit.products.limits.planes.limit_contours`.
+    analysis
+        Gives the title.
+    plane
+        Gives the axes' titles and the label of the forbidden part.
+    """
+    with mpl.rc_context(STYLE):
+        figure = new_figure(8.4, 7.2)
+        axes = figure.add_subplot()
+        set_view(axes, found)
+        _colour(figure, axes, found)
+        entries = [*_curves(axes, found), *draw_published(axes, found)]
+        marked = draw_points(axes, found)
+        _write_numbers(axes, found)
+        draw_forbidden(axes, found, plane)
+        axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
+        axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
+        level = rf"Numbers: observed upper limits on $\mu$ at {100 * found.confidence_level:g}% CL"
+        if (found.points["state_obs"] == "beyond").any():
+            level += r"; $>$: beyond the bound of the fit"
+        words = [plane.title] if plane.title else []
+        write_legend(figure, [*title_lines(analysis), *words, level], [*entries, *marked])
+        figure.canvas.draw()
+    return figure
+
+
+def _colour(figure: Figure, axes: Axes, found: Exclusion) -> None:
+    if "observed" not in found.fields:
+        return
+    field = np.ma.masked_invalid(mu_field(found, "observed"))
+    known = found.points.loc[found.points["status"] != "failed"]
+    values = known["mu_obs"].fillna(known["mu_max"]).to_numpy(dtype=float)
+    low = max(float(values.min()), 10**-_DECADES)
+    high = min(float(values.max()), 10**_DECADES)
+    if low >= high:
+        low, high = low / 2, low * 2
+    colours = mpl.colormaps["viridis_r"](np.linspace(0.0, 1.0, 256))
+    colours[:, :3] = (1 - _PALE) * colours[:, :3] + _PALE
+    mesh = axes.pcolormesh(
+        found.grid_x,
+        found.grid_y,
+        np.clip(field, low, high),
+        norm=LogNorm(low, high),
+        cmap=ListedColormap(colours),
+        rasterized=True,
+        zorder=0,
+    )
+    ends = bool((values < low).any()), bool((values > high).any())
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(ends, "neither")
+    bar = figure.colorbar(mesh, ax=axes, pad=0.015, extend=extend, aspect=32)
+    bar.set_label(r"Observed upper limit on $\mu$", loc="top", fontsize=12)
+    bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _curves(axes: Axes, found: Exclusion) -> list[Entry]:
+    """Where the limits are one: observed, expected, and the border of its band."""
+    observed, expected = found.curves["observed"], found.curves["expected"]
+    entries: list[Entry] = [
+        (
+            draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2),
+            state(r"Observed limit on $\mu$ is one", observed),
+        ),
+        (
+            draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6),
+            state("Expected limit is one", expected),
+        ),
+    ]
+    for width in (1, 2):
+        names = [f"expected_{sign}{width}" for sign in ("minus", "plus")]
+        if not set(names) <= set(found.curves):
+            continue
+        for name in names:
+            handle = draw_curve(
+                axes, found.curves[name], color=COLOURS["expected"], linestyle=":", linewidth=1.0
+            )
+        entries.append((handle, rf"$\pm{width}\,\sigma_{{\mathrm{{exp}}}}$"))
+    return entries
+
+
+def _write_numbers(axes: Axes, found: Exclusion) -> None:
+    halo = [patheffects.withStroke(linewidth=1.4, foreground="white", alpha=0.75)]
+    shown = found.points[found.points["state_obs"].isin(["found", "beyond"])]
+    texts = [
+        f">{short(point['mu_max'])}" if point["state_obs"] == "beyond" else short(point["mu_obs"])
+        for point in shown.to_dict("records")
+    ]
+    sizes = _sizes(axes, shown[["x", "y"]].to_numpy(dtype=float), texts)
+    for text, size, point in zip(texts, sizes, shown.to_dict("records"), strict=True):
+        axes.annotate(
+            text,
+            (point["x"], point["y"]),
+            xytext=(0, 2.5),
+            textcoords="offset points",
+            horizontalalignment="center",
+            verticalalignment="bottom",
+            fontsize=size,
+            color="black",
+            fontstyle="italic" if point["state_obs"] == "beyond" else "normal",
+            path_effects=halo,
+            zorder=8,  # over the label of the forbidden part
+            clip_on=False,
+        )
+
+
+def _sizes(axes: Axes, points: FloatArray, texts: Sequence[str]) -> list[float]:
+    """Sizes of numbers beside points, such that neighbours in a row do not cover each other."""
+    axes.figure.canvas.draw()  # lays out, so that places are known
+    places = axes.transData.transform(points) * 72 / axes.figure.dpi
+    sizes = []
+    for place, text in zip(places, texts, strict=True):
+        across, up = np.abs(places - place).T
+        beside = across[(up < _LARGEST) & (across > 0)]
+        room = float(beside.min(initial=np.inf)) / (_ASPECT * len(text))
+        sizes.append(min(max(room, _SMALLEST), _LARGEST))
+    return sizes
+
+
+def short(value: float) -> str:
+    """Two significant digits, and no more than that of large numbers."""
+    if value >= 10:
+        return f"{value:.0f}"
+    if value >= 1:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def draw_slice(line: Line, analysis: Analysis, chosen: Slice, confidence_level: float) -> Figure:
+    """Draw upper limits along a line of signal points, with the bands of the expected one.
+
+    Parameters
+    ----------
+    line
+        From :func:`palletfit.products.limits.planes.along`.
+    analysis
+        Gives the title.
+    chosen
+        Gives the axis' title.
+    confidence_level
+        Of the limits.
+    """
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.0, 5.8)
+        axes = figure.add_subplot()
+        entries = _limit_curves(axes, line) if len(line.points) else []
+        axes.set_xlabel(chosen.x_title, loc="right", fontsize=13)
+        what = r"$\sigma$ [pb]" if line.in_pb else r"$\mu = \sigma / \sigma_{\mathrm{theory}}$"
+        axes.set_ylabel(f"{100 * confidence_level:g}% CL upper limit on {what}", loc="top")
+        words = [chosen.title] if chosen.title else []
+        if line.without:
+            words.append(f"Without a limit: {', '.join(line.without)}")
+        write_legend(figure, [*title_lines(analysis), *words], entries)
+        figure.canvas.draw()
+    return figure
+
+
+def _limit_curves(axes: Axes, line: Line) -> list[Entry]:
+    x = line.points["x"].to_numpy(dtype=float)
+    axes.set_yscale("log")
+    entries: list[Entry] = []
+    for width in (2, 1):
+        colour = COLOURS[f"sigma{width}"]
+        # An upper end beyond the bound is drawn at the bound, a lower one not at all.
+        low, high = _found(line, f"exp_minus{width}"), line.limit(f"exp_plus{width}")
+        axes.fill_between(x, low, high, facecolor=colour, linewidth=0, zorder=width * -1 + 3)
+        entries.append((Patch(facecolor=colour), rf"Expected $\pm{width}\,\sigma$"))
+    style: dict[str, Any] = {"color": COLOURS["expected"], "linestyle": "--", "linewidth": 1.6}
+    axes.plot(x, _found(line, "exp_0"), zorder=4, **style)
+    expected: Entry = (Line2D([], [], **style), "Expected limit")
+    observed_style: dict[str, Any] = {
+        "color": "black",
+        "marker": "o",
+        "markersize": 4,
+        "linewidth": 1.6,
+    }
+    axes.plot(x, _found(line, "obs"), zorder=6, clip_on=False, **observed_style)
+    entries = [
+        (Line2D([], [], **observed_style), "Observed limit"),
+        expected,
+        *reversed(entries),
+        _theory(axes, line, x),
+    ]
+    kinds = ("obs", "exp_minus2", "exp_minus1", "exp_0", "exp_plus1", "exp_plus2")
+    cut = np.any([line.beyond(kind) for kind in kinds], axis=0)
+    if cut.any():
+        bound = line.points["mu_max"].to_numpy(dtype=float) * (line.theory if line.in_pb else 1.0)
+        (marks,) = axes.plot(
+            x[cut], bound[cut], "^", color="0.35", markersize=5, zorder=7, clip_on=False
+        )
+        entries.append((marks, "A limit lies beyond the bound of the fit"))
+    margin = _MARGIN * (x.max() - x.min() or 1.0)
+    axes.set_xlim(x.min() - margin, x.max() + margin)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return entries
+
+
+def _found(line: Line, kind: str) -> FloatArray:
+    """Limits of a kind; NaN where they lie beyond the bound."""
+    return np.where(line.beyond(kind), np.nan, line.limit(kind))
+
+
+def _theory(axes: Axes, line: Line, x: FloatArray) -> Entry:
+    style: dict[str, Any] = {"color": COLOURS["suspect"], "linewidth": 1.6}
+    axes.plot(x, line.theory, zorder=4.5, **style)
+    error = line.theory_error
+    words = r"$\sigma_{\mathrm{theory}}$" if line.in_pb else r"$\mu = 1$"
+    handle = Line2D([], [], **style)
+    if error is None:
+        return handle, words
+    low = np.maximum(line.theory - error, 1e-3 * line.theory)
+    axes.fill_between(
+        x, low, line.theory + error, color=COLOURS["suspect"], alpha=0.3, linewidth=0, zorder=4.2
+    )
+    band = Line2D([], [], color=COLOURS["suspect"], alpha=0.3, linewidth=7, solid_capstyle="butt")
+    return (band, handle), words + r" $\pm 1\,\sigma$"

@@ -1,0 +1,192 @@
+"""Upper limits of an analysis: one entry a signal point, from its most sensitive region.
+
+``limits.json`` is keyed by patch, as ``results.json`` is; ``limits.csv`` is a tidy table with the
+same content.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from palletfit.products.limits.cross_sections import Table
+from palletfit.runs.results import RegionResults, Values, first_columns, unique
+
+SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
+_TEXT = ("patch", "region", "status", "remark", "state_obs", *(f"state_exp_{n}" for n in SIGMAS))
+_NUMERIC = (
+    *("mu_obs", *(f"mu_exp_{n}" for n in SIGMAS), "mu_hat", "mu_max"),
+    *("cross_section_pb", "cross_section_error_pb"),
+    *("upper_limit_obs_pb", *(f"upper_limit_exp_{n}_pb" for n in SIGMAS), "fit_time"),
+)
+
+
+def combine(
+    regions: list[RegionResults], labels: list[str], cross_sections: Table | None = None
+) -> dict[str, Any]:
+    """Take for each signal point the region with the best (lowest) median expected limit.
+
+    A limit that lies beyond the bound is worse than any that was found (of two such ones that with
+    the lower CLs at the bound is better), and a failed region is worse than either.
+
+    Parameters
+    ----------
+    regions
+        Records of upper limits.
+    labels
+        Of the points; points of different regions are the same if the values of all are.
+    cross_sections
+        Theory cross sections; with them limits are in pb, too.
+
+    Returns
+    -------
+    dict
+        By patch name, in the order in which points first appear.
+
+    Raises
+    ------
+    ConfigError
+        The table lacks a point.
+    """
+    points: dict[Values, dict[str, tuple[str, Mapping[str, Any]]]] = {}
+    for region in regions:
+        for patch, record in region.records.items():
+            values = tuple(record["values"][label] for label in labels)
+            points.setdefault(values, {})[region.name] = (patch, record)
+    found: dict[str, Any] = {}
+    for values, candidates in points.items():
+        taken = min(candidates, key=lambda name: _rank(candidates[name][1]))
+        patch, record = candidates[taken]
+        entry = {
+            "mass_hypotheses": list(values),
+            **_numbers(record),
+            "status": record["status"],
+            "region": taken,
+        }
+        if cross_sections is not None:
+            theory = cross_sections.of(patch, dict(zip(labels, values, strict=True)))
+            entry |= _in_pb(entry, theory.value, theory.uncertainty)
+        entry["regions"] = {
+            region: {"patch": name, "status": item["status"], **_numbers(item)}
+            for region, (name, item) in candidates.items()
+        }
+        found[unique(patch, found, taken)] = entry
+    return found
+
+
+def _rank(record: Mapping[str, Any]) -> tuple[int, float]:
+    if record["status"] == "failed":
+        return 3, 0.0
+    median = record["expected"][2]
+    if median["state"] == "found":
+        return 0, float(median["mu"])
+    return (1, float(median["CLs"])) if median["state"] == "beyond" else (2, 0.0)
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
+    if record["status"] == "failed":
+        return {
+            "mu_obs": None,
+            "mu_exp": [None] * len(SIGMAS),
+            "states": {"obs": "failed", "exp": ["failed"] * len(SIGMAS)},
+            "mu_max": None,
+            "problem": record["error"]["problem"],
+        }
+    every = {"observed": record["observed"]} | {
+        f"expected {name}": item for name, item in zip(SIGMAS, record["expected"], strict=True)
+    }
+    return {
+        "mu_obs": record["mu_obs"],
+        "mu_exp": record["mu_exp"],
+        "states": {
+            "obs": record["observed"]["state"],
+            "exp": [item["state"] for item in record["expected"]],
+        },
+        "mu_max": record["mu_max"],
+        "mu_hat": record["mu_hat"],
+        "mu_hat_error": record["mu_hat_error"],
+        "tolerance": {
+            "obs": record["observed"]["tolerance"],
+            "exp": [item["tolerance"] for item in record["expected"]],
+        },
+        "fit_time": record["fit_time"],
+        "doubts": [
+            f"{name}: {item['reason']}"
+            for name, item in every.items()
+            if not item["trusted"] or item["state"] == "unsettled"
+        ],
+        "remarks": record["remarks"],
+    }
+
+
+def _in_pb(entry: Mapping[str, Any], value: float, error: float | None) -> dict[str, Any]:
+    def limit(mu: float | None) -> float | None:
+        return None if mu is None else mu * value
+
+    return {
+        "cross_section_pb": value,
+        "cross_section_error_pb": error,
+        "upper_limit_obs_pb": limit(entry["mu_obs"]),
+        "upper_limit_exp_pb": [limit(mu) for mu in entry["mu_exp"]],
+    }
+
+
+def as_table(found: Mapping[str, Any], labels: list[str]) -> pd.DataFrame:
+    """One row a signal point: labels, region, states, limits on mu, and in pb if they are known."""
+    rows = []
+    for name, entry in found.items():
+        row = {
+            **first_columns(name, entry, labels),
+            "mu_obs": entry["mu_obs"],
+            **{f"mu_exp_{n}": mu for n, mu in zip(SIGMAS, entry["mu_exp"], strict=True)},
+            "state_obs": entry["states"]["obs"],
+            **{f"state_exp_{n}": s for n, s in zip(SIGMAS, entry["states"]["exp"], strict=True)},
+            "mu_max": entry["mu_max"],
+            "mu_hat": entry.get("mu_hat"),
+        }
+        if "cross_section_pb" in entry:
+            in_pb = zip(SIGMAS, entry["upper_limit_exp_pb"], strict=True)
+            row |= {
+                "cross_section_pb": entry["cross_section_pb"],
+                "cross_section_error_pb": entry["cross_section_error_pb"],
+                "upper_limit_obs_pb": entry["upper_limit_obs_pb"],
+                **{f"upper_limit_exp_{n}_pb": value for n, value in in_pb},
+            }
+        row |= {"fit_time": entry.get("fit_time"), "remark": "; ".join(_notes(entry))}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.astype({name: float for name in _NUMERIC if name in table})
+
+
+def _notes(entry: Mapping[str, Any]) -> list[str]:
+    notes = [entry["problem"]] if "problem" in entry else [*entry["doubts"], *entry["remarks"]]
+    return notes + [
+        f"{region}: {item['problem']}"
+        for region, item in entry["regions"].items()
+        if item["status"] == "failed" and region != entry["region"]
+    ]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read ``limits.csv``."""
+    # Only numbers can be missing: a patch may well be called "NA".
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(_TEXT, str),
+        keep_default_na=False,
+        na_values={column: [""] for column in _NUMERIC},
+    )
+
+
+def nearest_to_one(found: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The patch whose median expected limit is nearest to one, on a logarithmic scale."""
+    known = {
+        name: abs(math.log(entry["mu_exp"][2]))
+        for name, entry in found.items()
+        if entry["mu_exp"][2] is not None
+    }
+    return min(known, key=lambda name: known[name]) if known else None

@@ -1,0 +1,1 @@
+"""CLs as a function of the signal strength."""

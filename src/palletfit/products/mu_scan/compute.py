@@ -1,0 +1,264 @@
+"""CLs against the signal strength, for chosen patches.
+
+What upper limits are read off, as a curve: observed and five expected CLs at equal distances of mu,
+each from fits that tried all starts, with the limits themselves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from palletfit.config import LimitSettings, MuScanSettings
+from palletfit.engine.asymptotics import PValues
+from palletfit.engine.batched import Engine
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.many_mu import Profile, tested
+from palletfit.engine.records import Status, finite
+from palletfit.engine.reference import hypotests as reference
+from palletfit.errors import ConfigError, PalletfitError
+from palletfit.pallet.patches import Patch, apply
+from palletfit.products.limits import compute as limits
+from palletfit.products.limits.compute import Limits
+from palletfit.products.limits.table import nearest_to_one
+from palletfit.runs.choice import by_region, matching
+
+#: A scan without a range ends this factor above the largest limit.
+_BEYOND = 1.25
+
+
+@dataclass(frozen=True)
+class Point:
+    """The hypothesis test at one signal strength, and whether its fits are trusted."""
+
+    mu: float
+    p_values: PValues
+    trusted: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class MuScan:
+    """CLs against the signal strength for one patch.
+
+    Attributes
+    ----------
+    points
+        By rising signal strength.
+    limits
+        The patch's upper limits.
+    engine
+        What made the fits of the points.
+    fit_time
+        Wall time in seconds, that of the limits included.
+    remarks
+        What a reader should know.
+    """
+
+    points: tuple[Point, ...]
+    limits: Limits
+    engine: str
+    fit_time: float
+    remarks: tuple[str, ...]
+
+    @property
+    def status(self) -> Status:
+        """``ok`` if the limits and every point are trusted."""
+        sound = self.limits.status == "ok" and all(point.trusted for point in self.points)
+        return "ok" if sound else "suspect"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data: lists ``mu``, ``CLs_obs`` and ``CLs_exp`` (five each), and the limits."""
+        plain: dict[str, Any] = finite(
+            {
+                "status": self.status,
+                "mu": [point.mu for point in self.points],
+                "CLs_obs": [point.p_values.CLs_obs for point in self.points],
+                "CLs_exp": [point.p_values.CLs_exp for point in self.points],
+                "q": [point.p_values.q for point in self.points],
+                "q_asimov": [point.p_values.q_asimov for point in self.points],
+                "doubts": [
+                    f"mu = {point.mu:g}: {point.reason}"
+                    for point in self.points
+                    if not point.trusted
+                ],
+                "limits": self.limits.as_json(),
+                "engine": self.engine,
+                "fit_time": self.fit_time,
+                "remarks": self.remarks,
+                "software": self.limits.software,
+            }
+        )
+        return plain
+
+
+def compute(
+    engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
+) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
+    """Scans as plain data, see :func:`scans`."""
+    own = MuScanSettings.model_validate(settings["mu_scan"])
+    search = LimitSettings.model_validate(settings["limits"])
+    for patch, found in scans(engine, patches, settings["confidence_level"], own, search):
+        yield patch, found if isinstance(found, PalletfitError) else found.as_json()
+
+
+def scans(
+    engine: Engine,
+    patches: Sequence[Patch],
+    confidence_level: float = 0.95,
+    settings: MuScanSettings | None = None,
+    search: LimitSettings | None = None,
+) -> Iterator[tuple[Patch, MuScan | PalletfitError]]:
+    """Scan some patches, each with its limits.
+
+    Parameters
+    ----------
+    engine
+        Of their background.
+    patches
+        Signal patches.
+    confidence_level
+        Of the limits.
+    settings
+        How many signal strengths, and which.
+    search
+        How limits are found.
+
+    Yields
+    ------
+    tuple
+        Each patch once, not in order, with its scan or the error that explains why there is none.
+
+    Raises
+    ------
+    ConfigError
+        The test statistic is that of a discovery.
+    """
+    settings, search = settings or MuScanSettings(), search or LimitSettings()
+    for patch, found in limits.upper_limits(engine, patches, confidence_level, search):
+        if isinstance(found, PalletfitError):
+            yield patch, found
+            continue
+        try:
+            yield patch, _scan(limits.bounded(engine, search), patch, found, settings)
+        except PalletfitError as error:
+            error.patch = patch.name
+            yield patch, error
+
+
+def _scan(engine: Engine, patch: Patch, found: Limits, settings: MuScanSettings) -> MuScan:
+    began = time.perf_counter()
+    mu = strengths(found, settings)
+    points, made_by = None, "batched"
+    if engine.settings.engine == "batched":
+        points = _batched(engine, patch, mu)
+    if points is None or not all(point.trusted for point in points):
+        points, made_by = _reference(engine, patch, mu), "reference"
+    remarks = list(found.remarks)
+    if made_by != found.engine:
+        remarks.append(f"the points are fitted by the {made_by} engine")
+    return MuScan(
+        points=points,
+        limits=found,
+        engine=made_by,
+        fit_time=found.fit_time + time.perf_counter() - began,
+        remarks=tuple(remarks),
+    )
+
+
+def strengths(found: Limits, settings: MuScanSettings) -> FloatArray:
+    """Signal strengths of a scan, shape (points,).
+
+    Raises
+    ------
+    ConfigError
+        The range goes beyond the bound of the parameter of interest.
+    """
+    if settings.range is not None:
+        first, last = settings.range
+        if last > found.mu_max:
+            raise ConfigError(
+                f"mu_scan.range ends at {last:g}, above {found.mu_max:g}, the upper bound of the "
+                "parameter of interest.",
+                remedy="Choose a smaller range, or set `limits.mu_max`.",
+            )
+        return np.linspace(first, last, settings.points)
+    every = (found.observed, *found.expected)
+    known = [item.mu for item in every if item.mu is not None]
+    complete = len(known) == len(every)
+    last = min(_BEYOND * max(known), found.mu_max) if complete else found.mu_max
+    return np.linspace(0.0, last, settings.points)
+
+
+def _batched(engine: Engine, patch: Patch, mu: FloatArray) -> tuple[Point, ...] | None:
+    """All points at once; none if the engine does not support the patch."""
+    batches, _ = engine.lower([patch])
+    if not batches:
+        return None
+    profile = Profile(engine, batches[0][0], len(mu))
+    if profile.unsound():
+        return None
+    everywhere = np.ones(len(mu), dtype=bool)
+    q, q_asimov = profile.test(profile.rows, mu, on_data=everywhere, thorough=True)
+    if not np.all(np.isfinite(q) & np.isfinite(q_asimov)):
+        return None
+    evidence = [profile.evidence(int(row), on_data=True) for row in profile.rows]
+    tests = tested(profile.settings, q, q_asimov)
+    return tuple(
+        Point(at, p_values, trusted, reason)
+        for at, p_values, (trusted, reason) in zip(mu.tolist(), tests, evidence, strict=True)
+    )
+
+
+def _reference(engine: Engine, patch: Patch, mu: FloatArray) -> tuple[Point, ...]:
+    spec = apply(engine.workspace, patch)
+    points = []
+    for at in mu.tolist():
+        settings = engine.settings.model_copy(update={"engine": "reference", "mu": at})
+        test = reference.hypotest(spec, settings)
+        reason = "; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items())
+        points.append(Point(at, test.p_values, test.status == "ok", reason))
+    return tuple(points)
+
+
+# --------------------------------------------------------------------------- which patches
+
+
+def choose(
+    analysis: str,
+    patterns: Sequence[str],
+    found: Mapping[str, Mapping[str, Any]],
+    *,
+    every: bool = True,
+) -> dict[str, list[str]]:
+    """Patches that are scanned, by region.
+
+    Parameters
+    ----------
+    analysis
+        Name, for errors.
+    patterns
+        Shell patterns; without any it is the patch whose expected limit is nearest to one.
+    found
+        Content of ``limits.json``: a patch is scanned in the region that it is taken from.
+    every
+        See :func:`palletfit.runs.choice.matching`.
+
+    Raises
+    ------
+    ConfigError
+        A pattern matches no patch, or no limit is known.
+    """
+    if patterns:
+        return matching(patterns, found, analysis=analysis, section="mu_scan", every=every)
+    nearest = nearest_to_one(found)
+    if nearest is None:
+        raise ConfigError(
+            f"No patch of {analysis} has an expected upper limit, so that none is near to one.",
+            remedy="Name patches under mu_scan.patches, or set limits.mu_max.",
+        )
+    return by_region([nearest], found)

@@ -1,0 +1,67 @@
+"""What is kept of the hypothesis test of one point among very many.
+
+The fits are those of every hypothesis test, with all their starts and the same proof of each
+minimum; of the evidence a few numbers are kept, and in words whatever is not as it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from palletfit.engine.batched import Engine
+from palletfit.engine.records import HypotestResult, finite
+from palletfit.engine.reference import hypotests as reference
+from palletfit.errors import PalletfitError
+from palletfit.pallet.patches import Patch, apply
+
+
+def compute(
+    engine: Engine, patches: Sequence[Patch], _: Mapping[str, Any]
+) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
+    """Hypothesis tests of all patches, each as a summary."""
+    for patch, found in _hypotests(engine, patches):
+        yield patch, found if isinstance(found, PalletfitError) else summary(found)
+
+
+def _hypotests(
+    engine: Engine, patches: Sequence[Patch]
+) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
+    if engine.settings.engine == "batched":
+        yield from engine.hypotests(patches, brief=True)
+        return
+    for patch in patches:
+        try:
+            yield patch, reference.hypotest(apply(engine.workspace, patch), engine.settings)
+        except PalletfitError as error:
+            yield patch, error
+
+
+def summary(result: HypotestResult) -> dict[str, Any]:
+    """A few plain numbers of one result.
+
+    Returns
+    -------
+    dict
+        ``status``, ``CLs_obs``, ``CLs_exp``, ``mu_hat``, ``mu_hat_error``; of its four fits the
+        largest estimated distance to the minimum ``edm`` (in units of the NLL) and the smallest
+        number of starts that agree in it, ``starts_agreed``; ``engine``; ``fit_time`` in seconds;
+        and as ``reason`` what a reader should know.
+    """
+    fits = result.fits
+    doubts = [f"{name} fit: {fit.reason}" for name, fit in fits.items() if not fit.trusted]
+    plain: dict[str, Any] = finite(
+        {
+            "status": result.status,
+            "CLs_obs": result.p_values.CLs_obs,
+            "CLs_exp": result.p_values.CLs_exp,
+            "mu_hat": result.mu_hat,
+            "mu_hat_error": result.mu_hat_error,
+            "edm": max(fit.edm for fit in fits.values()),
+            "starts_agreed": min(fit.agreed for fit in fits.values()),
+            "engine": result.engine,
+            "fit_time": result.build_time + result.fit_time,
+            "reason": "; ".join([*doubts, *result.remarks]),
+        }
+    )
+    return plain

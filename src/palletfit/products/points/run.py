@@ -1,0 +1,355 @@
+"""Test the points of a region through an executor, chunk by chunk, in bounded memory.
+
+A chunk becomes a task; its results become one file when all of them are there. A rerun keeps the
+files whose key holds, and asks for the points of the others only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from palletfit.config import Analysis, ExecutorSettings, FitSettings, PointSettings, Settings
+from palletfit.core.files import read_json
+from palletfit.core.locks import waiting_lock
+from palletfit.core.progress import Progress
+from palletfit.engine.versions import VERSIONS
+from palletfit.errors import ConfigError, FitError
+from palletfit.pallet.patches import Patch, json_digest
+from palletfit.products.points.parts import (
+    RETRY,
+    PartStore,
+    content_digest,
+    read,
+    relabelled,
+    row_of,
+)
+from palletfit.products.points.signals import Signal
+from palletfit.products.points.sources import FunctionSource, Source, duplicate
+from palletfit.products.points.tables import TableSource
+from palletfit.runs import task
+from palletfit.runs.ledger import Ledger
+from palletfit.runs.product import POINTS
+from palletfit.runs.scan import Task, dispatch, fitting_tasks
+from palletfit.runs.store import Key
+
+logger = logging.getLogger(__name__)
+
+#: Tasks in flight for each worker, so that none waits for this program.
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class PointScan:
+    """What is fitted: the points of one region under one set of fit settings.
+
+    Attributes
+    ----------
+    title
+        ``ANALYSIS/REGION``, for people.
+    workspace
+        The background-only workspace.
+    source
+        Where the points come from.
+    labels
+        Names of the points' values.
+    settings
+        Fit settings.
+    chunk
+        Points of a task, and of a file of results.
+    """
+
+    title: str
+    workspace: Mapping[str, Any]
+    source: Source
+    labels: tuple[str, ...]
+    settings: FitSettings
+    chunk: int
+
+    @property
+    def ranges(self) -> list[range]:
+        """Numbers of the points of each chunk."""
+        count = self.source.count
+        return [
+            range(first, min(first + self.chunk, count)) for first in range(0, count, self.chunk)
+        ]
+
+
+def of_region(
+    analysis: Analysis, region: str, settings: Settings, workspace_path: Path
+) -> PointScan:
+    """What is asked of one region of an analysis.
+
+    Raises
+    ------
+    ConfigError, PalletError
+        There are no points, or something is wrong with them.
+    """
+    if analysis.points is None:
+        raise ConfigError(
+            f"The analysis {analysis.name} has no `points`, but patchsets.",
+            remedy="Ask for the target `all`.",
+        )
+    workspace = read_json(workspace_path)
+    signal = Signal.of(workspace, analysis.points, settings.fit)
+    limits: PointSettings = settings.points
+    source: Source
+    if analysis.points.table is not None:
+        alone = len(analysis.used_regions) == 1
+        source = TableSource(analysis.points, analysis.labels, signal, limits, strict=alone)
+    else:
+        source = FunctionSource(analysis.points, analysis.labels, signal, limits)
+    return PointScan(
+        title=f"{analysis.name}/{region}",
+        workspace=workspace,
+        source=source,
+        labels=tuple(analysis.labels),
+        settings=settings.fit,
+        chunk=limits.chunk,
+    )
+
+
+def run(
+    scan: PointScan,
+    folder: Path,
+    executor: Executor,
+    settings: ExecutorSettings,
+    *,
+    workers: int = 1,
+    ledger: Ledger | None = None,
+) -> dict[str, Any]:
+    """Fit the points that have no finished row yet.
+
+    Parameters
+    ----------
+    scan
+        What is fitted.
+    folder
+        Where the files of the chunks go.
+    executor, settings
+        Where fits run; how often a point is sent again after its worker died.
+    workers
+        How many tasks run side by side.
+    ledger
+        For executors whose tasks outlive this program: tasks of an earlier run that are in flight.
+
+    Returns
+    -------
+    dict
+        Manifest: the files with their keys and what is in them, and the number of fits made.
+
+    Raises
+    ------
+    ConfigError, PalletError
+        A function gives something wrong, or two points have one name.
+    FitError
+        No point has a result.
+    StoreError
+        A file could not be written; those written before stay.
+    ExecutorError
+        Fits cannot run there; files of chunks that ended before stay.
+    """
+    with waiting_lock(folder.parent / ".lock-points", what=f"fitting {scan.title}"):
+        return _Run(scan, PartStore(folder), executor, settings, workers, ledger).run()
+
+
+@dataclass
+class _Chunk:
+    """A chunk whose fits are under way."""
+
+    number: int
+    patches: list[Patch]
+    key: Key
+    #: Finished rows by name.
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class _Run:
+    def __init__(
+        self,
+        scan: PointScan,
+        store: PartStore,
+        executor: Executor,
+        settings: ExecutorSettings,
+        workers: int,
+        ledger: Ledger | None,
+    ) -> None:
+        self.scan, self.store, self.executor = scan, store, executor
+        self.settings, self.workers, self.ledger = settings, workers, ledger
+        self.digest = json_digest(scan.workspace)
+        self.make = partial(
+            task.make_task,
+            workspace_digest=self.digest,
+            settings=scan.settings,
+            product=POINTS,
+        )
+        self.chunks: dict[str, _Chunk] = {}  # of points in flight, by name
+        self.entries: dict[int, dict[str, Any]] = {}
+        self.fitted = 0
+
+    def run(self) -> dict[str, Any]:
+        """See :func:`run`."""
+        scan = self.scan
+        ranges = scan.ranges
+        wanted = [number for number in range(len(ranges)) if not self._find(number)]
+        kept = sum(entry["points"] for entry in self.entries.values())
+        with Progress(scan.title, total=scan.source.count, kept=kept) as self.progress:
+            found = dispatch(
+                self._tasks(wanted),
+                self.make,
+                task.pack(scan.workspace),
+                self.executor,
+                self.settings,
+                title=scan.title,
+                ledger=self.ledger,
+                most=_AHEAD * self.workers + 1,
+            )
+            for patches, results in found:
+                self._take(patches, results)
+        if self.ledger is not None:
+            for sent in list(self.ledger.in_flight.values()):
+                self.ledger.ended(sent.digest)  # of points that are not asked for any more
+        self.store.end_at(len(ranges))
+        return self._manifest(len(ranges))
+
+    def _manifest(self, parts: int) -> dict[str, Any]:
+        entries = [self.entries[number] for number in range(parts)]
+        status = {
+            name: sum(entry[name] for entry in entries) for name in ("ok", "suspect", "failed")
+        }
+        if status["failed"] == self.scan.source.count:
+            raise FitError(
+                f"All {status['failed']} points of {self.scan.title} failed; the first one: "
+                f"{entries[0]['problem']}",
+                remedy="Correct the points; the files of results hold the reason of each.",
+                file=self.scan.source.path,
+            )
+        return {
+            "title": self.scan.title,
+            "labels": list(self.scan.labels),
+            "points": self.scan.source.count,
+            "fitted": self.fitted,
+            **status,
+            "parts": entries,
+        }
+
+    # ------------------------------------------------------------------ what is there
+
+    def _identity(self, number: int) -> str:
+        some = self.scan.ranges[number]
+        source = f"{self.scan.source.identity} {some.start} {some.stop}"
+        return self._key(source).digest
+
+    def _key(self, content: str) -> Key:
+        scan = self.scan
+        plain = scan.settings.model_dump(mode="json")
+        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], POINTS)
+
+    def _find(self, number: int) -> bool:
+        """Whether a chunk is finished, as far as is known without making its points."""
+        part = self.store.find(number, self._identity(number))
+        if part is None or part.to_repeat:
+            return False
+        self.entries[number] = _entry(self.store.path(number), part.key, part.table.to_pylist())
+        return True
+
+    # ------------------------------------------------------------------ what is asked
+
+    def _tasks(self, wanted: Sequence[int]) -> Iterator[Task]:
+        """Tasks of the chunks that are not finished, made when they are asked for."""
+        ranges = self.scan.ranges
+        made = self.scan.source.chunks(ranges[number] for number in wanted)
+        for number, (some, patches) in zip(wanted, made, strict=True):
+            missing = self._open(number, some, patches)
+            if missing:
+                yield from fitting_tasks(missing, self.make, self.executor)
+
+    def _open(self, number: int, some: range, patches: list[Patch]) -> list[Patch]:
+        """Begin a chunk; its points that have to be fitted."""
+        chunk = _Chunk(number, patches, self._key(content_digest(patches)))
+        # The same points, whatever they come from.
+        part = read(self.store.path(number))
+        if part is not None and part.key == chunk.key.digest:
+            rows = part.rows()
+            chunk.rows = {
+                patch.name: relabelled(rows[patch.name], patch, self.scan.labels)
+                for patch in patches
+                if not rows[patch.name][RETRY]
+            }
+        places: dict[str, int] = {}
+        for place, patch in zip(some, patches, strict=True):
+            if patch.name in places or patch.name in self.chunks:
+                other = places.get(patch.name)
+                if other is None:
+                    first = self.chunks[patch.name]
+                    names = [item.name for item in first.patches]
+                    other = self.scan.ranges[first.number].start + names.index(patch.name)
+                raise duplicate(self.scan.source.path, patch.name, other, place)
+            places[patch.name] = place
+        missing = [patch for patch in patches if patch.name not in chunk.rows]
+        self.progress.keep(len(chunk.rows))
+        self.chunks |= {patch.name: chunk for patch in patches}
+        if not missing:
+            self._close(chunk)
+        return missing
+
+    # ------------------------------------------------------------------ what comes back
+
+    def _take(self, patches: Sequence[Patch], results: Sequence[Mapping[str, Any]]) -> None:
+        chunk = self.chunks[patches[0].name]
+        for patch, result in zip(patches, results, strict=True):
+            chunk.rows[patch.name] = row_of(patch, self.scan.labels, result)
+            self.progress.advance(result["status"])
+        self.fitted += len(patches)
+        if len(chunk.rows) == len(chunk.patches):
+            self._close(chunk)
+
+    def _close(self, chunk: _Chunk) -> None:
+        rows = [chunk.rows[patch.name] for patch in chunk.patches]
+        identity = self._identity(chunk.number)
+        path = self.store.write(chunk.number, rows, self.scan.labels, chunk.key, identity)
+        self.entries[chunk.number] = _entry(path, chunk.key.digest, rows)
+        for patch in chunk.patches:
+            del self.chunks[patch.name]
+
+
+def _entry(path: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Describe a file of results that was just written, or found."""
+    there = path.stat()
+    status = Counter(row["status"] for row in rows)
+    failed = next((row["reason"] for row in rows if row["status"] == "failed"), None)
+    return {
+        "file": path.name,
+        "key": key,
+        # A cheap way to see later that a file is still the one that was written.
+        "size": there.st_size,
+        "mtime_ns": there.st_mtime_ns,
+        "points": len(rows),
+        **{name: status[name] for name in ("ok", "suspect", "failed")},
+        "retry": sum(row[RETRY] for row in rows),
+        **({} if failed is None else {"problem": failed}),
+    }
+
+
+def is_complete(manifest: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a manifest leaves nothing to fit: its files are there, and no failure may pass."""
+    store = PartStore(folder)
+    for number, entry in enumerate(manifest["parts"]):
+        try:
+            there = store.path(number).stat()
+        except OSError:
+            return False
+        if entry["retry"]:
+            return False
+        if (there.st_size, there.st_mtime_ns) != (entry["size"], entry["mtime_ns"]):
+            # A copied file has another time; its digest and its key still hold.
+            part = read(store.path(number))
+            if part is None or part.key != entry["key"]:
+                return False
+    return True

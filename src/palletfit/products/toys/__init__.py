@@ -1,0 +1,1 @@
+"""CLs from pseudo-experiments."""

@@ -1,0 +1,311 @@
+"""CLs from pseudo-experiments ("toys"), in shards that any number of tasks may make.
+
+Toys are drawn from the model at the conditional fits of the observed data: for the tested
+hypothesis with the parameter of interest at the tested value, for the alternative without signal
+(for ``q0`` it is the other way round, and the alternative has a signal strength of one). Main data
+are Poisson, auxiliary data come from their constraint terms. Every toy is fitted twice, and its
+test statistic is that of :mod:`palletfit.engine.asymptotics`. This is pyhf's ``ToyCalculator``, and
+the procedure that ATLAS and CMS agreed on (ATL-PHYS-PUB-2011-11, section 2.1).
+
+Each toy has random numbers of its own: Philox (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC11) with a key from the seed, the patch and the hypothesis, and the toy's number as the
+counter. So toys are the same however they are split over tasks. They are fitted in blocks which
+begin at multiples of :data:`BLOCK`, whole ones even where a shard begins or ends within one, so
+that on one kind of machine their q are the same to the last bit, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit.config import ToySettings
+from palletfit.engine.asymptotics import TestStatistic
+from palletfit.engine.batched import DataFits, Engine
+from palletfit.engine.hypothesis import check_poi_bounds
+from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs
+from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
+from palletfit.pallet.patches import Patch, canonical_json
+
+#: Toys that are fitted together.
+BLOCK = 256
+#: Hypotheses, and the numbers that go into their keys.
+TESTED, ALTERNATIVE = "tested", "alternative"
+HYPOTHESES = (TESTED, ALTERNATIVE)
+#: Expected counts above this cannot be drawn.
+_LARGEST = 1e15
+#: Of so many patches a worker keeps the fits of the observed data, for their next shard.
+_KEPT_PATCHES = 4
+_prepared: OrderedDict[tuple[int, str, int], Toys] = OrderedDict()
+
+
+def compute(
+    engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
+) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
+    """Shards as plain data with their status; which ones is in the patches' options.
+
+    See :func:`palletfit.products.toys.shards.shard`. A shard is ``ok`` if each of its toys has a
+    test statistic, else ``suspect``.
+    """
+    own = ToySettings.model_validate(settings["toys"])
+    for patch in patches:
+        try:
+            made = _toys(engine, patch, own)
+            found = made.shard(patch.options["first"], patch.options["count"])
+        except PalletfitError as error:
+            yield patch, error
+            continue
+        whole = not any(found[hypothesis]["failed"] for hypothesis in HYPOTHESES)
+        yield patch, {**found, "status": "ok" if whole else "suspect", "patch": patch.name}
+
+
+def _toys(engine: Engine, patch: Patch, settings: ToySettings) -> Toys:
+    """What shards of a patch are made with; their engine stays alive, so that its id stays its."""
+    key = id(engine), patch.digest, settings.seed
+    if key not in _prepared:
+        _prepared[key] = Toys(engine, replace(patch, name=patch.options["of"]), settings)
+        while len(_prepared) > _KEPT_PATCHES:
+            _prepared.popitem(last=False)
+    _prepared.move_to_end(key)
+    return _prepared[key]
+
+
+def run_shard(
+    engine: Engine, patch: Patch, settings: ToySettings, first: int, count: int
+) -> dict[str, Any]:
+    """Draw and fit some toys of both hypotheses; see :meth:`Toys.shard`."""
+    return Toys(engine, patch, settings).shard(first, count)
+
+
+def statistic(
+    kind: TestStatistic, mu: float, mu_hat: FloatArray, fixed: FloatArray, free: FloatArray
+) -> FloatArray:
+    """Apply :func:`palletfit.engine.asymptotics.profile_statistic` to arrays of NLLs."""
+    q = np.maximum(2.0 * (fixed - free), 0.0)
+    return np.where(mu_hat < 0 if kind == "q0" else mu_hat > mu, 0.0, q)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What toys of one hypothesis are drawn from.
+
+    Attributes
+    ----------
+    mu
+        Signal strength.
+    point, expected
+        Parameters ``(K,)`` and expected counts ``(B,)``.
+    key
+        Key of the random numbers, 128 bits.
+    """
+
+    mu: float
+    point: FloatArray
+    expected: FloatArray
+    key: int
+
+
+class Toys:
+    """Pseudo-experiments of one patch.
+
+    Parameters
+    ----------
+    engine
+        Engine of the background, with the test statistic and the tested signal strength.
+    patch
+        Signal patch.
+    settings
+        Seed.
+
+    Raises
+    ------
+    PalletError
+        The patch does not apply, the engine does not support its model, or the measurement does not
+        allow the tested value.
+    FitError
+        A fit to the observed data has no proven minimum.
+    """
+
+    def __init__(self, engine: Engine, patch: Patch, settings: ToySettings) -> None:
+        self.engine, self.patch, self.settings = engine, patch, settings
+        self.kind: TestStatistic = engine.settings.test_statistic
+        discovery = self.kind == "q0"
+        self.mu = 0.0 if discovery else engine.settings.mu
+        fits = engine.data_fits(patch)
+        self.batch, self.poi = fits.batch, fits.batch.layout.poi
+        self._check_bounds(1.0 if discovery else self.mu)
+        self.ensemble = Ensemble(engine, self.batch)
+        self.data = DataSets(self.batch.data, self.batch.aux)
+        tested, alternative = ("background", "fixed") if discovery else ("fixed", "background")
+        self.observed = self._observe(fits, tested)
+        self.sources = {
+            TESTED: self._source(fits, tested, TESTED),
+            ALTERNATIVE: self._source(fits, alternative, ALTERNATIVE),
+        }
+
+    def _check_bounds(self, mu: float) -> None:
+        batch = self.batch
+        lower, upper = float(batch.lower[0, self.poi]), float(batch.upper[0, self.poi])
+        try:
+            check_poi_bounds(mu, lower, upper, str(batch.names[0][self.poi]))
+        except PalletError as error:
+            error.patch = self.patch.name
+            raise
+
+    def _observe(self, fits: DataFits, tested: str) -> dict[str, Any]:
+        """The test statistic of the observed data, by the same fits as those of the toys.
+
+        They start where the engine's own ended, so that they do not end higher.
+        """
+        start, free_start = fits.points[tested][None], fits.points["free"][None]
+        fixed, _ = self.ensemble.search(self.data, [start], self.mu)
+        free, _ = self.ensemble.search(self.data, [fixed.point, free_start], None)
+        pair = Pairs(fixed, free, np.zeros(1, dtype=bool))
+        if not pair.converged[0]:
+            raise FitError(
+                f"The fits to the observed data did not converge ({_reason(pair, 0)}).",
+                remedy="Look at the yields of this patch.",
+                patch=self.patch.name,
+            )
+        mu_hat = float(free.point[0, self.poi])
+        return {
+            "q": float(self._statistic(pair)[0]),
+            "mu_hat": mu_hat,
+            "edm": [float(fixed.edm[0]), float(free.edm[0])],
+            "reasons": {name: fit.reason for name, fit in fits.evidence.items()},
+        }
+
+    def _source(self, fits: DataFits, fit: str, hypothesis: str) -> Source:
+        point, expected = fits.points[fit], fits.expected[fit]
+        if np.any(expected < 0):
+            # The engine allows that in bins without events, where toys need a rate.
+            mu = float(point[self.poi])
+            ends, _ = self.ensemble.search(self.data, [point[None]], mu)
+            point, expected = ends.point[0], np.maximum(self.ensemble.rates(ends.point)[0], 0.0)
+        counts = np.concatenate([expected, (point * self.batch.factor[0])])
+        if not np.all(counts <= _LARGEST):
+            raise FitError(
+                f"A bin or a constraint expects {counts.max():.3g} events, too many to be drawn.",
+                remedy="Use asymptotic formulae for this patch.",
+                patch=self.patch.name,
+            )
+        named = [self.settings.seed, self.patch.digest, hypothesis]
+        digest = hashlib.sha256(canonical_json(named)).digest()
+        return Source(
+            float(point[self.poi]), point, expected, int.from_bytes(digest[:16], "little")
+        )
+
+    # ------------------------------------------------------------------ toys
+
+    def draw(self, hypothesis: str, numbers: NDArray[np.int64]) -> DataSets:
+        """Toys by their numbers."""
+        source, batch = self.sources[hypothesis], self.batch
+        gauss = np.flatnonzero(batch.precision[0] > 0)
+        poisson = np.flatnonzero(batch.factor[0] > 0)
+        centre, width = source.point[gauss], batch.precision[0, gauss] ** -0.5
+        rates = np.concatenate([source.expected, (source.point * batch.factor[0])[poisson]])
+        bins = len(source.expected)
+        data = np.zeros((len(numbers), bins))
+        aux = np.repeat(batch.aux[:1], len(numbers), axis=0)
+        for row, number in enumerate(numbers):
+            # The toy's number is the highest word of the counter: toys never overlap.
+            bits = np.random.Philox(key=source.key, counter=int(number) << 192)
+            random = np.random.Generator(bits)
+            counts = random.poisson(rates)
+            data[row], aux[row, poisson] = counts[:bins], counts[bins:]
+            aux[row, gauss] = random.normal(centre, width)
+        return DataSets(data, aux)
+
+    def fit(self, hypothesis: str, sets: DataSets) -> Pairs:
+        """Fit toys of a hypothesis."""
+        return self.ensemble.pairs(sets, self.sources[hypothesis].point, self.mu)
+
+    def _statistic(self, pairs: Pairs) -> FloatArray:
+        mu_hat = pairs.free.point[:, self.poi]
+        return statistic(self.kind, self.mu, mu_hat, pairs.fixed.value, pairs.free.value)
+
+    def shard(self, first: int, count: int) -> dict[str, Any]:
+        """Draw and fit some toys of both hypotheses.
+
+        Parameters
+        ----------
+        first, count
+            Number of the first toy, and how many.
+
+        Returns
+        -------
+        dict
+            Plain data for JSON: what the toys are of (``patch``, ``digest``, ``seed``, ``mu``,
+            ``test_statistic``), ``first`` and ``count``, the ``observed`` q; and for each of
+            :data:`HYPOTHESES` its signal strength ``mu``, the ``q`` of all toys (None where a fit
+            has no proven minimum), those that ``failed`` by number with the reason, and numbers of
+            those ``searched`` further because the first starts did not settle them.
+
+        Raises
+        ------
+        ConfigError
+            There are no such toys.
+        """
+        if first < 0 or count < 1:
+            raise ConfigError(
+                f"There is no shard of {count} toys from number {first} on.",
+                remedy="Begin at zero or above, with at least one toy.",
+            )
+        began = time.perf_counter()
+        record: dict[str, Any] = {
+            "patch": self.patch.name,
+            "digest": self.patch.digest,
+            "seed": self.settings.seed,
+            "mu": self.mu,
+            "test_statistic": self.kind,
+            "first": first,
+            "count": count,
+            "observed": self.observed,
+            "convex": self.ensemble.convex,
+        }
+        for hypothesis in HYPOTHESES:
+            record[hypothesis] = self._shard_of(hypothesis, first, count)
+        return {**record, "seconds": time.perf_counter() - began, "software": self.engine.software}
+
+    def _shard_of(self, hypothesis: str, first: int, count: int) -> dict[str, Any]:
+        q: list[float | None] = []
+        failed: list[dict[str, Any]] = []
+        searched: list[int] = []
+        iterations = 0
+        end = first + count
+        for begin in range(first - first % BLOCK, end, BLOCK):
+            numbers = np.arange(begin, begin + BLOCK)
+            pairs = self.fit(hypothesis, self.draw(hypothesis, numbers))
+            values, converged = self._statistic(pairs), pairs.converged
+            wanted = np.flatnonzero((numbers >= first) & (numbers < end))
+            q += [float(values[row]) if converged[row] else None for row in wanted]
+            failed += [
+                {"toy": int(numbers[row]), "reason": _reason(pairs, row)}
+                for row in wanted[~converged[wanted]]
+            ]
+            searched += numbers[wanted[pairs.searched[wanted]]].tolist()
+            iterations += int((pairs.fixed.iterations + pairs.free.iterations)[wanted].sum())
+        return {
+            "mu": self.sources[hypothesis].mu,
+            "q": q,
+            "failed": failed,
+            "searched": searched,
+            "iterations": iterations / count,
+        }
+
+
+def _reason(pairs: Pairs, row: int) -> str:
+    """Why a data set has no test statistic."""
+    ends: Mapping[str, Ends] = {"fixed": pairs.fixed, "free": pairs.free}
+    for name, fits in ends.items():
+        if not fits.converged[row]:
+            return f"its {name} fit: {fits.reason(row)}"
+    return "its free fit ended above the fixed one"

@@ -1,0 +1,1 @@
+"""Results in the forms in which experiments and reinterpreters publish them."""

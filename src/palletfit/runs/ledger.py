@@ -1,0 +1,189 @@
+"""What was sent to a remote service and has not come back yet.
+
+The service keeps working when this program ends, however it ends; this file is how the next run
+finds the work again. It is a list of events, one JSON object a line, each on disk before the next
+thing happens; a line that was cut by a crash is the last one and says nothing that matters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palletfit.errors import StoreError
+from palletfit.runs.store import write_atomically
+
+_EVENTS = ("registered", "opened", "closed", "sending", "sent", "ended")
+
+
+@dataclass
+class Sent:
+    """A task that the service has, or may have.
+
+    Attributes
+    ----------
+    digest
+        Sha256 of the task's content.
+    patches
+        Names of its patches, in order.
+    group
+        The service's task group.
+    ids
+        The service's identifiers of it; empty if this program ended before the service's answer.
+    times
+        When it was sent, in seconds since 1970; one for each time.
+    """
+
+    digest: str
+    patches: tuple[str, ...]
+    group: str
+    ids: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+
+class Ledger:
+    """The tasks of one region that are in flight.
+
+    Parameters
+    ----------
+    path
+        Its file; it need not exist.
+    target
+        Where tasks are sent to (an endpoint's identifier). Tasks sent elsewhere are let alone.
+
+    Attributes
+    ----------
+    group
+        The task group that is used for further tasks, or None.
+    function
+        Digest and identifier of the function that is registered with the service, or None.
+    in_flight
+        Tasks by digest.
+    known
+        Identifiers of all tasks of the group that this ledger knows, ended ones included.
+    """
+
+    def __init__(self, path: Path, target: str) -> None:
+        self.path, self.target = path, target
+        self.group: str | None = None
+        self.function: tuple[str, str] | None = None
+        self.in_flight: dict[str, Sent] = {}
+        self.known: set[str] = set()
+        self._names: dict[str, tuple[str, ...]] = {}
+        for event in self._read():
+            self._apply(event)
+
+    def label(self, digest: str, patches: Sequence[str]) -> None:
+        """Say which patches a task has, before it is sent."""
+        self._names[digest] = tuple(patches)
+
+    def registered(self, digest: str, function: str) -> None:
+        """Note a registered function."""
+        self._note({"event": "registered", "digest": digest, "function": function})
+
+    def opened(self, group: str, task: str) -> None:
+        """Note the task group that following tasks belong to, and the task that opened it."""
+        self._note({"event": "opened", "group": group, "id": task})
+
+    def closed(self) -> None:
+        """Note that the service does not take tasks for the group any more."""
+        self._note({"event": "closed"})
+
+    def sending(self, digests: Iterable[str]) -> None:
+        """Note that tasks are about to be sent."""
+        tasks = {digest: list(self._names[digest]) for digest in digests}
+        self._note({"event": "sending", "group": self.group, "tasks": tasks, "time": time.time()})
+
+    def sent(self, ids: Mapping[str, str]) -> None:
+        """Note the service's identifiers of tasks that it took, by digest."""
+        self._note({"event": "sent", "ids": dict(ids)})
+
+    def ended(self, digest: str) -> None:
+        """Note that a task's results are here, or given up."""
+        if digest in self.in_flight:
+            self._note({"event": "ended", "digest": digest})
+
+    def withdrawn(self, digest: str) -> None:
+        """Note that a task was not taken after all; copies that were sent before count on."""
+        if digest in self.in_flight and not self.in_flight[digest].ids:
+            self.ended(digest)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        event = {**event, "target": self.target}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreError(
+                f"Cannot note which tasks are sent: {error.strerror}.",
+                remedy="Make room or make the folder writable; what was sent before is kept.",
+                file=self.path,
+            ) from error
+        self._apply(event)
+
+    def _apply(self, event: Mapping[str, Any]) -> None:
+        if event["target"] == self.target:
+            getattr(self, f"_on_{event['event']}")(event)
+
+    def _on_registered(self, event: Mapping[str, Any]) -> None:
+        self.function = event["digest"], event["function"]
+
+    def _on_opened(self, event: Mapping[str, Any]) -> None:
+        self.group = event["group"]
+        self.known.add(event["id"])
+
+    def _on_closed(self, _: Mapping[str, Any]) -> None:
+        self.group = None
+
+    def _on_sending(self, event: Mapping[str, Any]) -> None:
+        for digest, names in event["tasks"].items():
+            sent = Sent(digest, tuple(names), event["group"])
+            self.in_flight.setdefault(digest, sent).times.append(event["time"])
+
+    def _on_sent(self, event: Mapping[str, Any]) -> None:
+        for digest, identifier in event["ids"].items():
+            self.known.add(identifier)
+            if digest in self.in_flight:
+                self.in_flight[digest].ids.append(identifier)
+
+    def _on_ended(self, event: Mapping[str, Any]) -> None:
+        self.in_flight.pop(event["digest"], None)
+
+    def _read(self) -> list[dict[str, Any]]:
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(
+                f"Cannot read which tasks are sent: {error.strerror}.",
+                remedy="Make the file readable, or remove it: its tasks are then sent again.",
+                file=self.path,
+            ) from error
+        events = []
+        for number, line in enumerate(lines):
+            try:
+                event = json.loads(line)
+                if not isinstance(event, dict) or event["event"] not in _EVENTS:
+                    raise ValueError("no event")
+                events.append(event)
+            except (ValueError, KeyError, TypeError):
+                if number == len(lines) - 1:
+                    # The last line was cut; what follows must begin on a line of its own.
+                    kept = b"".join(lines[:-1]).decode("utf-8", errors="replace")
+                    write_atomically(self.path, kept)
+                    break
+                raise StoreError(
+                    f"Line {number + 1} of the list of sent tasks is damaged.",
+                    remedy="Remove the file: tasks in flight are then sent again.",
+                    file=self.path,
+                ) from None
+        return events

@@ -1,0 +1,185 @@
+"""What a remote worker is asked, and what it answers: plain JSON both ways.
+
+Services that call functions elsewhere call :func:`call` of the installed package. Nothing is
+pickled, so that client and worker need not have the same Python; and nothing is fitted by a worker
+whose engine is another version than the client's.
+
+A workspace is sent once to where it is kept: a worker that has it, in its memory or in the user's
+cache folder on its machine, needs its digest only, and one that lacks it says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import importlib.metadata
+import logging
+import os
+import platform
+import socket
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import palletfit
+from palletfit.core.caches import user_cache
+from palletfit.engine.versions import VERSIONS
+from palletfit.runs import task
+
+logger = logging.getLogger(__name__)
+
+#: What has to be the same, and what had better be.
+REQUIRED, COMPARED = ("palletfit", "pyhf"), ("python", "numpy", "scipy", "jax")
+#: The largest workspace that a worker unpacks.
+_LARGEST = 1024**3
+
+
+def content_digest(content: bytes) -> str:
+    """Sha256 of what a packed value holds, however it was compressed."""
+    return hashlib.sha256(zlib.decompress(content)).hexdigest()
+
+
+def make_request(content: bytes, digest: str, workspace: bytes | None = None) -> dict[str, Any]:
+    """Ask for the fits of a task.
+
+    Parameters
+    ----------
+    content
+        From :func:`palletfit.runs.task.make_task`.
+    digest
+        Of the content, see :func:`content_digest`; comes back with the answer.
+    workspace
+        Packed workspace; None if the worker is expected to have it.
+    """
+    asked = {"digest": digest, "engines": VERSIONS, "content": _text(content)}
+    return asked if workspace is None else {**asked, "workspace": _text(workspace)}
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what a request asks for.
+
+    Returns
+    -------
+    dict
+        ``digest`` of the request and one of ``results`` (as :func:`palletfit.runs.task.run` returns
+        them, in text), ``missing`` (digest of a workspace that this worker does not have), or
+        ``other`` (the worker's versions, if its engines are others).
+    """
+    found: dict[str, Any] = {"digest": request["digest"]}
+    if request["engines"] != VERSIONS:
+        return {**found, "other": versions(), "engines": VERSIONS}
+    content = _bytes(request["content"])
+    needed = task.unpack(content)["workspace"]
+    if "workspace" in request:
+        workspace = _bytes(request["workspace"])
+        if not _matches(workspace, needed):
+            raise ValueError("the workspace of this request has another digest than it says")
+        _keep(needed, workspace)
+    elif task.knows(needed):
+        workspace = b""
+    else:
+        kept = _kept(needed)
+        if kept is None:
+            return {**found, "missing": needed}
+        workspace = kept
+    results = task.run(content, workspace, began=request.get("began"))
+    return {**found, "results": _text(results)}
+
+
+def call(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Call the function of this module that a client names."""
+    return {"answer": answer, "probe": probe}[name](request)
+
+
+def results_of(answered: Mapping[str, Any]) -> bytes:
+    """The packed results in an answer."""
+    return _bytes(answered["results"])
+
+
+def probe(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what this worker is, with a tiny fit that a client can compare.
+
+    Parameters
+    ----------
+    request
+        ``backend``: the one whose device is of interest.
+    """
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "versions": versions(),
+        "engines": VERSIONS,
+        "device": task.device(request["backend"]),
+        "CLs_obs": tiny_fit(),
+    }
+
+
+def tiny_fit() -> float:
+    """Observed CLs of one point of the built-in pallet."""
+    from palletfit.config import FitSettings
+    from palletfit.engine.batched import Engine
+    from palletfit.errors import PalletfitError
+    from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
+    from palletfit.pallet.patchset import parse_patchset
+
+    workspace = demo_workspace()
+    patchset = parse_patchset(demo_patchset(workspace), Path("demo"))
+    ((_, result),) = Engine(workspace, FitSettings()).hypotests(patchset.patches[30:31])
+    if isinstance(result, PalletfitError):
+        raise result
+    return result.p_values.CLs_obs
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, palletfit and what its results depend on; those that are installed."""
+    found = {"python": platform.python_version(), "palletfit": palletfit.__version__}
+    for name in ("pyhf", "numpy", "scipy", "jax"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError) as error:
+        raise ValueError(f"this is no base64 text: {error}") from None
+
+
+def _keep(digest: str, workspace: bytes) -> None:
+    path = user_cache("workspaces") / f"{digest}.zz"
+    if path.exists():
+        return
+    temporary = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(workspace)
+        temporary.replace(path)
+    except OSError as error:
+        # A worker without room to keep it is sent it again.
+        logger.warning("cannot keep the workspace in %s: %s", path.parent, error)
+
+
+def _kept(digest: str) -> bytes | None:
+    try:
+        workspace = (user_cache("workspaces") / f"{digest}.zz").read_bytes()
+    except OSError:
+        return None
+    return workspace if _matches(workspace, digest) else None
+
+
+def _matches(workspace: bytes, digest: str) -> bool:
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(workspace, _LARGEST)
+    except zlib.error:
+        return False
+    return unpacker.eof and hashlib.sha256(content).hexdigest() == digest

@@ -1,0 +1,229 @@
+"""What a worker runs: some patches in, as many results out, both as compressed JSON.
+
+The function is called by name in the installed package, so that what is kept in this module (the
+workspaces a worker has seen, lowered to arrays) lives as long as the worker does. Nothing but plain
+data crosses the boundary, and a failed fit comes back as data, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import traceback
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from palletfit.config import FitSettings
+from palletfit.engine.records import finite
+from palletfit.errors import PalletfitError
+from palletfit.pallet.patches import Patch, apply, canonical_json, json_digest
+from palletfit.runs.product import HYPOTEST, Product, computation
+
+if TYPE_CHECKING:
+    from palletfit.engine.batched import Engine
+
+#: How many parsed workspaces, and engines for them, a worker keeps.
+_KEPT_WORKSPACES = 4
+_workspaces: OrderedDict[str, dict[str, Any]] = OrderedDict()
+_engines: OrderedDict[tuple[str, str], Engine] = OrderedDict()
+
+
+def pack(value: Any) -> bytes:
+    """Compress a JSON value."""
+    return zlib.compress(canonical_json(value), 6)
+
+
+def unpack(data: bytes) -> Any:
+    """Undo :func:`pack`."""
+    return json.loads(zlib.decompress(data))
+
+
+def make_task(
+    patches: Sequence[Patch],
+    workspace_digest: str,
+    settings: FitSettings,
+    product: Product = HYPOTEST,
+) -> bytes:
+    """Pack what a worker needs to know about some patches."""
+    return pack(
+        {
+            "patches": [
+                {
+                    "name": patch.name,
+                    "values": list(patch.values),
+                    "operations": list(patch.operations),
+                    **({"options": dict(patch.options)} if patch.options else {}),
+                }
+                for patch in patches
+            ],
+            "workspace": workspace_digest,
+            "settings": settings.model_dump(mode="json"),
+            **product.as_json(),
+        }
+    )
+
+
+def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
+    """Fit some patches.
+
+    Parameters
+    ----------
+    task
+        From :func:`make_task`.
+    workspace
+        The packed background-only workspace; parsed only when this process has not seen it yet.
+    began
+        When the worker began with this, in seconds since 1970; none: now.
+
+    Returns
+    -------
+    bytes
+        Packed list of results, in the order of the patches: ``status`` and the keys of
+        :meth:`palletfit.engine.records.HypotestResult.as_json` (or what another product gives), or
+        ``status: failed`` and ``error``;
+        with ``worker`` in both cases: where and when it was fitted, whether the process had seen
+        the workspace before, what JAX needed to compile, and the device. Nothing is raised for a
+        patch that cannot be fitted.
+    """
+    began = time.time() if began is None else began
+    content = unpack(task)
+    patches = [
+        Patch(item["name"], tuple(item["values"]), item["operations"], item.get("options", {}))
+        for item in content["patches"]
+    ]
+    warm = knows(content["workspace"])
+    compiled = _compilations.seconds
+    if content["settings"]["backend"] == "jax":
+        _compilations.listen()
+    results = _fit(patches, content, workspace)
+    worker = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "began": began,
+        "ended": time.time(),
+        "warm": warm,
+        "compile_seconds": _compilations.seconds - compiled,
+        "device": device(content["settings"]["backend"]),
+    }
+    return pack([finite({**results[patch.name], "worker": worker}) for patch in patches])
+
+
+def _fit(
+    patches: Sequence[Patch], content: Mapping[str, Any], workspace: bytes
+) -> dict[str, dict[str, Any]]:
+    """Results by name. What befalls one patch must not end the others."""
+    results: dict[str, dict[str, Any]] = {}
+    try:
+        settings = FitSettings.model_validate(content["settings"])
+        spec = _workspace(content["workspace"], workspace)
+        if "product" in content:
+            asked = content["product"]
+            compute = computation(asked["name"])
+            engine = _engine(content["workspace"], spec, settings)
+            for patch, made in compute(engine, patches, asked["settings"]):
+                results[patch.name] = (
+                    _describe(made) if isinstance(made, PalletfitError) else dict(made)
+                )
+        elif settings.engine == "batched":
+            for patch, result in _engine(content["workspace"], spec, settings).hypotests(patches):
+                results[patch.name] = (
+                    _describe(result) if isinstance(result, PalletfitError) else result.as_json()
+                )
+        else:
+            # Imported here, where threads are already pinned, and not when a client makes tasks.
+            from palletfit.engine.reference import hypotests as reference
+
+            for patch in patches:
+                results[patch.name] = reference.hypotest(apply(spec, patch), settings).as_json()
+    except Exception as error:  # noqa: BLE001
+        missing = [patch for patch in patches if patch.name not in results]
+        if len(patches) > 1:
+            # Which one it was shows when each is fitted alone.
+            for patch in missing:
+                results |= _fit([patch], content, workspace)
+        else:
+            results[missing[0].name] = _describe(error)
+    return results
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    if isinstance(error, PalletfitError):
+        return failure(type(error).__name__, error.problem, error.remedy)
+    return failure(
+        type(error).__name__,
+        f"The fit raised an unexpected error: {error}",
+        "Report it with the traceback of this record; other patches are not affected.",
+        details=traceback.format_exc(limit=20),
+    )
+
+
+def failure(kind: str, problem: str, remedy: str, *, details: str = "") -> dict[str, Any]:
+    """Describe a failed patch."""
+    error = {"kind": kind, "problem": problem, "remedy": remedy, "details": details}
+    return {"status": "failed", "error": error}
+
+
+def knows(digest: str) -> bool:
+    """Whether this process has a workspace."""
+    return digest in _workspaces
+
+
+def device(backend: str) -> str:
+    """What a backend computes on here."""
+    if backend != "jax":
+        return "cpu"
+    import jax
+
+    return str(jax.devices()[0].device_kind)
+
+
+class _Compilations:
+    """Adds up what JAX reports of its compilations."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._listening = False
+
+    def listen(self) -> None:
+        """Begin, before the first compilation."""
+        if self._listening:
+            return
+        import jax.monitoring
+
+        self._listening = True
+        jax.monitoring.register_event_duration_secs_listener(self._note)
+
+    def _note(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            self.seconds += duration_secs
+
+
+_compilations = _Compilations()
+
+
+def _workspace(digest: str, packed: bytes) -> dict[str, Any]:
+    known = _workspaces.get(digest)
+    if known is None:
+        known = unpack(packed)
+        _workspaces[digest] = known
+        while len(_workspaces) > _KEPT_WORKSPACES:
+            _workspaces.popitem(last=False)
+    _workspaces.move_to_end(digest)
+    return known
+
+
+def _engine(digest: str, workspace: dict[str, Any], settings: FitSettings) -> Engine:
+    # Imported here for the reason given in _fit.
+    from palletfit.engine.batched import Engine
+
+    key = digest, json_digest(settings.model_dump(mode="json"))
+    if key not in _engines:
+        _engines[key] = Engine(workspace, settings)
+        while len(_engines) > _KEPT_WORKSPACES:
+            _engines.popitem(last=False)
+    _engines.move_to_end(key)
+    return _engines[key]

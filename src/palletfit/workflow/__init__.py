@@ -1,0 +1,1 @@
+"""What scripts of the Snakemake workflow share; imports no Snakemake."""

@@ -1,0 +1,222 @@
+"""The timing scripts run, and their own arithmetic is right."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import palletfit
+from palletfit.config import FitSettings
+from palletfit.engine.asymptotics import p_values
+from palletfit.engine.batched import BatchFits, Engine, Fits
+from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
+from palletfit.pallet.patches import Patch
+from palletfit.pallet.patchset import parse_patchset
+
+from .. import models
+
+#: Few events, or forty times as many; and events that nearly explain the data without them.
+BENT = {"name": "bent", "data": {"hi": 40.0, "lo": 0.01}}
+OTHER = {"hi": 1.15, "lo": 0.85}
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+SOURCE = Path(palletfit.__file__).parents[1]
+
+
+@pytest.fixture
+def pallet(tmp_path):
+    """Files of a demo pallet with two patches."""
+    workspace = demo_workspace()
+    spec = demo_patchset(workspace)
+    spec["patches"] = [spec["patches"][30], spec["patches"][40]]
+    files = tmp_path / "BkgOnly.json", tmp_path / "patchset.json"
+    for path, content in zip(files, (workspace, spec), strict=True):
+        path.write_text(json.dumps(content))
+    return files
+
+
+def run(script, *arguments, threads="", path=""):
+    variables = {"OMP_NUM_THREADS": threads, "PYTHONPATH": str(path)}
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *map(str, arguments)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_against_peers_times_and_compares(pallet, tmp_path):
+    (tmp_path / "nextstat.py").write_text("raise ImportError('none here')")
+    output = tmp_path / "times.json"
+    # Threads are not limited, so that the script has to do it.
+    arguments = (*pallet, "--sample", 1, "--repeats", 2, "--output", output)
+    done = run("against_peers.py", *arguments, path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Without NextStat (none here): pip install -r envs/benchmarks.in" in done.stdout
+    assert "| palletfit | 2, 2 times |" in done.stdout
+    record = json.loads(output.read_text())
+    assert len(record["palletfit"]) == 2
+    assert record["patches"] == 2
+    (name,) = record["sample"]
+    (test,) = record["peers"]["pyhf"]
+    assert test["error"] == ""
+    assert test["building"] > 0
+    assert test["fitting"] > 0
+    for ours in record["palletfit"]:
+        assert len(ours["values"]) == 2
+        assert ours["values"][name] == pytest.approx(test["values"], abs=1e-4)
+
+
+def test_scaling_makes_as_many_patches_as_asked(pallet, tmp_path):
+    output = tmp_path / "scaling.json"
+    done = run("scaling.py", *pallet, "--sizes", 5, "--chunk", 2, "--output", output, threads="1")
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(output.read_text())["sizes"]
+    assert record["patches"] == record["ok"] == 5
+    assert record["peak_mib"] >= record["peak_mib_at_start"] > 10
+    assert 0 < record["ms_a_patch"] < 1e3 * record["seconds"] / 5
+    assert f"| 5 | cpu | {record['ms_a_patch']:.4g} |" in done.stdout
+
+
+def test_diagnostics_are_timed_against_cabinetry(pallet, tmp_path):
+    output = tmp_path / "diagnostics.json"
+    done = run("diagnostics.py", *pallet, "--ranked", 1, "--output", output, path=SOURCE)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(output.read_text())
+    assert record["fits"] == 4
+    # Two or four for each of the 41 nuisance parameters.
+    assert record["all_fits"] == 4 * 36 + 2 * 5
+    for seconds in (*record["palletfit"], *record["cabinetry"].values()):
+        assert seconds > 0
+    assert "cabinetry: impacts, 4 of 154 fits" in done.stdout
+
+
+def test_far_minima_are_counted_and_what_is_missed(pallet, tmp_path, load):
+    output = tmp_path / "far.json"
+    done = run("far_minima.py", *pallet, "--exhaustive", "--output", output)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(output.read_text())
+    assert record["looks"]["moved"] == []
+    assert record["exhaustive"]["asimov_fixed"] == [2, 0, pytest.approx(0, abs=1e-6)]
+    # A minimum that the engine would not look for is found by looking everywhere.
+    few = models.sample("few", [0.04], models.MODIFIERS["normsys"] | BENT)
+    other = models.sample("other", [6.0], models.MODIFIERS["normsys"] | {"data": OTHER})
+    spec = models.workspace({"SR": [models.signal([1.0]), few, other]}, {"SR": [10.0]})
+    ((batch, _),), _ = Engine(spec, FitSettings()).lower([Patch("all", (), ())])
+    tests = BatchFits(Engine(spec, FitSettings()), batch)
+    fits = Fits(batch.data, batch.aux, 0.0, tests.rows)
+    tests.fit(fits, {"suggested": batch.init})
+    before = float(fits.value[0])
+    load("far_minima").everywhere(tests, fits, list(batch.names[0]).index("bent"))
+    assert before - fits.value[0] == pytest.approx(0.1916, abs=1e-3)
+
+
+def test_a_wrong_file_is_an_error_that_names_it(load, tmp_path):
+    missing = tmp_path / "missing.json"
+    arguments = Namespace(workspace=missing, patchset=missing)
+    with pytest.raises(SystemExit, match=r"missing\.json"):
+        load("scaling").read_pallet(arguments)
+
+
+def test_random_patches_scale_everything_that_is_in_events(load):
+    scaling = load("scaling")
+    workspace = demo_workspace()
+    (patch, *_) = parse_patchset(demo_patchset(workspace), Path("patchset")).patches[30:]
+    before = json.dumps(patch.operations)
+    made = list(scaling.randomised([patch], 1, 3))
+    assert json.dumps(patch.operations) == before
+    assert len({item.name for item in made}) == 3
+    factors = []
+    for item in made:
+        ratios = []
+        for old, new in zip(patch.operations, item.operations, strict=True):
+            assert (new["op"], new["path"]) == (old["op"], old["path"])
+            ratio = np.divide(new["value"]["data"], old["value"]["data"])
+            ratios += ratio.tolist()
+            pairs = zip(old["value"]["modifiers"], new["value"]["modifiers"], strict=True)
+            for was, now in pairs:
+                if was["type"] == "histosys":
+                    for side in ("hi_data", "lo_data"):
+                        expected = ratio * was["data"][side]
+                        assert now["data"][side] == pytest.approx(expected.tolist())
+                elif was["type"] == "staterror":
+                    assert now["data"] == pytest.approx((ratio * was["data"]).tolist())
+                else:
+                    assert now == was
+        assert 0 < np.std(ratios) / np.mean(ratios) < 0.1
+        factors.append(np.mean(ratios))
+    assert np.std(factors) > 0.05
+    # The same patches again, whatever their number.
+    again = next(scaling.randomised([patch], 1, 1))
+    assert again.operations == made[0].operations
+    assert next(scaling.randomised([patch], 2, 1)).operations != made[0].operations
+
+
+def test_time_of_nested_compilations_counts_once(load, monkeypatch):
+    scaling = load("scaling")
+    now = iter([2.0, 3.0, 10.0, 11.0])
+    monkeypatch.setattr(scaling.time, "perf_counter", lambda: next(now))
+    compiling = scaling.Compiling()
+    compiling.listen("/jax/core/compile/jaxpr_trace_duration", 1.0)
+    compiling.listen("/jax/core/compile/jaxpr_trace_duration", 3.0)
+    compiling.listen("/jax/core/compile/backend_compile_duration", 2.0)
+    compiling.listen("/jax/compilation_cache/something_else", 1.0)
+    assert compiling.seconds == 5.0
+
+
+@pytest.mark.parametrize(("q", "q_asimov"), [(0.0, 1.3), (2.0, 5.0), (7.0, 4.0)])
+def test_expected_cls_from_tail_probabilities(load, q, q_asimov):
+    expected = p_values("qtilde", q, q_asimov)
+    found = load("against_peers").expected_cls(expected.CLsb_obs, expected.CLb_obs)
+    assert found == pytest.approx(expected.CLs_exp, rel=1e-9)
+
+
+@pytest.mark.parametrize("tails", [(0.0, 0.0), (float("nan"), 0.5), (0.1, float("nan"))])
+def test_no_expected_cls_without_tail_probabilities(load, tails):
+    with pytest.raises(ArithmeticError):
+        load("against_peers").expected_cls(*tails)
+
+
+def test_a_tool_that_fails_does_not_stop_the_others(load):
+    def fail():
+        raise ValueError("no such\nmodel")
+
+    test = load("against_peers").timed(fail, lambda _: ())
+    assert test.values is None
+    assert test.error == "ValueError: no such model"
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "expected"), [(125, 3, [0, 62, 124]), (2, 10, [0, 1]), (5, 1, [0])]
+)
+def test_samples_are_spread_evenly(load, count, wanted, expected):
+    assert load("against_peers").spread(count, wanted) == expected
+
+
+def test_engine_runs_before_between_and_after_the_peers(load):
+    peers = load("against_peers")
+    order = []
+    tools = {name: lambda index, name=name: order.append((name, index)) for name in "ab"}
+    peers.interleave(lambda: order.append("engine"), tools, [0, 5, 9], 3)
+    turns = [[("a", index), ("b", index)] for index in (0, 5, 9)]
+    assert order == ["engine", *turns[0], *turns[1], "engine", *turns[2], "engine"]
+
+
+def test_live_counts_pages_and_their_time(pallet, tmp_path):
+    output = tmp_path / "live.json"
+    arguments = (*pallet, "--workers", 1, "--repeats", 1, "--interval", 0.2, "--output", output)
+    done = run("live.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    without, with_page = json.loads(output.read_text())["runs"]
+    assert (without["page"], without["pages"], without["page_bytes"]) == (False, 0, 0)
+    assert with_page["pages"] >= 2
+    assert with_page["page_bytes"] > 5000
+    assert 0 < with_page["page_seconds"] < with_page["fits"]
+    assert "| with | 1 |" in done.stdout

@@ -1,0 +1,125 @@
+"""Plain lines in a log, a bar in a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from palletfit.core import progress
+from palletfit.core.progress import Progress, duration
+
+from .. import models
+
+
+@pytest.fixture
+def lines(caplog):
+    """Messages so far."""
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (95, "1 min 35 s"),
+        (3599.6, "1 h 0 min"),
+        (7320, "2 h 2 min"),
+        (90000, "25 h 0 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_first_and_last_line_without_a_terminal(lines, capsys):
+    with Progress("a/b", total=5, kept=2) as counter:
+        for status in ("ok", "suspect", "failed"):
+            counter.advance(status)
+    first, last = lines()
+    assert first == "a/b: 5 patches, 2 of them finished before"
+    assert re.fullmatch(r"a/b: 5 of 5 patches, 1 failed, 1 suspect, \d+ s", last)
+    assert capsys.readouterr().err == ""
+
+
+def test_lines_in_between_come_at_intervals(lines, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Progress("a/b", total=100, kept=40) as counter:
+        for _ in range(20):
+            now[0] += 2.0
+            counter.advance("ok")
+    # After 16 and 32 s, and at the end: 2 s a patch, kept ones do not count for the rate.
+    assert lines()[1:] == [
+        "a/b: 48 of 100 patches, 0 failed, about 1 min 44 s left",
+        "a/b: 56 of 100 patches, 0 failed, about 1 min 28 s left",
+        "a/b: 60 of 100 patches, 0 failed, about 1 min 20 s left",
+    ]
+
+
+def test_what_is_counted_may_be_another_thing(lines):
+    with Progress("a/b toys", total=3, kept=1, unit=("shard", "shards")):
+        pass
+    assert lines()[0] == "a/b toys: 3 shards, 1 of them finished before"
+    assert lines()[1].startswith("a/b toys: 1 of 3 shards, ")
+
+
+def test_nothing_to_do(lines):
+    with Progress("a/b", total=3, kept=3):
+        pass
+    assert lines()[-1] == "a/b: 3 of 3 patches, 0 failed, 0 s"
+
+
+def test_an_interrupted_run_says_how_far_it_came(lines):
+    def interrupted() -> None:
+        with Progress("a/b", total=3, kept=0) as counter:
+            counter.advance("ok")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        interrupted()
+    assert lines()[-1].startswith("a/b: 1 of 3 patches, 0 failed, about ")
+
+
+BAR = """
+from palletfit.core.progress import Progress
+with Progress("a/b", total=4, kept=1) as counter:
+    for status in ("ok", "failed", "suspect"):
+        counter.advance(status)
+"""
+
+
+def test_a_bar_in_a_terminal():
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-c", BAR],
+        env=models.environment(TERM="xterm"),
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        close_fds=True,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while block := os.read(ours, 4096):
+                shown += block
+        except OSError:  # the other end is closed
+            pass
+        os.close(ours)
+        assert process.wait(timeout=60) == 0
+    text = shown.decode()
+    assert "\r" in text
+    assert re.search(r"a/b: +25%", text)
+    assert re.search(r"a/b: 100%.*4/4.*failed=1, suspect=1", text)

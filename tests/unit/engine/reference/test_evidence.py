@@ -1,0 +1,234 @@
+"""Evidence of a minimum: against a likelihood whose minimum is known, and against jax.grad."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyhf
+import pytest
+
+from palletfit.engine.reference.evidence import Likelihood, polish
+
+from ... import models
+
+TESTS = Path(__file__).parents[3]
+EVERY_MODIFIER = tuple(models.MODIFIERS)
+
+
+@pytest.fixture(autouse=True)
+def _numpy():
+    pyhf.set_backend("numpy")
+
+
+@pytest.fixture
+def quadratic() -> Likelihood:
+    """Background-only fit of one bin with a Gaussian constraint that the data do not touch."""
+    # Zero effect of the normsys: only its constraint term, (alpha - 0)^2 / 2, depends on alpha.
+    spec = models.counting(
+        10.0, 50.0, 50.0, {"name": "alpha", "type": "normsys", "data": {"hi": 1.0, "lo": 1.0}}
+    )
+    return Likelihood(*models.model_and_data(spec), 0.0)
+
+
+@pytest.fixture
+def everything() -> Likelihood:
+    return Likelihood(*models.model_and_data(models.full(*EVERY_MODIFIER)), None)
+
+
+def position(likelihood: Likelihood, name: str) -> int:
+    return likelihood.model.config.par_names.index(name)
+
+
+@pytest.mark.parametrize("displacement", [0.0, 1e-3, -0.7, 2.0])
+def test_the_edm_of_a_parabola_is_exact(quadratic, displacement):
+    point = quadratic.start(np.asarray(quadratic.model.config.suggested_init()))
+    index = position(quadratic, "alpha")
+    point[index] = displacement
+    found = quadratic.evidence(point)
+    assert found.edm == pytest.approx(displacement**2 / 2, rel=1e-4, abs=1e-12)
+    assert found.gradient_norm == pytest.approx(abs(displacement), rel=1e-5, abs=1e-8)
+    assert found.step[index] == pytest.approx(-displacement, rel=1e-4, abs=1e-8)
+    assert found.step[position(quadratic, models.POI)] == 0.0
+    assert found.at_bounds == ()
+
+
+def test_twice_nll_is_pyhfs(everything):
+    point = np.asarray(everything.model.config.suggested_init())
+    assert everything.twice_nll(point) == pytest.approx(
+        float(pyhf.infer.mle.twice_nll(point, everything.data, everything.model)[0]), rel=1e-14
+    )
+
+
+def test_twice_nll_is_infinite_where_rates_are_negative(everything):
+    point = np.asarray(everything.model.config.suggested_init())
+    point[position(everything, models.POI)] = -50.0
+    assert everything.twice_nll(point) == np.inf
+
+
+def test_the_edm_promises_what_the_fit_delivers(everything):
+    point = np.asarray(everything.model.config.suggested_init())
+    promised = everything.evidence(point).edm
+    minimum, evidence, _ = polish(everything, point, edm=1e-9)
+    delivered = (everything.twice_nll(point) - everything.twice_nll(minimum)) / 2
+    assert delivered > 0.5
+    assert promised == pytest.approx(delivered, rel=0.3)
+    assert evidence.edm <= 1e-9
+
+
+def test_polish_reaches_the_minimum_from_a_displaced_point(everything):
+    count = everything.model.config.npars
+    rng = np.random.default_rng(1)
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=1e-4))
+    best, value = pyhf.infer.mle.fit(everything.data, everything.model, return_fitted_val=True)
+    displaced = everything.start(best + 0.1 * rng.standard_normal(count))
+    reached, evidence, steps = polish(everything, displaced, edm=1e-9)
+    assert everything.twice_nll(displaced) > value + 0.1
+    assert 1 <= steps <= 8
+    assert evidence.twice_nll == pytest.approx(float(value), abs=1e-6)
+    # The rates, because a free norm and a free shape of the same sample are not unique.
+    expected = everything.model.expected_data
+    np.testing.assert_allclose(expected(reached), expected(best), rtol=1e-4, atol=1e-3)
+
+
+def test_polish_takes_no_step_at_the_minimum(quadratic):
+    point = quadratic.start(np.asarray(quadratic.model.config.suggested_init()))
+    reached, evidence, steps = polish(quadratic, point, edm=1e-9)
+    assert steps == 0
+    assert reached is point
+    assert evidence.edm <= 1e-9
+
+
+def test_polish_never_goes_uphill(everything):
+    rng = np.random.default_rng(2)
+    init = np.asarray(everything.model.config.suggested_init())
+    for _ in range(10):
+        point = everything.start(init + rng.standard_normal(len(init)))
+        before = everything.twice_nll(point)
+        reached, evidence, _ = polish(everything, point, edm=1e-9, steps=2)
+        assert evidence.twice_nll <= before
+        assert np.all((reached >= everything.lower) & (reached <= everything.upper))
+
+
+def test_a_deficit_ends_at_the_bound_with_an_edm_of_zero():
+    # Without the bound, mu-hat would be -1.
+    likelihood = Likelihood(*models.model_and_data(models.counting(10.0, 50.0, 40.0)), None)
+    reached, evidence, _ = polish(likelihood, np.array([0.8]), edm=1e-9)
+    assert reached[0] == 0.0
+    assert evidence.edm < 1e-12
+    assert evidence.gradient_norm == 0.0
+    # The POI at its bound is a result, not a remark.
+    assert evidence.at_bounds == ()
+
+
+def test_nuisance_parameters_at_a_bound_are_named():
+    spec = models.counting(10.0, 50.0, 900.0, models.MODIFIERS["normfactor"])
+    spec["measurements"][0]["config"]["parameters"] = [
+        {"name": "norm", "inits": [1.0], "bounds": [[0.5, 2.0]]}
+    ]
+    likelihood = Likelihood(*models.model_and_data(spec), 0.0)
+    reached, evidence, _ = polish(
+        likelihood, likelihood.start(np.asarray(likelihood.model.config.suggested_init())), edm=1e-9
+    )
+    assert reached[position(likelihood, "norm")] == 2.0
+    assert evidence.at_bounds == ("norm",)
+    assert evidence.edm < 1e-12
+
+
+def test_start_respects_bounds_and_the_fixed_poi(everything):
+    fixed = Likelihood(everything.model, everything.data, 1.5)
+    inside = fixed.start(np.full(everything.model.config.npars, 1e3))
+    assert np.all(inside <= everything.upper)
+    assert inside[position(everything, models.POI)] == 1.5
+
+
+def test_fixed_parameters_stay():
+    spec = models.full("normsys")
+    spec["measurements"][0]["config"]["parameters"] = [
+        {"name": "scale", "inits": [0.5], "fixed": True}
+    ]
+    likelihood = Likelihood(*models.model_and_data(spec), None)
+    start = np.asarray(likelihood.model.config.suggested_init())
+    reached, evidence, _ = polish(likelihood, start, edm=1e-9)
+    index = position(likelihood, "scale")
+    assert (reached[index], evidence.step[index]) == (0.5, 0.0)
+    assert evidence.edm <= 1e-9
+
+
+def test_a_parameter_without_effect_is_no_distance():
+    spec = models.full("normsys")
+    spec["channels"][0]["samples"].append(
+        models.sample("empty", [0.0, 0.0], {"name": "idle", "type": "normfactor", "data": None})
+    )
+    likelihood = Likelihood(*models.model_and_data(spec), None)
+    start = np.asarray(likelihood.model.config.suggested_init())
+    reached, evidence, _ = polish(likelihood, start, edm=1e-9)
+    assert evidence.edm <= 1e-9
+    assert reached[position(likelihood, "idle")] == 1.0
+
+
+def test_two_parameters_of_one_effect_have_a_minimum():
+    spec = models.full("normfactor")
+    for channel in spec["channels"]:
+        channel["samples"][0]["modifiers"].append(
+            {"name": "twin", "type": "normfactor", "data": None}
+        )
+    likelihood = Likelihood(*models.model_and_data(spec), None)
+    start = np.asarray(likelihood.model.config.suggested_init()) * 1.05
+    _, evidence, _ = polish(likelihood, start, edm=1e-9)
+    assert evidence.edm <= 1e-9
+
+
+def test_nothing_expected_and_nothing_observed():
+    # The NLL is linear in mu: no curvature, and the minimum is where the bound is.
+    likelihood = Likelihood(*models.model_and_data(models.counting(3.0, 0.0, 0.0)), None)
+    at_bound, inside = likelihood.evidence(np.array([0.0])), likelihood.evidence(np.array([0.5]))
+    assert at_bound.edm == 0.0
+    assert inside.edm > 0.5
+
+
+def test_without_a_finite_likelihood_the_edm_is_infinite():
+    likelihood = Likelihood(*models.model_and_data(models.counting(3.0, 0.0, 2.0)), None)
+    assert likelihood.evidence(np.array([0.0])).edm == np.inf
+
+
+GRADIENT = """
+import sys, warnings
+import numpy as np, pyhf
+from unit import models
+from palletfit.engine.reference.evidence import Likelihood
+
+model, data = models.model_and_data(models.full(*models.MODIFIERS))
+likelihood = Likelihood(model, data, None)
+rng = np.random.default_rng(3)
+init = np.asarray(model.config.suggested_init())
+points = [likelihood.start(init + 0.05 * rng.standard_normal(len(init))) for _ in range(5)]
+numeric = [likelihood._derivatives(point)[0] for point in points]
+
+pyhf.set_backend("jax", precision="64b")
+import jax
+exact = jax.jit(jax.grad(lambda pars: -model.logpdf(pars, pyhf.tensorlib.astensor(data))[0]))
+for point, gradient in zip(points, numeric):
+    expected = exact(pyhf.tensorlib.astensor(point))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-5)
+print("agree", model.config.npars)
+"""
+
+
+@pytest.mark.slow
+def test_the_gradient_agrees_with_automatic_differentiation():
+    pytest.importorskip("jax", reason="JAX is not installed")
+    # In another process, because JAX changes global state of pyhf and starts threads.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GRADIENT],
+        cwd=TESTS,
+        env=models.environment(PYTHONPATH=TESTS),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("agree")

@@ -1,0 +1,439 @@
+"""The reference engine: against plain pyhf where that works, and right where it does not."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyhf
+import pytest
+from scipy.optimize import OptimizeResult
+
+from palletfit.config import FitSettings
+from palletfit.engine.reference import hypotests as reference
+from palletfit.engine.reference.evidence import Likelihood
+from palletfit.errors import BackendError, FitError, PalletError
+
+from ... import models
+
+TESTS = Path(__file__).parents[3]
+EVERY_MODIFIER = tuple(models.MODIFIERS)
+
+
+def hypotest(spec, **settings):
+    return reference.hypotest(spec, FitSettings(engine="reference", **settings))
+
+
+def plain(spec, kind, mu=1.0, **optimizer):
+    """pyhf's own CLs (p0), and its five expected ones."""
+    pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer(**optimizer))
+    model, data = models.model_and_data(spec)
+    observed, expected = pyhf.infer.hypotest(
+        0.0 if kind == "q0" else mu, data, model, test_stat=kind, return_expected_set=True
+    )
+    return float(observed), [float(value) for value in expected]
+
+
+def exact(spec, kind, mu=1.0):
+    # By default SLSQP stops at an edm of 1e-7, which moves an expected CLs by more than 1e-5.
+    return plain(spec, kind, mu, tolerance=1e-11)
+
+
+def assert_agrees(found, observed, expected, atol=2e-5):
+    assert found.p_values.CLs_obs == pytest.approx(observed, abs=atol)
+    np.testing.assert_allclose(found.p_values.CLs_exp, expected, atol=atol)
+
+
+@pytest.mark.parametrize("kind", ["qtilde", "q", "q0"])
+@pytest.mark.parametrize(
+    "modifiers",
+    [(), *((kind,) for kind in models.MODIFIERS), EVERY_MODIFIER],
+    ids=lambda modifiers: "+".join(modifiers) if len(modifiers) < 2 else "all",
+)
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # of plain pyhf
+def test_agrees_with_pyhf(modifiers, kind):
+    spec = models.full(*modifiers)
+    found = hypotest(spec, test_statistic=kind)
+    assert_agrees(found, *exact(spec, kind))
+    assert found.status == "ok"
+    assert found.remarks == ()
+
+
+@pytest.mark.parametrize("kind", ["qtilde", "q0"])
+@pytest.mark.parametrize("observed", [(40.0, 22.0), (61.0, 41.0), (75.0, 68.0)])
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
+def test_agrees_with_pyhf_for_deficits_and_excesses(observed, kind):
+    spec = models.full("normsys", "staterror", observed=observed)
+    assert_agrees(hypotest(spec, test_statistic=kind), *exact(spec, kind))
+
+
+@pytest.mark.parametrize("mu", [0.1, 2.5])
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
+def test_agrees_with_pyhf_at_other_mu(mu):
+    spec = models.full("normsys", "histosys")
+    found = hypotest(spec, mu=mu)
+    assert_agrees(found, *exact(spec, "qtilde", mu))
+    assert found.fits["fixed"].mu == mu
+
+
+def test_minuit_agrees_with_scipy():
+    spec = models.full(*EVERY_MODIFIER)
+    scipy, minuit = hypotest(spec), hypotest(spec, optimizer="minuit")
+    assert_agrees(minuit, scipy.p_values.CLs_obs, scipy.p_values.CLs_exp)
+    assert minuit.mu_hat == pytest.approx(scipy.mu_hat, abs=1e-4)
+    assert {a.optimizer for fit in minuit.fits.values() for a in fit.attempts} == {"minuit"}
+
+
+def test_interpolation_codes_reach_the_model():
+    spec = models.full("normsys", "histosys")
+    default = hypotest(spec).p_values.CLs_obs
+    other = hypotest(spec, normsys="code1", histosys="code0").p_values.CLs_obs
+    assert other == pytest.approx(default, abs=0.02)
+    assert abs(other - default) > 1e-6
+
+
+def test_more_starts_are_tried():
+    found = hypotest(
+        models.full("normsys", "staterror"), starts=["suggested", "background", "free"]
+    )
+    assert {item.start for item in found.fits["fixed"].attempts} == {
+        "suggested",
+        "background",
+        "free",
+    }
+
+
+def test_another_measurement_is_fitted():
+    spec = models.full("normsys")
+    other = {"name": "other", "config": {"poi": "scale", "parameters": []}}
+    spec["measurements"].append(other)
+    with pytest.raises(PalletError, match="outside the bounds"):
+        hypotest(spec, measurement="other", mu=6.0)
+    with pytest.raises(PalletError, match="cannot make a model"):
+        hypotest(spec, measurement="third")
+
+
+def test_the_result_is_plain_json():
+    found = hypotest(models.full("normsys")).as_json()
+    copied = json.loads(json.dumps(found, allow_nan=False))
+    assert copied["status"] == "ok"
+    assert copied["CLs_obs"] == found["CLs_obs"]
+    assert len(copied["CLs_exp"]) == 5
+    assert set(copied["fits"]) == {"background", "free", "fixed", "asimov_fixed"}
+    assert {"pyhf", "numpy", "scipy", "iminuit", "python"} <= set(copied["software"])
+    assert copied["fit_time"] > 0
+    attempt = copied["fits"]["free"]["attempts"][0]
+    assert attempt["optimizer"] == "scipy"
+    assert attempt["doubts"] == []
+
+
+def test_the_backend_is_numpy_afterwards():
+    hypotest(models.full("normsys"), optimizer="minuit")
+    assert pyhf.tensorlib.name == "numpy"
+
+
+# --- fits that go wrong -------------------------------------------------------------------------
+
+
+def test_a_constraint_of_a_millionth_is_no_trap():
+    """SLSQP stops after one iteration of such a fit, and says that it succeeded."""
+    found, easy = hypotest(models.narrow(trap=True)), hypotest(models.narrow(trap=False))
+    assert_agrees(found, easy.p_values.CLs_obs, easy.p_values.CLs_exp, atol=1e-3)
+    assert found.mu_hat == pytest.approx(easy.mu_hat, abs=2e-3)
+    assert found.status == "ok"
+    free = found.fits["free"]
+    assert "scipy stopped after 1 iteration" in free.attempts[0].doubts
+    assert free.attempts[0].reported_success
+    assert len(free.attempts) > 1
+    assert {item.optimizer for item in free.attempts} > {"scipy"}
+    assert any("NLL is uncertain by about" in remark for remark in found.remarks)
+    assert easy.remarks == ()
+
+
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
+def test_the_trap_is_one_for_pyhf():
+    observed, _ = plain(models.narrow(trap=True), "qtilde")
+    assert math.isnan(observed) or observed > 0.9
+
+
+def test_without_escalation_the_trap_is_suspect():
+    found = hypotest(models.narrow(trap=True), escalate=False)
+    assert found.status == "suspect"
+    suspect = [fit for fit in found.fits.values() if not fit.trusted]
+    assert suspect
+    assert all(fit.reason for fit in suspect)
+    assert all(len({item.optimizer for item in fit.attempts}) == 1 for fit in suspect)
+
+
+@pytest.mark.parametrize("events", [0.0, 1e-9])
+def test_a_signal_without_effect_excludes_nothing(events):
+    found = hypotest(models.full("normsys", events=(events, events)))
+    assert found.p_values.CLs_obs == 1.0
+    assert found.p_values.CLs_exp == (1.0,) * 5
+    assert "no sensitivity: the tested signal does not change the likelihood" in found.remarks
+    assert found.status == "ok"
+
+
+def test_mu_zero_is_never_excluded():
+    found = hypotest(models.full("normsys"), mu=0.0)
+    assert found.p_values.CLs_obs == 1.0
+
+
+def test_a_deficit_has_mu_hat_zero():
+    found = hypotest(models.full("normsys", observed=(40.0, 22.0)))
+    assert found.mu_hat == 0.0
+    assert found.status == "ok"
+    assert found.fits["free"].twice_nll == pytest.approx(
+        found.fits["background"].twice_nll, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(("kind", "remarks"), [("qtilde", 1), ("q", 0)])
+def test_a_negative_mu_hat_is_remarked_where_it_has_no_meaning(kind, remarks):
+    spec = models.full("normsys", observed=(40.0, 22.0))
+    parameter = {"name": models.POI, "inits": [1.0], "bounds": [[-5.0, 10.0]]}
+    spec["measurements"][0]["config"]["parameters"] = [parameter]
+    found = hypotest(spec, test_statistic=kind)
+    assert found.mu_hat < -0.5
+    assert [remark.split(",")[0] for remark in found.remarks] == ["mu-hat is negative"] * remarks
+
+
+def test_an_excess_beyond_the_bounds_of_mu_is_remarked():
+    found = hypotest(models.full("normsys", events=(1.0, 1.0), observed=(90.0, 80.0)))
+    assert "mu-hat is at its upper bound" in found.remarks
+
+
+def test_nuisance_parameters_at_a_bound_are_remarked():
+    spec = models.full("normfactor", observed=(58.0, 45.0))
+    spec["measurements"][0]["config"]["parameters"] = [
+        {"name": "norm", "inits": [1.2], "bounds": [[1.1, 2.0]]}
+    ]
+    found = hypotest(spec)
+    assert any(remark.startswith("free fit: 1 nuisance parameters") for remark in found.remarks)
+
+
+def test_nothing_expected_and_nothing_observed():
+    found = hypotest(models.counting(3.0, 0.0, 0.0))
+    # The exact Poisson result is exp(-3); in the asymptotic one q = qA = 2 * 3.
+    assert found.p_values.q == pytest.approx(6.0, abs=1e-4)
+    assert found.mu_hat == pytest.approx(0.0, abs=1e-5)
+    assert found.status == "ok"
+
+
+def stuck(monkeypatch, *, mu=None, times=math.inf):
+    """Let scipy return its start as the minimum of the free fit, or of that at a value of mu."""
+    minimise = reference._minimise
+    calls = []
+
+    def replaced(likelihood, optimizer, start, backend):
+        if optimizer == "scipy" and likelihood.mu == mu and len(calls) < times:
+            calls.append(start)
+            return reference._Outcome(start, True, "stuck", 5, 50)
+        return minimise(likelihood, optimizer, start, backend)
+
+    monkeypatch.setattr(reference, "_minimise", replaced)
+    # Newton steps would make a bad point good.
+    monkeypatch.setattr(
+        reference, "polish", lambda likelihood, point, **_: (point, likelihood.evidence(point), 0)
+    )
+
+
+def test_a_free_fit_above_its_nested_fits_is_repeated(monkeypatch):
+    spec = models.full("normsys", "staterror")
+    expected = hypotest(spec)
+    # Blind to the edm, only the comparison of nested fits can see it.
+    stuck(monkeypatch, times=1)
+    found = hypotest(spec, edm_tolerance=1e3)
+    assert_agrees(found, expected.p_values.CLs_obs, expected.p_values.CLs_exp, atol=1e-4)
+    assert found.status == "ok"
+    tried = [(item.optimizer, item.start) for item in found.fits["free"].attempts]
+    assert tried[0] == ("scipy", "suggested")
+    assert tried[1] == ("scipy", "nested")
+
+
+def test_a_free_fit_far_from_its_minimum_is_repeated(monkeypatch):
+    spec = models.full("normsys", "staterror")
+    expected = hypotest(spec)
+    stuck(monkeypatch)
+    found = hypotest(spec)
+    assert_agrees(found, expected.p_values.CLs_obs, expected.p_values.CLs_exp, atol=1e-4)
+    assert found.status == "ok"
+    free = found.fits["free"]
+    assert free.reason.startswith("minuit")
+    assert free.attempts[0].doubts[0].startswith("edm of")
+
+
+def test_without_escalation_a_bad_free_fit_is_suspect_and_says_so(monkeypatch):
+    stuck(monkeypatch)
+    found = hypotest(models.full("normsys", "staterror"), escalate=False)
+    assert found.status == "suspect"
+    assert not found.fits["free"].trusted
+    assert "is above" in found.fits["free"].reason
+    assert found.fits["background"].trusted
+    assert found.as_json()["status"] == "suspect"
+
+
+def test_a_nested_fit_that_stays_lower_is_suspect_and_says_so(monkeypatch):
+    minimise = reference._minimise
+
+    def replaced(likelihood, optimizer, start, backend):
+        if likelihood.mu is None:
+            bad = np.array(start)
+            bad[likelihood.model.config.poi_index] = 3.0
+            return reference._Outcome(bad, True, "bad", 5, 50)
+        return minimise(likelihood, optimizer, start, backend)
+
+    monkeypatch.setattr(reference, "_minimise", replaced)
+    monkeypatch.setattr(
+        reference, "polish", lambda likelihood, point, **_: (point, likelihood.evidence(point), 0)
+    )
+    found = hypotest(models.full("normsys"), edm_tolerance=1e3)
+    assert found.status == "suspect"
+    assert "a nested fit is lower by" in found.fits["free"].reason
+
+
+def test_a_bad_asimov_fit_does_not_look_like_no_sensitivity(monkeypatch):
+    spec = models.full("normsys")
+    expected = hypotest(spec)
+    stuck(monkeypatch, mu=1.0)
+    found = hypotest(spec, escalate=False)
+    assert found.status == "suspect"
+    assert not any("no sensitivity" in remark for remark in found.remarks)
+    assert found.p_values.q_asimov > 0.5 * expected.p_values.q_asimov
+
+
+def test_newton_steps_reach_the_minimum_where_all_optimizers_raise(monkeypatch):
+    expected = hypotest(models.full("normsys"))
+
+    def raising(*_, **__):
+        raise ValueError("no")
+
+    monkeypatch.setattr(pyhf.infer.mle, "fit", raising)
+    found = hypotest(models.full("normsys"))
+    assert_agrees(found, expected.p_values.CLs_obs, expected.p_values.CLs_exp)
+    assert found.fits["free"].attempts[0].message == "ValueError: no"
+    assert not found.fits["free"].attempts[0].reported_success
+
+
+def test_optimizers_that_all_fail_are_an_error(monkeypatch):
+    failing = pyhf.exceptions.FailedMinimization(
+        OptimizeResult(x=np.full(2, np.nan), success=False, message="lost")
+    )
+
+    def lost(*_, **__):
+        raise failing
+
+    monkeypatch.setattr(pyhf.infer.mle, "fit", lost)
+    monkeypatch.setattr(Likelihood, "twice_nll", lambda *_: np.inf)
+    with pytest.raises(FitError, match="The background fit found no finite minimum"):
+        hypotest(models.full("normsys"))
+
+
+def test_no_finite_minimum_is_an_error():
+    # Two events where nothing is expected: the background-only likelihood is zero everywhere.
+    with pytest.raises(FitError, match="The background fit found no finite minimum"):
+        hypotest(models.counting(3.0, 0.0, 2.0))
+
+
+@pytest.mark.parametrize("mu", [10.5, 11.0])
+def test_mu_outside_its_bounds_is_refused(mu):
+    with pytest.raises(PalletError, match=r"outside the bounds \[0, 10\]"):
+        hypotest(models.full("normsys"), mu=mu)
+
+
+def test_mu_at_its_bound_is_fitted():
+    assert hypotest(models.full("normsys"), mu=10.0).p_values.CLs_obs < 1e-6
+
+
+def test_a_patch_without_signal_is_refused():
+    with pytest.raises(PalletError, match=r"no parameter of interest.*'mu_SIG'"):
+        hypotest(models.background("normsys"))
+
+
+def test_a_model_that_pyhf_refuses_is_explained():
+    spec = models.full("normsys")
+    spec["channels"][0]["samples"][0]["modifiers"][0]["type"] = "unknown"
+    with pytest.raises(PalletError, match="pyhf cannot make a model of the workspace"):
+        hypotest(spec)
+
+
+# --- backends -----------------------------------------------------------------------------------
+
+BACKEND = """
+import sys
+from palletfit.engine.reference import hypotests as reference
+from palletfit.config import FitSettings
+from unit import models
+import pyhf
+
+spec = models.full(*models.MODIFIERS)
+expected = reference.hypotest(spec, FitSettings(engine="reference")).p_values
+found = reference.hypotest(spec, FitSettings(engine="reference", backend=sys.argv[1]))
+assert found.status == "ok"
+assert pyhf.tensorlib.name == "numpy"
+for one, other in zip((expected.CLs_obs, *expected.CLs_exp),
+                      (found.p_values.CLs_obs, *found.p_values.CLs_exp)):
+    assert abs(one - other) < 1e-5, (one, other)
+assert found.software[sys.argv[2]]
+print("agree")
+"""
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # In another process, because backends change global state and start threads.
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        cwd=TESTS,
+        env=models.environment(PYTHONPATH=TESTS),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+def need(module: str) -> None:
+    """Skip without an optional package, but not where it has to be there."""
+    if os.environ.get("CI") and os.environ.get("PALLETFIT_EXTRAS") == "1":
+        __import__(module)
+    pytest.importorskip(module, reason=f"the optional backend {module} is not installed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "modules"),
+    [
+        ("jax", ["jax"]),
+        ("pytorch", ["torch"]),
+        ("tensorflow", ["tensorflow", "tensorflow_probability"]),
+    ],
+)
+def test_other_backends_agree_with_numpy(backend, modules):
+    for module in modules:
+        # Not imported here: only looked for.
+        done = run_python(f"import {module}")
+        if done.returncode != 0:
+            need(module)
+    done = run_python(BACKEND, backend, modules[0])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "agree"
+
+
+def test_a_missing_backend_is_an_error_that_says_what_to_install(monkeypatch):
+    set_backend = pyhf.set_backend
+
+    def missing(name, *arguments, **options):
+        if name == "pytorch":
+            raise pyhf.exceptions.ImportBackendError("There was a problem importing PyTorch.")
+        set_backend(name, *arguments, **options)
+
+    monkeypatch.setattr(pyhf, "set_backend", missing)
+    with pytest.raises(BackendError, match="backend pytorch is not installed") as error:
+        hypotest(models.full("normsys"), backend="pytorch")
+    assert "palletfit[pytorch]" in error.value.remedy
+    assert pyhf.tensorlib.name == "numpy"

@@ -1,0 +1,465 @@
+"""Upper limits: closed forms, pyhf's own, and what cannot be limited."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyhf
+import pytest
+from pyhf.infer.intervals.upper_limits import upper_limit
+from scipy.optimize import brentq
+from scipy.special import ndtr
+
+from palletfit.config import ContourSettings, ExecutorSettings, FitSettings, LimitSettings, Settings
+from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.many_mu import Profile
+from palletfit.errors import ConfigError, PalletError
+from palletfit.pallet.patches import Patch
+from palletfit.planes.published import read_limits
+from palletfit.products.limits import compute as limits
+from palletfit.products.limits.compute import Limits, asimov_root, upper_limits
+from palletfit.products.limits.published import compare
+from palletfit.runs import scan
+from palletfit.runs.product import product_of
+from palletfit.runs.store import RecordStore
+
+from ....likelihoods import read_likelihood
+from ... import models
+from ...runs.test_scan import Counting
+
+ALL = Patch("all", (), ())
+SHARP = LimitSettings(tolerance=1e-7)
+#: A measurement that allows more than pyhf's default bound of ten.
+WIDE = {"name": models.POI, "bounds": [[0.0, 200.0]], "inits": [1.0]}
+
+
+def limit(spec: Any, settings: LimitSettings = SHARP, level: float = 0.95, **fit: Any) -> Limits:
+    engine = Engine(spec, FitSettings(**fit))
+    ((_, found),) = upper_limits(engine, [ALL], level, settings)
+    assert isinstance(found, Limits), found
+    return found
+
+
+def values(found: Limits) -> list[float | None]:
+    return [item.mu for item in (found.observed, *found.expected)]
+
+
+def poisson(mu: float, signal: float, background: float, data: float) -> float:
+    """NLL of one bin without nuisance parameters, without its constant."""
+    rate = mu * signal + background
+    return rate - data * math.log(rate)
+
+
+def closed_form(signal: float, background: float, data: float, alpha: float) -> list[float]:
+    """The limits of one bin: CLs written out, and its root by scipy."""
+
+    def q(mu: float, events: float) -> float:
+        best = max((events - background) / signal, 0.0)
+        if best > mu:
+            return 0.0
+        terms = [poisson(at, signal, background, events) for at in (mu, best)]
+        return 2 * (terms[0] - terms[1])
+
+    def observed(mu: float) -> float:
+        root, asimov = math.sqrt(q(mu, data)), math.sqrt(q(mu, background))
+        shifted = (root**2 - asimov**2) / (2 * asimov) if root > asimov else root - asimov
+        return ndtr(-shifted - asimov) / ndtr(-shifted) - alpha
+
+    def expected(n: int, mu: float) -> float:
+        return ndtr(n - math.sqrt(q(mu, background))) / ndtr(n) - alpha
+
+    found = [brentq(observed, 1e-3, 100, xtol=1e-12)]
+    return found + [
+        brentq(lambda mu, n=n: expected(n, mu), 1e-3, 100, xtol=1e-12) for n in (-2, -1, 0, 1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("signal", "background", "data"),
+    [(10.0, 50.0, 52.0), (10.0, 50.0, 70.0), (3.0, 5.0, 1.0), (1.0, 90.0, 80.0)],
+)
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_one_bin_without_nuisance_parameters(signal, background, data, level):
+    spec = models.counting(signal, background, data)
+    spec["measurements"][0]["config"]["parameters"] = [WIDE]
+    # The background-only "fit" has nothing to fit, so that its Asimov data are the background.
+    found = limit(spec, level=level)
+    wanted = closed_form(signal, background, data, 1 - level)
+    assert values(found) == pytest.approx(wanted, rel=1e-6)
+    for item, value in zip((found.observed, *found.expected), wanted, strict=True):
+        assert abs(item.mu - value) <= item.tolerance + 1e-9 * value
+        assert item.tolerance <= 1.001e-7 * value
+        assert item.CLs == pytest.approx(1 - level, rel=1e-6)
+    assert found.status == "ok"
+    assert found.remarks == ()
+
+
+def test_the_tolerance_is_kept_and_said():
+    spec = models.full("normsys", "histosys", "staterror")
+    exact = values(limit(spec))
+    for tolerance in (0.05, 1e-3):
+        found = limit(spec, LimitSettings(tolerance=tolerance))
+        for item, value in zip((found.observed, *found.expected), exact, strict=True):
+            assert abs(item.mu - value) <= item.tolerance + 1e-7 * value
+            assert item.tolerance <= tolerance * item.mu
+
+
+def test_expected_roots_invert_the_formula():
+    n = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    root = asimov_root(n, 0.05)
+    assert ndtr(n - root) / ndtr(n) == pytest.approx(0.05)
+    assert root[2] == pytest.approx(1.959964, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def peer() -> dict[str, list[float]]:
+    """pyhf's limits of one model."""
+    model, data = models.model_and_data(models.full("normsys"))
+    found = {}
+    for statistic in ("qtilde", "q"):
+        observed, expected = upper_limit(data, model, rtol=1e-5, test_stat=statistic)
+        found[statistic] = [float(observed), *map(float, expected)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("engine", "statistic"), [("batched", "qtilde"), ("batched", "q"), ("reference", "qtilde")]
+)
+def test_agrees_with_pyhf(peer, engine, statistic):
+    settings = LimitSettings(tolerance=1e-5 if engine == "batched" else 1e-3)
+    found = limit(models.full("normsys"), settings, engine=engine, test_statistic=statistic)
+    assert found.engine == engine
+    # pyhf's fits are as good as SLSQP makes them.
+    assert values(found) == pytest.approx(peer[statistic], rel=2e-4 + settings.tolerance)
+    assert values(found)[1:] == sorted(values(found)[1:])
+
+
+def test_an_excess_and_a_deficit():
+    few, some, many = (values(limit(models.full("normsys", observed=data))) for data in (
+        (50.0, 25.0), (60.0, 40.0), (70.0, 66.0)
+    ))  # fmt: skip
+    assert few[0] < some[0] < many[0]
+    found = limit(models.full("normsys", observed=(50.0, 25.0)))
+    assert found.mu_hat == 0.0  # at its bound
+
+
+def test_a_bound_below_zero_is_said():
+    spec = models.full("normsys", observed=(50.0, 25.0))
+    spec["measurements"][0]["config"]["parameters"] = [{**WIDE, "bounds": [[-5.0, 10.0]]}]
+    found = limit(spec)
+    assert found.mu_hat < 0
+    assert "negative" in " ".join(found.remarks)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How many signal strengths are looked at, one after the other."""
+    seen: list[int] = []
+    test = Profile.test
+
+    def count(self, rows, mu, **options):
+        seen.append(len(rows))
+        return test(self, rows, mu, **options)
+
+    monkeypatch.setattr(Profile, "test", count)
+    return seen
+
+
+def test_limits_beyond_the_bound(calls):
+    found = limit(models.counting(1.0, 500.0, 500.0))
+    every = (found.observed, *found.expected)
+    assert [item.state for item in every] == ["beyond"] * 6
+    assert values(found) == [None] * 6
+    assert all(item.tolerance is None and item.CLs > 0.05 for item in every)
+    assert all(item.trusted for item in every)
+    assert found.status == "ok"
+    assert found.mu_max == 10.0
+    assert "limits above 10," in found.remarks[0]
+    assert len(calls) < 10
+
+
+def test_some_limits_beyond_the_bound():
+    found = limit(models.counting(10.0, 50.0, 52.0), LimitSettings(mu_max=2.0))
+    states = [item.state for item in found.expected]
+    assert states == ["found", "found", "found", "beyond", "beyond"]
+    assert values(found)[1:4] == sorted(values(found)[1:4])
+    plain = found.as_json()
+    assert plain["mu_exp"][3:] == [None, None]
+    json.dumps(plain, allow_nan=False)
+
+
+def test_a_lower_bound_takes_its_start_along():
+    # The suggested start of 1 would lie outside.
+    for engine in ("batched", "reference"):
+        found = limit(models.counting(100.0, 50.0, 52.0), LimitSettings(mu_max=0.5), engine=engine)
+        assert found.mu_max == 0.5
+        assert found.status == "ok"
+        assert all(0.05 < mu < 0.5 for mu in values(found))
+
+
+@pytest.mark.parametrize("bound", [10.0, 1e6])
+def test_no_sensitivity_and_no_endless_doubling(calls, bound):
+    # The free norm of the signal region does whatever the signal does.
+    free = {"name": "free", "type": "normfactor", "data": None}
+    spec = models.counting(10.0, 50.0, 52.0, free)
+    wide = {**WIDE, "bounds": [[0.0, bound]]}
+    huge = {"name": "free", "bounds": [[-1e9, 1e9]], "inits": [1.0]}
+    spec["measurements"][0]["config"]["parameters"] = [wide, huge]
+    found = limit(spec)
+    assert [item.state for item in (found.observed, *found.expected)] == ["beyond"] * 6
+    assert found.observed.CLs == pytest.approx(1.0, abs=1e-3)
+    assert len(calls) < 12
+
+
+def test_evaluations_of_an_ordinary_limit(calls):
+    limit(models.full("normsys", "histosys"), LimitSettings())
+    assert len(calls) < 16
+    assert sum(calls) < 60  # of six limits
+
+
+def test_a_patch_that_does_not_apply():
+    engine = Engine(models.background("normsys"), FitSettings())
+    bad = Patch("bad", (), ({"op": "remove", "path": "/channels/7"},))
+    good = Patch("good", (), models.patch("good", [1, 2])["patch"])
+    found = {patch.name: result for patch, result in upper_limits(engine, [bad, good])}
+    assert isinstance(found["bad"], PalletError)
+    assert found["bad"].patch == "bad"
+    assert found["good"].status == "ok"
+
+
+def test_no_room_above_zero():
+    spec = models.counting()
+    spec["measurements"][0]["config"]["parameters"] = [
+        {"name": models.POI, "bounds": [[-1.0, 0.0]], "inits": [0.0]}
+    ]
+    for engine in ("batched", "reference"):
+        ((_, found),) = upper_limits(Engine(spec, FitSettings(engine=engine)), [ALL])
+        assert isinstance(found, PalletError)
+        assert "above zero" in found.problem
+
+
+def test_what_the_engine_does_not_support_is_left_to_the_other():
+    # A free shape of one bin is a normfactor, but not of the kind that the engine takes.
+    spec = models.counting(10.0, 50.0, 52.0)
+    wanted = values(limit(spec, LimitSettings()))
+    spec["channels"][0]["samples"][1]["modifiers"][0]["type"] = "shapefactor"
+    found = limit(spec, LimitSettings(tolerance=1e-3))
+    assert found.engine == "reference"
+    assert "fitted by the reference engine: " in found.remarks[0]
+    assert found.status == "ok"
+    assert values(found) == pytest.approx(wanted, rel=2e-3)
+
+
+def test_a_fit_without_proof_is_left_to_the_other(monkeypatch):
+    monkeypatch.setattr(Profile, "evidence", lambda *_, **__: (False, "not converged"))
+    found = limit(models.counting(), LimitSettings(tolerance=0.01))
+    assert found.engine == "reference"
+    assert found.remarks[0] == "fitted by the reference engine: its obs limit: not converged"
+
+
+def test_a_likelihood_that_is_not_finite_is_left_to_the_other(monkeypatch):
+    test = Profile.test
+
+    def lost(self, rows, mu, **options):
+        q, q_asimov = test(self, rows, mu, **options)
+        return q, np.where(mu > 0.6, np.nan, q_asimov)
+
+    monkeypatch.setattr(Profile, "test", lost)
+    found = limit(models.counting(), LimitSettings(tolerance=0.01))
+    assert found.engine == "reference"
+    assert "no finite likelihood" in found.remarks[0]
+
+
+def test_discovery_has_no_upper_limit():
+    engine = Engine(models.full(), FitSettings(test_statistic="q0"))
+    with pytest.raises(ConfigError, match="q0"):
+        list(upper_limits(engine, [ALL]))
+
+
+def test_a_lower_minimum_moves_the_limit(monkeypatch):
+    """What a search saw without all starts is not believed."""
+    spec = models.full("normsys", "histosys")
+    wanted = limit(spec)
+    test = Profile.test
+    found_lower: set[int] = set()
+
+    def blind(self, rows, mu, *, on_data, thorough):
+        """Fits that miss the lower minimum on the data until one from all starts finds it."""
+        q, q_asimov = test(self, rows, mu, on_data=on_data, thorough=thorough)
+        if thorough:
+            found_lower.update(rows[on_data])
+        missed = on_data & ~np.isin(rows, list(found_lower))
+        return np.where(missed, q + 0.5, q), q_asimov
+
+    monkeypatch.setattr(Profile, "test", blind)
+    found = limit(spec)
+    assert found.observed.mu == pytest.approx(wanted.observed.mu, rel=1e-6)
+    assert found.status == "ok"
+
+
+def test_minima_without_end_are_a_state(monkeypatch):
+    test = Profile.test
+    rounds = [0]
+
+    def jumping(self, rows, mu, *, on_data, thorough):
+        q, q_asimov = test(self, rows, mu, on_data=on_data, thorough=thorough)
+        rounds[0] += thorough
+        return q, q_asimov * (1.0 + 0.01 * rounds[0])
+
+    monkeypatch.setattr(Profile, "test", jumping)
+    found = limit(models.full("normsys"), LimitSettings())
+    assert {item.state for item in found.expected} == {"unsettled"}
+    assert values(found)[1:] == [None] * 5
+    assert found.status == "suspect"
+    assert "jumps" in found.expected[0].reason
+
+
+def test_patches_do_not_disturb_one_another():
+    engine = Engine(models.background("normsys", "histosys"), FitSettings())
+    patches = [Patch(item["metadata"]["name"], (), item["patch"]) for item in models.grid(5)]
+    together = {patch.name: values(result) for patch, result in upper_limits(engine, patches)}
+    for patch in patches:
+        ((_, alone),) = upper_limits(engine, [patch])
+        assert together[patch.name] == pytest.approx(values(alone), rel=2e-4)
+    ordered = [together[patch.name][3] for patch in patches]
+    assert ordered == sorted(ordered)  # weaker signals have higher limits
+
+
+# --------------------------------------------------------------------------- published likelihoods
+
+
+@pytest.mark.parametrize(
+    ("region", "names"),
+    [
+        ("RegionA", ["sbottom_850_180_50", "sbottom_500_131_1", "sbottom_650_131_1"]),
+        ("RegionC", ["sbottom_800_250_60", "sbottom_700_250_60", "sbottom_900_530_400"]),
+    ],
+)
+def test_likelihoods_with_many_minima(shared, tmp_path, region, names):
+    """Minima that change places with mu: nearby fits follow another one than the lowest."""
+    workspace, patches = read_likelihood(shared, tmp_path, "sbottom", region)
+    chosen = [patch for patch in patches if patch.name in names]
+    found = list(upper_limits(Engine(workspace, FitSettings()), chosen))
+    assert len(found) == len(names)
+    for patch, result in found:
+        assert isinstance(result, Limits), (patch.name, result)
+        assert result.status == "ok", (patch.name, result)
+        known = [item.mu for item in result.expected if item.mu is not None]
+        assert known == sorted(known)
+        for item in (result.observed, *result.expected):
+            if item.state == "found":
+                assert item.CLs == pytest.approx(0.05, rel=1e-3)
+                assert item.tolerance <= 1e-4 * item.mu
+
+
+def test_published_limits_of_the_staus(shared, tmp_path, monkeypatch):
+    """They are on the cross section, which depends on the stau's mass alone.
+
+    And they are those of the background's nearer minimum: at the lower one they are weaker.
+    """
+    workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
+    masses = {patch.name: patch.values for patch in patches}  # noqa: PD011  nothing of pandas
+    chosen = [patch for patch in patches if masses[patch.name][0] == 320]
+    table = read_limits(shared / "published/staus/upper_limits.csv", 0, 1, 2)
+
+    def limits():
+        made = upper_limits(Engine(workspace, FitSettings()), chosen)
+        return {patch.name: found.observed.mu for patch, found in made}
+
+    def against_published(observed):
+        rows = [
+            {"patch": name, **dict(zip("xy", masses[name], strict=True)), "mu_obs": mu}
+            for name, mu in observed.items()
+        ]
+        found = compare(pd.DataFrame(rows), table, "pb")
+        assert found.matched == len(chosen) == 6
+        return found.spread["largest"]
+
+    lowest = limits()
+    assert 0.02 < against_published(lowest) < 0.04
+    monkeypatch.setattr(BatchFits, "leap", lambda *_: None)
+    nearer = limits()
+    assert against_published(nearer) < 0.002
+    assert all(1.002 < lowest[name] / nearer[name] < 1.06 for name in lowest)
+
+
+# --------------------------------------------------------------------------- as a product
+
+
+def make(tmp_path, **settings):
+    background = models.background("normsys")
+    content = models.patchset(background, models.grid())
+    paths = models.write(tmp_path, background, content)
+    chosen = Settings(**settings)
+    product = product_of("limits", chosen)
+    return scan.Scan.read("search/SR limits", *paths, ["*"], chosen.fit, product=product)
+
+
+def run(todo, tmp_path, executor):
+    store = RecordStore(tmp_path / todo.product.folder)
+    return scan.run(todo, store, executor, ExecutorSettings()), store
+
+
+def test_records_of_limits_and_their_resume(tmp_path):
+    executor = Counting()
+    todo = make(tmp_path)
+    found, store = run(todo, tmp_path, executor)
+    assert found["fitted"] == 3
+    assert store.folder.name == "limits"
+    record = store.read(store.path("signal_200_50"))
+    assert record["key"]["product"]["name"] == "limits"
+    assert record["mu_exp"] == sorted(record["mu_exp"])
+    assert record["observed"]["state"] == "found"
+    store.path("signal_200_50").unlink()
+    again, _ = run(make(tmp_path), tmp_path, executor)
+    assert again["fitted"] == 1
+    assert executor.tasks.count("signal_200_50") == 2
+    assert executor.tasks.count("signal_100_50") == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"limits": LimitSettings(tolerance=1e-3)},
+        {"limits": LimitSettings(mu_max=5.0)},
+        {"contour": ContourSettings(confidence_level=0.9)},
+        {"fit": FitSettings(test_statistic="q")},
+    ],
+    ids=lambda item: next(iter(item)),
+)
+def test_limits_of_other_settings_are_found_anew(tmp_path, other):
+    executor = Counting()
+    run(make(tmp_path), tmp_path, executor)
+    assert run(make(tmp_path, **other), tmp_path, executor)[0]["fitted"] == 3
+    assert run(make(tmp_path), tmp_path, executor)[0]["fitted"] == 0  # the first ones are kept
+
+
+def test_settings_of_other_things_do_not_matter(tmp_path):
+    executor = Counting()
+    run(make(tmp_path), tmp_path, executor)
+    other = {"contour": ContourSettings(grid=100), "executor": ExecutorSettings(workers=3)}
+    assert run(make(tmp_path, **other), tmp_path, executor)[0]["fitted"] == 0
+
+
+def test_a_worker_says_what_failed(tmp_path):
+    executor = Counting()
+    todo = make(tmp_path)
+    bad = Patch("bad", (1, 2), ({"op": "remove", "path": "/channels/7"},))
+    todo = scan.replace(todo, patches=(*todo.patches, bad))
+    found, store = run(todo, tmp_path, executor)
+    assert found["patches"]["bad"]["status"] == "failed"
+    assert found["patches"]["signal_100_50"]["status"] == "ok"
+    assert store.read(store.path("bad"))["error"]["kind"] == "PalletError"
+
+
+def test_compute_is_what_the_worker_calls():
+    engine = Engine(models.full("normsys"), FitSettings())
+    settings = product_of("limits", Settings()).settings
+    ((patch, plain),) = limits.compute(engine, [ALL], settings)
+    assert patch.name == "all"
+    assert plain["mu_obs"] == plain["observed"]["mu"]
+    assert pyhf.__version__ == plain["software"]["pyhf"]
