@@ -1,6 +1,7 @@
 """JSON schemas and the configuration reference, generated from :mod:`palletfit.config`.
 
-``python -m palletfit.config.schema`` (or ``make schema``) writes them; a test holds them to the models.
+``python -m palletfit.config.schema`` (or ``make schema``) writes them; a test holds them to the
+models.
 """
 
 from __future__ import annotations

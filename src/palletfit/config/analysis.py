@@ -1,0 +1,553 @@
+"""The models of an analysis file: its pallet, regions, planes and published results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from palletfit.config.base import Keyword, Model, Name, Positive, Sha256
+from palletfit.config.expressions import require_names
+
+#: Keys of a pallet of which exactly one is given.
+PALLET_SOURCES = frozenset({"doi", "url", "path", "builtin"})
+
+_SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
+
+_WITH_TOYS = ("CLs_obs", "CLsb_obs", "CLb_obs", *(f"CLs_exp_{name}" for name in _SIGMAS))
+
+#: Columns that labels stand beside, of ``results.csv``, ``limits.csv``, ``diagnostics.csv`` and
+#: ``toys.csv``.
+RESULT_COLUMNS = frozenset(
+    {
+        *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
+        *(f"CLs_exp_{name}" for name in _SIGMAS),
+        *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
+        *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
+        *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),
+        *("mu_hat_error", "p0", "significance", "p0_expected", "significance_expected"),
+        "leading_impacts",
+        *("toys", "q_obs", "CLs_obs_low", "CLs_obs_high", "failed_tested", "failed_alternative"),
+        *(f"{name}{end}" for name in _WITH_TOYS for end in ("", "_error", "_asymptotic")),
+    }
+)
+
+#: The same of the table of a scan of points.
+POINT_COLUMNS = RESULT_COLUMNS | {*("name", "edm", "starts_agreed", "engine", "reason", "retry")}
+
+
+class Pallet(Model):
+    """Where a pallet comes from: exactly one of `doi`, `url`, `path`, `builtin`."""
+
+    doi: str | None = None
+    """DOI of the HEPData *resource* (not of the record)."""
+    url: str | None = None
+    """Address of the archive."""
+    path: Path | None = None
+    """Local archive; relative paths start at the analysis file."""
+    builtin: Literal["demo", "demo-hadronic"] | None = None
+    """A pallet that palletfit makes itself."""
+    archive: Name | None = None
+    """File name of the archive in the download cache; none: the analysis' name."""
+    sha256: dict[str, Sha256] = {}
+    """Expected digests of files *inside* the archive (servers may re-pack archives)."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Pallet:
+        given = [key for key in ("doi", "url", "path", "builtin") if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = ", ".join(given) or "none"
+            raise ValueError(f"needs exactly one of doi, url, path, builtin, but has {found}")
+        return self
+
+
+class Region(Model):
+    """One sub-likelihood: a background-only workspace and its patchset."""
+
+    workspace: str = ""
+    """The background-only workspace inside the archive; the region of a combination has none."""
+    patchset: str | None = None
+    """The patchset inside the archive; none for a combination, or beside `points`."""
+    known_failures: dict[str, str] = {}
+    """Patches that cannot be fitted, with the reason: they are shown, and do not fail a run."""
+
+
+class CombinationMember(Model):
+    """One likelihood of a combination, and what is different in it."""
+
+    analysis: str
+    """Name of a file in `config/analyses`, or path of such a file; relative paths start at the
+    combination's file."""
+    region: Name | None = None
+    """Region of that analysis; none: the only one that it fits."""
+    measurement: str | None = None
+    """Measurement of its workspace; none: the first one."""
+    labels: dict[str, str] = {}
+    """Labels that it calls otherwise: its name to the one in `labels` of the combination."""
+    channels: dict[str, str] = {}
+    """Channels that are renamed: its name to the combination's."""
+    without: list[str] = []
+    """Channels that are left out, such as a control region that another member has in another
+    form."""
+
+
+class Correlation(Model):
+    """Which parameters of the members are one parameter of the combination."""
+
+    by: Literal["name", "table"]
+    """`name`: parameters of one name are one parameter; `table`: only what `table` says is one
+    parameter, all others get the member's name as a prefix."""
+    table: dict[str, Annotated[dict[Name, str], Field(min_length=1)]] = {}
+    """Parameters of the combination: for each one its name in the members that have it. With
+    `by: name` it joins parameters of different names."""
+    apart: list[str] = []
+    """With `by: name`: parameters that are not the same in spite of their name; they get the
+    member's name as a prefix."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Correlation:
+        if self.by == "table" and self.apart:
+            raise ValueError("apart needs by: name; with by: table all is apart but the table")
+        if self.by == "table" and not self.table:
+            raise ValueError("by: table needs a table")
+        entries = [item for names in self.table.values() for item in names.items()]
+        for member, name in entries:
+            if entries.count((member, name)) > 1:
+                raise ValueError(f"table names the parameter {name!r} of {member} twice")
+            if name in self.apart:
+                raise ValueError(f"{name!r} is in both table and apart")
+        return self
+
+
+class ParameterSettings(Model):
+    """Settings of a parameter of the combination, where its members disagree."""
+
+    inits: list[float] | None = None
+    """Start values."""
+    bounds: list[Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
+    """Lower and upper bounds."""
+    auxdata: list[float] | None = None
+    """Centre of the constraint."""
+    sigmas: list[float] | None = None
+    """Width of the constraint."""
+    fixed: bool | None = None
+    """Whether it is held constant."""
+
+
+class Combination(Model):
+    """Likelihoods that are fitted at once, with one parameter of interest."""
+
+    members: Annotated[dict[Name, CombinationMember], Field(min_length=2)]
+    """The likelihoods; their names here are the prefixes of what is kept apart."""
+    poi: str | None = None
+    """Name of the parameter of interest, which is that of every member; none: its name in the
+    first one."""
+    correlate: Correlation
+    """Which parameters are one."""
+    parameters: dict[str, ParameterSettings] = {}
+    """Settings of parameters, by their name in the combination."""
+    shared_channels: list[str] = []
+    """Channels that several members have, the same in all of them: they are taken once."""
+    missing: Literal["drop", "keep"] = "drop"
+    """Signal points that some members lack: `drop` leaves them out, `keep` fits them with the
+    members that have them."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """Largest difference between the values of a label at which two points are the same one."""
+
+    @model_validator(mode="after")
+    def _table_names_members(self) -> Combination:
+        named = {member for names in self.correlate.table.values() for member in names}
+        unknown = sorted(named - set(self.members))
+        if unknown:
+            raise ValueError(
+                f"correlate.table names members that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.members)})"
+            )
+        return self
+
+
+class Points(Model):
+    """A large scan, in place of patchsets: signal points of a table, or of a function of yours."""
+
+    table: Path | None = None
+    """CSV or Parquet file with one row a point: its name, its labels, and its expected events, a
+    column `CHANNEL[BIN]` for each bin, counted from zero. Relative paths start at the analysis
+    file."""
+    function: Annotated[str | None, Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")] = None
+    """`FILE.py:NAME` beside the analysis file, or `MODULE:NAME`: code of yours that gives the
+    points from one number to another. It runs on the machine that runs Snakemake, never where
+    fits run."""
+    count: Annotated[int | None, Field(ge=1)] = None
+    """Number of points that the function can give."""
+    depends: list[Path] = []
+    """Further files that the function reads or imports: when one changes it is asked again."""
+    name: str = "name"
+    """The table's column that identifies points."""
+    sample: Annotated[str, Field(min_length=1)] = "signal"
+    """Name of the signal's sample, whose yields are multiplied by the parameter of interest."""
+    channels: Annotated[list[str] | None, Field(min_length=1)] = None
+    """Channels that have signal; none: those that the table has columns of, or the function gives
+    yields for."""
+    uncertainties: dict[str, Annotated[float, Field(ge=0, lt=1)] | str] = {}
+    """Relative uncertainties of all yields of a point (normsys), by name: a number, or the
+    table's column that holds it. One that the background has, too, is correlated with it."""
+    lumi: str | None = None
+    """Name of the measurement's luminosity, if it multiplies the signal, too."""
+    plot_bins: Annotated[int, Field(ge=2, le=200)] = 30
+    """Bins along each axis of the planes in which the excluded fraction is drawn."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Points:
+        if (self.table is None) == (self.function is None):
+            raise ValueError("needs exactly one of table and function")
+        if self.function is not None and self.count is None:
+            raise ValueError("needs count, the number of points that the function can give")
+        if self.table is not None and (self.count is not None or self.depends):
+            raise ValueError("count and depends are those of a function; a table has its rows")
+        columns = [item for item in self.uncertainties.values() if isinstance(item, str)]
+        if self.function is not None and columns:
+            raise ValueError(
+                f"uncertainties names columns of a table ({columns[0]!r}), but there is none: give "
+                "numbers, or let the function give patch operations"
+            )
+        return self
+
+    @property
+    def function_file(self) -> Path | None:
+        """The file of the function, if it is one of a file."""
+        place = (self.function or "").partition(":")[0]
+        return Path(place) if place.endswith(".py") else None
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that points depend on."""
+        found = [self.table, self.function_file, *self.depends]
+        return [path for path in found if path is not None]
+
+
+class Forbidden(Model):
+    """The part of a plane that kinematics forbids."""
+
+    y_above: str
+    """Upper limit of y as an expression of x, such as `x - 125`."""
+    label: str | None = None
+    """What is written along the boundary."""
+
+
+class PublishedCurve(Model):
+    """One published curve, as a HEPData table in CSV."""
+
+    file: str
+    """File name in the download cache, below `published/ANALYSIS/`."""
+    url: str | None = None
+    """Address of the table in CSV; none: only the cache is searched."""
+
+
+class PublishedLimits(Model):
+    """Published observed upper limits of a plane's points, as a HEPData table in CSV.
+
+    The columns of x and y are those of the contours.
+    """
+
+    file: str
+    """File name in the download cache, below `published/ANALYSIS/`."""
+    url: str | None = None
+    """Address of the table in CSV; none: only the cache is searched."""
+    value: int | str = 2
+    """Column of the limit: number or header."""
+    unit: Literal["pb", "fb", "mu"] = "pb"
+    """What the limit is on: the cross section, in pb or fb, or the signal strength."""
+
+
+class Published(Model):
+    """The experiment's own result for a plane."""
+
+    observed: PublishedCurve | None = None
+    """The observed contour."""
+    expected: PublishedCurve | None = None
+    """The expected contour."""
+    upper_limits: PublishedLimits | None = None
+    """The observed upper limits, with which the ones found are compared."""
+    x: int | str = 0
+    """Column of x in the tables: number or header."""
+    y: int | str = 1
+    """Column of y in the tables: number or header."""
+
+
+class Plane(Model):
+    """One plane of the signal model in which a contour is drawn."""
+
+    x: str
+    """Expression of the patchset's labels for the horizontal axis."""
+    y: str
+    """Expression of the patchset's labels for the vertical axis."""
+    x_title: str
+    """Title of the horizontal axis, with its unit in brackets; `$...$` is mathematics."""
+    y_title: str
+    """Title of the vertical axis."""
+    select: str | None = None
+    """Condition on the labels (a pandas query) for points of this plane, such as `mn1 == 60`."""
+    title: str | None = None
+    """Further words for the plot's legend."""
+    forbidden: Forbidden | None = None
+    """The kinematically forbidden part."""
+    published: Published = Published()
+    """The experiment's own contours, which are overlaid."""
+
+
+class Slice(Model):
+    """A line of signal points, along which upper limits are drawn."""
+
+    x: str
+    """Expression of the labels for the horizontal axis."""
+    x_title: str
+    """Title of the horizontal axis, with its unit in brackets."""
+    select: str | None = None
+    """Condition on the labels for the points of the line, such as `m2 == 0`."""
+    title: str | None = None
+    """Further words for the plot, such as `$m_2 = 0$`."""
+
+
+class CrossSection(Model):
+    """Theory cross sections of the signal points: a table in CSV, beside the analysis file.
+
+    With it upper limits are given in pb, too. Lines that begin with `#` are comments.
+    """
+
+    file: Path
+    """The table; relative paths start at the analysis file."""
+    columns: Annotated[dict[str, str], Field(min_length=1)]
+    """The column of each label that the cross section depends on, by label, such as
+    `{m1: "mass [GeV]"}`. Other labels do not matter."""
+    value: str
+    """Column of the cross section, of the whole process that the patches' yields stand for."""
+    unit: Literal["pb", "fb"]
+    """Unit of the cross section."""
+    uncertainty: str | None = None
+    """Column of its uncertainty (one standard deviation), if there is one."""
+    uncertainty_in: Literal["unit", "percent"] = "unit"
+    """Whether the uncertainty has the unit of the cross section, or is in per cent of it."""
+    interpolate: str | None = None
+    """A label along which the logarithm of the cross section is interpolated linearly between the
+    rows of the table, never beyond them; none: the table has to have each point."""
+
+    @model_validator(mode="after")
+    def _interpolates_a_column(self) -> CrossSection:
+        if self.interpolate is not None and self.interpolate not in self.columns:
+            raise ValueError(
+                f"interpolate names {self.interpolate!r}, but columns has {', '.join(self.columns)}"
+            )
+        return self
+
+
+class HepdataKeywords(Model):
+    """Words by which HEPData finds the tables; they stand in every table."""
+
+    cmenergies: list[Positive] = []
+    """Centre-of-mass energies in GeV, such as `13000`."""
+    reactions: list[Keyword] = []
+    """Reactions in HEPData's notation, such as `P P --> CHARGINO1 NEUTRALINO2 X`."""
+    observables: list[Keyword] = []
+    """Observables in HEPData's notation, such as `CLS`."""
+    phrases: list[Keyword] = []
+    """Other words, such as `Supersymmetry`."""
+
+
+class Hepdata(Model):
+    """What a HEPData submission says about the analysis (target `hepdata`)."""
+
+    comment: str | None = None
+    """Abstract of the submission; none: made of title and reference."""
+    location: Annotated[str, Field(max_length=256)] | None = None
+    """Where a publication shows the tables, such as `Figure 7`; none: that they were fitted from
+    the published likelihood."""
+    keywords: HepdataKeywords = HepdataKeywords()
+    """Words by which HEPData finds the tables."""
+    units: dict[str, str] = {}
+    """Units by label; a label that is an axis of a plane has the axis' unit."""
+
+
+class PublishedTime(Model):
+    """Wall time of all fits as it was published, which the target `benchmark` shows beside ours."""
+
+    source: str
+    """Where, and on what."""
+    patches: Annotated[int, Field(ge=1)]
+    """Number of patches."""
+    nodes_per_block: Annotated[int, Field(ge=1)] = 1
+    """Nodes of a block."""
+    max_blocks: Annotated[int, Field(ge=1)] = 1
+    """Blocks at a time, at most."""
+    repetitions: Annotated[int, Field(ge=1)]
+    """How often it was measured."""
+    mean: Positive
+    """Mean in seconds."""
+    deviation: Annotated[float, Field(ge=0)]
+    """Standard deviation in seconds."""
+    single_node: Positive | None = None
+    """Seconds on a single node."""
+
+
+class Analysis(Model):
+    """One file in `config/analyses`: a published likelihood and how its result is drawn."""
+
+    name: Name
+    """Short name; results go to `results/NAME`."""
+    title: str
+    """What the plots say about the search: experiment, energy, luminosity, process."""
+    reference: str | None = None
+    """Citation of the search."""
+    pallet: Pallet | None = None
+    """Where the archive comes from; a combination has none."""
+    combine: Combination | None = None
+    """Other analyses, which are combined, in place of a pallet."""
+    regions: Annotated[dict[Name, Region], Field(min_length=1)]
+    """Sub-likelihoods; with several, the one with the best expected CLs is taken per point. A
+    combination has one, which is called `combined` unless it is named here."""
+    use: list[Name] | None = None
+    """Regions that are fitted; none: all."""
+    labels: Annotated[list[str], Field(min_length=1)]
+    """The patchset's labels, in its order."""
+    patches: Annotated[list[str], Field(min_length=1)] = ["*"]
+    """Shell patterns of the patches that are fitted."""
+    points: Points | None = None
+    """A scan of points, in place of the regions' patchsets."""
+    planes: dict[Name, Plane] = {}
+    """Planes in which a contour is drawn; of a scan of `points`, the excluded fraction."""
+    slices: dict[Name, Slice] = {}
+    """Lines along which upper limits are drawn with their bands."""
+    cross_section: CrossSection | None = None
+    """Theory cross sections, for upper limits in pb."""
+    hepdata: Hepdata = Hepdata()
+    """What a HEPData submission says about the analysis."""
+    published_time: PublishedTime | None = None
+    """Wall time of all fits as it was published."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _region_of_combination(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("combine") is not None and "regions" not in data:
+            return {**data, "regions": {"combined": {}}}
+        return data
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Analysis:
+        if (self.pallet is None) == (self.combine is None):
+            found = "both" if self.pallet is not None else "neither"
+            raise ValueError(f"needs either pallet or combine, but has {found}")
+        if self.combine is not None and len(self.regions) > 1:
+            raise ValueError("regions: a combination has one region only")
+        if self.combine is not None and self.points is not None:
+            raise ValueError("points need a pallet: a combination takes its members' patches")
+        for name, region in self.regions.items():
+            if self.combine is not None and (region.workspace or region.patchset):
+                raise ValueError(f"regions.{name}: a combination has no workspace and patchset")
+            if self.combine is None and not region.workspace:
+                raise ValueError(f"regions.{name}.workspace: this key is missing")
+        return self
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_columns(cls, labels: list[str]) -> list[str]:
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        taken = sorted(set(labels) & RESULT_COLUMNS)
+        if twice:
+            raise ValueError(f"must differ from one another, but {', '.join(twice)} is repeated")
+        if taken:
+            raise ValueError(
+                f"must not be columns of results.csv or limits.csv, but {', '.join(taken)} is one"
+            )
+        return labels
+
+    @model_validator(mode="after")
+    def _patchsets_or_points(self) -> Analysis:
+        if self.points is None:
+            lacking = [name for name, region in self.regions.items() if not region.patchset]
+            if lacking and self.combine is None:
+                raise ValueError(f"regions.{lacking[0]}.patchset: this key is missing")
+            if not self.planes:
+                raise ValueError("planes: needs at least one plane")
+            return self
+        having = [name for name, region in self.regions.items() if region.patchset is not None]
+        if having:
+            raise ValueError(
+                f"regions.{having[0]} has a patchset beside points: remove one of both"
+            )
+        taken = sorted(set(self.labels) & POINT_COLUMNS)
+        if taken:
+            raise ValueError(f"labels must not be columns of points.parquet, as {taken[0]} is")
+        if self.patches != ["*"]:
+            raise ValueError("patches are those of patchsets: remove the key beside points")
+        return self
+
+    @model_validator(mode="after")
+    def _planes_use_labels(self) -> Analysis:
+        for plane in self.planes.values():
+            for expression in filter(None, (plane.x, plane.y, plane.select)):
+                require_names(expression, set(self.labels), "the labels are")
+            if plane.forbidden is not None:
+                require_names(plane.forbidden.y_above, {"x"}, "it may only use")
+        for line in self.slices.values():
+            for expression in filter(None, (line.x, line.select)):
+                require_names(expression, set(self.labels), "the labels are")
+        return self
+
+    @model_validator(mode="after")
+    def _cross_section_uses_labels(self) -> Analysis:
+        columns = self.cross_section.columns if self.cross_section is not None else {}
+        unknown = sorted(set(columns) - set(self.labels))
+        if unknown:
+            raise ValueError(
+                f"cross_section.columns names {', '.join(unknown)}, but the labels are: "
+                f"{', '.join(self.labels)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _units_of_labels(self) -> Analysis:
+        unknown = sorted(set(self.hepdata.units) - set(self.labels))
+        if unknown:
+            raise ValueError(
+                f"hepdata.units names labels that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.labels)})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _used_regions_exist(self) -> Analysis:
+        unknown = sorted(set(self.use or ()) - set(self.regions))
+        if unknown:
+            raise ValueError(
+                f"use names regions that do not exist: {', '.join(unknown)} "
+                f"(there are {', '.join(self.regions)})"
+            )
+        if self.use == []:
+            raise ValueError("use must name at least one region, or be left out")
+        return self
+
+    @model_validator(mode="after")
+    def _pinned_files_are_used(self) -> Analysis:
+        used = {item.workspace for item in self.regions.values()}
+        used |= {item.patchset for item in self.regions.values() if item.patchset is not None}
+        unknown = sorted(set(self.pallet.sha256 if self.pallet is not None else ()) - used)
+        if unknown:
+            # A misspelt name would otherwise leave a file unverified, silently.
+            raise ValueError(
+                f"pallet.sha256 names files that no region uses: {', '.join(unknown)} "
+                f"(there are {', '.join(sorted(used))})"
+            )
+        return self
+
+    def plane_suffix(self, plane: str) -> str:
+        """What distinguishes a plane's files: nothing if there is only one plane."""
+        return f"_{plane}" if len(self.planes) > 1 else ""
+
+    def plane_of_suffix(self, suffix: str) -> Plane:
+        """The plane that a suffix from :meth:`plane_suffix` means."""
+        return {self.plane_suffix(name): plane for name, plane in self.planes.items()}[suffix]
+
+    @property
+    def used_regions(self) -> list[str]:
+        """Names of the regions that are fitted, in order."""
+        return list(self.regions) if self.use is None else list(dict.fromkeys(self.use))

@@ -1,0 +1,275 @@
+"""Configuration files: how they are found, read, extended and merged."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from palletfit.config.analysis import PALLET_SOURCES, Analysis, CombinationMember
+from palletfit.config.base import merge, parse
+from palletfit.config.settings import Settings
+from palletfit.errors import ConfigError
+
+
+def load_analysis(name: str, folder: Path) -> tuple[Analysis, list[Path]]:
+    """Read one analysis by name or by path.
+
+    An analysis file may say ``extends: OTHER`` (a name, or a path relative to the file): it then
+    holds only what differs.
+
+    Parameters
+    ----------
+    name
+        Name of a file in `folder` (without its ending), or the path of a YAML file.
+    folder
+        Where named analyses are, usually ``config/analyses``.
+
+    Returns
+    -------
+    tuple
+        The analysis, and all files it was read from.
+
+    Raises
+    ------
+    ConfigError
+        There is no such analysis, or its file is wrong.
+    """
+    data, files = _load_extended(name, folder, ())
+    analysis = parse(Analysis, data, file=files[0])
+    return analysis, files
+
+
+def load_analyses(settings: Settings, folder: Path) -> dict[str, Analysis]:
+    """Read all selected analyses, by their name.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`load_analysis`; also if two selected files give the same name.
+    """
+    analyses: dict[str, Analysis] = {}
+    for selected in settings.analysis_names:
+        analysis, files = load_analysis(selected, folder)
+        if analysis.name in analyses:
+            raise ConfigError(
+                f"Two selected analyses have the name {analysis.name!r}.",
+                remedy="Give one of them another `name`: results are kept by name.",
+                file=files[0],
+            )
+        analyses[analysis.name] = analysis
+    return analyses
+
+
+def with_members(analyses: Mapping[str, Analysis], folder: Path) -> dict[str, Analysis]:
+    """Add the members of combinations, their members and so on, to the selected analyses.
+
+    Returns
+    -------
+    dict
+        Analyses by their name; the selected ones come first.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`load_analysis`; also if a member has no such region or other labels, if two
+        different analyses have one name, or if combinations are members of each other.
+    """
+    known = dict(analyses)
+    for analysis in analyses.values():
+        _add_members(analysis, folder, known, (analysis.name,))
+    return known
+
+
+def member_sources(analysis: Analysis, folder: Path) -> list[tuple[str, str]]:
+    """Analysis and region of each member of a combination, in its order.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`with_members`.
+    """
+    if analysis.combine is None:
+        raise ConfigError(
+            f"The analysis {analysis.name} is no combination.",
+            remedy="Name one whose file has the key `combine`.",
+        )
+    found = []
+    for name, member in analysis.combine.members.items():
+        source, _ = load_analysis(member.analysis, folder)
+        found.append((source.name, _member_region(analysis, name, member, source)))
+    return found
+
+
+def _add_members(
+    analysis: Analysis, folder: Path, known: dict[str, Analysis], above: tuple[str, ...]
+) -> None:
+    if analysis.combine is None:
+        return
+    for name, member in analysis.combine.members.items():
+        source, files = load_analysis(member.analysis, folder)
+        if source.name in above:
+            raise ConfigError(
+                f"Combinations are members of each other: {' > '.join([*above, source.name])}.",
+                remedy="Remove one of the members.",
+                file=files[0],
+            )
+        if known.setdefault(source.name, source) != source:
+            raise ConfigError(
+                f"Two different analyses have the name {source.name!r}; one of them is "
+                f"{name} of the combination {analysis.name}.",
+                remedy="Give one of them another `name`: results are kept by name.",
+                file=files[0],
+            )
+        _member_region(analysis, name, member, source)
+        _check_member_labels(analysis, name, member, source)
+        _add_members(source, folder, known, (*above, source.name))
+
+
+def _member_region(
+    analysis: Analysis, name: str, member: CombinationMember, source: Analysis
+) -> str:
+    regions = source.used_regions if member.region is None else [member.region]
+    if len(regions) != 1 or regions[0] not in source.regions:
+        raise ConfigError(
+            f"The member {name} of {analysis.name} needs one region of {source.name}, "
+            f"but {'names ' + repr(member.region) if member.region else 'names none of several'}.",
+            remedy=f"Set combine.members.{name}.region to one of {', '.join(source.regions)}.",
+        )
+    return regions[0]
+
+
+def _check_member_labels(
+    analysis: Analysis, name: str, member: CombinationMember, source: Analysis
+) -> None:
+    unknown = sorted(set(member.labels) - set(source.labels))
+    found = [member.labels.get(label, label) for label in source.labels]
+    if unknown or sorted(found) != sorted(analysis.labels):
+        raise ConfigError(
+            f"The labels of the member {name} of {analysis.name} are {', '.join(source.labels)}"
+            + (f", which become {', '.join(found)}" if found != source.labels else "")
+            + f"; the combination has {', '.join(analysis.labels)}.",
+            remedy=f"Say in combine.members.{name}.labels which of its labels is which one of the "
+            "combination's; there must be as many.",
+        )
+
+
+def _load_extended(
+    name: str, folder: Path, seen: tuple[Path, ...]
+) -> tuple[dict[str, Any], list[Path]]:
+    path = _find_analysis(name, folder, base=seen[-1].parent if seen else Path())
+    if path.resolve() in (file.resolve() for file in seen):
+        raise ConfigError(
+            "Analysis files extend each other in a circle.",
+            remedy="Remove one of the `extends` keys.",
+            file=path,
+        )
+    data = read_yaml(path)
+    data.setdefault("name", path.stem)
+    pallet = data.get("pallet")
+    for section, key in ((pallet, "path"), (data.get("cross_section"), "file")):
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str(path.parent / Path(section[key]).expanduser())
+    if isinstance(data.get("points"), dict):
+        data["points"] = _from_file(data["points"], path.parent)
+    _resolve_members(data, path.parent)
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data, [path]
+    base, files = _load_extended(str(parent), folder, (*seen, path))
+    inherited = base.get("pallet")
+    if isinstance(pallet, dict) and isinstance(inherited, dict) and PALLET_SOURCES & set(pallet):
+        # Another source replaces the inherited one instead of standing beside it.
+        base["pallet"] = {key: item for key, item in inherited.items() if key not in PALLET_SOURCES}
+    for own, other in (("combine", "pallet"), ("pallet", "combine")):
+        if own in data and own not in base and other in base:
+            # A combination takes over what is drawn, not the files of one likelihood.
+            base = {k: v for k, v in base.items() if k not in (other, "regions", "use", "patches")}
+    return merge(base, data), [path, *files]
+
+
+def _resolve_members(data: dict[str, Any], folder: Path) -> None:
+    """Let the paths of a combination's members start at its file."""
+    combine = data.get("combine")
+    members = combine.get("members") if isinstance(combine, dict) else None
+    for member in members.values() if isinstance(members, dict) else ():
+        name = member.get("analysis") if isinstance(member, dict) else None
+        if isinstance(name, str) and name.endswith((".yaml", ".yml")):
+            member["analysis"] = str(folder / Path(name).expanduser())
+
+
+def _from_file(points: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A scan's section whose relative paths start at the folder of its file."""
+
+    def resolve(value: Any) -> Any:
+        return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
+
+    found = dict(points)
+    if "table" in found:
+        found["table"] = resolve(found["table"])
+    if isinstance(found.get("depends"), list):
+        found["depends"] = [resolve(item) for item in found["depends"]]
+    place, colon, name = str(found.get("function", "")).partition(":")
+    if place.endswith(".py"):
+        found["function"] = f"{resolve(place)}{colon}{name}"
+    return found
+
+
+def _find_analysis(name: str, folder: Path, *, base: Path) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        path = base / Path(name).expanduser()
+        if path.is_file():
+            return path
+        raise ConfigError(
+            f"There is no analysis file {name!r}.",
+            remedy="Give the path of a YAML file shaped like config/analyses/demo.yaml.",
+            file=path,
+        )
+    path = folder / f"{name}.yaml"
+    known = sorted(entry.stem for entry in folder.glob("*.yaml"))
+    if name in known:
+        return path
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    raise ConfigError(
+        f"There is no analysis {name!r}.",
+        remedy=f"{hint}Known ones: {', '.join(known)}; "
+        "or give the path of a YAML file shaped like config/analyses/demo.yaml.",
+        file=folder,
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"The file is not UTF-8 text: {error}.", remedy="Save it as UTF-8.", file=path
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"The file is not valid YAML: {' '.join(str(error).split())}",
+            remedy="Correct the line named above.",
+            file=path,
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigError(
+            "The file is not a mapping of keys to values.",
+            remedy="Shape it like config/analyses/demo.yaml.",
+            file=path,
+        )
+    return data
