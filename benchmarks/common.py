@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from palletfit.core.files import read_json
 from palletfit.engine.records import finite
 from palletfit.errors import PalletError
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patchset import Patchset, parse_patchset
 
 #: Libraries read these when they are imported.
@@ -64,7 +64,10 @@ def add_pallet(to: argparse.ArgumentParser) -> None:
 def read_pallet(arguments: argparse.Namespace) -> tuple[Any, Any, Patchset]:
     """Workspace and patchset as JSON, and the patches."""
     try:
-        workspace, spec = read_json(arguments.workspace), read_json(arguments.patchset)
+        workspace, spec = (
+            read_pallet_json(arguments.workspace),
+            read_pallet_json(arguments.patchset),
+        )
         patchset = parse_patchset(spec, arguments.patchset)
     except PalletError as error:
         raise SystemExit(str(error)) from None

@@ -22,9 +22,9 @@ import numpy as np
 import pyhf
 
 from palletfit.config import FitSettings
-from palletfit.core.files import read_json
 from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.engine.reference.hypotests import build_model
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import apply
 from palletfit.pallet.patchset import parse_patchset
 
@@ -113,8 +113,8 @@ def explanations(
         "| patch | difference | q_A | free | fixed | background | Asimov fixed | Asimov free |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    workspace = read_json(region / "workspace.json")
-    patchset = parse_patchset(read_json(region / "patchset.json"), region / "patchset.json")
+    workspace = read_pallet_json(region / "workspace.json")
+    patchset = parse_patchset(read_pallet_json(region / "patchset.json"), region / "patchset.json")
     for patch in patchset.patches:
         if patch.name in far:
             model, data = build_model(apply(workspace, patch), FitSettings())

@@ -24,10 +24,10 @@ import numpy as np
 import pyhf
 
 from palletfit.config import FitSettings
-from palletfit.core.files import read_json
 from palletfit.engine.batched import Engine
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletfitError
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply
 from palletfit.pallet.patchset import parse_patchset
 
@@ -116,8 +116,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="CSV with one row a fit")
     arguments = parser.parse_args()
     pyhf.set_backend("numpy")
-    workspace = read_json(arguments.workspace)
-    patches = parse_patchset(read_json(arguments.patchset), arguments.patchset).patches
+    workspace = read_pallet_json(arguments.workspace)
+    patches = parse_patchset(read_pallet_json(arguments.patchset), arguments.patchset).patches
     peers = read_peers(arguments.peers)
     rows = compare(workspace, list(patches), peers)
     print("| fit | patches | and Minuit | largest excess | peers above by 1e-4 | by 1e-2 | most |")

@@ -45,10 +45,10 @@ import pyhf
 import pyhf.exceptions
 
 from palletfit.config import FitSettings
-from palletfit.core.files import read_json
 from palletfit.engine.reference.evidence import FloatArray, Likelihood
 from palletfit.engine.reference.hypotests import build_model, software_versions
 from palletfit.errors import PalletError
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply, json_digest
 from palletfit.pallet.patchset import parse_patchset
 
@@ -72,8 +72,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     try:
-        workspace = read_json(arguments.workspace)
-        patchset = parse_patchset(read_json(arguments.patchset), arguments.patchset)
+        workspace = read_pallet_json(arguments.workspace)
+        patchset = parse_patchset(read_pallet_json(arguments.patchset), arguments.patchset)
     except PalletError as error:
         raise SystemExit(str(error)) from None
     patches = patchset.select(arguments.patterns or ["*"])[arguments.offset :: arguments.every]

@@ -47,9 +47,9 @@ from common import (
 )
 
 from palletfit.config import FitSettings, ToySettings
-from palletfit.core.files import read_json
 from palletfit.engine.batched import Engine
 from palletfit.errors import PalletfitError
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply
 from palletfit.pallet.patchset import parse_patchset
 from palletfit.products.toys.compute import Toys
@@ -147,7 +147,7 @@ def synthetic(channels: int = 50, bins: int = 4) -> Any:
 
 def _read(paths: Sequence[Path], name: str | None) -> tuple[Any, Patch]:
     try:
-        workspace, spec = read_json(paths[0]), read_json(paths[1])
+        workspace, spec = read_pallet_json(paths[0]), read_pallet_json(paths[1])
         patches = parse_patchset(spec, paths[1]).patches
     except PalletfitError as error:
         raise SystemExit(str(error)) from None

@@ -1,12 +1,11 @@
 """Collect the diagnostics of the chosen patches of all regions of an analysis."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis
+from palletfit.core.files import write_atomically, write_json
 from palletfit.products.diagnostics import table as diagnostics_results
 from palletfit.runs.results import RegionResults
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
@@ -17,7 +16,7 @@ def main(
     regions = [RegionResults.read(path.parent.name, path, "diagnostics") for path in manifests]
     tested = [RegionResults.read(path.parent.name, path) for path in tests]
     found = diagnostics_results.combine(regions, tested, analysis.labels)
-    write_atomically(diagnostics, json.dumps(found, indent=1) + "\n")
+    write_json(diagnostics, found)
     write_atomically(csv, diagnostics_results.as_table(found, analysis.labels).to_csv(index=False))
 
 

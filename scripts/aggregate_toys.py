@@ -1,13 +1,11 @@
 """Merge the toys of all regions of an analysis."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
-from palletfit.core.files import read_json
+from palletfit.core.files import read_json, write_atomically, write_json
 from palletfit.products.toys import table as toy_tables
 from palletfit.runs.results import RegionResults
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
@@ -28,7 +26,7 @@ def main(
         [RegionResults.read(path.parent.name, path, "toys") for path in manifests],
         settings.toys,
     )
-    write_atomically(toys, json.dumps(found, indent=1) + "\n")
+    write_json(toys, found)
     write_atomically(csv, toy_tables.as_table(found, analysis.labels).to_csv(index=False))
 
 

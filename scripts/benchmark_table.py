@@ -1,11 +1,10 @@
 """Fold the times of all repetitions into a table and a plot."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import read_json, write_atomically
 from palletfit.planes.style import save
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 from palletfit.workflow import timing as scaling
 from palletfit.workflow.plots import draw_times
@@ -28,7 +27,7 @@ def main(
     repetitions = {}
     for path in times:
         case = path.parent.parent.name, path.parent.name
-        repetitions.setdefault(case, []).append(json.loads(path.read_bytes()))
+        repetitions.setdefault(case, []).append(read_json(path))
     executors = {name: settings.benchmark_executor(name) for name in settings.benchmark.executors}
     rows = scaling.fold(analyses, executors, repetitions, settings.benchmark.single_node)
     machines = [item["machine"] for found in repetitions.values() for item in found]

@@ -1,20 +1,19 @@
 """Choose the patches for which CLs is shown against the signal strength."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import read_json, write_json
 from palletfit.products.mu_scan import compute as mu_scan
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
 def main(*, analysis: Analysis, settings: Settings, limits: Path, chosen: Path) -> None:
     """Write the names of the chosen patches by region."""
-    found = json.loads(limits.read_bytes())
+    found = read_json(limits)
     every = len(settings.analysis_names) == 1
     names = mu_scan.choose(analysis.name, settings.mu_scan.patches, found, every=every)
-    write_atomically(chosen, json.dumps(names, indent=1) + "\n")
+    write_json(chosen, names)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Choose the patches that a product of chosen ones is made for, from the results."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import read_json, write_json
 from palletfit.runs.choice import choose
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
@@ -15,13 +14,13 @@ def main(
     """Write the names of the chosen patches by region."""
     names = choose(
         getattr(settings, product).patches,
-        json.loads(results.read_bytes()),
+        read_json(results),
         settings.contour.confidence_level,
         analysis=analysis.name,
         section=product,
         every=len(settings.analysis_names) == 1,
     )
-    write_atomically(chosen, json.dumps(names, indent=1) + "\n")
+    write_json(chosen, names)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Fetch the published contours of a plane."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import write_json
 from palletfit.planes import overlay
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
@@ -17,7 +16,7 @@ def main(*, analysis: Analysis, plane: str, settings: Settings, curves: Path) ->
         settings=settings.download,
         analysis=analysis.name,
     )
-    write_atomically(curves, json.dumps(found, indent=1) + "\n")
+    write_json(curves, found)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Test every point of a region's scan that has no result yet."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import write_json
 from palletfit.executors import make_executor, open_ledger
 from palletfit.products.points import run
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
@@ -32,7 +31,7 @@ def main(
             workers=executor.workers,
             ledger=ledger,
         )
-    write_atomically(manifest, json.dumps(found, indent=1) + "\n")
+    write_json(manifest, found)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """Make the hypothesis tests, or another product, of every patch of a region that lacks them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import read_json, write_json
 from palletfit.executors import make_executor, open_ledger
 from palletfit.pages import live
 from palletfit.products.toys import shards as toy_shards
 from palletfit.runs import manifest as manifests
 from palletfit.runs import scan
 from palletfit.runs.product import HYPOTEST
-from palletfit.runs.store import RecordStore, write_atomically
+from palletfit.runs.store import RecordStore
 from palletfit.workflow import scripting
 
 
@@ -32,7 +32,7 @@ def main(
     todo = scan.of_region(analysis, region, settings, product, workspace, patchset, chosen)
     store = RecordStore(manifest.parent / todo.product.folder)
     if parts:
-        found = manifests.merge(todo.title, [json.loads(path.read_bytes()) for path in parts])
+        found = manifests.merge(todo.title, [read_json(path) for path in parts])
     else:
         tasks = manifest.parent / f"{todo.product.file('tasks')}.jsonl"
         page = live.Page(manifest.parents[2], analysis, region, todo.product)
@@ -40,10 +40,10 @@ def main(
     failed = manifests.failures(found, analysis.regions[region])
     if failed and settings.on_failure == "fail":
         for path in parts:  # the next run fits failed patches again
-            if manifests.failures(json.loads(path.read_bytes()), analysis.regions[region]):
+            if manifests.failures(read_json(path), analysis.regions[region]):
                 path.unlink()
         raise scan.failure_error(todo, failed, store, len(found["patches"]))
-    write_atomically(manifest, json.dumps(found, indent=1) + "\n")
+    write_json(manifest, found)
 
 
 def _fit(

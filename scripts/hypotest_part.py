@@ -1,15 +1,15 @@
 """The same as hypotest.py for one part of a region's patches, in a job of its own."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import write_json
 from palletfit.executors import make_executor
 from palletfit.pages import live
 from palletfit.products.toys import shards as toy_shards
 from palletfit.runs import scan
 from palletfit.runs.product import HYPOTEST
-from palletfit.runs.store import RecordStore, write_atomically
+from palletfit.runs.store import RecordStore
 from palletfit.workflow import scripting
 
 
@@ -36,7 +36,7 @@ def main(
         observer = live.observer(page, settings, workers=workers)
         how = {"workers": workers, "lock": lock, "observer": observer}
         found = toy_shards.run(todo, store, executor, settings, part=(number, of), **how)
-    write_atomically(part, json.dumps(found, indent=1) + "\n")
+    write_json(part, found)
 
 
 if __name__ == "__main__":

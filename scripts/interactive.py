@@ -1,15 +1,13 @@
 """Write the page on which the exclusion in a plane can be explored."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
-from palletfit.core.files import read_json
+from palletfit.core.files import read_json, write_atomically
 from palletfit.pages import interactive
 from palletfit.planes import contour as contours
 from palletfit.planes import overlay
 from palletfit.runs.results import RegionResults, read_table
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
@@ -27,7 +25,7 @@ def main(
     """Write the page; limits and diagnostics are on it if they are beside the results."""
     chosen = analysis.plane_of_suffix(plane)
     both = settings.contour.model_copy(update={"bands": [1, 2]})
-    segments = overlay.segments(json.loads(curves.read_text()))
+    segments = overlay.segments(read_json(curves))
     exclusion = contours.exclusion(read_table(table), chosen, both, segments)
     limits = results.with_name("limits.json")
     details = interactive.details(

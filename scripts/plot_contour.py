@@ -1,16 +1,15 @@
 """Draw the exclusion contour of a plane."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import read_json, write_json
 from palletfit.errors import ConfigError
 from palletfit.planes import contour as contours
 from palletfit.planes import overlay
 from palletfit.planes.plots import draw_exclusion
 from palletfit.planes.style import save
 from palletfit.runs.results import read_table
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
@@ -32,10 +31,10 @@ def main(
             remedy="Use results.csv (CLs_obs is then p0), or set `fit.test_statistic: qtilde`.",
         )
     chosen = analysis.plane_of_suffix(plane)
-    segments = overlay.segments(json.loads(curves.read_text()))
+    segments = overlay.segments(read_json(curves))
     exclusion = contours.exclusion(read_table(table), chosen, settings.contour, segments)
     save(draw_exclusion(exclusion, analysis, chosen), [png, pdf])
-    write_atomically(contour, json.dumps(exclusion.as_json(), indent=1) + "\n")
+    write_json(contour, exclusion.as_json())
 
 
 if __name__ == "__main__":

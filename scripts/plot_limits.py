@@ -1,19 +1,18 @@
 """Draw the upper limits of a plane, and compare them with published ones."""
 
-import json
 import logging
 from pathlib import Path
 
 import numpy as np
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import read_json, write_json
 from palletfit.planes import overlay
 from palletfit.planes.style import save
 from palletfit.products.limits import planes as limit_planes
 from palletfit.products.limits.plots import draw_limits
 from palletfit.products.limits.published import compare
 from palletfit.products.limits.table import read_table
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 
 
@@ -30,7 +29,7 @@ def main(
 ) -> None:
     """Write the plot of a plane's limits, and ``limit_contour.json``."""
     chosen = analysis.plane_of_suffix(plane)
-    published = json.loads(curves.read_text())
+    published = read_json(curves)
     limits = read_table(csv)
     found = limit_planes.limit_contours(
         limits, chosen, settings.contour, overlay.segments(published)
@@ -44,7 +43,7 @@ def main(
     elif "problem" in table:
         content["published_limits"] = table
     save(draw_limits(found, analysis, chosen), [png, pdf])
-    write_atomically(contour, json.dumps(content, indent=1) + "\n")
+    write_json(contour, content)
 
 
 if __name__ == "__main__":

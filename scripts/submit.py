@@ -1,16 +1,16 @@
 """Send every patch of a region that has no finished record, and wait for nothing."""
 
-import json
 import logging
 import time
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import write_json
 from palletfit.errors import ConfigError
 from palletfit.executors import make_executor, open_ledger
 from palletfit.runs import scan
 from palletfit.runs.product import HYPOTEST
-from palletfit.runs.store import RecordStore, write_atomically
+from palletfit.runs.store import RecordStore
 from palletfit.workflow import scripting
 
 
@@ -44,7 +44,7 @@ def main(
         executor.flush()
     logging.info("%s: %d patches sent, %d were in flight", todo.title, sent, before)
     content = {"sent": sent, "in_flight_before": before, "time": time.time()}
-    write_atomically(submitted, json.dumps(content, indent=1) + "\n")
+    write_json(submitted, content)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Time all fits of an analysis once, with one of the executors of the benchmark."""
 
-import json
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import write_json
 from palletfit.core.locks import waiting_lock
 from palletfit.executors import make_executor, open_ledger
 from palletfit.runs.scan import Scan
-from palletfit.runs.store import write_atomically
 from palletfit.workflow import scripting
 from palletfit.workflow import timing as scaling
 
@@ -42,7 +41,7 @@ def main(
             lambda ledger: make_executor(chosen, ledger=ledger, **place),
             lambda path: open_ledger(chosen, path),
         )
-    write_atomically(times, json.dumps(found, indent=1) + "\n")
+    write_json(times, found)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.config import DownloadSettings, load_analysis
-from palletfit.core.files import read_json
 from palletfit.pallet.archive import unpack
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import parse_patchset
 
@@ -30,4 +30,6 @@ def read_likelihood(
     members = [files.workspace, files.patchset]
     found = unpack(archive, members, folder, DownloadSettings(), sha256={})
     path = found[files.patchset]
-    return read_json(found[files.workspace]), parse_patchset(read_json(path), path).patches
+    return read_pallet_json(found[files.workspace]), parse_patchset(
+        read_pallet_json(path), path
+    ).patches

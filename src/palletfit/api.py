@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.config import FitSettings
-from palletfit.core.files import read_json
 from palletfit.engine.batched import BestFit, Engine
 from palletfit.engine.records import HypotestResult
 from palletfit.errors import PalletfitError
 from palletfit.pallet import patchset as pallet
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import Patchset, parse_patchset
 
@@ -171,7 +171,7 @@ def fit(
     FitError
         No start led to a proven minimum.
     """
-    content = read_json(Path(workspace)) if isinstance(workspace, (str, Path)) else workspace
+    content = read_pallet_json(Path(workspace)) if isinstance(workspace, (str, Path)) else workspace
     if patch is None:
         patch = Patch(name="", values=(), operations=())
     elif not isinstance(patch, Patch):
@@ -191,7 +191,7 @@ def _read(
         for item, title in ((workspace, "workspace"), (patchset, "patchset"))
     ]
     content, spec = (
-        read_json(Path(item)) if isinstance(item, (str, Path)) else item
+        read_pallet_json(Path(item)) if isinstance(item, (str, Path)) else item
         for item in (workspace, patchset)
     )
     if check:

@@ -14,9 +14,9 @@ import pyhf
 import pyhf.exceptions
 
 from palletfit.config import FitSettings
-from palletfit.core.files import read_json
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
 
 #: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
@@ -92,7 +92,7 @@ def validate(workspace_path: Path, patchset_path: Path, labels: Sequence[str]) -
     PalletError
         Names the file, the patch where it is one, and the remedy.
     """
-    workspace, spec = read_json(workspace_path), read_json(patchset_path)
+    workspace, spec = read_pallet_json(workspace_path), read_pallet_json(patchset_path)
     patchset = check(workspace, spec, labels, workspace_path, patchset_path)
     return summarise(workspace, spec, patchset)
 

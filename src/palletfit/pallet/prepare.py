@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import html
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from palletfit.config import Analysis, DownloadSettings
-from palletfit.core.files import read_json
+from palletfit.core.files import write_atomically, write_json
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.archive import unpack
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patchset import check_workspace, summarise_workspace, validate
-from palletfit.runs.store import write_atomically
 
 
 def prepare_region(
@@ -95,7 +94,7 @@ def prepare_region(
 def write_summary(page: Path, title: str, summary: Mapping[str, Any]) -> None:
     """Write a summary as an HTML page, and as JSON beside it."""
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    write_json(page.with_suffix(".json"), summary)
     write_atomically(page, _page(title, summary))
 
 
@@ -120,11 +119,11 @@ def prepare_background(
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
         found = unpack(archive, [name], Path(folder), settings, sha256=pins)[name]
-        content = read_json(found)
+        content = read_pallet_json(found)
         check_workspace(content, Path(f"{name} in {archive}"))
         found.replace(workspace)
     summary = summarise_workspace(content)
-    write_atomically(page.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    write_json(page.with_suffix(".json"), summary)
     write_atomically(page, _page(f"{analysis.name}/{region}", summary))
     return summary
 

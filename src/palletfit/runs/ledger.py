@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from palletfit.core.files import write_atomically
 from palletfit.errors import StoreError
-from palletfit.runs.store import write_atomically
 
 _EVENTS = ("registered", "opened", "closed", "sending", "sent", "ended")
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.config import Analysis, Region, Settings
+from palletfit.core.files import write_atomically
 from palletfit.core.locks import hold_until_exit
 from palletfit.core.processes import end_with
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import manifest
 from palletfit.runs.product import HYPOTEST, OTHERS, POINTS, TOYS, Product, records_folder
-from palletfit.runs.store import RecordStore, write_atomically
+from palletfit.runs.store import RecordStore
 
 #: File that counts how often a region's records were found incomplete.
 _COUNT = ".refits"

@@ -7,18 +7,14 @@ back when its key is asked for again.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from palletfit.config import FitSettings
-from palletfit.errors import StoreError
+from palletfit.core.files import write_atomically, writing_error
 from palletfit.pallet.patches import Patch, file_stem, json_digest
 from palletfit.runs.product import HYPOTEST, Product
 
@@ -131,7 +127,7 @@ class RecordStore:
             aside.parent.mkdir(parents=True, exist_ok=True)
             self.path(patch).replace(aside)
         except OSError as error:
-            raise _store_error(error, aside) from error
+            raise writing_error(error, aside) from error
 
     def _aside(self, patch: str, key_digest: str) -> Path:
         return self.folder / _SUPERSEDED / f"{file_stem(patch)}.{key_digest[:16]}.json"
@@ -139,93 +135,3 @@ class RecordStore:
 
 def _checksum(record: Mapping[str, Any]) -> str:
     return json_digest({name: value for name, value in record.items() if name != _CHECKSUM})
-
-
-def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Write a file so that, whatever happens, it is there in full or not at all.
-
-    Parameters
-    ----------
-    path
-        Its folder is made.
-    content
-        Text is written as UTF-8.
-    durable
-        See :func:`atomic_file`.
-
-    Raises
-    ------
-    StoreError
-        The disk is full or the folder cannot be written.
-    """
-    with atomic_file(path, durable=durable) as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to be written piece by piece, which appears in full at the end or not at all.
-
-    Parameters
-    ----------
-    path
-        Its folder is made.
-    durable
-        Wait until it is on the disk, so that a power cut does not undo it.
-
-    Raises
-    ------
-    StoreError
-        The disk is full or the folder cannot be written.
-    """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        # Temporary files are private; results are as readable as the user's other files.
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
-        os.replace(temporary, path)  # noqa: PTH105
-        temporary = None
-        if durable:
-            _sync_folder(path.parent)
-    except OSError as error:
-        raise _store_error(error, path) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        # Some network file systems refuse this; the file itself is safe.
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _store_error(error: OSError, path: Path) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreError(
-            "The disk is full; finished patches are kept.",
-            remedy="Free space there and run the same command again: only the missing patches "
-            "are fitted.",
-            file=path,
-        )
-    return StoreError(
-        f"Cannot write: {error.strerror}; finished patches are kept.",
-        remedy="Make the folder writable and run the same command again.",
-        file=path,
-    )

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from palletfit.core.files import read_json
 from palletfit.errors import PalletError
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patchset import parse_patchset, validate
 
 from .. import models
@@ -175,7 +175,7 @@ def test_a_file_that_is_not_json_is_named(tmp_path, content, which):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PalletError, match="Cannot read the file: No such file"):
-        read_json(tmp_path / "nowhere.json")
+        read_pallet_json(tmp_path / "nowhere.json")
 
 
 def test_swapped_files_are_refused(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palletfit.errors import PalletError, StoreError
+from palletfit.errors import StoreError
 from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults, as_table, combine, read_table
 from palletfit.runs.store import RecordStore
 
@@ -191,5 +191,5 @@ def test_a_damaged_record_is_named(region, damage):
 
 
 def test_a_missing_manifest_is_named(tmp_path):
-    with pytest.raises(PalletError, match="Cannot read the file"):
+    with pytest.raises(StoreError, match="A file of this run is missing"):
         RegionResults.read("SR", tmp_path / "hypotest.json")

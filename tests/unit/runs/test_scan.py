@@ -288,7 +288,7 @@ def test_a_store_that_is_full_ends_the_run_and_keeps_earlier_records(
 
     def full(path, text):
         if path.stem == "signal_200_50":
-            raise store._store_error(OSError(errno.ENOSPC, "No space left on device"), path)
+            raise store.writing_error(OSError(errno.ENOSPC, "No space left on device"), path)
         write(path, text)
 
     with monkeypatch.context() as patched:

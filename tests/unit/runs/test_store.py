@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from palletfit.config import FitSettings
+from palletfit.core.files import write_atomically
 from palletfit.errors import StoreError
 from palletfit.pallet.patches import Patch
 from palletfit.runs.product import Product
-from palletfit.runs.store import Key, RecordStore, write_atomically
+from palletfit.runs.store import Key, RecordStore
 
 from ...disks import small_file_system
 from .. import models
@@ -199,9 +200,9 @@ def test_a_process_that_is_killed_before_the_renaming_leaves_the_old_file(tmp_pa
     path = tmp_path / "file.json"
     write_atomically(path, "old")
     code = (
-        "import os, sys; from pathlib import Path; from palletfit.runs import store\n"
+        "import os, sys; from pathlib import Path; from palletfit.core import files\n"
         "os.replace = lambda *_: os.kill(os.getpid(), 9)\n"
-        "store.write_atomically(Path(sys.argv[1]), 'new')"
+        "files.write_atomically(Path(sys.argv[1]), 'new')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], env=models.environment(), check=False, timeout=60

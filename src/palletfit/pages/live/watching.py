@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.config import Analysis, Settings
+from palletfit.core.files import write_atomically
 from palletfit.pages.live.page import Run, render
 from palletfit.pages.live.snapshot import (
     Snapshot,
@@ -23,7 +24,6 @@ from palletfit.pages.live.snapshot import (
 )
 from palletfit.runs.product import HYPOTEST, Product
 from palletfit.runs.scan import Observer, Scan
-from palletfit.runs.store import write_atomically
 
 logger = logging.getLogger(__name__)
 

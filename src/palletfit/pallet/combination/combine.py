@@ -11,7 +11,7 @@ from typing import Any
 import pyhf
 
 from palletfit.config import Analysis, Combination
-from palletfit.core.files import read_json
+from palletfit.core.files import read_json, write_atomically
 from palletfit.errors import ConfigError
 from palletfit.pallet.combination.channels import ChannelNames
 from palletfit.pallet.combination.members import Member, Spec
@@ -21,7 +21,6 @@ from palletfit.pallet.combination.workspaces import combined_workspace
 from palletfit.pallet.patches import canonical_json
 from palletfit.pallet.patchset import check, summarise
 from palletfit.pallet.prepare import write_summary
-from palletfit.runs.store import write_atomically
 
 logger = logging.getLogger(__name__)
 

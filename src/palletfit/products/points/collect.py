@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from palletfit.core.files import read_json
+from palletfit.core.files import atomic_file, read_json
 from palletfit.errors import StoreError
 from palletfit.products.points.parts import METADATA, RESULTS, PartStore, read
 from palletfit.products.points.sources import Names, duplicate
-from palletfit.runs.store import atomic_file
 
 #: Rows of a group of rows: columnar files are read well in groups of this size.
 _GROUP = 16_384

@@ -17,10 +17,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from palletfit.core.files import write_atomically
 from palletfit.errors import StoreError
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.runs.results import EXPECTED_COLUMNS
-from palletfit.runs.store import Key, write_atomically
+from palletfit.runs.store import Key
 
 _SUPERSEDED = "superseded"
 #: Key of a file's metadata that holds what this module has to say.

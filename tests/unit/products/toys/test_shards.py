@@ -19,7 +19,7 @@ from palletfit.config import (
     ToySettings,
     ToyTargetSettings,
 )
-from palletfit.core.files import read_json
+from palletfit.core.files import read_json, write_atomically
 from palletfit.engine.batched import Engine
 from palletfit.errors import ConfigError, PalletError, StoreError
 from palletfit.pallet.patches import Patch, file_stem
@@ -34,7 +34,7 @@ from palletfit.runs import scan
 from palletfit.runs.product import product_of
 from palletfit.runs.results import RegionResults
 from palletfit.runs.scan import Scan
-from palletfit.runs.store import Key, RecordStore, write_atomically
+from palletfit.runs.store import Key, RecordStore
 
 from ... import models
 from ...runs.test_scan import Counting
