@@ -50,7 +50,10 @@ def find(name: str) -> type[Product]:
     if name in built_in():
         product: type[Product] = importlib.import_module(f"palletfit.products.{name}").PRODUCT
         return product
-    return _load(_folders()[name])
+    folders = _folders()
+    if name not in folders:
+        raise KeyError(f"there is no product {name!r} here; {_VARIABLE} names no such folder")
+    return _load(folders[name])
 
 
 def every() -> dict[str, type[Product]]:
