@@ -189,10 +189,12 @@ LIST_MARK = re.compile(r"\s*([-*+]|\d+[.)])\s+")
 NO_PROSE = re.compile(r"\s*(#|\||<|!\[[^\]]*\]\([^)]*\)$|\[[^\]]+\]:|[-=~^*]{3,}$|\.\. |:\w+:)")
 LEAD = re.compile(r"(\*\*[^*]+\*\*|\*[^*]+[.:,]\*)\s*(?=\S)")
 CLOSERS = r"[\"')\]*_”]*"
-SENTENCE_END = re.compile(rf"[.!?]{CLOSERS}(?=\s+[\"'(\[*_“]*[A-Z0-9`])")
+SENTENCE_END = re.compile(
+    rf"[.!?]{CLOSERS}(?=\s+[\"'(\[*_“]*([A-Z0-9`\u0391-\u03c9]|(pyhf|palletfit|cabinetry|make)\b))"
+)
 LINE_END = re.compile(rf"[.!?:…]{CLOSERS}$")
 ABBREVIATION = re.compile(
-    r"\b([A-Z]|e\.g|i\.e|al|cf|vs|etc|Eq|Eqs|Fig|Figs|Ref|Refs|Sec|No|Eur|Phys|Rev|Lett|St|Dr|ca)\.$"
+    r"\b([A-Z]|e\.g|i\.e|al|cf|vs|etc|Eq|Eqs|Fig|Figs|Ref|Refs|Sec|No|Eur|Phys|Rev|Lett|Commun|Comput|St|Dr|ca)\.$"
 )
 
 
