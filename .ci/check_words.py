@@ -194,7 +194,7 @@ SENTENCE_END = re.compile(
 )
 LINE_END = re.compile(rf"[.!?:…]{CLOSERS}$")
 ABBREVIATION = re.compile(
-    r"\b([A-Z]|e\.g|i\.e|al|cf|vs|etc|Eq|Eqs|Fig|Figs|Ref|Refs|Sec|No|Eur|Phys|Rev|Lett|Commun|Comput|St|Dr|ca)\.$"
+    r"\b([A-Z]|e\.g|i\.e|al|cf|vs|etc|Eq|Eqs|Fig|Figs|Ref|Refs|Sec|No|Eur|Phys|Rev|Lett|Commun|Comput|Conf|Statist|Sci|Biometrika|St|Dr|ca)\.$"
 )
 
 
@@ -204,7 +204,7 @@ def plain_text(line: str) -> str:
     line = re.sub(r"\{\{.*?\}\}", "Code", line)
     line = re.sub(r"\$[^$]+\$", "Formula", line)
     line = re.sub(r"\]\([^)]*\)", "]", line)
-    return re.sub(r"https?://\S+", "Address", line)
+    return re.sub(r"https?://\S*[\w/]", "Address", line)
 
 
 def sentences(line: str) -> list[str]:
