@@ -70,7 +70,7 @@ test: $(DEV) ## run the tests
 	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
 
 # Files and folders whose words are checked.
-WORDS := README.md docs report .ci
+WORDS := README.md docs report benchmarks .ci
 
 .PHONY: lint
 lint: $(DEV) ## check style, types, words, and the workflow's rules
