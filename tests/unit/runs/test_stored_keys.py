@@ -1,7 +1,7 @@
 """Keys of records that are stored somewhere: as long as they stay, nobody has to fit again.
 
 ``stored_keys.json`` holds 20 keys as version 0.1.0 wrote them, each with what it was made for. A
-change of results is a new version in `palletfit.engine.versions`, and then a new file here.
+change of results is a new version of the engine or a product, and then a new file here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from palletfit.pallet.demo import electroweak, hadronic
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.pallet.patchset import parse_patchset
 from palletfit.products.points.parts import content_digest
+from palletfit.products.points.product import Points
 from palletfit.products.toys.shards import shard
-from palletfit.runs.product import POINTS, product_of
+from palletfit.runs.registry import product_of
 from palletfit.runs.store import Key, RecordStore
 
 CASES = json.loads((Path(__file__).parent / "stored_keys.json").read_text())
@@ -33,13 +34,13 @@ def _key(
     if case["product"] == "points":
         content = content_digest([patches[name] for name in case["points"]])
         plain = settings.fit.model_dump(mode="json")
-        return Key(workspace_digest, content, plain, engine, POINTS), None
+        return Key(workspace_digest, content, plain, engine, Points()), None
     patch = patches[case["patch"]]
     if "toys" in case:
         patch = shard(patch, *case["toys"])
     product = product_of(case["product"], settings)
     key = Key.of(workspace_digest, patch, settings.fit, engine, product)
-    return key, str(RecordStore(Path(product.folder)).path(patch.name))
+    return key, str(RecordStore(Path(product.folder())).path(patch.name))
 
 
 @pytest.fixture(scope="module")
