@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from palletfit.config.base import Keyword, Model, Name, Positive, Sha256
-from palletfit.config.expressions import require_names
+from palletfit.config.expressions import require_condition, require_names
 
 #: Keys of a pallet of which exactly one is given.
 PALLET_SOURCES = frozenset({"doi", "url", "path", "builtin"})
@@ -276,7 +276,11 @@ class Published(Model):
 
 
 class Plane(Model):
-    """One plane of the signal model in which a contour is drawn."""
+    """One plane of the signal model in which a contour is drawn.
+
+    Expressions hold numbers, labels (in backticks if they are no plain names), `+ - * / // % **`,
+    comparisons, `and`, `or`, `not`, and quoted texts next to `==` or `!=`.
+    """
 
     x: str
     """Expression of the patchset's labels for the horizontal axis."""
@@ -287,7 +291,7 @@ class Plane(Model):
     y_title: str
     """Title of the vertical axis."""
     select: str | None = None
-    """Condition on the labels (a pandas query) for points of this plane, such as `mn1 == 60`."""
+    """Condition on the labels for points of this plane, such as `mn1 == 60`."""
     title: str | None = None
     """Further words for the plot's legend."""
     forbidden: Forbidden | None = None
@@ -482,15 +486,17 @@ class Analysis(Model):
         return self
 
     @model_validator(mode="after")
-    def _planes_use_labels(self) -> Analysis:
-        for plane in self.planes.values():
-            for expression in filter(None, (plane.x, plane.y, plane.select)):
-                require_names(expression, set(self.labels), "the labels are")
+    def _expressions_can_be_evaluated(self) -> Analysis:
+        labels = set(self.labels)
+        for name, plane in self.planes.items():
+            for key in ("x", "y", "select"):
+                _check_expression(f"planes.{name}.{key}", getattr(plane, key), labels)
             if plane.forbidden is not None:
-                require_names(plane.forbidden.y_above, {"x"}, "it may only use")
-        for line in self.slices.values():
-            for expression in filter(None, (line.x, line.select)):
-                require_names(expression, set(self.labels), "the labels are")
+                key = f"planes.{name}.forbidden.y_above"
+                _check_expression(key, plane.forbidden.y_above, {"x"}, "it may only use")
+        for name, line in self.slices.items():
+            for key in ("x", "select"):
+                _check_expression(f"slices.{name}.{key}", getattr(line, key), labels)
         return self
 
     @model_validator(mode="after")
@@ -551,3 +557,16 @@ class Analysis(Model):
     def used_regions(self) -> list[str]:
         """Names of the regions that are fitted, in order."""
         return list(self.regions) if self.use is None else list(dict.fromkeys(self.use))
+
+
+def _check_expression(
+    key: str, expression: str | None, known: set[str], what: str = "the labels are"
+) -> None:
+    if expression is None:
+        return
+    try:
+        require_names(expression, known, what)
+        if key.endswith(".select"):
+            require_condition(expression)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
