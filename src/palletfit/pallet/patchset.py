@@ -13,8 +13,6 @@ from typing import Any
 import pyhf
 import pyhf.exceptions
 
-from palletfit.config import FitSettings
-from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
@@ -305,13 +303,17 @@ def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _count_parameters(workspace: Mapping[str, Any], patchset: Patchset) -> int | None:
-    """Parameters of the first patch's full model that can be made; None if none can."""
+    """Count the parameters of the first full model that can be built; None if none can."""
     for patch in patchset.patches:
         try:
-            model, _ = build_model(apply(workspace, patch), FitSettings())
-        except PalletError:
+            patched = pyhf.Workspace(apply(workspace, patch), validate=False)
+            model = patched.model(validate=False)
+            patched.data(model)
+        # Whatever pyhf raises: a patch without a model is the business of its own record.
+        except Exception:  # noqa: BLE001, S112
             continue
-        return int(model.config.npars)
+        if any(name == model.config.poi_name for name, _ in patched.modifiers):
+            return int(model.config.npars)
     return None
 
 
