@@ -29,8 +29,8 @@ from tqdm import tqdm
 from urllib3.exceptions import InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
-from palletfit import __version__
 from palletfit.config import DownloadSettings, Pallet, PublishedCurve
+from palletfit.core.version import __version__
 from palletfit.errors import ConfigError, DownloadError
 from palletfit.pallet.archive import HEAD_BYTES, archive_format
 

@@ -24,8 +24,8 @@ from typing import Any
 from hepdata_lib import Submission, Table, Variable
 from hepdata_validator.full_submission_validator import FullSubmissionValidator
 
-import palletfit
 from palletfit.config import Analysis, Pallet, Plane
+from palletfit.core.version import __version__
 from palletfit.errors import StoreError, SubmissionError
 from palletfit.pallet.patches import json_digest
 from palletfit.planes.contour import CURVES
@@ -265,7 +265,7 @@ def provenance(publication: Publication) -> dict[str, Any]:
             for name, result in publication.results.items()
         },
         "versions": {
-            "palletfit": palletfit.__version__,
+            "palletfit": __version__,
             **{name: metadata.version(name) for name in ("hepdata-lib", "hepdata-validator")},
         },
     }
@@ -380,7 +380,7 @@ def _comment(publication: Publication, found: Mapping[str, Any]) -> str:
     elif analysis.pallet.builtin:
         kind = "synthetic"
     fitted = (
-        f"Fitted from the {kind} likelihood with palletfit {palletfit.__version__} "
+        f"Fitted from the {kind} likelihood with palletfit {__version__} "
         f"(engine {fit['engine']}; {', '.join(sorted(software))}). Asymptotic formulae, test "
         f"statistic {fit['settings']['test_statistic']}, tested signal strength "
         f"{fit['settings']['mu']:g}."
