@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from palletfit.config import Analysis, DownloadSettings
-from palletfit.core.files import write_atomically, write_json
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.archive import unpack
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patchset import check_workspace, summarise_workspace, validate
+from palletfit.pallet.summary_page import write_summary
 
 
 def prepare_region(
@@ -91,13 +89,6 @@ def prepare_region(
     return summary
 
 
-def write_summary(page: Path, title: str, summary: Mapping[str, Any]) -> None:
-    """Write a summary as an HTML page, and as JSON beside it."""
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_json(page.with_suffix(".json"), summary)
-    write_atomically(page, _page(title, summary))
-
-
 def prepare_background(
     analysis: Analysis,
     region: str,
@@ -123,82 +114,5 @@ def prepare_background(
         check_workspace(content, Path(f"{name} in {archive}"))
         found.replace(workspace)
     summary = summarise_workspace(content)
-    write_json(page.with_suffix(".json"), summary)
-    write_atomically(page, _page(f"{analysis.name}/{region}", summary))
+    write_summary(page, f"{analysis.name}/{region}", summary)
     return summary
-
-
-_STYLE = """
-body { font: 15px/1.45 sans-serif; margin: 2em; max-width: 60em }
-table { border-collapse: collapse; margin-bottom: 1.5em }
-td, th { border-bottom: 1px solid #ccc; padding: .25em .8em; text-align: left }
-td:not(:first-child) { font-variant-numeric: tabular-nums }
-"""
-
-
-def _page(title: str, summary: Mapping[str, Any]) -> str:
-    channels = summary["channels"]
-    overview = {
-        "description": summary.get("description", ""),
-        "channels": len(channels),
-        "bins": summary["bins"],
-        "samples (background)": len(summary["samples"]),
-        "parameters (with signal)": summary.get("parameters"),
-        "parameter of interest": summary["poi"],
-        "measurements": ", ".join(summary["measurements"]),
-        "patches": summary.get("patches"),
-        **{f"{name} digest": digest for name, digest in summary.get("digests", {}).items()},
-        **{f"remark {number}": text for number, text in enumerate(summary.get("remarks", []), 1)},
-    }
-    if "patches" not in summary:  # the signals are points of a scan
-        for name in ("description", "parameters (with signal)", "patches"):
-            del overview[name]
-    labels = {
-        name: f"{len(values)} values, {values[0]} to {values[-1]}"
-        for name, values in summary.get("labels", {}).items()
-    }
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
-            f"<style>{_STYLE}</style></head><body>",
-            f"<h1>{html.escape(title)}</h1>",
-            _table(["pallet", ""], overview.items()),
-            _table(["label", "values"], labels.items()) if labels else "",
-            _table(["modifier type", "number"], summary["modifiers"].items()),
-            _table(
-                ["channel", "bins", "samples", "observed events"],
-                ((name, *map(_plain, item.values())) for name, item in channels.items()),
-            ),
-            *_combination(summary.get("combination", {})),
-            "</body></html>\n",
-        ]
-    )
-
-
-def _combination(combination: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Iterator[str]:
-    """What is one in a combination, and what it is called in each member."""
-    for what, title in (("parameters", "common parameter"), ("channels", "channel")):
-        rows = combination.get(what, {})
-        members = list(dict.fromkeys(member for own in rows.values() for member in own))
-        if rows:
-            yield _table(
-                [title, *members],
-                (
-                    (name, *(own.get(member, "") for member in members))
-                    for name, own in rows.items()
-                ),
-            )
-
-
-def _plain(number: float) -> str:
-    return f"{number:.10g}"
-
-
-def _table(header: Sequence[str], rows: Any) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"

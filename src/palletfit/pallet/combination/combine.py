@@ -20,7 +20,7 @@ from palletfit.pallet.combination.points import PatchWriter, common_points
 from palletfit.pallet.combination.workspaces import combined_workspace
 from palletfit.pallet.patches import canonical_json
 from palletfit.pallet.patchset import check, summarise
-from palletfit.pallet.prepare import write_summary
+from palletfit.pallet.summary_page import write_summary
 
 logger = logging.getLogger(__name__)
 
