@@ -38,6 +38,7 @@ from palletfit.config.base import (
     SlurmOption,
     parse,
 )
+from palletfit.config.executor import ClusterSettings, ExecutorSettings
 from palletfit.config.files import (
     load_analyses,
     load_analysis,
@@ -47,11 +48,9 @@ from palletfit.config.files import (
 )
 from palletfit.config.settings import (
     BenchmarkSettings,
-    ClusterSettings,
     ContourSettings,
     DiagnosticsSettings,
     DownloadSettings,
-    ExecutorSettings,
     FitSettings,
     LimitSettings,
     LiveSettings,
