@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from palletfit.config import RESULT_COLUMNS, Plane
 from palletfit.config.expressions import evaluate
+from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError
-from palletfit.planes.interpolation import FloatArray
 
 
 def plane_points(results: pd.DataFrame, plane: Plane, *, unique: bool = True) -> pd.DataFrame:
