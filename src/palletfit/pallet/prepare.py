@@ -1,4 +1,4 @@
-"""From an archive to one region's checked workspace and patchset."""
+"""Prepare the workspace and patchset of a region from an archive."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def prepare_region(
     Parameters
     ----------
     analysis, region
-        What is prepared.
+        The analysis, and the name of its region.
     archive
-        The pallet.
+        Archive of the pallet.
     workspace, patchset
-        Where the two files go, once they are found good.
+        Paths of the two files, which are written after all checks.
     page
-        Where their summary goes, as an HTML page, and as JSON beside it.
+        Path of their summary as an HTML page. Its JSON file is next to it.
     settings
         Limits of unpacking.
 
@@ -68,23 +68,23 @@ def prepare_region(
             f"The region {region} of {analysis.name} has no patchset, but `points`.",
             remedy="Ask for the target `points`.",
         )
-    wanted = [files.workspace, files.patchset]
-    pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted}
+    names = [files.workspace, files.patchset]
+    pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in names}
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
-        found = unpack(archive, wanted, Path(folder), settings, sha256=pins)
-        names = {str(path): f"{name} in {archive}" for name, path in found.items()}
+        paths = unpack(archive, names, Path(folder), settings, sha256=pins)
+        sources = {str(path): f"{name} in {archive}" for name, path in paths.items()}
         try:
-            summary = validate(found[files.workspace], found[files.patchset], analysis.labels)
+            summary = validate(paths[files.workspace], paths[files.patchset], analysis.labels)
         except PalletError as error:
             raise PalletError(
                 error.problem,
                 remedy=error.remedy,
-                file=names.get(str(error.file), error.file),
+                file=sources.get(str(error.file), error.file),
                 patch=error.patch,
             ) from None
-        found[files.workspace].replace(workspace)
-        found[files.patchset].replace(patchset)
+        paths[files.workspace].replace(workspace)
+        paths[files.patchset].replace(patchset)
     write_summary(page, f"{analysis.name}/{region}", summary)
     return summary
 
@@ -97,7 +97,9 @@ def prepare_background(
     page: Path,
     settings: DownloadSettings,
 ) -> dict[str, Any]:
-    """The same for a region whose signals are the points of a scan: it has no patchset.
+    """Unpack, verify and describe the workspace of a region without a patchset.
+
+    The signals of such a region are the points of a scan.
 
     Raises
     ------
@@ -105,14 +107,14 @@ def prepare_background(
         See :func:`prepare_region`.
     """
     name = analysis.regions[region].workspace
-    known = analysis.pallet.sha256 if analysis.pallet is not None else {}
-    pins = {item: digest for item, digest in known.items() if item == name}
+    digests = analysis.pallet.sha256 if analysis.pallet is not None else {}
+    pins = {file: digest for file, digest in digests.items() if file == name}
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
-        found = unpack(archive, [name], Path(folder), settings, sha256=pins)[name]
-        content = read_pallet_json(found)
+        path = unpack(archive, [name], Path(folder), settings, sha256=pins)[name]
+        content = read_pallet_json(path)
         check_workspace(content, Path(f"{name} in {archive}"))
-        found.replace(workspace)
+        path.replace(workspace)
     summary = summarise_workspace(content)
     write_summary(page, f"{analysis.name}/{region}", summary)
     return summary

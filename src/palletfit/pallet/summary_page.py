@@ -11,7 +11,7 @@ from palletfit.core.files import write_atomically, write_json
 
 
 def write_summary(page: Path, title: str, summary: Mapping[str, Any]) -> None:
-    """Write a summary as an HTML page, and as JSON beside it."""
+    """Write a summary as an HTML page, and as a JSON file next to it."""
     page.parent.mkdir(parents=True, exist_ok=True)
     write_json(page.with_suffix(".json"), summary)
     write_atomically(page, _page(title, summary))
@@ -57,7 +57,7 @@ def _page(title: str, summary: Mapping[str, Any]) -> str:
             _table(["modifier type", "number"], summary["modifiers"].items()),
             _table(
                 ["channel", "bins", "samples", "observed events"],
-                ((name, *map(_plain, item.values())) for name, item in channels.items()),
+                ((name, *map(_plain, channel.values())) for name, channel in channels.items()),
             ),
             *_combination(summary.get("combination", {})),
             "</body></html>\n",
@@ -66,16 +66,18 @@ def _page(title: str, summary: Mapping[str, Any]) -> str:
 
 
 def _combination(combination: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Iterator[str]:
-    """What is one in a combination, and what it is called in each member."""
-    for what, title in (("parameters", "common parameter"), ("channels", "channel")):
-        rows = combination.get(what, {})
-        members = list(dict.fromkeys(member for own in rows.values() for member in own))
+    """List common parameters and channels of a combination with their names in the members."""
+    for key, title in (("parameters", "common parameter"), ("channels", "channel")):
+        rows = combination.get(key, {})
+        members = list(
+            dict.fromkeys(member for member_names in rows.values() for member in member_names)
+        )
         if rows:
             yield _table(
                 [title, *members],
                 (
-                    (name, *(own.get(member, "") for member in members))
-                    for name, own in rows.items()
+                    (name, *(member_names.get(member, "") for member in members))
+                    for name, member_names in rows.items()
                 ),
             )
 

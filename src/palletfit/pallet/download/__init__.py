@@ -1,7 +1,7 @@
 """Fetch pallets and published tables: from the download cache, the network, or a local file.
 
-Only allow-listed hosts are asked, over https, and this holds for every redirect on the way. A
-file appears at its destination only when it is complete and is what was asked for.
+Requests go to allowed hosts only, over https; so do all redirects. A file appears at its
+destination only when it is complete and of the expected kind.
 """
 
 from palletfit.pallet.download.cache import ARCHIVE_ENDINGS

@@ -1,4 +1,4 @@
-"""Addresses: which may be asked, and how messages show them."""
+"""Addresses: check them before a request, and show them in messages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def join_addresses(base: str, target: str) -> str:
 
 
 def check_address(url: str, settings: DownloadSettings, *, start: str) -> None:
-    """Refuse addresses that are malformed, hold secrets, or lead to other than allowed hosts."""
+    """Refuse addresses that are malformed, hold secrets, or lead to a host that is not allowed."""
     redirected = "" if url == start else "A redirect leads here: "
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        components = urlsplit(url)
+        host, port = components.hostname or "", components.port
     except ValueError:
         host, port = "", None
     if not host or re.search(r"[\x00-\x20\x7f\\]", url):
@@ -32,13 +32,13 @@ def check_address(url: str, settings: DownloadSettings, *, start: str) -> None:
             remedy="Write it as https://host/path.",
             file=public_address(url),
         )
-    if "@" in parts.netloc:
+    if "@" in components.netloc:
         raise DownloadError(
             f"{redirected}The address holds a user name or password.",
             remedy="Remove it; only files that need no login can be fetched.",
             file=public_address(url),
         )
-    port = port or {"https": 443, "http": 80}.get(parts.scheme)
+    port = port or {"https": 443, "http": 80}.get(components.scheme)
     bracketed = f"[{host}]" if ":" in host else host
     allowed = {entry.lower() for entry in settings.allowed_hosts}
     if not {host, bracketed, f"{bracketed}:{port}"} & allowed:
@@ -47,7 +47,7 @@ def check_address(url: str, settings: DownloadSettings, *, start: str) -> None:
             remedy=f"If you trust it, add {host!r} to download.allowed_hosts.",
             file=public_address(url),
         )
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+    if components.scheme != "https" and not (components.scheme == "http" and _is_loopback(host)):
         raise DownloadError(
             f"{redirected}The address does not begin with https://.",
             remedy="Give the file's https address; only that shows that nobody changed the file.",
@@ -63,11 +63,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def public_address(url: str, *, query: bool = False) -> str:
-    """Address for a message: without what may be secret (credentials; signatures in queries)."""
+    """Remove possible secrets from an address: credentials, and signatures in its query."""
     if not query:
         url = re.split(r"[?#]", url, maxsplit=1)[0]
-    hidden, at, rest = url.rpartition("@")
+    hidden, at, visible = url.rpartition("@")
     if not at:
         return url
     scheme, separator, _ = hidden.partition("://")
-    return f"{scheme + separator if separator else ''}[hidden]@{rest}"
+    return f"{scheme + separator if separator else ''}[hidden]@{visible}"

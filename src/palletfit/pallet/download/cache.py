@@ -1,4 +1,4 @@
-"""The download cache, and files that replace others at once."""
+"""The download cache, and files that replace others atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from palletfit.pallet.download.addresses import public_address
 from palletfit.pallet.download.content import Kind, check_content, read_head
 
 logger = logging.getLogger(__name__)
-#: Endings under which an archive without a name of its own is searched in the cache.
+#: Endings under which an archive without a configured name is searched in the cache.
 ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip", ".tar.bz2", ".tar.xz")
 _ENDING_OF_FORMAT = {
     "gzip": ".tar.gz",
@@ -32,7 +32,7 @@ _ENDING_OF_FORMAT = {
 
 @dataclass(frozen=True)
 class Source:
-    """A file on the network, and its places in the download cache."""
+    """File on the network, and its paths in the download cache."""
 
     url: str | None
     kind: Kind
@@ -49,39 +49,39 @@ def cached_file(source: Source, settings: DownloadSettings) -> Path | None:
 
 
 def slot_for(source: Source, fetched: Path) -> Path:
-    """Choose the place in the cache whose ending says what the file is."""
+    """Choose the path in the cache whose ending matches the format of the file."""
     if len(source.slots) == 1:
         return source.slots[0]
-    found = archive_format(read_head(fetched))
-    ending = _ENDING_OF_FORMAT[found or "tar"]
+    kind = archive_format(read_head(fetched))
+    ending = _ENDING_OF_FORMAT[kind or "tar"]
     return next(slot for slot in source.slots if slot.name.endswith(ending))
 
 
 def keep_in_cache(fetched: Path, slot: Path) -> None:
     """Copy a fetched file into the download cache."""
     try:
-        with replacing(slot) as part:
-            shutil.copyfile(fetched, part)
+        with replacing(slot) as temporary:
+            shutil.copyfile(fetched, temporary)
     except DownloadError as error:
-        # The run has what it needs; the cache only spares the next one the network.
+        # This run has the file; the cache only saves the next one the network.
         logger.warning("The download could not be kept in the cache: %s (%s)", error.problem, slot)
 
 
 def by_hand(source: Source, settings: DownloadSettings) -> str:
-    """Say where to put a file that was fetched by other means, and by which."""
+    """Tell the user how to fetch a file by other means, and where to put it."""
     slot = source.slots[0]
     if settings.cache is None:
-        place = f"Set download.cache to a folder and put the file there as {slot}"
+        instruction = f"Set download.cache to a folder and put the file there as {slot}"
     else:
-        place = f"Put the file at {settings.cache.expanduser() / slot}"
+        instruction = f"Put the file at {settings.cache.expanduser() / slot}"
     if len(source.slots) > 1:
-        place += f" (or with the ending that it has of {', '.join(ARCHIVE_ENDINGS)})"
+        instruction += f" (or with the ending that it has of {', '.join(ARCHIVE_ENDINGS)})"
     if source.url is None:
-        return f"{place}, or give its url in the analysis file."
+        return f"{instruction}, or give its url in the analysis file."
     accept = f"Accept: {source.kind.accept}"
     command = ["curl", "--fail", "--location", "--header", accept, "--output", slot.name]
     address = public_address(source.url, query=True)
-    return f"{place}; on a machine with internet access, get it by: " + shlex.join(
+    return f"{instruction}; on a machine with internet access, get it by: " + shlex.join(
         [*command, address]
     )
 
@@ -95,23 +95,23 @@ def copy_checked(path: Path, target: Path, kind: Kind, *, remedy: str) -> None:
             f"The file cannot be read: {error.strerror}.", remedy=remedy, file=path
         ) from None
     check_content(head, "", kind, file=str(path), remedy=remedy)
-    with replacing(target) as part:
-        shutil.copyfile(path, part)
+    with replacing(target) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give the path of a temporary file that replaces `target` once it is complete."""
-    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            yield part
-            with part.open("rb+") as file:
+            yield temporary
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            part.replace(target)
+            temporary.replace(target)
         finally:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DownloadError(
             f"The file cannot be written: {error.strerror}.",

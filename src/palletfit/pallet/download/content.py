@@ -1,4 +1,4 @@
-"""What a fetched file should be, and whether it is."""
+"""Kinds of files that are fetched, and the check of their first bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from palletfit.errors import DownloadError
 from palletfit.pallet.archive import HEAD_BYTES, archive_format
 
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
-# HEPData gives a resource itself, instead of its landing page, where the Accept header names the
-# resource's media type, and doi.org passes types it does not know on; so each is named, plainly.
+# HEPData sends a resource instead of its landing page if the Accept header names the resource's
+# media type. doi.org passes unknown types on. Therefore all types are listed.
 _ACCEPT_ARCHIVE = (
     "application/x-tar, application/zip, application/gzip, application/x-gzip, "
     "application/octet-stream"
@@ -26,13 +26,13 @@ _REMEDY_LANDING_CSV = "Give the address of the table in CSV, as behind the page'
 
 @dataclass(frozen=True)
 class Kind:
-    """What is expected of a file."""
+    """Expected kind of a file."""
 
     name: str
     accept: str
-    #: What to do about a web page in its place.
+    #: Remedy for a web page instead of the file.
     landing_remedy: str
-    #: Whether the first bytes may be those of such a file.
+    #: Whether bytes can be the first ones of such a file.
     recognise: Callable[[bytes], bool]
 
 
@@ -55,7 +55,7 @@ TABLE = Kind("CSV table", _ACCEPT_CSV, _REMEDY_LANDING_CSV, _is_table)
 
 
 def read_head(path: Path) -> bytes:
-    """Read as much of a file as tells its format."""
+    """Read the first bytes of a file, which tell its format."""
     with path.open("rb") as file:
         return file.read(HEAD_BYTES)
 
@@ -63,7 +63,7 @@ def read_head(path: Path) -> bytes:
 def check_content(
     head: bytes, content_type: str, kind: Kind, *, file: str, remedy: str | None = None
 ) -> None:
-    """Refuse what is not of the expected kind, such as a landing page."""
+    """Refuse content of another kind, such as a landing page."""
     is_page = _is_page(head) or (content_type in _PAGE_TYPES and not _is_archive(head))
     if is_page:
         raise DownloadError(

@@ -33,7 +33,7 @@ def fetch_pallet(
     Parameters
     ----------
     pallet
-        Where the pallet comes from: a DOI, an address, or a local file.
+        Source of the pallet: a DOI, an address, or a local file.
     destination
         The file that is written, atomically.
     settings
@@ -50,9 +50,9 @@ def fetch_pallet(
     Raises
     ------
     DownloadError
-        The archive could not be fetched, or what came is no archive.
+        The archive could not be fetched, or the file is no archive.
     ConfigError
-        The pallet has no file (it is built in), or its DOI is none.
+        The pallet is built in and has no file, or its DOI is malformed.
     """
     if pallet.path is not None:
         return _take_local(pallet.path.expanduser(), destination)
@@ -95,7 +95,7 @@ def fetch_published(
     Raises
     ------
     DownloadError
-        The table could not be fetched, or what came is no table.
+        The table could not be fetched, or the file is no table.
     ConfigError
         The name of the file leads out of the cache.
     """
@@ -137,14 +137,14 @@ def _fetch(source: Source, destination: Path, settings: DownloadSettings) -> Pat
         copy_checked(cached, destination, source.kind, remedy="Delete this file and run again.")
         return destination
     if settings.offline or source.url is None:
-        why = "download.offline forbids the network" if settings.offline else "it has no url"
+        reason = "download.offline forbids the network" if settings.offline else "it has no url"
         raise DownloadError(
-            f"The {source.kind.name} is not in the download cache, and {why}.",
+            f"The {source.kind.name} is not in the download cache, and {reason}.",
             remedy=by_hand(source, settings),
             file=None if source.url is None else public_address(source.url),
         )
-    with replacing(destination) as part:
-        download(source, source.url, part, settings)
+    with replacing(destination) as temporary:
+        download(source, source.url, temporary, settings)
     if settings.cache is not None:
         keep_in_cache(destination, settings.cache.expanduser() / slot_for(source, destination))
     return destination

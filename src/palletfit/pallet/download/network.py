@@ -1,4 +1,4 @@
-"""Fetch a file over the network, in several attempts if need be."""
+"""Fetch a file over the network, in several attempts if needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class _TransientError(Exception):
-    """A failed attempt that is worth another one."""
+    """Failed attempt that may succeed if it is repeated."""
 
     def __init__(self, problem: str, *, remedy: str, retry_after: float = 0.0) -> None:
         super().__init__(problem)
@@ -47,8 +47,8 @@ class _TransientError(Exception):
         self.retry_after = retry_after
 
 
-def download(source: Source, url: str, part: Path, settings: DownloadSettings) -> None:
-    """Fetch a file from the network, in several attempts if need be."""
+def download(source: Source, url: str, temporary: Path, settings: DownloadSettings) -> None:
+    """Fetch a file from the network, in several attempts if needed."""
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(settings.retries + 1),
         wait=_waiting(settings.backoff),
@@ -57,14 +57,14 @@ def download(source: Source, url: str, part: Path, settings: DownloadSettings) -
         reraise=True,
     )
     try:
-        content_type = retrying(_attempt, source.kind, url, part, settings)
+        content_type = retrying(_attempt, source.kind, url, temporary, settings)
     except _TransientError as failure:
         raise DownloadError(
             f"{failure.problem} (attempts: {settings.retries + 1}).",
             remedy=f"{failure.remedy} Or else: {by_hand(source, settings)}",
             file=public_address(url),
         ) from None
-    check_content(read_head(part), content_type, source.kind, file=public_address(url))
+    check_content(read_head(temporary), content_type, source.kind, file=public_address(url))
 
 
 def _waiting(backoff: float) -> Callable[[tenacity.RetryCallState], float]:
@@ -72,8 +72,8 @@ def _waiting(backoff: float) -> Callable[[tenacity.RetryCallState], float]:
 
     def wait(state: tenacity.RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
-        asked = failure.retry_after if isinstance(failure, _TransientError) else 0.0
-        return min(max(exponential(state), asked), LONGEST_WAIT)
+        requested = failure.retry_after if isinstance(failure, _TransientError) else 0.0
+        return min(max(exponential(state), requested), LONGEST_WAIT)
 
     return wait
 
@@ -89,14 +89,14 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
 
 
 class _Session(requests.Session):
-    """A session that adds no credentials and leaves redirects to :func:`_open`.
+    """Session without credentials, whose redirects are followed by :func:`_open`.
 
-    Proxies and certificates still come from the environment.
+    Proxies and certificates come from the environment.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # Any authentication of our own, even one that adds nothing, keeps requests off .netrc.
+        # Any authentication, even one that adds nothing, keeps requests from reading .netrc.
         self.auth = _no_credentials
         self.headers["User-Agent"] = f"palletfit/{__version__}"
 
@@ -104,7 +104,7 @@ class _Session(requests.Session):
         return None
 
     def redirect(self, response: requests.Response) -> str | None:
-        """Address a response leads to, if it is a redirect."""
+        """Read the address that a response redirects to, if it does."""
         return super().get_redirect_target(response)
 
 
@@ -112,12 +112,12 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
     return request
 
 
-def _attempt(kind: Kind, url: str, part: Path, settings: DownloadSettings) -> str:
-    """Fetch a file once; returns its content type."""
+def _attempt(kind: Kind, url: str, temporary: Path, settings: DownloadSettings) -> str:
+    """Fetch a file once, and return its content type."""
     try:
         with _Session() as session, _open(session, kind, url, settings) as response:
             _check_status(response, url)
-            _store(response, url, part, settings)
+            _store(response, url, temporary, settings)
             return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     except requests.RequestException as error:
         raise _explain(error, url, settings) from None
@@ -175,25 +175,27 @@ def _check_status(response: requests.Response, url: str) -> None:
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Seconds that the server asks to wait, 0 where it does not (RFC 9110, section 10.2.3)."""
-    asked = response.headers.get("Retry-After")
-    if asked is None:
+    """Read the seconds that the server asks to wait; 0 if none (RFC 9110, section 10.2.3)."""
+    header = response.headers.get("Retry-After")
+    if header is None:
         return 0.0
     try:
-        return float(Retry().parse_retry_after(asked))
+        return float(Retry().parse_retry_after(header))
     except (InvalidHeader, ValueError, OverflowError):
         return 0.0
 
 
-def _store(response: requests.Response, url: str, part: Path, settings: DownloadSettings) -> None:
-    """Write the body of a response to a file, and stop when it is too large."""
+def _store(
+    response: requests.Response, url: str, temporary: Path, settings: DownloadSettings
+) -> None:
+    """Write the body of a response to a file, up to the allowed size."""
     length = response.headers.get("Content-Length", "")
     declared = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
     limit = settings.max_archive_bytes
     if declared is not None and declared > limit:
         raise _too_large(url, limit)
     size = 0
-    with part.open("wb") as file, _Progress(public_address(url), declared) as progress:
+    with temporary.open("wb") as file, _Progress(public_address(url), declared) as progress:
         for chunk in response.iter_content(_CHUNK_BYTES):
             size += len(chunk)
             if size > limit:
@@ -214,7 +216,7 @@ def _too_large(url: str, limit: int) -> DownloadError:
 
 
 class _Progress:
-    """Progress of one download: a bar on a terminal, lines in a log elsewhere."""
+    """Progress of one download: a bar on a terminal, lines in a log otherwise."""
 
     def __init__(self, name: str, total: int | None) -> None:
         self._name = name
@@ -241,9 +243,9 @@ class _Progress:
         """Count further bytes."""
         self._done += size
         self._bar.update(size)
-        now = time.monotonic()
-        if self._bar.disable and now - self._last_line >= LOG_INTERVAL:
-            self._last_line = now
+        time_now = time.monotonic()
+        if self._bar.disable and time_now - self._last_line >= LOG_INTERVAL:
+            self._last_line = time_now
             of_total = "" if self._total is None else f" of {self._total}"
             logger.info("Fetching %s: %d%s bytes", self._name, self._done, of_total)
 
@@ -251,7 +253,7 @@ class _Progress:
 def _explain(
     error: requests.RequestException, url: str, settings: DownloadSettings
 ) -> _TransientError | DownloadError:
-    """Classify what requests raises; its own words may hold addresses with secrets."""
+    """Classify an exception of requests, whose message may hold addresses with secrets."""
     causes = list(_causes(error))
     reasons = [
         cause.strerror
@@ -289,13 +291,13 @@ def _explain(
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Go through an exception and all that it was made from, which libraries keep anywhere."""
-    seen: set[int] = set()
+    """Yield an exception and all its causes, which libraries store in different attributes."""
+    visited: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
         cause = waiting.pop(0)
-        if not isinstance(cause, BaseException) or id(cause) in seen:
+        if not isinstance(cause, BaseException) or id(cause) in visited:
             continue
-        seen.add(id(cause))
+        visited.add(id(cause))
         yield cause
         waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
