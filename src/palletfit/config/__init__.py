@@ -1,8 +1,8 @@
-"""What a user may configure, with defaults, as data models.
+"""Configuration of a run and of analyses, as data models with defaults.
 
-These models are the single source: ``config/schema.json``, ``config/analysis.schema.json`` and
-the configuration reference in ``docs/configuration.md`` are generated from them (see
-:mod:`palletfit.config.schema`), and the tests hold them together.
+These models are the single source of ``config/schema.json``, ``config/analysis.schema.json`` and
+``docs/configuration.md``. :mod:`palletfit.config.schema` generates these files, and tests compare
+them with the models.
 """
 
 from palletfit.config.analysis import (

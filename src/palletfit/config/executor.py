@@ -1,4 +1,4 @@
-"""Settings of executors: where and how fits run."""
+"""Settings of executors."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ClusterSettings(Model):
     account: SlurmName | None = None
     """Account that is charged; none: your default."""
     walltime: Annotated[str, Field(pattern=r"^[0-9]{1,3}:[0-5][0-9]:[0-5][0-9]$")] = "01:00:00"
-    """How long a block may last, as HH:MM:SS. What is cut off by its end is fitted again in the
-    next block."""
+    """Time limit of a block, as HH:MM:SS. Fits that its end interrupts are repeated in the next
+    block."""
     nodes_per_block: Annotated[int, Field(ge=1)] = 1
-    """Nodes of a block. With `dask` every node is a block of its own, so that there are up to
-    `max_blocks` times so many."""
+    """Nodes of a block. With `dask`, each node is a separate job: there are up to `max_blocks`
+    times as many jobs."""
     max_blocks: Annotated[int, Field(ge=1)] = 1
-    """Blocks at a time; there are never more than the open patches need."""
+    """Largest number of blocks at a time. There are not more than the open patches need."""
     workers_per_node: Annotated[int, Field(ge=1)] = 1
     """Workers on a node, each with one task at a time."""
     cores_per_worker: Annotated[int, Field(ge=1)] = 1
@@ -48,11 +48,11 @@ class ClusterSettings(Model):
     """Shell lines that run before the workers of a block, such as `module load cuda`. The
     environment of this Python is activated after them: login and compute nodes share it."""
     interface: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.:@-]+$")] = None
-    """Network interface of the login node, and with `dask` of the compute nodes too, over which
-    workers connect, such as `ib0`; none: found out."""
+    """Network interface over which workers connect, such as `ib0`: that of the login node, and
+    with `dask` also of the compute nodes; none: it is detected."""
     folder: Path | None = None
-    """Folder that login and compute nodes share, for the keys and logs of a run while it lasts;
-    none: `palletfit/runs` in your cache folder (`~/.cache`)."""
+    """Folder that login and compute nodes share, for keys and logs during a run; none:
+    `palletfit/runs` in your cache folder (`~/.cache`)."""
 
     @field_validator("walltime")
     @classmethod
@@ -68,46 +68,46 @@ class ClusterSettings(Model):
 
 
 class ExecutorSettings(Model):
-    """Where and how fits run; nothing here changes a result."""
+    """Execution of fits. These settings do not change results."""
 
     kind: Literal["local", "globus-compute", "parsl", "dask"] = "local"
     """`local`: worker processes on this machine; `globus-compute`: an endpoint of Globus
     Compute; `parsl` and `dask`: jobs of the Slurm cluster on whose login node this runs."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Workers that fit side by side; 0: one process for each core that Snakemake may use, or for
-    an endpoint, which has its own, four. With `parsl` and `dask` it is `cluster` that says it."""
+    """Workers that fit in parallel; 0: one process for each core that Snakemake may use, or four
+    for an endpoint, which has its own workers. With `parsl` and `dask`, `cluster` sets them."""
     parts: Annotated[int, Field(ge=1)] = 1
     """Snakemake jobs that share the patches of a region; each fits with `kind: local`. More than
-    one is for profiles whose jobs Snakemake itself sends to a cluster, such as `slurm`."""
+    one is for profiles with which Snakemake sends jobs to a cluster, such as `slurm`."""
     patches_per_task: Annotated[int, Field(ge=0)] = 0
-    """Patches that are fitted together; 0: one with engine `reference`, and with `batched` up to
-    32, so that every worker gets a few tasks."""
+    """Patches that are fitted together; 0: one with engine `reference`, and up to 32 with
+    `batched`, so that every worker gets a few tasks."""
     deadline: Positive = 1800.0
-    """Seconds after which a task is ended. Its patches are then fitted one by one, and one that
-    exceeds the deadline alone is recorded as failed. For an endpoint the time counts from sending,
-    so that waiting in the site's queue is part of it."""
+    """Seconds after which a task is ended. Its patches are then fitted one by one. A patch that
+    exceeds the deadline alone is recorded as failed. For an endpoint, the time includes waiting in
+    the site's queue."""
     retries: Annotated[int, Field(ge=0)] = 1
-    """How often a patch is sent again after its worker died or its task was lost (never after an
-    error of the fit)."""
+    """Further attempts of a patch after its worker died or its task was lost. A fit that ended
+    with an error is not repeated."""
     endpoint: Annotated[UUID | None, Field(validate_default=True)] = None
-    """Identifier of the endpoint, as `globus-compute-endpoint list` prints it; none: what the
-    environment variable `PALLETFIT_ENDPOINT` says."""
+    """Identifier of the endpoint, as `globus-compute-endpoint list` prints it; none: the value of
+    the environment variable `PALLETFIT_ENDPOINT`."""
     endpoint_config: dict[str, str | int | float | bool] = {}
-    """Values for the endpoint's template, such as `partition`, `account` and `walltime`. Whole
-    numbers and true or false are taken as such even in quotes, which do not survive `--config`; an
-    account that is a number is written as `'"123"'`."""
+    """Values for the endpoint's template, such as `partition`, `account` and `walltime`. A text
+    that is a whole number, true or false is converted, because `--config` drops quotes. An account
+    that is a number is written as `'"123"'`."""
     preflight: bool = True
-    """Before the first task: is the endpoint online, do its workers have the same versions, and
-    does a tiny fit give the same there as here?"""
+    """Check before the first task that the endpoint is online, that its workers have the same
+    versions, and that a tiny fit gives the same result there."""
     patience: Positive = 600.0
-    """Seconds for which a service that does not answer, or is busy, is asked again."""
+    """Seconds during which requests to a service that is busy, or does not answer, are repeated."""
     cluster: ClusterSettings = ClusterSettings()
     """Jobs of the Slurm cluster, for `parsl` and `dask`."""
 
     @field_validator("endpoint_config", mode="before")
     @classmethod
     def _types_of_texts(cls, values: Any) -> Any:
-        # All that Snakemake's --config gives inside a mapping is text.
+        # Snakemake's --config gives text for all values of a mapping.
         return {k: _typed(v) for k, v in values.items()} if isinstance(values, dict) else values
 
     @field_validator("endpoint", mode="before")
@@ -149,7 +149,7 @@ def _seconds(walltime: str) -> int:
 
 
 def _typed(value: Any) -> Any:
-    """What a text means on a command line."""
+    """Convert a text of a command line to the value that it stands for."""
     if not isinstance(value, str):
         return value
     if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value):

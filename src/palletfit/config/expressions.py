@@ -1,10 +1,10 @@
 """Expressions of analysis files: arithmetic, comparisons and conditions on a patchset's labels.
 
-An expression is checked when its file is read and evaluated when a plane is drawn, here in both
-cases, so that what passes the check has a value. Analysis files are passed around: nothing in an
-expression can call a function or reach an attribute.
+An expression is checked when its file is read, and evaluated when a plane is drawn. This module
+does both, so that every expression that passes the check has a value. Analysis files come from
+other people: an expression can neither call a function nor read an attribute.
 
-All numbers are double precision, whether a table holds the labels as integers or not.
+All numbers are double precision, also where a table holds the labels as integers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _CONTENT = (
     "numbers, labels, + - * / // % **, comparisons, and, or, not, and texts in quotes next to == "
     "or !="
 )
-#: Levels of an expression, which are evaluated recursively.
+#: Largest depth of an expression, which is evaluated recursively.
 _DEEPEST = 200
 
-#: A label that is no plain name in backticks, or a text in quotes.
+#: A label in backticks, or a text in quotes.
 _QUOTED = re.compile(r"`([^`]*)`|'([^'\\]*)'|\"([^\"\\]*)\"")
 
 _OPERATIONS: dict[type[ast.AST], Callable[..., Any]] = {
@@ -56,7 +56,7 @@ _OPERATIONS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.GtE: operator.ge,
 }
 
-#: Syntax of Python that is no part of expressions: its name, and what to write.
+#: Syntax of Python that is refused: its name, and what to write instead.
 _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.BitXor: ("^", "write ** for powers"),
     ast.LShift: ("<<", "write * and a power, such as * 2 ** 3"),
@@ -71,7 +71,7 @@ _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.IfExp: ("if", "write it as `select`, or multiply by a condition"),
 }
 
-#: What may be wrong where the syntax is not even Python's: a pattern, its name, and what to write.
+#: Frequent errors of syntax: a pattern, its name, and what to write instead.
 _MISTAKES = (
     (r"@", "@", "write the label alone"),
     (r"#", "#", "write a label with this character in backticks"),
@@ -85,7 +85,7 @@ _MISTAKES = (
 
 
 class _Kind(Enum):
-    """What a part of an expression stands for, as far as its text tells."""
+    """Kind of value of a part of an expression, as far as its text tells."""
 
     NUMBER = "a number"
     CONDITION = "a condition"
@@ -95,7 +95,7 @@ class _Kind(Enum):
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A syntax tree whose quoted parts are names.
+    """Syntax tree whose quoted parts are names.
 
     Attributes
     ----------
@@ -132,18 +132,28 @@ def names_in(expression: str) -> set[str]:
     return set(parsed.labels.values())
 
 
-def require_names(expression: str, known: set[str], what: str) -> None:
-    """Refuse an expression that uses other names than the known ones.
+def require_names(expression: str, allowed: set[str], description: str) -> None:
+    """Refuse an expression that uses names which are not allowed.
+
+    Parameters
+    ----------
+    expression
+        The expression.
+    allowed
+        Allowed names.
+    description
+        Start of the list of allowed names in the message, such as ``the labels are``.
 
     Raises
     ------
     ValueError
         Also for what :func:`names_in` refuses.
     """
-    unknown = sorted(names_in(expression) - known)
+    unknown = sorted(names_in(expression) - allowed)
     if unknown:
         raise ValueError(
-            f"{expression!r} uses {', '.join(unknown)}, but {what}: {', '.join(sorted(known))}"
+            f"{expression!r} uses {', '.join(unknown)}, but {description}: "
+            f"{', '.join(sorted(allowed))}"
         )
 
 
@@ -219,7 +229,7 @@ def _checked(expression: str) -> tuple[_Parsed, _Kind]:
 
 
 def _parse(expression: str) -> _Parsed:
-    # Names that the expression cannot hold stand for its quoted parts.
+    # Quoted parts are replaced by names that the expression does not contain.
     prefix = "_"
     while prefix in expression:
         prefix += "_"
@@ -238,7 +248,7 @@ def _parse(expression: str) -> _Parsed:
     if "#" in text:
         raise _not_an_expression(expression, text)
     try:
-        # & and | bind like `and` and `or`, so that comparisons beside them need no brackets.
+        # & and | bind like `and` and `or`, so that comparisons need no brackets.
         tree = ast.parse(text.replace("&", " and ").replace("|", " or "), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _not_an_expression(expression, text) from None
@@ -280,7 +290,7 @@ def _not_understood(parsed: _Parsed, node: ast.AST) -> ValueError:
 
 
 def _kind(parsed: _Parsed, node: ast.expr) -> _Kind:
-    """Check a part of an expression, and say what it stands for.
+    """Check a part of an expression, and return its kind.
 
     Raises
     ------
@@ -297,8 +307,8 @@ def _kind(parsed: _Parsed, node: ast.expr) -> _Kind:
 
 
 def _constant(node: ast.expr) -> Any:
-    """Value of a checked part that uses no label; one for all others."""
-    if any(isinstance(part, ast.Name) for part in ast.walk(node)):
+    """Evaluate a checked part that uses no label; return one for all others."""
+    if any(isinstance(child, ast.Name) for child in ast.walk(node)):
         return 1.0
     with np.errstate(all="ignore"):
         return _value(node, {})
@@ -383,8 +393,8 @@ def _require_number(parsed: _Parsed, node: ast.expr, kind: _Kind) -> None:
 
 def _source(parsed: _Parsed, node: ast.expr) -> str:
     text = ast.unparse(node)
-    for quoted, quote in ((parsed.labels, "`"), (parsed.texts, "'")):
-        for name, content in quoted.items():
+    for names, quote in ((parsed.labels, "`"), (parsed.texts, "'")):
+        for name, content in names.items():
             if name != content:
                 text = text.replace(name, f"{quote}{content}{quote}")
     return text
@@ -420,7 +430,7 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
 
 
 def _double(value: float) -> np.float64:
-    # Constants, too, so that a huge power is infinite instead of an endless integer.
+    # A huge power of constants is then infinite, not an integer of unlimited length.
     try:
         return np.float64(value)
     except OverflowError:

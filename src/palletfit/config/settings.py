@@ -19,20 +19,20 @@ from palletfit.config.executor import ExecutorSettings
 
 
 class FitSettings(Model):
-    """Physics of the hypothesis test: everything here is part of a record's key."""
+    """Physics of the hypothesis test. All of it is part of a record's key."""
 
     mu: Annotated[float, Field(ge=0)] = 1.0
     """Signal strength that is tested (the parameter of interest, POI)."""
     test_statistic: Literal["qtilde", "q", "q0"] = "qtilde"
     """`qtilde` (upper limits, mu-hat bounded from below), `q` (upper limits), `q0` (discovery)."""
     engine: Literal["batched", "reference"] = "batched"
-    """`batched` fits many patches at once, exactly, with exact second derivatives; `reference` is
-    pyhf itself, which also fits what the other does not support."""
+    """`batched` fits many patches at once, with exact second derivatives. `reference` is pyhf
+    itself, which also fits models that the other does not support."""
     backend: Literal["numpy", "jax", "pytorch", "tensorflow"] = "numpy"
     """Array library: `numpy` for CPUs, `jax` for accelerators; `pytorch` and `tensorflow` are
     optional extras of the reference engine."""
     optimizer: Literal["scipy", "minuit"] = "scipy"
-    """The optimizer that the reference engine tries first; suspicious fits go on to others."""
+    """The first optimizer of the reference engine. Suspicious fits are repeated with others."""
     normsys: Literal["code1", "code4"] = "code4"
     """Interpolation code of normsys modifiers."""
     histosys: Literal["code0", "code2", "code4p"] = "code4p"
@@ -42,9 +42,9 @@ class FitSettings(Model):
     starts: Annotated[list[Literal["suggested", "background", "free"]], Field(min_length=1)] = [
         "suggested"
     ]
-    """Starting points that every fit of the reference engine tries: the workspace's own, the
-    background-only fit, the free fit. The lowest minimum counts; more starts cost time and find
-    local minima. The batched engine always tries all of them."""
+    """Starting points of each fit of the reference engine: those of the workspace, of the
+    background-only fit, of the free fit. The lowest minimum is taken. More starts cost time and
+    reveal local minima. The batched engine always tries all of them."""
     edm_tolerance: Positive = 1e-5
     """Largest estimated distance to the minimum, in units of the NLL, at which a fit is trusted."""
     nll_tolerance: Positive = 1e-5
@@ -62,36 +62,36 @@ class FitSettings(Model):
 
 
 class DiagnosticsSettings(Model):
-    """What is said about the fits of single patches."""
+    """Diagnostics of the fits of single patches."""
 
     patches: list[str] = []
-    """Shell patterns of the patches; none: of each analysis the one whose median expected CLs is
-    nearest to exclusion, in standard deviations."""
+    """Shell patterns of the patches; none: in each analysis the patch whose median expected CLs
+    is nearest to exclusion, in standard deviations."""
     impacts: bool = True
-    """Whether the impacts of parameters on mu-hat are computed: four fits for each parameter."""
+    """Whether the impacts of parameters on mu-hat are computed, with four fits for each."""
     parameters: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the parameters whose impacts are computed. The name of a parameter with
-    one component a bin means all of them."""
+    one component for each bin selects all of them."""
 
 
 class DownloadSettings(Model):
-    """How pallets and published tables are fetched, and what is accepted."""
+    """Downloads of pallets and published tables, and their limits."""
 
     cache: Path | None = None
     """Folder that is searched before the network: `pallets/ARCHIVE` and `published/ANALYSIS/FILE`.
-    Fetched files are kept there, so that compute nodes without internet can use it."""
+    Fetched files are kept there, for example for compute nodes without internet."""
     offline: bool = False
     """Never use the network."""
     allowed_hosts: list[str] = ["doi.org", "www.hepdata.net", "hepdata.net"]
-    """Hosts that may be asked, redirects included."""
+    """Allowed hosts, redirects included."""
     doi_resolver: str = "https://doi.org/"
-    """Address that a DOI is appended to."""
+    """Address to which a DOI is appended."""
     timeout: Positive = 30.0
-    """Seconds without an answer or without data after which an attempt is given up."""
+    """Seconds without an answer or data after which an attempt fails."""
     retries: Annotated[int, Field(ge=0)] = 4
     """Further attempts after a time-out, a lost connection, or an answer of 429 or 5xx."""
     backoff: Annotated[float, Field(ge=0)] = 1.0
-    """Seconds before the first further attempt; doubled each time."""
+    """Seconds before the first further attempt; they double each time."""
     max_archive_bytes: Annotated[int, Field(gt=0)] = 512 * 1024**2
     """Largest download."""
     max_unpacked_bytes: Annotated[int, Field(gt=0)] = 4 * 1024**3
@@ -101,10 +101,10 @@ class DownloadSettings(Model):
 
 
 class ContourSettings(Model):
-    """How the exclusion contour is made from the CLs of the points."""
+    """Exclusion contour from the CLs of the points."""
 
     confidence_level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """A point is excluded where CLs is below one minus this."""
+    """A point is excluded if its CLs is below one minus this level."""
     interpolation: Literal["linear", "cubic", "rbf"] = "rbf"
     """Interpolation of the significance between points: on triangles (`linear`, or `cubic` for
     Clough-Tocher), or thin-plate splines (`rbf`)."""
@@ -118,25 +118,25 @@ class LimitSettings(Model):
     """Upper limits on the signal strength, at the confidence level of the contour."""
 
     tolerance: Annotated[float, Field(ge=1e-8, le=0.1)] = 1e-4
-    """How well a limit is known, relative to it."""
+    """Relative precision of a limit."""
     mu_max: Positive | None = None
-    """Upper bound of the signal strength, in fits, too; none: the one of the measurement. No limit
-    is searched for beyond it."""
+    """Upper bound of the signal strength, in fits, too; none: that of the measurement. Limits
+    beyond it are not searched."""
 
 
 class MuScanSettings(Model):
     """CLs against the signal strength, for chosen patches."""
 
     patches: list[str] = []
-    """Shell patterns of the patches; none: of each analysis the one whose expected upper limit is
-    nearest to one."""
+    """Shell patterns of the patches; none: in each analysis the patch whose expected upper limit
+    is nearest to one."""
     points: Annotated[int, Field(ge=3, le=1000)] = 41
     """Signal strengths, at equal distances."""
     range: (
         Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None
     ) = None
-    """First and last signal strength; none: from zero to somewhat beyond the largest of the
-    patch's limits, but not beyond the bound of the measurement."""
+    """First and last signal strength; none: from zero to slightly above the largest limit of the
+    patch, but not beyond the bound of the measurement."""
 
     @model_validator(mode="after")
     def _range_rises(self) -> MuScanSettings:
@@ -146,19 +146,19 @@ class MuScanSettings(Model):
 
 
 class BenchmarkSettings(Model):
-    """What the target `benchmark` times."""
+    """Executors that the target `benchmark` compares."""
 
     repetitions: Annotated[int, Field(ge=1)] = 10
-    """How often each executor fits all patches; finished repetitions are kept."""
+    """Number of times that each executor fits all patches. Finished repetitions are kept."""
     executors: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = {
         "configured": {},
         "one-worker": {"kind": "local", "workers": 1},
     }
-    """Executors by a name of their own: what differs from `executor`, such as
+    """Executors by name, each with the settings that differ from `executor`, such as
     `{kind: parsl, cluster: {max_blocks: 4}}`. A local worker has one thread."""
     single_node: Name | None = None
-    """Which of them stands beside all others as the time of a single node; none: the first of
-    kind `local`."""
+    """Executor whose time is that of a single node, for the comparison; none: the first of kind
+    `local`."""
     patches: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the patches that are fitted, of those of the analysis."""
 
@@ -173,10 +173,10 @@ class BenchmarkSettings(Model):
 
 
 class PointSettings(Model):
-    """How scans of points are cut into tasks, and what tables are accepted."""
+    """Tasks of scans of points, and limits of their tables."""
 
     chunk: Annotated[int, Field(ge=1, le=100_000)] = 512
-    """Points of a task, and of one file of results. Another number makes all fits again."""
+    """Points of a task, and of one file of results. A change repeats all fits."""
     max_points: Annotated[int, Field(gt=0)] = 10_000_000
     """Largest number of points."""
     max_table_bytes: Annotated[int, Field(gt=0)] = 8 * 1024**3
@@ -187,62 +187,62 @@ class ToySettings(Model):
     """Pseudo-experiments ("toys"), the alternative to asymptotic formulae."""
 
     toys: Annotated[int, Field(ge=100, le=10**8)] = 10_000
-    """Toys of each of both hypotheses; with `precision` the largest number of them."""
+    """Toys of each of the two hypotheses; with `precision`, their largest number."""
     precision: Annotated[float | None, Field(gt=0, lt=1)] = None
     """Absolute statistical uncertainty of the observed CLs at which no more toys are made; none:
-    all of `toys` are."""
+    all `toys` are made."""
     toys_per_task: Annotated[int, Field(ge=1, le=10**6)] = 2048
-    """Toys of each hypothesis that one task makes, best a multiple of 256. It does not change a
-    result: toys are the same however they are split."""
+    """Toys of each hypothesis in one task, preferably a multiple of 256. It does not change
+    results: each toy is independent of the task that makes it."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     """Seed of the random numbers."""
 
 
 class ToyTargetSettings(ToySettings):
-    """Pseudo-experiments ("toys") of chosen patches, what the target `toys` makes."""
+    """Pseudo-experiments ("toys") of chosen patches, for the target `toys`."""
 
     patches: list[str] = []
-    """Shell patterns of the patches; none: of each analysis the one whose median expected CLs,
+    """Shell patterns of the patches; none: in each analysis the patch whose median expected CLs,
     from asymptotic formulae, is nearest to exclusion."""
 
 
 class LiveSettings(Model):
-    """The page that shows a run while fits are made, `results/ANALYSIS/live.html`."""
+    """Page that shows a run during its fits, `results/ANALYSIS/live.html`."""
 
     enabled: bool = True
-    """Whether there is one."""
+    """Whether the page is written."""
     interval: Annotated[float, Field(ge=0.2)] = 5.0
-    """Seconds between two versions of the page; more where drawing it would take over 1% of the
-    time."""
+    """Seconds between two versions of the page. They are more if drawing it would take over 1% of
+    the time."""
 
 
 class Settings(Model):
-    """The whole of `config/config.yaml`."""
+    """All settings of `config/config.yaml`."""
 
     analyses: str | list[str] = "demo"
-    """Names of files in `config/analyses`, or paths of such files; one or a list (a
-    comma-separated string works on the command line)."""
+    """Names of files in `config/analyses`, or paths of such files: one, a list, or, on the command
+    line, a comma-separated text."""
     on_failure: Literal["fail", "continue"] = "fail"
-    """After all patches were tried: `fail` ends with an error that names the failed ones,
-    `continue` goes on and shows them as failed in every table and plot."""
+    """After all patches were tried: `fail` ends with an error that names the failed ones.
+    `continue` shows them as failed in every table and plot."""
     fit: FitSettings = FitSettings()
     """Physics of the hypothesis tests."""
     executor: ExecutorSettings = ExecutorSettings()
-    """Where and how fits run."""
+    """Execution of fits."""
     download: DownloadSettings = DownloadSettings()
-    """How pallets and published tables are fetched."""
+    """Downloads of pallets and published tables."""
     contour: ContourSettings = ContourSettings()
-    """How exclusion contours are made."""
+    """Exclusion contours."""
     limits: LimitSettings = LimitSettings()
-    """How upper limits are found."""
+    """Upper limits."""
     mu_scan: MuScanSettings = MuScanSettings()
-    """For which patches CLs is shown against the signal strength, and where."""
+    """CLs against the signal strength."""
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
-    """Which fits pulls, impacts, correlations and yields are shown of."""
+    """Pulls, impacts, correlations and yields."""
     toys: ToyTargetSettings = ToyTargetSettings()
-    """For which patches pseudo-experiments are made, and how many."""
+    """Pseudo-experiments ("toys") of chosen patches."""
     benchmark: BenchmarkSettings = BenchmarkSettings()
-    """What the target `benchmark` times."""
+    """Executors that the target `benchmark` compares."""
 
     @model_validator(mode="after")
     def _benchmark_executors(self) -> Settings:
@@ -251,7 +251,7 @@ class Settings(Model):
         return self
 
     def benchmark_executor(self, name: str) -> ExecutorSettings:
-        """Settings of one of the executors that are timed.
+        """Build the settings of an executor of the benchmark.
 
         Raises
         ------
@@ -262,13 +262,13 @@ class Settings(Model):
         # Patches are not split over jobs here: a repetition is one job.
         inherited.pop("parts", None)
         merged = merge(inherited, self.benchmark.executors[name])
-        where = f"the configuration, below benchmark.executors.{name}"
-        return parse(ExecutorSettings, merged, file=where)
+        source = f"the configuration, below benchmark.executors.{name}"
+        return parse(ExecutorSettings, merged, file=source)
 
     points: PointSettings = PointSettings()
-    """How scans of points are cut into tasks."""
+    """Tasks of scans of points."""
     live: LiveSettings = LiveSettings()
-    """The page that shows a run while fits are made."""
+    """Page that shows a run during its fits."""
 
     @field_validator("analyses")
     @classmethod
@@ -280,5 +280,5 @@ class Settings(Model):
 
     @property
     def analysis_names(self) -> list[str]:
-        """The selected analyses as a list, in the given order, each once."""
+        """Selected analyses, in the given order, each once."""
         return list(dict.fromkeys(split_names(self.analyses)))
