@@ -10,11 +10,7 @@ import concurrent.futures
 import hashlib
 import logging
 import math
-import os
-import re
 import shutil
-import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -26,9 +22,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from palletfit.config import ClusterSettings, ExecutorSettings
-from palletfit.core.caches import user_cache
 from palletfit.errors import ExecutorError
 from palletfit.executors.cluster import slurm
+from palletfit.executors.cluster.folder import make_folder
 from palletfit.runs import task
 from palletfit.runs.faults import DeadlineExceeded, TaskLost, worker_died
 
@@ -44,8 +40,6 @@ _BARREN = 2
 _GRACE = 3.0
 #: Characters of a block's log in an error.
 _TAIL = 1500
-#: What a path in a script's `#SBATCH` lines must not have, and what a shell would take as its own.
-_STRANGE = re.compile(r"[^\w/.,:@+=~-]")
 
 
 class WorkerLost(Exception):  # noqa: N818  what happened
@@ -119,7 +113,7 @@ class ClusterExecutor(Executor):
         self, make_pool: Callable[[ClusterSettings, Path], Pool], settings: ExecutorSettings
     ) -> None:
         self._settings = settings
-        self._folder = _make_folder(settings.cluster.folder)
+        self._folder = make_folder(settings.cluster.folder)
         try:
             self._pool = make_pool(settings.cluster, self._folder)
         except BaseException:
@@ -384,47 +378,6 @@ class ClusterExecutor(Executor):
             if not slurm.states(self._blocks.values()):
                 return
             time.sleep(0.2)
-
-
-def _make_folder(root: Path | None) -> Path:
-    """Make the folder of a run; those of earlier runs here that were killed are removed."""
-    if root is None:
-        root = user_cache("runs")
-    prefix = f"{socket.gethostname()}-"
-    # Of this host: that of a host `login-2` begins with `login-`, too.
-    own = re.compile(rf"{re.escape(prefix)}(\d+)-\w+")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        if strange := _STRANGE.search(str(root.resolve())):
-            raise ExecutorError(
-                f"The folder for runs has {strange.group()!r} in its path, which scripts for Slurm "
-                "cannot hold.",
-                remedy="Set `executor.cluster.folder` to another folder that the compute nodes "
-                "share.",
-                file=root,
-            )
-        for old in root.iterdir():
-            if (found := own.fullmatch(old.name)) and not _alive(int(found.group(1))):
-                shutil.rmtree(old, ignore_errors=True)
-        made = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=root.resolve())
-    except OSError as error:
-        raise ExecutorError(
-            f"Cannot make a folder for the run: {error.strerror}.",
-            remedy="Set `executor.cluster.folder` to a folder that you may write to and that the "
-            "compute nodes share.",
-            file=root,
-        ) from None
-    return Path(made)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _unusable(why: str) -> ExecutorError:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -25,15 +24,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import tenacity
 
 from palletfit.config import ExecutorSettings
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import ExecutorError
+from palletfit.executors.globus import failures, patience
 from palletfit.executors.globus.service import (
     REQUEST_LIMIT,
+    Connection,
     GroupUnknownError,
     Outcome,
     RequestTooLargeError,
@@ -52,8 +53,6 @@ _REQUEST, _BATCH = int(0.8 * REQUEST_LIMIT), 100
 _SUBMISSIONS, _INTERVAL = 4, 16.0
 #: Seconds between looks for results: the least, the most, and how they grow while nothing comes.
 _QUICK, _SLOW, _GROWTH = 0.5, 5.0, 1.3
-#: Seconds before a busy service is asked again: the least, doubled each time, and the most.
-_PAUSE, _LONGEST = 1.0, 30.0
 #: Seconds for which tasks that are submitted one after the other are gathered.
 _GATHER = 0.2
 #: Seconds between lines that say what is waited for.
@@ -62,24 +61,6 @@ _REPORT = 30.0
 _PASSES = 10.0
 #: Seconds after which a task that the service should have and does not list is sent again.
 _LISTED = 60.0
-
-
-class Connection(Protocol):
-    """What is needed of :class:`~palletfit.executors.globus.service.Service`."""
-
-    def status(self) -> str: ...  # noqa: D102
-    def register(self) -> str: ...  # noqa: D102
-    def size(self, name: str, request: Mapping[str, Any]) -> int: ...  # noqa: D102
-    def send(  # noqa: D102
-        self, calls: Sequence[tuple[str, Mapping[str, Any]]], function: str, group: str | None
-    ) -> tuple[str, list[str]]: ...
-    def group(self, group: str) -> set[str]: ...  # noqa: D102
-    def outcomes(self, tasks: Sequence[str]) -> dict[str, Outcome]: ...  # noqa: D102
-
-
-#: Words of an endpoint that cannot start a user endpoint just now: the one before it was killed and
-#: counts as alive for three heartbeats, or it was asked while it was not running.
-_PASSING = ("Another instance of this endpoint is running", "Command too old")
 
 
 @dataclass(eq=False)
@@ -266,7 +247,7 @@ class GlobusComputeExecutor(Executor):
         while True:
             outcome = self._patiently(lambda: self._service.outcomes([probe])).get(probe)
             if outcome is not None and outcome.error is not None:
-                raise self._fatal(outcome.error) or _unusable(outcome.error)
+                raise failures.fatal(outcome.error) or failures.unusable(outcome.error)
             if outcome is not None and outcome.ended:
                 found: dict[str, Any] = outcome.value
                 return found
@@ -334,7 +315,7 @@ class GlobusComputeExecutor(Executor):
                 return
             except Exception as error:
                 logger.exception("the executor failed")
-                self._break(_unusable(repr(error)))
+                self._break(failures.unusable(repr(error)))
                 return
             if self._waiting and time.monotonic() - last_report > _REPORT:
                 last_report = time.monotonic()
@@ -470,15 +451,15 @@ class GlobusComputeExecutor(Executor):
         """Ask the service until it answers, or patience ends."""
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self._settings.patience),
-            wait=_wait,
+            wait=patience.wait,
             retry=tenacity.retry_if_exception_type(ServiceBusyError),
-            before_sleep=_log_busy,
+            before_sleep=patience.log_busy,
             reraise=True,
         )
         try:
             return retrying(ask)
         except ServiceBusyError as error:
-            raise _impatient(error) from error
+            raise patience.impatient(error) from error
 
     def _next_pause(self) -> float:
         self._pause = min(_SLOW, _GROWTH * self._pause)
@@ -570,7 +551,7 @@ class GlobusComputeExecutor(Executor):
             self._requeue(made)
 
     def _fail(self, made: _Task, error: str) -> None:
-        fatal = self._fatal(error)
+        fatal = failures.fatal(error)
         if fatal is not None:
             if made.sent_here:
                 self._ledger.ended(made.digest)
@@ -582,35 +563,17 @@ class GlobusComputeExecutor(Executor):
             self._end(made, error=worker_died("the worker died"))
         elif "ManagerLost" in error:
             self._again(made, "its block of nodes ended")
-        elif any(words in error for words in _PASSING):
+        elif any(words in error for words in failures.PASSING):
             made.ready = time.monotonic() + _PASSES
             self._requeue(made)
         else:
             # A fit that fails is an answer; what is raised beside that is the worker's trouble.
-            self._again(made, _last_line(error))
+            self._again(made, failures.last_line(error))
 
     def _is_out(self, made: _Task) -> bool:
         """Whether another copy of a task is with the service."""
         sent = self._ledger.in_flight.get(made.digest)
         return sent is not None and bool(set(sent.ids) - made.over)
-
-    @staticmethod
-    def _fatal(error: str) -> ExecutorError | None:
-        """The error that a task's error text means for all tasks, if it does."""
-        if "BadStateException" in error:
-            return ExecutorError(
-                f"The endpoint cannot start workers: {_scheduler_words(error)}",
-                remedy="Correct `executor.endpoint_config` (partition, account, walltime) in the "
-                "profile, or the endpoint's template, then run again.",
-            )
-        if re.search(r"(ModuleNotFoundError|ImportError)", error):
-            return ExecutorError(
-                f"The worker cannot import what a fit needs: {_last_line(error)}",
-                remedy="Install the environment of envs/endpoint.txt and this checkout where the "
-                "endpoint's `worker_init` points, then restart the endpoint.",
-            )
-        raised = ("Traceback", "WorkerLost", "ManagerLost", *_PASSING)
-        return None if any(words in error for words in raised) else _unusable(error)
 
     def _lost(self, made: _Task, why: str) -> None:
         if not self._is_out(made):
@@ -657,42 +620,5 @@ class GlobusComputeExecutor(Executor):
 _AGREEMENT = 1e-6
 
 
-def _wait(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.wait if isinstance(error, ServiceBusyError) else 0.0
-    return float(max(asked, tenacity.wait_exponential(multiplier=_PAUSE, max=_LONGEST)(state)))
-
-
-def _log_busy(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    logger.warning("the service is busy (%s); trying again", error)
-
-
 def _told(made: _Task, why: str) -> tuple[int, str]:
     return len(task.unpack(made.content)["patches"]), why
-
-
-def _impatient(error: ServiceBusyError) -> ExecutorError:
-    return ExecutorError(
-        f"The Globus Compute service does not serve: {error.reason}",
-        remedy="Run the same command later; nothing that was fitted or sent is lost.",
-    )
-
-
-def _unusable(error: str) -> ExecutorError:
-    return ExecutorError(
-        f"The endpoint cannot run fits: {_last_line(error)}",
-        remedy="Look at the endpoint's log (`globus-compute-endpoint logs NAME` on its machine).",
-    )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "no reason given"
-
-
-def _scheduler_words(error: str) -> str:
-    """What the scheduler said, out of Parsl's report of failed blocks."""
-    found = re.search(r"STDERR:?\s*(.+?)(?:\n\s*\n|$)", error, flags=re.DOTALL | re.IGNORECASE)
-    words = found[1] if found else _last_line(error)
-    return " ".join(words.split())[:500]

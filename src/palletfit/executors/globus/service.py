@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import globus_sdk
 from globus_compute_sdk import Client
@@ -68,6 +68,19 @@ class Outcome:
     def ended(self) -> bool:
         """Whether there is a value or an error."""
         return self.state == "success" or self.error is not None
+
+
+class Connection(Protocol):
+    """What is needed of :class:`Service`."""
+
+    def status(self) -> str: ...  # noqa: D102
+    def register(self) -> str: ...  # noqa: D102
+    def size(self, name: str, request: Mapping[str, Any]) -> int: ...  # noqa: D102
+    def send(  # noqa: D102
+        self, calls: Sequence[tuple[str, Mapping[str, Any]]], function: str, group: str | None
+    ) -> tuple[str, list[str]]: ...
+    def group(self, group: str) -> set[str]: ...  # noqa: D102
+    def outcomes(self, tasks: Sequence[str]) -> dict[str, Outcome]: ...  # noqa: D102
 
 
 def palletfit_call(name: str, request: dict[str, object]) -> dict[str, object]:

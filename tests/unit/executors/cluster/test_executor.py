@@ -22,8 +22,8 @@ from palletfit.executors.cluster.executor import (
     BlockLost,
     ClusterExecutor,
     WorkerLost,
-    _make_folder,
 )
+from palletfit.executors.cluster.folder import make_folder
 from palletfit.runs import task
 from palletfit.runs.faults import TaskLost
 
@@ -222,7 +222,7 @@ def test_folders_of_runs_that_ended_here_are_removed(tmp_path):
     ]
     for name in [*kept, f"{host}-{pid}-a_c"]:
         (tmp_path / name).mkdir()
-    made = _make_folder(tmp_path)
+    made = make_folder(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*kept, made.name}
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
@@ -230,7 +230,7 @@ def test_folders_of_runs_that_ended_here_are_removed(tmp_path):
 @pytest.mark.parametrize("name", ["my folder", "$(id)", "a;b", "100%", "a\nb", "'"])
 def test_folders_that_scripts_cannot_name_are_refused(tmp_path, name):
     with pytest.raises(ExecutorError, match="cannot hold"):
-        _make_folder(tmp_path / name)
+        make_folder(tmp_path / name)
 
 
 def write_program(folder, text):

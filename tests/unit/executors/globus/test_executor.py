@@ -14,6 +14,7 @@ from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.core.caches import user_cache
 from palletfit.errors import ExecutorError
 from palletfit.executors.globus import executor as globus_compute
+from palletfit.executors.globus import patience
 from palletfit.executors.globus.executor import GlobusComputeExecutor
 from palletfit.executors.globus.service import (
     GroupUnknownError,
@@ -242,7 +243,7 @@ def test_an_answer_that_gets_lost_does_not_send_twice(service, path):
 def test_requests_that_never_arrived_are_told_from_lost_answers(service, path, monkeypatch):
     """The first request is taken and its answer lost, the second does not even arrive."""
     monkeypatch.setattr(globus_compute, "_BATCH", 2)
-    monkeypatch.setattr(globus_compute, "_PAUSE", 0.05)
+    monkeypatch.setattr(patience, "_PAUSE", 0.05)
     answers, arrivals = iter([True]), iter([False, True])
     trouble = ServiceBusyError("connection lost", refused=False)
 
