@@ -15,7 +15,7 @@ from typing import Any
 from palletfit.config import ClusterSettings
 from palletfit.errors import ExecutorError
 from palletfit.executors.cluster import isolated, slurm
-from palletfit.executors.cluster.executor import BlockLost
+from palletfit.executors.cluster.pool import BlockLost
 
 #: Seconds without its scheduler after which a worker ends.
 _DEATH = 60
@@ -32,7 +32,7 @@ _DUMMY = "dummy-name"
 
 
 class DaskPool:
-    """Dask's :class:`~palletfit.executors.cluster.executor.Pool`, whose scheduler is this process.
+    """Dask's :class:`~palletfit.executors.cluster.pool.Pool`, whose scheduler is this process.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class DaskPool:
             raise
 
     def start_block(self) -> tuple[str, str]:
-        """Submit a block; see :class:`~palletfit.executors.cluster.executor.Pool`.
+        """Submit a block; see :class:`~palletfit.executors.cluster.pool.Pool`.
 
         Raises
         ------

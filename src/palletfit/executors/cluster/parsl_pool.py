@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import sys
-import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -28,7 +27,7 @@ from parsl.providers.errors import SubmitException
 from palletfit.config import ClusterSettings
 from palletfit.errors import ExecutorError
 from palletfit.executors.cluster import isolated, slurm
-from palletfit.executors.cluster.executor import BlockLost, WorkerLost
+from palletfit.executors.cluster.pool import BlockLost, WorkerLost
 
 #: Seconds between signs of life, and without any after which a node is given up. Parsl's own are
 #: 30 and 120: that is how long a run would wait for the fits of a block that was cancelled.
@@ -58,7 +57,7 @@ class _Provider(SlurmProvider):  # type: ignore[misc]
 
 
 class ParslPool:
-    """A :class:`~palletfit.executors.cluster.executor.Pool` of Parsl's.
+    """A :class:`~palletfit.executors.cluster.pool.Pool` of Parsl's.
 
     Parameters
     ----------
@@ -110,9 +109,6 @@ class ParslPool:
             # Nobody else on the cluster's network may send tasks, or read them.
             encrypted=True,
         )
-        # Its counter of tasks and its socket are for one thread at a time; tasks that were lost are
-        # sent again by another one.
-        self._sending = threading.Lock()
         self._executor.run_dir = str(folder)
         self._executor.run_id = folder.name
         try:
@@ -127,7 +123,7 @@ class ParslPool:
         self._count = 0
 
     def start_block(self) -> tuple[str, str]:
-        """Submit a block; see :class:`~palletfit.executors.cluster.executor.Pool`.
+        """Submit a block; see :class:`~palletfit.executors.cluster.pool.Pool`.
 
         Raises
         ------
@@ -146,6 +142,8 @@ class ParslPool:
         self, content: bytes, workspace: str, settings: Mapping[str, Any]
     ) -> Future[dict[str, Any]]:
         """Let a worker call :func:`palletfit.executors.cluster.isolated.call`.
+
+        Parsl's counter of tasks and its socket are for one thread at a time.
 
         Raises
         ------
@@ -168,8 +166,7 @@ class ParslPool:
         arguments = (content, workspace, dict(settings))
         if self._executor.interchange_proc.poll() is not None:
             raise self._ended()
-        with self._sending:
-            answered = self._executor.submit(isolated.call, {}, *arguments)
+        answered = self._executor.submit(isolated.call, {}, *arguments)
         answered.add_done_callback(take)
         return made
 

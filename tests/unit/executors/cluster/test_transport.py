@@ -18,12 +18,10 @@ from palletfit.config import ClusterSettings, ExecutorSettings, parse
 from palletfit.errors import ConfigError, ExecutorError
 from palletfit.executors import DeadlineExceeded, WorkerDied, make_executor, open_ledger
 from palletfit.executors.cluster import isolated, slurm
-from palletfit.executors.cluster.executor import (
-    BlockLost,
-    ClusterExecutor,
-    WorkerLost,
-)
 from palletfit.executors.cluster.folder import make_folder
+from palletfit.executors.cluster.pool import BlockLost, WorkerLost
+from palletfit.executors.cluster.transport import PoolTransport
+from palletfit.executors.queue import TaskQueue
 from palletfit.runs import task
 from palletfit.runs.faults import TaskLost
 
@@ -71,7 +69,7 @@ def pool(monkeypatch):
 @pytest.fixture
 def executor(pool, tmp_path):
     settings = ExecutorSettings(kind="parsl", retries=1, cluster={"folder": tmp_path})
-    with ClusterExecutor(lambda *_: pool, settings) as made:
+    with TaskQueue(PoolTransport(lambda *_: pool, settings), settings) as made:
         yield made
         made.shutdown(cancel_futures=True)
     assert pool.closed
@@ -86,6 +84,13 @@ def ask(executor):
     return executor.submit(task.run, CONTENT, b"workspace")
 
 
+def ask_sent(executor, pool):
+    """Ask, and wait until the pool has the task."""
+    future = ask(executor)
+    until(lambda: pool.sent)
+    return future
+
+
 def until(ready, timeout=20):
     end = time.monotonic() + timeout
     while not ready():
@@ -98,7 +103,7 @@ def test_as_many_blocks_as_are_needed(executor, pool):
     futures = [ask(executor) for _ in range(2)]
     until(lambda: pool.started == 1)
     futures += [ask(executor) for _ in range(7)]
-    until(lambda: pool.started == 2)
+    until(lambda: pool.started == 2 and len(pool.sent) == 9)
     for sent in pool.sent:
         sent.set_result({"results": b"good"})
     assert {future.result(timeout=20) for future in futures} == {b"good"}
@@ -110,7 +115,7 @@ def test_as_many_blocks_as_are_needed(executor, pool):
     [({"died": -9}, WorkerDied), ({"late": True}, DeadlineExceeded), (WorkerLost(), WorkerDied)],
 )
 def test_what_befalls_a_task_is_told(executor, pool, answer, error):
-    future = ask(executor)
+    future = ask_sent(executor, pool)
     if isinstance(answer, Exception):
         pool.sent[0].set_exception(answer)
     else:
@@ -123,7 +128,7 @@ def test_what_befalls_a_task_is_told(executor, pool, answer, error):
 
 
 def test_the_end_of_a_block_is_not_the_tasks_fault_so_often(executor, pool):
-    future = ask(executor)
+    future = ask_sent(executor, pool)
     pool.sent[0].set_exception(BlockLost())
     until(lambda: len(pool.sent) == 2)
     pool.sent[1].set_exception(BlockLost())
@@ -162,7 +167,7 @@ def test_what_the_scheduler_refuses_ends_everything(executor, pool):
 
 
 def test_a_worker_that_cannot_fit_ends_everything(executor, pool):
-    future = ask(executor)
+    future = ask_sent(executor, pool)
     pool.sent[0].set_result({"broken": "no module named numpy"})
     with pytest.raises(ExecutorError, match="no module named numpy"):
         future.result(timeout=20)
@@ -281,33 +286,6 @@ def test_the_end_of_parsls_interchange_is_noticed(parsl_pool):
     began = time.monotonic()
     parsl_pool.close()
     assert time.monotonic() - began < 20
-
-
-def test_tasks_are_sent_to_parsl_one_at_a_time(parsl_pool, monkeypatch):
-    inside = threading.Semaphore(1)
-
-    def submit(*_):
-        assert inside.acquire(blocking=False)
-        time.sleep(0.02)
-        inside.release()
-        return Future()
-
-    monkeypatch.setattr(parsl_pool._executor, "submit", submit)
-    failed = []
-
-    def send():
-        try:
-            for _ in range(5):
-                parsl_pool.send(b"", "", {})
-        except AssertionError as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=send) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed
 
 
 @pytest.mark.usefixtures("parsl_pool")
