@@ -1,4 +1,4 @@
-"""Where fits run: every executor is a ``concurrent.futures.Executor``.
+"""Executors, which run fits: each is a ``concurrent.futures.Executor``.
 
 Physics does not know this package, and this package does not know physics.
 """
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def open_ledger(settings: ExecutorSettings, path: Path) -> Ledger | None:
-    """What is in flight, for executors whose tasks outlive this program."""
+    """Open the ledger of tasks in flight, for executors whose tasks outlive this program."""
     if settings.kind != "globus-compute":
         return None
     return Ledger(path, str(settings.endpoint))
@@ -55,7 +55,7 @@ def make_executor(
     collect
         Whether this process waits for the results.
     backend
-        What fits will compute with.
+        The fits' backend, whose device the preflight reports.
 
     Raises
     ------

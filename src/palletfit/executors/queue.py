@@ -178,7 +178,7 @@ class TaskQueue(Executor, Generic[T]):
 
     @property
     def closing(self) -> bool:
-        """Whether nothing further should be started."""
+        """True if nothing further should be started."""
         return self._closing
 
     # -- the interface of an executor
@@ -293,7 +293,7 @@ class TaskQueue(Executor, Generic[T]):
     # -- states of tasks
 
     def awaits(self, task: T) -> bool:
-        """Whether a task is sent and has not ended."""
+        """Tell whether a task is sent and has not ended."""
         with self._changed:
             return task in self._sent
 
@@ -306,7 +306,7 @@ class TaskQueue(Executor, Generic[T]):
             return list(self._sent)
 
     def _take(self, task: T) -> bool:
-        """Whether a task may end or change: it is sent, and from here on it is not."""
+        """Take a task out of those that are sent; False if it is not one of them any more."""
         with self._changed:
             if self._closing or self._broken is not None or task not in self._sent:
                 return False

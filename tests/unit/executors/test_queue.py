@@ -76,9 +76,9 @@ def transport():
 
 @pytest.fixture
 def queue(transport):
-    made = TaskQueue(transport, ExecutorSettings(retries=1))
-    yield made
-    made.shutdown(cancel_futures=True)
+    queue = TaskQueue(transport, ExecutorSettings(retries=1))
+    yield queue
+    queue.shutdown(cancel_futures=True)
     assert transport.closed == [True]
 
 

@@ -12,31 +12,31 @@ from pathlib import Path
 from palletfit.core.caches import user_cache
 from palletfit.errors import ExecutorError
 
-#: What a path in a script's `#SBATCH` lines must not have, and what a shell would take as its own.
-_STRANGE = re.compile(r"[^\w/.,:@+=~-]")
+#: A character that a path in a script's `#SBATCH` lines must not have, or that a shell interprets.
+_UNSAFE = re.compile(r"[^\w/.,:@+=~-]")
 
 
 def make_folder(root: Path | None) -> Path:
-    """Make the folder of a run; those of earlier runs here that were killed are removed."""
+    """Make the folder of a run, and remove those of earlier runs here that were killed."""
     if root is None:
         root = user_cache("runs")
     prefix = f"{socket.gethostname()}-"
-    # Of this host: that of a host `login-2` begins with `login-`, too.
-    own = re.compile(rf"{re.escape(prefix)}(\d+)-\w+")
+    # All of the name: folders of a host `login-2` begin with `login-`, too.
+    pattern = re.compile(rf"{re.escape(prefix)}(\d+)-\w+")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if strange := _STRANGE.search(str(root.resolve())):
+        if unsafe := _UNSAFE.search(str(root.resolve())):
             raise ExecutorError(
-                f"The folder for runs has {strange.group()!r} in its path, which scripts for Slurm "
+                f"The folder for runs has {unsafe.group()!r} in its path, which scripts for Slurm "
                 "cannot hold.",
                 remedy="Set `executor.cluster.folder` to another folder that the compute nodes "
                 "share.",
                 file=root,
             )
         for old in root.iterdir():
-            if (found := own.fullmatch(old.name)) and not _alive(int(found.group(1))):
+            if (match := pattern.fullmatch(old.name)) and not _alive(int(match.group(1))):
                 shutil.rmtree(old, ignore_errors=True)
-        made = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=root.resolve())
+        folder = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=root.resolve())
     except OSError as error:
         raise ExecutorError(
             f"Cannot make a folder for the run: {error.strerror}.",
@@ -44,7 +44,7 @@ def make_folder(root: Path | None) -> Path:
             "compute nodes share.",
             file=root,
         ) from None
-    return Path(made)
+    return Path(folder)
 
 
 def _alive(pid: int) -> bool:

@@ -12,7 +12,7 @@ PASSING = ("Another instance of this endpoint is running", "Command too old")
 
 
 def fatal(error: str) -> ExecutorError | None:
-    """The error that a task's error text means for all tasks, if it does."""
+    """Return the error that a task's error text means for all tasks, if it means one."""
     if "BadStateException" in error:
         return ExecutorError(
             f"The endpoint cannot start workers: {_scheduler_words(error)}",
@@ -44,7 +44,7 @@ def last_line(text: str) -> str:
 
 
 def _scheduler_words(error: str) -> str:
-    """What the scheduler said, out of Parsl's report of failed blocks."""
-    found = re.search(r"STDERR:?\s*(.+?)(?:\n\s*\n|$)", error, flags=re.DOTALL | re.IGNORECASE)
-    words = found[1] if found else last_line(error)
+    """Find the scheduler's words in Parsl's report of failed blocks."""
+    match = re.search(r"STDERR:?\s*(.+?)(?:\n\s*\n|$)", error, flags=re.DOTALL | re.IGNORECASE)
+    words = match[1] if match else last_line(error)
     return " ".join(words.split())[:500]

@@ -37,7 +37,7 @@ Call = tuple[str, Mapping[str, Any]]
 
 
 class TaskGroup:
-    """What is asked of the service, patiently, with a ledger of what it may have taken.
+    """Requests to the service, repeated while it is busy, with a ledger of what it took.
 
     All methods raise :class:`ExecutorError` when the service refuses, or was busy for too long.
 
@@ -46,7 +46,7 @@ class TaskGroup:
     service
         The endpoint.
     ledger
-        What is in flight.
+        The tasks that are in flight.
     patience
         Seconds for which a busy service is asked again.
     backend
@@ -85,7 +85,7 @@ class TaskGroup:
         return str(probe)
 
     def size(self, call: Call) -> int:
-        """Return the bytes that a call takes within a request, at most."""
+        """Return the most bytes that a call takes within a request."""
         return self._service.size(*call)
 
     def send(self, calls: Sequence[Call], digests: Sequence[str]) -> None:
@@ -108,7 +108,7 @@ class TaskGroup:
             self.ledger.sent(dict(zip(digests, identifiers, strict=True)))
 
     def outcomes(self, identifiers: Sequence[str]) -> dict[str, Outcome]:
-        """Ask what became of tasks; those that the service does not know are missing."""
+        """Fetch the states of tasks; those that the service does not know are missing."""
         outcomes: dict[str, Outcome] = {}
         for first in range(0, len(identifiers), BATCH):
             batch = identifiers[first : first + BATCH]
@@ -128,7 +128,7 @@ class TaskGroup:
             listed = patience.ask(lambda: self._service.group(group), self._patience)
         except GroupUnknownError:
             return set()
-        return listed - self.ledger.known
+        return listed - self.ledger.seen
 
     @property
     def _function(self) -> str:
@@ -136,13 +136,13 @@ class TaskGroup:
         return self.ledger.function[1]
 
     def _deliver(self, calls: Sequence[Call], digests: Sequence[str]) -> list[str] | None:
-        """Identifiers of the sent calls; None if the service took them and its answer got lost."""
+        """Return identifiers of the calls, or None if the service's answer got lost."""
         unsure = False
 
         def attempt() -> list[str] | None:
             nonlocal unsure
             if unsure and self._newly_listed():
-                return None  # Their results will say which is which.
+                return None  # their results will say which is which
             self._throttle()
             try:
                 return self._service.send(calls, self._function, self.ledger.group)[1]
@@ -159,7 +159,7 @@ class TaskGroup:
             raise
 
     def _newly_listed(self) -> bool:
-        """Whether the group has tasks that no request is known to have sent, for the first time."""
+        """Tell whether the group has unclaimed tasks that it did not have before."""
         unclaimed = self.unclaimed()
         new = unclaimed - self._seen
         self._seen |= unclaimed

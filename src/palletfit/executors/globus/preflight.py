@@ -1,4 +1,4 @@
-"""What is asked of an endpoint before the first fit."""
+"""Checks of an endpoint before the first fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between looks for the probe's answer: the least, the most, and how they grow.
 _QUICK, _SLOW, _GROWTH = 0.5, 5.0, 1.3
-#: Seconds between lines that say what is waited for.
+#: Seconds between messages while the answer is awaited.
 _REPORT = 30.0
 #: Largest difference of the probe's CLs; other processors round differently.
 _AGREEMENT = 1e-6
@@ -53,7 +53,7 @@ def preflight(group: TaskGroup, settings: ExecutorSettings, *, collect: bool) ->
         )
     group.register()
     if resumed:
-        return  # It worked before, and its results are what matters now.
+        return  # it worked before, and its results are what matters now
     probe = group.open()
     if careful and collect:
         _compare(_await_answer(group, probe, settings.deadline))

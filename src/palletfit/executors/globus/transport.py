@@ -241,11 +241,11 @@ class GlobusTransport:
         return [] if sent is None else sent.ids
 
     def _claim(self, identifier: str, outcome: Outcome) -> str:
-        """Digest of an unclaimed task, which its answer says; empty if nobody waits for it."""
+        """Read the digest of an unclaimed task in its answer; empty if nobody waits for it."""
         answer = outcome.value
         digest = str(answer.get("digest", "")) if isinstance(answer, dict) else ""
         if digest not in self._ledger.in_flight:
-            self._ledger.known.add(identifier)  # a probe, or what nobody waits for
+            self._ledger.seen.add(identifier)  # a probe, or what nobody waits for
             return ""
         self._ledger.sent({digest: identifier})
         return digest
@@ -289,7 +289,7 @@ class GlobusTransport:
             self._queue.lose(task, failures.last_line(error))
 
     def _has_copy(self, task: GlobusTask) -> bool:
-        """Whether another copy of a task is with the service."""
+        """Tell whether another copy of a task is with the service."""
         return bool(set(self._identifiers(task)) - task.over)
 
     def _lose_copy(self, task: GlobusTask, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Blocks of a cluster: what is started, and what becomes of tasks, without a cluster."""
+"""Blocks and tasks of a cluster, without the cluster."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FakePool:
         self.sent: list[Future] = []
         self.started = 0
         self.refusal: ExecutorError | None = None
-        self.fertile: set[str] = set()
+        self.with_workers: set[str] = set()
         self.living: set[str] = set()
         self.closed = False
 
@@ -50,7 +50,7 @@ class FakePool:
         return self.sent[-1]
 
     def connected(self):
-        return set(self.fertile)
+        return set(self.with_workers)
 
     def close(self):
         self.closed = True
@@ -58,20 +58,20 @@ class FakePool:
 
 @pytest.fixture
 def pool(monkeypatch):
-    made = FakePool()
+    fake = FakePool()
     monkeypatch.setattr(
-        slurm, "states", lambda jobs: {job: "running" for job in jobs if job in made.living}
+        slurm, "states", lambda jobs: {job: "running" for job in jobs if job in fake.living}
     )
-    monkeypatch.setattr(slurm, "cancel", lambda jobs: made.living.difference_update(jobs))
-    return made
+    monkeypatch.setattr(slurm, "cancel", lambda jobs: fake.living.difference_update(jobs))
+    return fake
 
 
 @pytest.fixture
 def executor(pool, tmp_path):
     settings = ExecutorSettings(kind="parsl", retries=1, cluster={"folder": tmp_path})
-    with TaskQueue(PoolTransport(lambda *_: pool, settings), settings) as made:
-        yield made
-        made.shutdown(cancel_futures=True)
+    with TaskQueue(PoolTransport(lambda *_: pool, settings), settings) as queue:
+        yield queue
+        queue.shutdown(cancel_futures=True)
     assert pool.closed
     assert not pool.living
     assert not list(tmp_path.iterdir())
@@ -114,7 +114,7 @@ def test_as_many_blocks_as_are_needed(executor, pool):
     ("answer", "error"),
     [({"died": -9}, WorkerDied), ({"late": True}, DeadlineExceeded), (WorkerLost(), WorkerDied)],
 )
-def test_what_befalls_a_task_is_told(executor, pool, answer, error):
+def test_the_end_of_a_task_is_reported(executor, pool, answer, error):
     future = ask_sent(executor, pool)
     if isinstance(answer, Exception):
         pool.sent[0].set_exception(answer)
@@ -139,7 +139,7 @@ def test_the_end_of_a_block_is_not_the_tasks_fault_so_often(executor, pool):
 def test_blocks_that_ended_are_replaced(executor, pool):
     future = ask(executor)
     until(lambda: pool.started == 1)
-    pool.fertile.add("b1")
+    pool.with_workers.add("b1")
     time.sleep(1.5)  # one look
     pool.living.clear()
     until(lambda: pool.started == 2)
@@ -227,9 +227,9 @@ def test_folders_of_runs_that_ended_here_are_removed(tmp_path):
     ]
     for name in [*kept, f"{host}-{pid}-a_c"]:
         (tmp_path / name).mkdir()
-    made = make_folder(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*kept, made.name}
-    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    folder = make_folder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, folder.name}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("name", ["my folder", "$(id)", "a;b", "100%", "a\nb", "'"])
@@ -262,9 +262,9 @@ def parsl_pool(tmp_path, monkeypatch):
     write_program(tmp_path / "bin", "echo its own words >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     (tmp_path / "run").mkdir(mode=0o700)
-    made = parsl_pool.ParslPool(ClusterSettings(interface="lo"), tmp_path / "run")
-    yield made
-    made.close()
+    pool = parsl_pool.ParslPool(ClusterSettings(interface="lo"), tmp_path / "run")
+    yield pool
+    pool.close()
 
 
 def test_parsl_is_told_what_slurm_says(parsl_pool, tmp_path, monkeypatch):
@@ -345,8 +345,8 @@ def test_a_process_that_is_silent_but_lives_is_ended(workspace, tmp_path, monkey
 
 
 def test_a_workspace_that_is_not_there_is_nobodys_death(tmp_path):
-    found = isolated.call(b"", str(tmp_path / "missing.zz"), SETTINGS)
-    assert "missing.zz is not there" in found["broken"]
+    result = isolated.call(b"", str(tmp_path / "missing.zz"), SETTINGS)
+    assert "missing.zz is not there" in result["broken"]
 
 
 def test_every_worker_of_a_node_has_its_gpu(monkeypatch):

@@ -77,21 +77,21 @@ class Service:
             raise GroupUnknownError(group)
         group = group or f"group {next(self._numbers)}"
         assert function == "function"
-        made = []
+        identifiers = []
         for name, request in calls:
             number = next(self._numbers)
             identifier = f"task {number}"
-            found = self.disturb(request, number) if name == "answer" else None
-            if found is None:
+            outcome = self.disturb(request, number) if name == "answer" else None
+            if outcome is None:
                 # What crosses is JSON.
                 value = remote.call(name, json.loads(json.dumps(request)))
-                found = Outcome("success", json.loads(json.dumps(value)))
-            self.tasks[identifier] = found
-            made.append(identifier)
-        self.groups.setdefault(group, []).extend(made)
+                outcome = Outcome("success", json.loads(json.dumps(value)))
+            self.tasks[identifier] = outcome
+            identifiers.append(identifier)
+        self.groups.setdefault(group, []).extend(identifiers)
         if fits:
             self.after_send(fits)
-        return group, made
+        return group, identifiers
 
     def group(self, group):
         if group not in self.groups:
@@ -370,7 +370,7 @@ def test_a_patch_that_is_too_large_is_said(service, path):
         ("Traceback\nModuleNotFoundError: No module named 'palletfit'", ExecutorError),
     ],
 )
-def test_what_befalls_a_task_is_told(service, path, words, error):
+def test_the_end_of_a_task_is_reported(service, path, words, error):
     service.disturb = lambda *_: Outcome("failed", error=words)
     with executor(service, path) as pool, pytest.raises(error):
         submit(pool, content(NAMES[0])).result(timeout=20)
