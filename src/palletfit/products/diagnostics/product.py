@@ -33,7 +33,7 @@ class Diagnostics(Product):
     sections = ("diagnostics",)
     engines = frozenset({"batched"})
     table = "diagnostics"
-    caption, what, subcategory = "diagnostics.rst", "diagnostics", "diagnostics"
+    caption, label, subcategory = "diagnostics.rst", "diagnostics", "diagnostics"
     compares = True
     chosen_from = "results"
     plots = (
@@ -88,7 +88,7 @@ class Diagnostics(Product):
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
         """Give the number of fits with diagnostics, and the paths of plots and tables."""
-        patches = cls.made(folder, analysis)
+        patches = cls.entries_made(folder, analysis)
         if patches is None:
             return []
         status = Counter(patch["status"] for patch in patches)

@@ -27,7 +27,7 @@ class Hypotest(Product):
 
     name = "hypotest"
     table = "results"
-    caption, what = "results.rst", "results"
+    caption, label = "results.rst", "results"
     plots = (
         Plot(
             "plot_contour",
@@ -120,7 +120,7 @@ class Hypotest(Product):
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Give the number of excluded points, and the paths of contours and tables."""
-        points = cls.made(folder, analysis)
+        points = cls.entries_made(folder, analysis)
         if points is None:
             return []
         contours = plot_files(folder, "exclusion", analysis, ("png", "pdf", "html"))
