@@ -35,6 +35,13 @@ State = Literal[
     "contour", "none_excluded", "all_excluded", "too_few_points", "collinear_points", "masked"
 ]
 
+_STATE_LABELS: dict[State, str] = {
+    "none_excluded": "no point excluded",
+    "all_excluded": "all points excluded",
+    "too_few_points": "too few points",
+    "collinear_points": "points on one line",
+    "masked": "none in the allowed part",
+}
 #: Curves by the column of the results table that they are computed from.
 CURVES = {
     "CLs_obs": "observed",
@@ -85,6 +92,11 @@ class Curve:
 
     state: State
     lines: tuple[Line, ...]
+
+
+def curve_label(name: str, curve: Curve) -> str:
+    """Write the label of a curve, with the reason if there is no contour."""
+    return name if curve.state == "contour" else f"{name}: {_STATE_LABELS[curve.state]}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,19 +15,11 @@ from matplotlib.transforms import ScaledTranslation
 
 from palletfit.config import Analysis, Plane
 from palletfit.core.arrays import FloatArray
-from palletfit.planes.contour import Curve, Exclusion, State
+from palletfit.planes.contour import Curve, Exclusion, curve_label
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
 from palletfit.planes.view import view
 
 PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
-WORDS: dict[State, str] = {
-    "contour": "",
-    "none_excluded": "no point excluded",
-    "all_excluded": "all points excluded",
-    "too_few_points": "too few points",
-    "collinear_points": "points on one line",
-    "masked": "none in the allowed part",
-}
 #: Largest number of points with which CLs is written next to each.
 FEW_POINTS = 12
 
@@ -102,8 +94,8 @@ def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
     sigma = ", ".join(rf"$\pm{width}$" for width in reversed(widths))
     band = rf" ({sigma} $\sigma_{{\mathrm{{exp}}}}$)" if widths else ""
     return [
-        (solid, state("Observed limit", observed)),
-        ((*bands, dashed), state(f"Expected limit{band}", expected)),
+        (solid, curve_label("Observed limit", observed)),
+        ((*bands, dashed), curve_label(f"Expected limit{band}", expected)),
     ]
 
 
@@ -125,11 +117,6 @@ def draw_curve(axes: Axes, curve: Curve, **style: Any) -> Line2D:
     for line in curve.lines:
         axes.plot(*line.vertices.T, zorder=4, solid_joinstyle="round", **style)
     return Line2D([], [], **style)
-
-
-def state(label: str, curve: Curve) -> str:
-    """Write the label of a curve, with the reason if there is none."""
-    return label if curve.state == "contour" else f"{label}: {WORDS[curve.state]}"
 
 
 def draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
