@@ -20,14 +20,13 @@ from palletfit.config import Analysis, Plane, Slice
 from palletfit.core.arrays import FloatArray
 from palletfit.core.files import read_json, write_json
 from palletfit.planes import overlay
-from palletfit.planes.contour import Exclusion
+from palletfit.planes.contour import Exclusion, curve_label
 from palletfit.planes.plots import (
     draw_curve,
     draw_forbidden,
     draw_points,
     draw_published,
     set_view,
-    state,
 )
 from palletfit.planes.style import (
     COLOURS,
@@ -155,11 +154,11 @@ def _curves(axes: Axes, contours: Exclusion) -> list[Entry]:
     entries: list[Entry] = [
         (
             draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2),
-            state(r"Observed limit on $\mu$ is one", observed),
+            curve_label(r"Observed limit on $\mu$ is one", observed),
         ),
         (
             draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6),
-            state("Expected limit is one", expected),
+            curve_label("Expected limit is one", expected),
         ),
     ]
     for width in (1, 2):
