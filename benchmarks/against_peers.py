@@ -53,7 +53,7 @@ from common import (
 from scipy.stats import norm
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
 

@@ -42,7 +42,7 @@ from common import (
 )
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.pallet.patches import Patch, apply
 from palletfit.products.diagnostics.compute import Diagnostics, diagnose
 

@@ -34,7 +34,9 @@ from common import (
 )
 
 from palletfit.config import FitSettings, ToySettings
-from palletfit.engine.batched import BatchFits, Engine, Fits, inverse_free
+from palletfit.engine.batch import BatchFits, inverse_free
+from palletfit.engine.engine import Engine
+from palletfit.engine.fits import Fits
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.toys.compute import HYPOTHESES, Toys

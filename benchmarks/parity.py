@@ -24,7 +24,7 @@ import numpy as np
 import pyhf
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletfitError
 from palletfit.pallet.files import read_pallet_json

@@ -49,7 +49,7 @@ from common import (
 
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays, JaxArrays
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.records import HypotestResult
 from palletfit.errors import PalletfitError

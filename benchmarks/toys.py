@@ -47,7 +47,7 @@ from common import (
 )
 
 from palletfit.config import FitSettings, ToySettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.errors import PalletfitError
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply

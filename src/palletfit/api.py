@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import BestFit, Engine
-from palletfit.engine.records import HypotestResult
+from palletfit.engine.engine import Engine
+from palletfit.engine.records import BestFit, HypotestResult
 from palletfit.errors import PalletfitError
 from palletfit.pallet import patchset as pallet
 from palletfit.pallet.files import read_pallet_json

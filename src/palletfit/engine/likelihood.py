@@ -17,7 +17,7 @@ what is missing to pyhf's value. Sources: Cranmer et al., "HistFactory", CERN-OP
 0.7 for the conventions.
 
 All arrays have a leading axis of fits, here called lanes (L). The letters of the other axes are
-those of :mod:`palletfit.engine.model`.
+those of :mod:`palletfit.engine.samples`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from scipy.special import gammaln
 
 from palletfit.engine.arrays import Arrays
 from palletfit.engine.interpcodes import FloatArray, scale, scale_coefficients, shift
-from palletfit.engine.model import Block, Layout, Lowered
+from palletfit.engine.layout import Block, Layout
+from palletfit.engine.lowering import Lowered
 
 #: Stands for a factor of zero.
 SMALLEST = 1e-20

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
 from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
-from palletfit.engine.batched import NO_SENSITIVITY, SAME, SHARP, WEAK, BatchFits, Engine, Fits
+from palletfit.engine.batch import NO_SENSITIVITY, SHARP, WEAK, BatchFits
+from palletfit.engine.engine import Engine
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
 from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
+from palletfit.engine.lowering import Lowered
 from palletfit.errors import FitError, PalletError, PalletfitError
 
 

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from palletfit.engine.arrays import DAMPING_FACTOR, FIRST_DAMPING, Arrays, Instead
 from palletfit.engine.interpcodes import KINKED, FloatArray
+from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import Derivatives, evaluate, information, own_of
-from palletfit.engine.model import Layout
 
 #: Damping that counts as none: it keeps directions without any influence from blowing up.
 UNDAMPED = 1e-11

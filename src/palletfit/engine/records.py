@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from palletfit.engine.asymptotics import PValues
+from palletfit.engine.interpcodes import FloatArray
 
 #: ``ok``: fitted and trusted; ``suspect``: fitted, but at least one fit is not trusted;
 #: ``failed``: no result.
@@ -85,6 +86,33 @@ class Fit:
     agreed: int
     spread: float
     attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True)
+class BestFit:
+    """The best fit of one model.
+
+    Attributes
+    ----------
+    parameters
+        By name, in pyhf's notation.
+    errors
+        Standard deviations by name; zero for fixed parameters and those at a bound.
+    covariance
+        Inverse of the Hessian of the NLL, in the order of `parameters`, ``(n, n)``.
+    evidence
+        2 NLL at the minimum, and why it is one.
+    """
+
+    parameters: dict[str, float]
+    errors: dict[str, float]
+    covariance: FloatArray
+    evidence: Fit
+
+    @property
+    def twice_nll(self) -> float:
+        """Twice the negative log-likelihood at the minimum, as pyhf has it."""
+        return self.evidence.twice_nll
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from palletfit.engine.versions import VERSIONS
 
 if TYPE_CHECKING:
     from palletfit.config import Settings
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.engine import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
 

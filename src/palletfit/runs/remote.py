@@ -119,7 +119,7 @@ def probe(request: Mapping[str, Any]) -> dict[str, Any]:
 def tiny_fit() -> float:
     """Observed CLs of one point of the built-in pallet."""
     from palletfit.config import FitSettings
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.engine import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
     from palletfit.pallet.patchset import parse_patchset

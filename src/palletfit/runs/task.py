@@ -24,7 +24,7 @@ from palletfit.pallet.patches import Patch, apply, canonical_json, json_digest
 from palletfit.runs.product import HYPOTEST, Product, computation
 
 if TYPE_CHECKING:
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.engine import Engine
 
 #: How many parsed workspaces, and engines for them, a worker keeps.
 _KEPT_WORKSPACES = 4
@@ -218,7 +218,7 @@ def _workspace(digest: str, packed: bytes) -> dict[str, Any]:
 
 def _engine(digest: str, workspace: dict[str, Any], settings: FitSettings) -> Engine:
     # Imported here for the reason given in _fit.
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.engine import Engine
 
     key = digest, json_digest(settings.model_dump(mode="json"))
     if key not in _engines:

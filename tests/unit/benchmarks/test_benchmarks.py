@@ -15,7 +15,9 @@ import pytest
 import palletfit
 from palletfit.config import FitSettings
 from palletfit.engine.asymptotics import p_values
-from palletfit.engine.batched import BatchFits, Engine, Fits
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.engine import Engine
+from palletfit.engine.fits import Fits
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import parse_patchset

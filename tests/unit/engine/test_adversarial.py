@@ -8,7 +8,7 @@ import pyhf
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.records import HypotestResult
 from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import PalletfitError

@@ -7,7 +7,7 @@ import pytest
 
 from palletfit.config import FitSettings
 from palletfit.engine import many_mu as profiles
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.many_mu import Profile
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch

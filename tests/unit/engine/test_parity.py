@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.engine import Engine
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patchset import parse_patchset
 

@@ -17,10 +17,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.interpcodes import KINKED, FloatArray
 from palletfit.engine.likelihood import own_arrays, own_of, poisson_term
-from palletfit.engine.model import Lowered
+from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
 from palletfit.engine.toys.compact import Compact, compact
 from palletfit.engine.toys.profiled import ProfiledModel, ProfileSolver

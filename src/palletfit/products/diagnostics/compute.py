@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import DiagnosticsSettings
-from palletfit.engine.batched import NO_SENSITIVITY, SAME, BatchFits, Engine, Fits
+from palletfit.engine.batch import NO_SENSITIVITY, BatchFits
+from palletfit.engine.engine import Engine
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_poi_bounds, conclude
 from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
+from palletfit.engine.lowering import Lowered
 from palletfit.engine.records import Fit
 from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch

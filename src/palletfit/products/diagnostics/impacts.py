@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.batched import BatchFits, Fits
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.fits import Fits
 from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
+from palletfit.engine.lowering import Lowered
 
 Variation = Literal["postfit_up", "postfit_down", "prefit_up", "prefit_down"]
 #: Each variation with its sign.

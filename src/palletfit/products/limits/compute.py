@@ -28,13 +28,14 @@ from scipy.special import ndtr, ndtri
 
 from palletfit.config import LimitSettings
 from palletfit.engine.asymptotics import N_SIGMA
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
 from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.lowering import Lowered
 from palletfit.engine.many_mu import Profile, tested
-from palletfit.engine.model import Lowered, Spec
 from palletfit.engine.records import Status, finite
 from palletfit.engine.reference import hypotests as reference
+from palletfit.engine.samples import Spec
 from palletfit.errors import ConfigError, PalletfitError
 from palletfit.pallet.patches import Patch, apply
 

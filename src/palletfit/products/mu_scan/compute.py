@@ -15,7 +15,7 @@ import numpy as np
 
 from palletfit.config import LimitSettings, MuScanSettings
 from palletfit.engine.asymptotics import PValues
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.records import Status, finite

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.records import HypotestResult, finite
 from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import PalletfitError

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from palletfit.config import ToySettings
 from palletfit.engine.asymptotics import TestStatistic
-from palletfit.engine.batched import DataFits, Engine
+from palletfit.engine.batch import DataFits
+from palletfit.engine.engine import Engine
 from palletfit.engine.hypothesis import check_poi_bounds
 from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs

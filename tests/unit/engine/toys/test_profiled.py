@@ -10,9 +10,9 @@ import pytest
 
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.likelihood import evaluate, own_arrays, own_of, poisson_term, shared_arrays
-from palletfit.engine.model import Background, Lowered
+from palletfit.engine.lowering import Background, Lowered
 from palletfit.engine.toys.compact import compact
 from palletfit.engine.toys.ensembles import DataSets, Ensemble
 from palletfit.engine.toys.profiled import ProfiledModel

@@ -20,7 +20,8 @@ from cabinetry import model_utils
 from cabinetry.fit.results_containers import FitResults
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.engine import Engine
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch, apply
 from palletfit.pallet.patchset import parse_patchset

@@ -12,7 +12,8 @@ import pytest
 from scipy.stats import norm
 
 from palletfit.config import DiagnosticsSettings, FitSettings, Settings
-from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.engine import Engine
 from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from palletfit.config import DiagnosticsSettings, FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.errors import ConfigError
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patchset import parse_patchset

@@ -15,7 +15,7 @@ from palletfit.config import (
     FitSettings,
     Settings,
 )
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.errors import ConfigError
 from palletfit.pallet.patches import Patch
 from palletfit.products.diagnostics.compute import compute

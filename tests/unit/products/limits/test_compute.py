@@ -15,7 +15,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from palletfit.config import ContourSettings, ExecutorSettings, FitSettings, LimitSettings, Settings
-from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.engine import Engine
 from palletfit.engine.many_mu import Profile
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.patches import Patch

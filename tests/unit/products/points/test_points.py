@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palletfit.config import FitSettings, PointSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError, StoreError
 from palletfit.products.points import compute as summaries
 from palletfit.products.points import parts, run

@@ -14,7 +14,7 @@ from scipy.stats import poisson
 
 from palletfit.config import FitSettings, ToySettings, parse
 from palletfit.engine.asymptotics import p_values
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.engine.likelihood import constants
 from palletfit.engine.toys.ensembles import Ends, Pairs
 from palletfit.errors import ConfigError, FitError, PalletError, StoreError

@@ -20,7 +20,7 @@ from palletfit.config import (
     ToyTargetSettings,
 )
 from palletfit.core.files import read_json, write_atomically
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import Engine
 from palletfit.errors import ConfigError, PalletError, StoreError
 from palletfit.pallet.patches import Patch, file_stem
 from palletfit.products.toys import shards as toy_shards

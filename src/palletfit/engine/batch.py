@@ -1,9 +1,4 @@
-"""The batched engine: the hypothesis tests of many patches at once.
-
-The background is lowered to arrays once (:mod:`palletfit.engine.model`), and all patches are fitted
-together (:mod:`palletfit.engine.newton`), each fit from several starts. The lowest minimum counts;
-a patch with a fit that does not converge, or that this engine does not support, goes to the
-reference engine, and its result says so.
+"""Fits and hypothesis tests of the patches of one batch, each fit from several starts.
 
 A test makes four fits: background-only, free and at the tested signal strength on the data, and the
 latter on the Asimov data. The free fit of Asimov data is known: it is the point that generated them
@@ -12,48 +7,34 @@ latter on the Asimov data. The free fit of Asimov data is known: it is the point
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
-from palletfit.engine.arrays import Arrays, make_arrays
+from palletfit.engine.arrays import Arrays
+from palletfit.engine.fits import SAME, TOLERANCE, Fits
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.likelihood import (
-    by_sample,
-    constants,
-    evaluate,
-    expected,
-    own_arrays,
-    own_of,
-    shared_arrays,
-    value,
-)
-from palletfit.engine.model import Background, Layout, Lowered, Spec
+from palletfit.engine.likelihood import constants, own_arrays, own_of
+from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, UNDAMPED, Lanes, Minima, Solver
-from palletfit.engine.records import Attempt, Fit, HypotestResult
-from palletfit.engine.reference import hypotests as reference
-from palletfit.errors import FitError, PalletError, PalletfitError
-from palletfit.pallet.patches import Patch, apply, apply_sharing
+from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
+from palletfit.errors import FitError, PalletfitError
 
-#: At least so many patches are tested together.
-_CHUNK = 64
+if TYPE_CHECKING:
+    from palletfit.engine.engine import Engine
+
 #: The edm at which a start ends, in units of the NLL: where its next step leads is then known to
 #: much better than :data:`SAME`.
 _SEARCH = 1e-6
-#: The edm of the lowest minimum.
-_TOLERANCE = 1e-10
 #: The same where a result depends on a fit to first order, or the signal is weak.
 SHARP = 1e-14
-#: Ends of fits that differ by less in NLL are one minimum.
-SAME = 1e-7
 #: How many starts have to end at the lowest minimum, or further ones are tried.
 _SEEN = 2
 #: Displaced starts of every fit, and further ones where they are needed.
@@ -84,33 +65,6 @@ NO_SENSITIVITY = 1e-12
 
 
 @dataclass(frozen=True)
-class BestFit:
-    """The best fit of one model.
-
-    Attributes
-    ----------
-    parameters
-        By name, in pyhf's notation.
-    errors
-        Standard deviations by name; zero for fixed parameters and those at a bound.
-    covariance
-        Inverse of the Hessian of the NLL, in the order of `parameters`, ``(n, n)``.
-    evidence
-        2 NLL at the minimum, and why it is one.
-    """
-
-    parameters: dict[str, float]
-    errors: dict[str, float]
-    covariance: FloatArray
-    evidence: Fit
-
-    @property
-    def twice_nll(self) -> float:
-        """Twice the negative log-likelihood at the minimum, as pyhf has it."""
-        return self.evidence.twice_nll
-
-
-@dataclass(frozen=True)
 class DataFits:
     """The three fits of one patch to the data.
 
@@ -128,304 +82,6 @@ class DataFits:
     evidence: dict[str, Fit]
     points: dict[str, FloatArray]
     expected: dict[str, FloatArray]
-
-
-class Engine:
-    """Hypothesis tests of the patches of one background-only workspace.
-
-    Parameters
-    ----------
-    workspace
-        Background-only workspace; must not change while this object lives.
-    settings
-        Physics of the tests. Of these `optimizer`, `starts` and `escalate` concern the reference
-        engine only.
-    arrays
-        Array library; by default that of ``settings.backend``.
-
-    Attributes
-    ----------
-    software
-        Versions of what results depend on.
-
-    Raises
-    ------
-    BackendError
-        The array library is not installed.
-    """
-
-    def __init__(
-        self, workspace: Spec, settings: FitSettings, *, arrays: Arrays | None = None
-    ) -> None:
-        self.workspace, self.settings = workspace, settings
-        self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
-        self._background = Background(workspace, settings)
-        self.software = reference.software_versions(settings)
-        self._compiled: dict[Layout, _Compiled] = {}
-
-    def hypotests(
-        self, patches: Iterable[Patch], *, brief: bool = False
-    ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
-        """Test many patches together.
-
-        Parameters
-        ----------
-        patches
-            Any number of them: they are taken in chunks, so that memory stays bounded.
-        brief
-            Leave the attempts out of the results. The fits are the same.
-
-        Yields
-        ------
-        tuple
-            Each patch once, not in order, with its result or the error that explains why there
-            is none.
-        """
-        waiting = iter(patches)
-        while chunk := list(itertools.islice(waiting, self._chunk())):
-            yield from self._hypotests(chunk, brief=brief)
-
-    def _chunk(self) -> int:
-        """How many patches are tested together: more where many fits advance together."""
-        lanes = [self.arrays.lanes_of(layout.size) for layout in self._compiled]
-        return max(_CHUNK, self.arrays.lanes, *(2 * count for count in lanes))
-
-    def _hypotests(
-        self, patches: Sequence[Patch], *, brief: bool
-    ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
-        began = time.perf_counter()
-        batches, others = self.lower(patches)
-        build_time = (time.perf_counter() - began) / max(len(patches), 1)
-        for batch, some in batches:
-            for row, result in BatchFits(self, batch).hypotests(brief=brief):
-                if isinstance(result, HypotestResult):
-                    yield some[row], replace(result, build_time=build_time)
-                else:
-                    yield some[row], self._refer(some[row], result)
-        for patch, reason in others:
-            yield patch, self._refer(patch, reason)
-
-    def fit(
-        self, patch: Patch, mu: float | None, *, asimov: Mapping[str, float] | None = None
-    ) -> BestFit:
-        """Fit one patch to the data, with `mu` free or fixed.
-
-        Parameters
-        ----------
-        patch
-            Signal patch.
-        mu
-            Where the parameter of interest is fixed; None leaves it free.
-        asimov
-            Fit Asimov data instead: those that these parameters, by name, expect.
-
-        Raises
-        ------
-        PalletError
-            The patch does not apply, or the engine does not support its model.
-        FitError
-            No start led to a proven minimum.
-        """
-        batch = self._lower_one(patch, "Fit it with pyhf.infer.mle.fit.")
-        return BatchFits(self, batch).best_fit(mu, asimov)
-
-    def data_fits(self, patch: Patch) -> DataFits:
-        """The fits of one patch to the data, with where they ended.
-
-        Raises
-        ------
-        PalletError
-            The patch does not apply, or the engine does not support its model.
-        FitError
-            A fit has no proven minimum.
-        """
-        batch = self._lower_one(patch, "Use pyhf.infer.hypotest with calctype='toybased'.")
-        tests = BatchFits(self, batch)
-        fits = tests.data_fits()
-        for item in fits.values():
-            # What is generated at a minimum depends on it to first order.
-            tests.sharpen(item, tests.rows, SHARP)
-        evidence = {name: tests.freeze(item)[0] for name, item in fits.items()}
-        for name, fit in evidence.items():
-            if not fit.trusted:
-                raise FitError(
-                    f"The {name} fit to the data has no proven minimum: {fit.reason}.",
-                    remedy="Look at the yields of this patch.",
-                    patch=patch.name,
-                )
-        points = {name: item.point[0] for name, item in fits.items()}
-        expected = {name: tests.rates(item.point, item)[0] for name, item in fits.items()}
-        return DataFits(batch, evidence, points, expected)
-
-    def _lower_one(self, patch: Patch, remedy: str) -> Lowered:
-        batches, others = self.lower([patch])
-        for _, reason in others:
-            if isinstance(reason, PalletfitError):
-                raise reason
-            raise PalletError(
-                f"The batched engine does not support this model: {reason}.",
-                remedy=remedy,
-                patch=patch.name,
-            )
-        return batches[0][0]
-
-    def _refer(self, patch: Patch, reason: PalletfitError | str) -> HypotestResult | PalletfitError:
-        """Leave a patch to the reference engine, unless nobody can fit it."""
-        if isinstance(reason, PalletfitError):
-            reason.patch = patch.name
-            return reason
-        settings = self.settings.model_copy(update={"engine": "reference"})
-        try:
-            result = reference.hypotest(apply(self.workspace, patch), settings)
-        except PalletfitError as error:
-            error.patch = patch.name
-            return error
-        remark = f"fitted by the reference engine: {reason}"
-        return replace(result, remarks=(remark, *result.remarks))
-
-    def lower(
-        self, patches: Sequence[Patch]
-    ) -> tuple[list[tuple[Lowered, list[Patch]]], list[tuple[Patch, PalletfitError | str]]]:
-        """Bring patches into arrays.
-
-        Returns
-        -------
-        tuple
-            Batches, with the patch of each row; and patches that are in none, with the error, or
-            the reason why this engine does not support them.
-        """
-        specs: list[Spec] = []
-        sound: list[Patch] = []
-        others: list[tuple[Patch, PalletfitError | str]] = []
-        for patch in patches:
-            try:
-                specs.append(apply_sharing(self.workspace, patch))
-                sound.append(patch)
-            except PalletfitError as error:
-                others.append((patch, error))
-        batches, unsupported = self._background.lower(specs)
-        others += [(sound[index], reason) for index, reason in unsupported.items()]
-        return [(batch, [sound[index] for index in batch.index]) for batch in batches], others
-
-    def compiled(self, layout: Layout) -> _Compiled:
-        """What all batches of a layout share."""
-        if layout not in self._compiled:
-            self._compiled[layout] = _Compiled(self.arrays, layout)
-        return self._compiled[layout]
-
-
-class _Compiled:
-    """Functions of one layout, compiled once, and the shared arrays."""
-
-    def __init__(self, arrays: Arrays, layout: Layout) -> None:
-        self.shared = arrays.put(shared_arrays(layout))
-        self.expected = arrays.compile(partial(expected, arrays, layout))
-        self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
-        self.value = arrays.compile(partial(value, arrays, layout))
-        self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
-        #: With the patches' own samples, and without.
-        self.solvers = {own: Solver(arrays, layout, self.shared) for own in (True, False)}
-
-
-@dataclass
-class Fits:
-    """One kind of fit of all patches of a batch.
-
-    Attributes
-    ----------
-    data, aux
-        Main and auxiliary data, ``(P, B)`` and ``(P, K)``.
-    mu
-        Where the parameter of interest is fixed, for all patches or for each, ``(P,)``.
-    leader
-        For each patch the first one whose fit is the same, ``(P,)``: only that one is made; less
-        than zero for patches that are not fitted at all.
-    """
-
-    data: FloatArray
-    aux: FloatArray
-    mu: float | FloatArray | None
-    leader: NDArray[np.int64]
-    #: From each start: its name, rows, ends, and seconds a lane.
-    attempts: list[tuple[str, NDArray[np.int64], Minima, float]] = field(default_factory=list)
-    point: FloatArray = field(init=False)
-    value: FloatArray = field(init=False)
-    edm: FloatArray = field(init=False)
-    gradient_norm: FloatArray = field(init=False)
-    converged: NDArray[np.bool_] = field(init=False)
-
-    def __post_init__(self) -> None:
-        count = len(self.data)
-        self.point = np.zeros(self.aux.shape)
-        self.value, self.edm = np.full(count, np.inf), np.full(count, np.inf)
-        self.gradient_norm = np.full(count, np.inf)
-        self.converged = np.zeros(count, dtype=bool)
-
-    def leading(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of some rows whose fits have to be made."""
-        return np.asarray(rows[self.leader[rows] == rows])
-
-    def add(self, start: str, rows: NDArray[np.int64], minima: Minima, seconds: float) -> None:
-        """Keep the lower minima of leading rows; among equal ones those that have converged."""
-        rows, minima = self._spread(rows, minima)
-        self.attempts.append((start, rows, minima, seconds))
-        lower = minima.value < self.value[rows] - SAME
-        with np.errstate(invalid="ignore"):  # where there is no finite value at all
-            same = np.abs(minima.value - self.value[rows]) <= SAME
-        better = lower | (
-            same
-            & np.where(
-                minima.converged == self.converged[rows],
-                minima.edm < self.edm[rows],
-                minima.converged,
-            )
-        )
-        into, which = rows[better], np.flatnonzero(better)
-        self.point[into], self.value[into] = minima.point[which], minima.value[which]
-        self.edm[into], self.gradient_norm[into] = minima.edm[which], minima.gradient_norm[which]
-        self.converged[into] = minima.converged[which]
-
-    def _spread(self, rows: NDArray[np.int64], minima: Minima) -> tuple[NDArray[np.int64], Minima]:
-        """From leading rows to all that they lead."""
-        place = np.full(len(self.data) + 1, -1)
-        place[rows] = np.arange(len(rows))
-        place = place[self.leader]  # less than zero is the last one, which is nobody's
-        rows = np.flatnonzero(place >= 0)
-        return rows, minima.take(place[rows])
-
-    def refine(self, rows: NDArray[np.int64], minima: Minima) -> None:
-        """Put better known minima of leading rows in the place of what was the lowest."""
-        rows, minima = self._spread(rows, minima)
-        self.point[rows], self.value[rows] = minima.point, minima.value
-        self.edm[rows], self.gradient_norm[rows] = minima.edm, minima.gradient_norm
-        # A tolerance that rounding does not allow is no failure.
-        self.converged[rows] = minima.edm <= _TOLERANCE
-
-    def multimodal(self) -> NDArray[np.bool_]:
-        """Patches whose starts ended at more than one minimum."""
-        highest = np.full(len(self.value), -np.inf)
-        for _, rows, minima, _ in self.attempts:
-            ends = np.where(minima.converged, minima.value, -np.inf)
-            highest[rows] = np.maximum(highest[rows], ends)
-        return np.asarray(highest > self.value + SAME)
-
-    def minima(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many different minima the starts of some rows ended at."""
-        ends = np.full((len(self.value), len(self.attempts)), np.inf)
-        for number, (_, some, minima, _) in enumerate(self.attempts):
-            ends[some, number] = np.where(minima.converged, minima.value, np.inf)
-        ends = np.sort(ends[rows], axis=1)
-        with np.errstate(invalid="ignore"):
-            different = np.diff(ends, axis=1, prepend=-np.inf) > SAME
-        return np.asarray(np.sum(different & (ends < np.inf), axis=1))
-
-    def agreed(self) -> NDArray[np.int64]:
-        """Number of starts of each patch that ended at the lowest minimum."""
-        count = np.zeros(len(self.value), dtype=int)
-        with np.errstate(invalid="ignore"):
-            for _, rows, minima, _ in self.attempts:
-                count[rows] += np.abs(minima.value - self.value[rows]) <= SAME
-        return count
 
 
 class BatchFits:
@@ -778,7 +434,7 @@ class BatchFits:
             some = np.flatnonzero(rank == number)
             fits.add(f"{name}.{number + 1}", rows[some], minima.take(some), seconds)
 
-    def sharpen(self, fits: Fits, rows: NDArray[np.int64], tolerance: float = _TOLERANCE) -> None:
+    def sharpen(self, fits: Fits, rows: NDArray[np.int64], tolerance: float = TOLERANCE) -> None:
         """Go on from the lowest minimum to a much smaller edm."""
         rows = fits.leading(rows[fits.converged[rows] & (fits.edm[rows] > tolerance)])
         if len(rows):

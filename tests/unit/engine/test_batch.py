@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import BatchFits, Engine, Fits
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.engine import Engine
+from palletfit.engine.fits import Fits
 from palletfit.engine.records import Fit, HypotestResult
 from palletfit.engine.reference import hypotests as reference
 from palletfit.engine.reference.evidence import FloatArray, Likelihood, polish
