@@ -25,6 +25,7 @@ from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor
 from palletfit.pages import live
 from palletfit.pages.live import watching
+from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.product import HYPOTEST
 from palletfit.runs.store import RecordStore
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace, analysis: Analysis, *, page: bool) -> dic
             store = RecordStore(results / "pallet" / "all" / "fits")
             with make_executor(settings.executor, cores=arguments.workers) as executor:
                 fits = time.perf_counter()
-                scan.run(
+                runs.run(
                     todo,
                     store,
                     executor,

@@ -35,6 +35,7 @@ from common import add_pallet, describe, machine, markdown, parser, positive, re
 
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.executors import make_executor, open_ledger
+from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.store import RecordStore
 
@@ -131,7 +132,7 @@ def fit(arguments: argparse.Namespace, chosen: dict[str, Any]) -> dict[str, Any]
         store = RecordStore(Path(folder) / "fits")
         began = time.perf_counter()
         with make_executor(settings, cores=arguments.workers, ledger=ledger) as executor:
-            made = scan.run(
+            made = runs.run(
                 todo, store, executor, settings, workers=executor.workers, ledger=ledger
             )
             seconds = time.perf_counter() - began
@@ -153,7 +154,7 @@ def submit(arguments: argparse.Namespace, chosen: dict[str, Any]) -> dict[str, A
             settings, cores=arguments.workers, ledger=ledger, collect=False
         ) as executor:
             assert ledger is not None  # noqa: S101
-            count, _ = scan.submit(
+            count, _ = runs.submit(
                 todo, store, executor, settings, workers=settings.workers, ledger=ledger
             )
             executor.flush()
@@ -188,7 +189,7 @@ def first_results(arguments: argparse.Namespace) -> list[tuple[str, int, str]]:
         ledger = open_ledger(settings, Path(folder) / "tasks.jsonl")
         store = RecordStore(Path(folder) / "fits")
         with make_executor(settings, cores=1, ledger=ledger) as executor:
-            scan.run(todo, store, executor, settings, workers=settings.workers, ledger=ledger)
+            runs.run(todo, store, executor, settings, workers=settings.workers, ledger=ledger)
         for patch in todo.patches:
             record = store.read(store.path(patch.name))
             if record is not None:

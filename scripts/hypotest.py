@@ -9,6 +9,7 @@ from palletfit.executors import make_executor, open_ledger
 from palletfit.pages import live
 from palletfit.products.toys import shards as toy_shards
 from palletfit.runs import manifest as manifests
+from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.product import HYPOTEST
 from palletfit.runs.store import RecordStore
@@ -42,7 +43,7 @@ def main(
         for path in parts:  # the next run fits failed patches again
             if manifests.failures(read_json(path), analysis.regions[region]):
                 path.unlink()
-        raise scan.failure_error(todo, failed, store, len(found["patches"]))
+        raise runs.failure_error(todo, failed, store, len(found["patches"]))
     write_json(manifest, found)
 
 

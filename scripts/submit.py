@@ -8,6 +8,7 @@ from palletfit.config import Analysis, Settings
 from palletfit.core.files import write_json
 from palletfit.errors import ConfigError
 from palletfit.executors import make_executor, open_ledger
+from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.product import HYPOTEST
 from palletfit.runs.store import RecordStore
@@ -38,7 +39,7 @@ def main(
     store = RecordStore(submitted.parent / todo.product.folder)
     with make_executor(settings.executor, **place, collect=False) as executor:
         workers = executor.workers
-        sent, before = scan.submit(
+        sent, before = runs.submit(
             todo, store, executor, settings.executor, workers=workers, ledger=ledger
         )
         executor.flush()

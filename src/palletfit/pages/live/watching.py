@@ -103,7 +103,7 @@ def observer(page: Page, settings: Settings, *, workers: int) -> Observer | None
     Returns
     -------
     Observer or None
-        For :func:`palletfit.runs.scan.run`; none if no page is wanted.
+        For :func:`palletfit.runs.run.run`; none if no page is wanted.
     """
     if not settings.live.enabled:
         return None

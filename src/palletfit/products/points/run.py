@@ -34,9 +34,9 @@ from palletfit.products.points.signals import Signal
 from palletfit.products.points.sources import FunctionSource, Source, duplicate
 from palletfit.products.points.tables import TableSource
 from palletfit.runs import task
+from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.product import POINTS
-from palletfit.runs.scan import Task, dispatch, fitting_tasks
 from palletfit.runs.store import Key
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from palletfit.engine.versions import VERSIONS
 from palletfit.pallet.patches import Patch
 from palletfit.products.toys.compute import BLOCK
 from palletfit.products.toys.results import ToyResult, enough, merge, toys_needed
-from palletfit.runs import scan as scans
+from palletfit.runs import run as runs
 from palletfit.runs.product import TOYS
 from palletfit.runs.scan import Scan
 from palletfit.runs.store import Key, RecordStore
@@ -169,7 +169,7 @@ def run(
     scan
         Of patches, not of shards.
     store, executor, how
-        See :func:`palletfit.runs.scan.run`.
+        See :func:`palletfit.runs.run.run`.
     settings
         How many toys, in which shards.
     part
@@ -179,21 +179,21 @@ def run(
     Returns
     -------
     dict
-        As :func:`palletfit.runs.scan.run`; of toys with an entry for every shard that is needed.
+        As :func:`palletfit.runs.run.run`; of toys with an entry for every shard that is needed.
 
     Raises
     ------
     StoreError
-        See :func:`palletfit.runs.scan.run`.
+        See :func:`palletfit.runs.run.run`.
     ExecutorError
-        See :func:`palletfit.runs.scan.run`.
+        See :func:`palletfit.runs.run.run`.
     """
     toys, number_of_parts = settings.toys, part[1]
     by_shards = scan.product.name == TOYS and toys.precision is None
     if number_of_parts > 1 and not by_shards:
         scan = scan.part(*part)
     if scan.product.name != TOYS:
-        return scans.run(scan, store, executor, settings.executor, **how)
+        return runs.run(scan, store, executor, settings.executor, **how)
     entries: dict[str, dict[str, Any]] = {}
     fitted = 0
     while True:
@@ -201,7 +201,7 @@ def run(
         todo = replace(scan, patches=shards)
         if number_of_parts > 1 and by_shards:
             todo = todo.part(*part)
-        manifest = scans.run(todo, store, executor, settings.executor, **how)
+        manifest = runs.run(todo, store, executor, settings.executor, **how)
         fitted += manifest["fitted"]
         failed = _note(manifest["patches"], entries)
         if by_shards or not open_ - failed:

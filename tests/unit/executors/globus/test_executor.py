@@ -23,6 +23,7 @@ from palletfit.executors.globus.service import (
 )
 from palletfit.pallet.patches import json_digest
 from palletfit.runs import remote, scan, task
+from palletfit.runs import run as runs
 from palletfit.runs.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.store import RecordStore
@@ -511,14 +512,14 @@ class TestScan:
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
         with GlobusComputeExecutor(service, ledger, found) as pool:
-            return scan.run(todo, store, pool, found, workers=2, ledger=ledger)
+            return runs.run(todo, store, pool, found, workers=2, ledger=ledger)
 
     def submit(self, service, path, todo, tmp_path, **more):
         found = settings(preflight=False, **more)
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
         with GlobusComputeExecutor(service, ledger, found, collect=False) as pool:
-            sent = scan.submit(todo, store, pool, found, workers=2, ledger=ledger)
+            sent = runs.submit(todo, store, pool, found, workers=2, ledger=ledger)
             pool.flush()
         return sent
 
@@ -577,7 +578,7 @@ class TestScan:
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
         with GlobusComputeExecutor(service, ledger, found) as pool:
-            made = scan.run(todo, store, pool, found, workers=2, ledger=ledger)
+            made = runs.run(todo, store, pool, found, workers=2, ledger=ledger)
         assert made["fitted"] == 5
 
     def test_a_cut_line_of_the_ledger_does_no_harm(self, service, path, todo, tmp_path):

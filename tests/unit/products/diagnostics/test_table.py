@@ -21,6 +21,7 @@ from palletfit.pallet.patches import Patch
 from palletfit.products.diagnostics.compute import compute
 from palletfit.products.diagnostics.table import as_table, combine
 from palletfit.runs import manifest, scan
+from palletfit.runs import run as runs
 from palletfit.runs.product import product_of
 from palletfit.runs.results import RegionResults, chosen_record
 from palletfit.runs.store import RecordStore
@@ -163,7 +164,7 @@ def test_a_failed_patch_costs_no_other_one(tmp_path: Path) -> None:
         todo = scan.of_region(
             analysis(), "A", settings(parameters=parameters), "diagnostics", *paths, [chosen]
         )
-        found = scan.run(todo, store, executor, ExecutorSettings(patches_per_task=2))
+        found = runs.run(todo, store, executor, ExecutorSettings(patches_per_task=2))
         return {name: item["status"] for name, item in found["patches"].items()}
 
     assert run(["special"]) == {names[0]: "ok", names[1]: "failed"}

@@ -24,6 +24,7 @@ from palletfit.planes.published import read_limits
 from palletfit.products.limits import compute as limits
 from palletfit.products.limits.compute import Limits, asimov_root, upper_limits
 from palletfit.products.limits.published import compare
+from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.product import product_of
 from palletfit.runs.store import RecordStore
@@ -402,7 +403,7 @@ def make(tmp_path, **settings):
 
 def run(todo, tmp_path, executor):
     store = RecordStore(tmp_path / todo.product.folder)
-    return scan.run(todo, store, executor, ExecutorSettings()), store
+    return runs.run(todo, store, executor, ExecutorSettings()), store
 
 
 def test_records_of_limits_and_their_resume(tmp_path):

@@ -21,6 +21,7 @@ from palletfit.pallet.patches import Patch
 from palletfit.products.mu_scan import compute as mu_scan
 from palletfit.products.mu_scan.compute import MuScan, choose, scans
 from palletfit.products.mu_scan.plots import draw_mu_scan
+from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.product import product_of
 from palletfit.runs.store import RecordStore
@@ -141,7 +142,7 @@ def test_only_chosen_patches_are_scanned(tmp_path):
         chosen.write_text('{"A": ["signal_200_50"]}')
         todo = scan.of_region(analysis(), region, settings, "mu_scan", *paths, [chosen])
         store = RecordStore(tmp_path / region / "mu_scan")
-        found = scan.run(todo, store, executor, ExecutorSettings())
+        found = runs.run(todo, store, executor, ExecutorSettings())
         assert len(found["patches"]) == count
     assert executor.tasks == ["signal_200_50"]
 

@@ -30,6 +30,7 @@ from palletfit.products.toys.plots import draw_toys
 from palletfit.products.toys.results import ToyResult, enough, merge
 from palletfit.products.toys.shards import FIRST_ROUND, cover, following, needed, shard
 from palletfit.runs import manifest as manifests
+from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.product import product_of
 from palletfit.runs.results import RegionResults
@@ -373,7 +374,7 @@ def test_a_lost_shard_costs_no_other_and_is_told(folder):
     assert manifests.failures(manifest, known) == {}
     assert manifests.is_complete(manifest, folder.store, known)
     assert not manifests.is_complete(manifest, folder.store, analysis().regions["A"])
-    error = scan.failure_error(folder.scan(), {lost: "why"}, folder.store, len(manifest["patches"]))
+    error = runs.failure_error(folder.scan(), {lost: "why"}, folder.store, len(manifest["patches"]))
     assert "1 of 6 shards of search/A toys failed" in str(error)
     # What remains counts, with what the lost toys may change.
     found = folder.table()[f"{NAMES[0]} (A)"]
