@@ -4,7 +4,7 @@
     python benchmarks/far_minima.py BkgOnly.json patchset.json --exhaustive --every 8
     python benchmarks/far_minima.py BkgOnly.json patchset.json --toys NAME
 
-All patches are tested without and with that look (``BatchFits.leap``), and CPU seconds, how many
+All patches are tested without and with that look (``Search.leap``), and CPU seconds, how many
 patches' CLs move, and the largest drops in 2 NLL are printed. With ``--exhaustive`` every alpha of
 every fit then goes to -1 and to 1 in turn, the others following along the covariance, and a whole
 fit begins there: no choice is made of parameters or points. With ``--toys`` pseudo-experiments of
@@ -34,9 +34,11 @@ from common import (
 )
 
 from palletfit.config import FitSettings, ToySettings
-from palletfit.engine.batch import BatchFits, inverse_free
+from palletfit.engine.batch import BatchFits
 from palletfit.engine.engine import Engine
+from palletfit.engine.evaluation import inverse_free
 from palletfit.engine.fits import Fits
+from palletfit.engine.search import Search
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.toys.compute import HYPOTHESES, Toys
@@ -82,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def looks(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
     """Test all patches without and with the look at far minima."""
     started = time.process_time()
-    with mock.patch.object(BatchFits, "leap"):  # does nothing
+    with mock.patch.object(Search, "leap"):  # does nothing
         before = dict(tested(workspace, patches))
     between = time.process_time()
     after = dict(tested(workspace, patches))
@@ -130,7 +132,7 @@ def exhaustive(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
     engine = Engine(workspace, FitSettings())
     counts = {name: [0, 0, 0.0] for name in (*FITS, "asimov_fixed")}
     for batch, _ in engine.lower(patches)[0]:
-        tests = BatchFits(engine, batch)
+        tests = engine.batch_fits(batch)
         for name, fits in tests.four_fits().items():
             before = fits.value.copy()
             for column in range(batch.layout.alphas):
@@ -148,7 +150,7 @@ def exhaustive(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
 def everywhere(tests: BatchFits, fits: Fits, column: int) -> None:
     """Fits of all patches with one parameter from -1 and from 1."""
     batch, rows = tests.batch, fits.leading(tests.rows)
-    for part, hessian, frozen in tests.hessians(fits, rows):
+    for part, hessian, frozen in tests.likelihood.hessians(fits, rows):
         if fits.mu is not None:
             frozen[:, tests.poi] = True
         slopes = inverse_free(hessian, frozen)[:, column]
@@ -161,13 +163,13 @@ def everywhere(tests: BatchFits, fits: Fits, column: int) -> None:
             step = side - fits.point[some, column]
             there = fits.point[some] + step[:, None] * direction
             there = np.clip(there, batch.lower[some], batch.upper[some])
-            tests.fit_each(fits, f"everywhere {column} {side:g}", some, there)
+            tests.fitter.fit_each(fits, f"everywhere {column} {side:g}", some, there)
 
 
 def toys(workspace: Any, patch: Patch, count: int) -> dict[str, Any]:
     """Fit toys, and then from further starts."""
     made = Toys(Engine(workspace, FitSettings()), patch, ToySettings())
-    columns = BatchFits(made.engine, made.batch).bent
+    columns = made.engine.batch_fits(made.batch).search.bent
     record = {}
     rows = []
     for hypothesis in HYPOTHESES:

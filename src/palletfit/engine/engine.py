@@ -13,21 +13,14 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays, make_arrays
 from palletfit.engine.batch import SHARP, BatchFits, DataFits
+from palletfit.engine.evaluation import Compiled
+from palletfit.engine.fit_records import fit_records
 from palletfit.engine.layout import Layout
-from palletfit.engine.likelihood import (
-    by_sample,
-    evaluate,
-    expected,
-    shared_arrays,
-    value,
-)
 from palletfit.engine.lowering import Background, Lowered
-from palletfit.engine.newton import Solver
 from palletfit.engine.records import BestFit, HypotestResult
 from palletfit.engine.reference import hypotests as reference
 from palletfit.engine.samples import Spec
@@ -69,7 +62,7 @@ class Engine:
         self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
         self._background = Background(workspace, settings)
         self.software = reference.software_versions(settings)
-        self._compiled: dict[Layout, _Compiled] = {}
+        self._compiled: dict[Layout, Compiled] = {}
 
     def hypotests(
         self, patches: Iterable[Patch], *, brief: bool = False
@@ -105,7 +98,7 @@ class Engine:
         batches, others = self.lower(patches)
         build_time = (time.perf_counter() - began) / max(len(patches), 1)
         for batch, some in batches:
-            for row, result in BatchFits(self, batch).hypotests(brief=brief):
+            for row, result in self.batch_fits(batch).hypotests(brief=brief):
                 if isinstance(result, HypotestResult):
                     yield some[row], replace(result, build_time=build_time)
                 else:
@@ -135,7 +128,7 @@ class Engine:
             No start led to a proven minimum.
         """
         batch = self._lower_one(patch, "Fit it with pyhf.infer.mle.fit.")
-        return BatchFits(self, batch).best_fit(mu, asimov)
+        return self.batch_fits(batch).best_fit(mu, asimov)
 
     def data_fits(self, patch: Patch) -> DataFits:
         """The fits of one patch to the data, with where they ended.
@@ -148,12 +141,12 @@ class Engine:
             A fit has no proven minimum.
         """
         batch = self._lower_one(patch, "Use pyhf.infer.hypotest with calctype='toybased'.")
-        tests = BatchFits(self, batch)
+        tests = self.batch_fits(batch)
         fits = tests.data_fits()
-        for item in fits.values():
+        for fits_of_kind in fits.values():
             # What is generated at a minimum depends on it to first order.
-            tests.sharpen(item, tests.rows, SHARP)
-        evidence = {name: tests.freeze(item)[0] for name, item in fits.items()}
+            tests.fitter.sharpen(fits_of_kind, tests.rows, SHARP)
+        evidence = {name: fit_records(batch, kind)[0] for name, kind in fits.items()}
         for name, fit in evidence.items():
             if not fit.trusted:
                 raise FitError(
@@ -161,8 +154,10 @@ class Engine:
                     remedy="Look at the yields of this patch.",
                     patch=patch.name,
                 )
-        points = {name: item.point[0] for name, item in fits.items()}
-        expected = {name: tests.rates(item.point, item)[0] for name, item in fits.items()}
+        points = {name: kind.point[0] for name, kind in fits.items()}
+        expected = {
+            name: tests.likelihood.rates(kind, kind.point)[0] for name, kind in fits.items()
+        }
         return DataFits(batch, evidence, points, expected)
 
     def _lower_one(self, patch: Patch, remedy: str) -> Lowered:
@@ -215,21 +210,14 @@ class Engine:
         others += [(sound[index], reason) for index, reason in unsupported.items()]
         return [(batch, [sound[index] for index in batch.index]) for batch in batches], others
 
-    def compiled(self, layout: Layout) -> _Compiled:
-        """What all batches of a layout share."""
+    def batch_fits(self, batch: Lowered, settings: FitSettings | None = None) -> BatchFits:
+        """Make the fits of a lowered batch, with these settings or the engine's own."""
+        return BatchFits(
+            self.compiled(batch.layout), batch, settings or self.settings, self.software
+        )
+
+    def compiled(self, layout: Layout) -> Compiled:
+        """Give what all batches of a layout share."""
         if layout not in self._compiled:
-            self._compiled[layout] = _Compiled(self.arrays, layout)
+            self._compiled[layout] = Compiled(self.arrays, layout)
         return self._compiled[layout]
-
-
-class _Compiled:
-    """Functions of one layout, compiled once, and the shared arrays."""
-
-    def __init__(self, arrays: Arrays, layout: Layout) -> None:
-        self.shared = arrays.put(shared_arrays(layout))
-        self.expected = arrays.compile(partial(expected, arrays, layout))
-        self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
-        self.value = arrays.compile(partial(value, arrays, layout))
-        self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
-        #: With the patches' own samples, and without.
-        self.solvers = {own: Solver(arrays, layout, self.shared) for own in (True, False)}

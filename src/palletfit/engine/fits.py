@@ -1,4 +1,4 @@
-"""One kind of fit of all patches of a batch: from where it was tried, and the lowest minima."""
+"""One kind of fit of all patches of a batch: its attempts, and the lowest minima."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Fits:
         self.converged = np.zeros(count, dtype=bool)
 
     def leading(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of some rows whose fits have to be made."""
+        """Select those of some rows whose fits have to be made."""
         return np.asarray(rows[self.leader[rows] == rows])
 
     def add(self, start: str, rows: NDArray[np.int64], minima: Minima, seconds: float) -> None:
@@ -75,15 +75,15 @@ class Fits:
         self.converged[into] = minima.converged[which]
 
     def _spread(self, rows: NDArray[np.int64], minima: Minima) -> tuple[NDArray[np.int64], Minima]:
-        """From leading rows to all that they lead."""
-        place = np.full(len(self.data) + 1, -1)
-        place[rows] = np.arange(len(rows))
-        place = place[self.leader]  # less than zero is the last one, which is nobody's
-        rows = np.flatnonzero(place >= 0)
-        return rows, minima.take(place[rows])
+        """Extend leading rows to all that they lead."""
+        position = np.full(len(self.data) + 1, -1)
+        position[rows] = np.arange(len(rows))
+        position = position[self.leader]  # less than zero is the last one, which is nobody's
+        rows = np.flatnonzero(position >= 0)
+        return rows, minima.take(position[rows])
 
     def refine(self, rows: NDArray[np.int64], minima: Minima) -> None:
-        """Put better known minima of leading rows in the place of what was the lowest."""
+        """Replace the lowest minima of leading rows by better known ones."""
         rows, minima = self._spread(rows, minima)
         self.point[rows], self.value[rows] = minima.point, minima.value
         self.edm[rows], self.gradient_norm[rows] = minima.edm, minima.gradient_norm
@@ -91,7 +91,7 @@ class Fits:
         self.converged[rows] = minima.edm <= TOLERANCE
 
     def multimodal(self) -> NDArray[np.bool_]:
-        """Patches whose starts ended at more than one minimum."""
+        """Find patches whose starts ended at more than one minimum."""
         highest = np.full(len(self.value), -np.inf)
         for _, rows, minima, _ in self.attempts:
             ends = np.where(minima.converged, minima.value, -np.inf)
@@ -99,17 +99,17 @@ class Fits:
         return np.asarray(highest > self.value + SAME)
 
     def minima(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many different minima the starts of some rows ended at."""
+        """Count the different minima that the starts of some rows ended at."""
         ends = np.full((len(self.value), len(self.attempts)), np.inf)
-        for number, (_, some, minima, _) in enumerate(self.attempts):
-            ends[some, number] = np.where(minima.converged, minima.value, np.inf)
+        for number, (_, attempted, minima, _) in enumerate(self.attempts):
+            ends[attempted, number] = np.where(minima.converged, minima.value, np.inf)
         ends = np.sort(ends[rows], axis=1)
         with np.errstate(invalid="ignore"):
             different = np.diff(ends, axis=1, prepend=-np.inf) > SAME
         return np.asarray(np.sum(different & (ends < np.inf), axis=1))
 
     def agreed(self) -> NDArray[np.int64]:
-        """Number of starts of each patch that ended at the lowest minimum."""
+        """Count the starts of each patch that ended at the lowest minimum."""
         count = np.zeros(len(self.value), dtype=int)
         with np.errstate(invalid="ignore"):
             for _, rows, minima, _ in self.attempts:

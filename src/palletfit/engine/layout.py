@@ -5,18 +5,15 @@ The letters of axes are those of :mod:`palletfit.engine.samples`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.samples import ALPHA, LUMI, NORM, Sample, bin_modifiers, kinds_of
-
-if TYPE_CHECKING:
-    from palletfit.engine.lowering import Background, Reading
 
 
 @dataclass(frozen=True)
@@ -78,10 +75,21 @@ class Layout:
     Columns are, in this order: alphas with histosys modifiers only, with both, with normsys
     modifiers only; the parameter of interest and other normfactors and lumi; bin parameters.
 
-    Attributes
+    Parameters
     ----------
     channels
         Names and numbers of bins, in pyhf's order.
+    samples
+        Names and content of the shared samples of each channel.
+    poi
+        Name of the parameter of interest.
+    codes
+        Interpolation codes of normsys and histosys modifiers.
+    extra
+        Columns for parameters that the shared samples do not have.
+
+    Attributes
+    ----------
     sample_names
         Names of the shared samples of each channel.
     hist, norm
@@ -97,15 +105,17 @@ class Layout:
         For each bin, in the order of the blocks, its position in pyhf's order.
     """
 
-    def __init__(self, background: Background, reading: Reading, extra: Extra) -> None:
-        self.channels = reading.channels
-        self.sample_names = reading.shared
-        self.extra = extra
-        self.codes = background.settings.normsys, background.settings.histosys
-        self.samples = [
-            [background.sample(channel, name) for name in names]
-            for (channel, _), names in zip(reading.channels, reading.shared, strict=True)
-        ]
+    def __init__(
+        self,
+        channels: tuple[tuple[str, int], ...],
+        samples: Sequence[Sequence[tuple[str, Sample]]],
+        poi: str,
+        codes: tuple[str, str],
+        extra: Extra,
+    ) -> None:
+        self.channels, self.codes, self.extra = channels, codes, extra
+        self.sample_names = tuple(tuple(name for name, _ in pairs) for pairs in samples)
+        self.samples = [[sample for _, sample in pairs] for pairs in samples]
         self.kinds = kinds_of(sample for samples in self.samples for sample in samples)
         everything = [sample for samples in self.samples for sample in samples]
         histosys = {name for sample in everything for name in sample.hist_names} | {*extra.hist}
@@ -124,12 +134,12 @@ class Layout:
         factors = {name: kind for sample in everything for name, kind in sample.factors}
         self.poi = len(names)
         names.append("")
-        names += sorted(name for name in factors if name != reading.poi)
+        names += sorted(name for name in factors if name != poi)
         names += [role_name(NORM, number) for number in range(extra.norms)]
         names += [role_name(LUMI, number) for number in range(extra.lumis)]
         self.factors = len(names) - self.alphas
         self.column = {name: index for index, name in enumerate(names)}
-        self.shared_poi = reading.poi if reading.poi in factors else None
+        self.shared_poi = poi if poi in factors else None
         if self.shared_poi is not None:
             self.column[self.shared_poi] = self.poi
         self._number_bins()

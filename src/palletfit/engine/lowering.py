@@ -146,10 +146,15 @@ class Background:
         return batches, unsupported
 
     def layout(self, reading: Reading, extra: Extra) -> Layout:
-        """The columns of parameters and the shared arrays of one shape, made once."""
+        """Give the columns of parameters and the shared arrays of one shape, made once."""
         key = reading.shape, extra
         if key not in self._layouts:
-            self._layouts[key] = Layout(self, reading, extra)
+            samples = [
+                [(name, self.sample(channel, name)) for name in names]
+                for (channel, _), names in zip(reading.channels, reading.shared, strict=True)
+            ]
+            codes = self.settings.normsys, self.settings.histosys
+            self._layouts[key] = Layout(reading.channels, samples, reading.poi, codes, extra)
         return self._layouts[key]
 
 

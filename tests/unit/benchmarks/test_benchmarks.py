@@ -15,7 +15,6 @@ import pytest
 import palletfit
 from palletfit.config import FitSettings
 from palletfit.engine.asymptotics import p_values
-from palletfit.engine.batch import BatchFits
 from palletfit.engine.engine import Engine
 from palletfit.engine.fits import Fits
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
@@ -112,9 +111,9 @@ def test_far_minima_are_counted_and_what_is_missed(pallet, tmp_path, load):
     other = models.sample("other", [6.0], models.MODIFIERS["normsys"] | {"data": OTHER})
     spec = models.workspace({"SR": [models.signal([1.0]), few, other]}, {"SR": [10.0]})
     ((batch, _),), _ = Engine(spec, FitSettings()).lower([Patch("all", (), ())])
-    tests = BatchFits(Engine(spec, FitSettings()), batch)
+    tests = Engine(spec, FitSettings()).batch_fits(batch)
     fits = Fits(batch.data, batch.aux, 0.0, tests.rows)
-    tests.fit(fits, {"suggested": batch.init})
+    tests.fitter.fit(fits, {"suggested": batch.init})
     before = float(fits.value[0])
     load("far_minima").everywhere(tests, fits, list(batch.names[0]).index("bent"))
     assert before - fits.value[0] == pytest.approx(0.1916, abs=1e-3)

@@ -23,7 +23,7 @@ def patches(count: int = 2) -> list[Patch]:
 
 def profile(engine: Engine, some: list[Patch], copies: int = len(STRENGTHS)) -> Profile:
     ((batch, _),) = engine.lower(some)[0]
-    return Profile(engine, batch, copies)
+    return Profile(engine.batch_fits(batch), copies)
 
 
 @pytest.mark.parametrize("statistic", ["qtilde", "q"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batch import BatchFits
 from palletfit.engine.engine import Engine
+from palletfit.engine.search import Search
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patchset import parse_patchset
 
@@ -45,7 +45,7 @@ def test_the_staus_differ_from_pyhf_by_the_far_minimum_alone(shared, tmp_path, m
     path = shared / "reference" / "staus-combined.pyhf-scipy.json"
     theirs = {item["name"]: item for item in json.loads(path.read_bytes())["results"]}
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
-    monkeypatch.setattr(BatchFits, "leap", lambda *_: None)
+    monkeypatch.setattr(Search, "leap", lambda *_: None)
     differences = {
         patch.name: max(
             abs(np.array([result.p_values.CLs_obs, *result.p_values.CLs_exp]) - expected)

@@ -164,16 +164,16 @@ def _fit(
     values: FloatArray,
 ) -> tuple[Fits, BatchFits]:
     """Fit with one parameter held in each row of a batch."""
-    again = BatchFits(tests.engine, _held(tests.batch, row, held, values), tests.settings)
+    again = tests.with_batch(_held(tests.batch, row, held, values))
     best, lanes = free.point[row], again.rows
     fits = Fits(again.batch.data, again.batch.aux, None, lanes)
     # Where a quadratic likelihood would have its minimum; and nothing but the parameter moved.
     slopes = covariance[:, held] / covariance[held, held]
     predicted = best + ((values - best[held]) * slopes).T
     alone = np.repeat(best[None], len(held), axis=0)
-    again.fit(fits, {"predicted": predicted, "free": alone})
-    again.escalate(fits)
-    again.sharpen(fits, lanes)
+    again.fitter.fit(fits, {"predicted": predicted, "free": alone})
+    again.search.escalate(fits)
+    again.fitter.sharpen(fits, lanes)
     return fits, again
 
 

@@ -184,11 +184,12 @@ def _by_channel(
     tests: BatchFits, fits: Fits, row: int, points: FloatArray
 ) -> Iterator[tuple[int, list[str], FloatArray]]:
     """Position, names of samples and yields ``(L, S, N)`` of each channel, at some points."""
-    arrays = tests.engine.arrays
+    likelihood = tests.likelihood
+    arrays, compiled = likelihood.arrays, likelihood.compiled
     pieces: list[list[FloatArray]] = []
     with np.errstate(all="ignore"):
-        for part, lane, at in tests.lanes_at(fits, points, np.full(len(points), row)):
-            found = tests.compiled.by_sample(tests.compiled.shared, lane, at)
+        for part, lane, at in likelihood.lanes_at(fits, points, np.full(len(points), row)):
+            found = compiled.by_sample(compiled.shared, lane, at)
             pieces.append([arrays.get(block)[: part.stop - part.start] for block in found])
     for number, block in enumerate(tests.batch.layout.blocks):
         rates = np.concatenate([piece[number] for piece in pieces])

@@ -372,7 +372,7 @@ class _Search:
     ) -> None:
         self.began = time.perf_counter()
         self.profile, self.alpha, self.settings = (
-            Profile(engine, batch, len(KINDS)),
+            Profile(engine.batch_fits(batch), len(KINDS)),
             alpha,
             settings,
         )

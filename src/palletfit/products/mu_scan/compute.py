@@ -199,7 +199,7 @@ def _batched(engine: Engine, patch: Patch, mu: FloatArray) -> tuple[Point, ...] 
     batches, _ = engine.lower([patch])
     if not batches:
         return None
-    profile = Profile(engine, batches[0][0], len(mu))
+    profile = Profile(engine.batch_fits(batches[0][0]), len(mu))
     if profile.unsound():
         return None
     everywhere = np.ones(len(mu), dtype=bool)

@@ -20,7 +20,6 @@ from cabinetry import model_utils
 from cabinetry.fit.results_containers import FitResults
 
 from palletfit.config import FitSettings
-from palletfit.engine.batch import BatchFits
 from palletfit.engine.engine import Engine
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch, apply
@@ -189,7 +188,7 @@ def test_impacts(both: Both, monkeypatch: pytest.MonkeyPatch):
 def test_significance(both: Both):
     engine = Engine(both.workspace, FitSettings())
     (((batch, _),), _) = engine.lower([both.patch])
-    fits = BatchFits(engine, batch, FitSettings(test_statistic="q0")).four_fits()
+    fits = engine.batch_fits(batch, FitSettings(test_statistic="q0")).four_fits()
     named = dict(zip(batch.names[0], fits["background"].point[0].tolist(), strict=True))
     background = [named[name] for name in both.fit.labels]
     q0 = both.twice_nll(np.array(background)) - both.twice_nll(both.values)

@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import norm
 
 from palletfit.config import DiagnosticsSettings, FitSettings, Settings
-from palletfit.engine.batch import BatchFits
 from palletfit.engine.engine import Engine
+from palletfit.engine.search import Search
 from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch
@@ -276,7 +276,7 @@ def test_an_impact_fit_that_ends_below_the_best_fit_corrects_it(shared, tmp_path
     ((_, test),) = Engine(workspace, FitSettings()).hypotests([patch])
     assert test.fits["background"].twice_nll == pytest.approx(217.067118, abs=1e-6)
     # As if the engine did not look there.
-    monkeypatch.setattr(BatchFits, "leap", lambda *_: None)
+    monkeypatch.setattr(Search, "leap", lambda *_: None)
     ((_, test),) = Engine(workspace, FitSettings()).hypotests([patch])
     assert test.fits["background"].twice_nll == pytest.approx(217.1876, abs=1e-4)
     found = sound(workspace, patch, parameters=["TopSystHardCodeSR1"])

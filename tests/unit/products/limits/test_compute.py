@@ -15,9 +15,9 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from palletfit.config import ContourSettings, ExecutorSettings, FitSettings, LimitSettings, Settings
-from palletfit.engine.batch import BatchFits
 from palletfit.engine.engine import Engine
 from palletfit.engine.many_mu import Profile
+from palletfit.engine.search import Search
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.patches import Patch
 from palletfit.planes.published import read_limits
@@ -383,7 +383,7 @@ def test_published_limits_of_the_staus(shared, tmp_path, monkeypatch):
 
     lowest = limits()
     assert 0.02 < against_published(lowest) < 0.04
-    monkeypatch.setattr(BatchFits, "leap", lambda *_: None)
+    monkeypatch.setattr(Search, "leap", lambda *_: None)
     nearer = limits()
     assert against_published(nearer) < 0.002
     assert all(1.002 < lowest[name] / nearer[name] < 1.06 for name in lowest)
