@@ -25,9 +25,9 @@ from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor
 from palletfit.pages import live
 from palletfit.pages.live import watching
+from palletfit.products.hypotest import Hypotest
 from palletfit.runs import run as runs
 from palletfit.runs import scan
-from palletfit.runs.product import HYPOTEST
 from palletfit.runs.store import RecordStore
 
 
@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace, analysis: Analysis, *, page: bool) -> dic
         usual, watching.Watching = watching.Watching, Timed  # type: ignore[misc]
         began, cpu = time.perf_counter(), _cpu()
         try:
-            todo = scan.Scan.read("pallet/all", *files, ["*"], settings.fit)
-            where = live.Page(results, analysis, "all", HYPOTEST)
+            todo = scan.Scan.read("pallet/all", *files, ["*"], settings.fit, Hypotest())
+            where = live.Page(results, analysis, "all", Hypotest)
             observer = live.observer(where, settings, workers=arguments.workers)
             store = RecordStore(results / "pallet" / "all" / "fits")
             with make_executor(settings.executor, cores=arguments.workers) as executor:

@@ -35,6 +35,7 @@ from common import add_pallet, describe, machine, markdown, parser, positive, re
 
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.executors import make_executor, open_ledger
+from palletfit.products.hypotest import Hypotest
 from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.store import RecordStore
@@ -121,7 +122,9 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _scan(arguments: argparse.Namespace) -> scan.Scan:
     fit_settings = FitSettings(backend=arguments.backend)
-    return scan.Scan.read("benchmark", arguments.workspace, arguments.patchset, ["*"], fit_settings)
+    return scan.Scan.read(
+        "benchmark", arguments.workspace, arguments.patchset, ["*"], fit_settings, Hypotest()
+    )
 
 
 def fit(arguments: argparse.Namespace, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from palletfit.config import ExecutorSettings
+from palletfit.config import ExecutorSettings, Settings
 from palletfit.core.locks import waiting_lock
 from palletfit.core.progress import Progress
 from palletfit.engine.versions import VERSIONS
@@ -116,6 +116,40 @@ def run(
                 for patch in scan.patches
             },
         }
+
+
+def make(
+    scan: Scan,
+    store: RecordStore,
+    executor: Executor,
+    settings: Settings,
+    *,
+    part: tuple[int, int] = (1, 1),
+    **options: Any,
+) -> dict[str, Any]:
+    """Make what is asked of a region, in as many rounds as the product takes.
+
+    Parameters
+    ----------
+    scan, store, executor, options
+        See :func:`run`.
+    settings
+        The configuration.
+    part
+        Which part of the region, of how many.
+
+    Returns
+    -------
+    dict
+        See :func:`run`; with an entry for every unit that is needed.
+
+    Raises
+    ------
+    StoreError, ExecutorError
+        See :func:`run`.
+    """
+    fit = partial(run, store=store, executor=executor, settings=settings.executor, **options)
+    return scan.product.make(scan, fit, store, settings, part)
 
 
 def submit(

@@ -11,11 +11,11 @@ from typing import Any
 
 from palletfit.config import Analysis, ExecutorSettings, FitSettings, Settings
 from palletfit.core.files import read_json
-from palletfit.errors import ConfigError, PalletError
+from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.pallet.patchset import Patchset, parse_patchset
 from palletfit.runs import task
-from palletfit.runs.product import BATCHED_ONLY, HYPOTEST, TOYS, UPPER_LIMITS, Product, product_of
+from palletfit.runs.product import Product
 
 #: Without a choice a task has at most so many patches, and a worker about so many tasks.
 _LARGEST_TASK, _TASKS_A_WORKER = 32, 2
@@ -49,7 +49,7 @@ class Scan:
     patches: tuple[Patch, ...]
     labels: tuple[str, ...]
     settings: FitSettings
-    product: Product = HYPOTEST
+    product: Product
 
     @classmethod
     def read(
@@ -59,8 +59,8 @@ class Scan:
         patchset_path: Path,
         patterns: Sequence[str],
         settings: FitSettings,
+        product: Product,
         known_failures: Collection[str] = (),
-        product: Product = HYPOTEST,
     ) -> Scan:
         """Read prepared files and select patches by shell patterns.
 
@@ -123,12 +123,12 @@ def of_region(
     analysis: Analysis,
     region: str,
     settings: Settings,
-    product: str,
+    product: type[Product],
     workspace: Path,
     patchset: Path,
     chosen: Sequence[Path] = (),
 ) -> Scan:
-    """What is asked of one region of an analysis.
+    """Read what is asked of one region of an analysis.
 
     Parameters
     ----------
@@ -144,33 +144,22 @@ def of_region(
     PalletError
         See :meth:`Scan.read`.
     ConfigError
-        The product is an upper limit, but the test statistic that of a discovery; or the engine
-        does not make it.
+        The product cannot be made under this configuration.
     """
-    if product in UPPER_LIMITS and settings.fit.test_statistic == "q0":
-        raise ConfigError(
-            "There is no upper limit for the test statistic q0.",
-            remedy="Set `fit.test_statistic: qtilde`.",
-        )
-    if product in BATCHED_ONLY and settings.fit.engine != "batched":
-        raise ConfigError(
-            f"The engine {settings.fit.engine} makes no {product}.",
-            remedy="Set `fit.engine: batched`.",
-        )
-    title = f"{analysis.name}/{region}"
-    found = Scan.read(
-        title if product == HYPOTEST.name else f"{title} {product}",
+    product.check(settings)
+    scan = Scan.read(
+        product.title(f"{analysis.name}/{region}"),
         workspace,
         patchset,
         analysis.patches,
         settings.fit,
+        product.of(settings),
         analysis.regions[region].known_failures,
-        product_of(product, settings),
     )
     if not chosen:
-        return found
+        return scan
     names = {name for path in chosen for name in read_json(path).get(region, [])}
-    return replace(found, patches=tuple(item for item in found.patches if item.name in names))
+    return replace(scan, patches=tuple(patch for patch in scan.patches if patch.name in names))
 
 
 def patches_per_task(
@@ -178,14 +167,14 @@ def patches_per_task(
     fit: FitSettings,
     settings: ExecutorSettings,
     workers: int,
-    product: Product = HYPOTEST,
+    product: Product,
 ) -> int:
-    """How many patches share a task.
+    """Return how many patches share a task.
 
     The batched engine gains from many; workers that end together, and records that are written
-    early, ask for few. A shard of toys is a task by itself.
+    early, ask for few.
     """
-    if product.name == TOYS:
+    if product.alone:
         return 1
     if settings.patches_per_task:
         return settings.patches_per_task

@@ -16,6 +16,7 @@ from palletfit.core.locks import holder
 from palletfit.engine.reference import hypotests as reference
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import FitError, PalletError, StoreError
+from palletfit.products.hypotest import Hypotest
 from palletfit.runs import dispatch, manifest, scan, store, task
 from palletfit.runs import run as runs
 from palletfit.runs.store import RecordStore
@@ -82,7 +83,7 @@ def make(patches=None, patterns=("*",), folder: Path | None = None, tmp_path=Non
     content = models.patchset(background, patches or models.grid())
     paths = models.write(folder or tmp_path, background, content)
     settings = {"engine": "reference", **settings}
-    return scan.Scan.read("search/SR", *paths, list(patterns), FitSettings(**settings))
+    return scan.Scan.read("search/SR", *paths, list(patterns), FitSettings(**settings), Hypotest())
 
 
 def run(todo, records, executor, **settings):
@@ -245,9 +246,9 @@ def test_patches_that_were_lost_together_are_sent_one_by_one(tmp_path, records, 
 )
 def test_patches_share_tasks_with_the_batched_engine(patches, engine, workers, expected):
     fit = FitSettings(engine=engine)
-    assert scan.patches_per_task(patches, fit, ExecutorSettings(), workers) == expected
+    assert scan.patches_per_task(patches, fit, ExecutorSettings(), workers, Hypotest()) == expected
     chosen = ExecutorSettings(patches_per_task=7)
-    assert scan.patches_per_task(patches, fit, chosen, workers) == 7
+    assert scan.patches_per_task(patches, fit, chosen, workers, Hypotest()) == 7
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])

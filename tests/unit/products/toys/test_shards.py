@@ -23,7 +23,6 @@ from palletfit.core.files import read_json, write_atomically
 from palletfit.engine.engine import Engine
 from palletfit.errors import ConfigError, PalletError, StoreError
 from palletfit.pallet.patches import Patch, file_stem
-from palletfit.products.toys import shards as toy_shards
 from palletfit.products.toys import table as toy_tables
 from palletfit.products.toys.compute import BLOCK, HYPOTHESES, Toys, compute
 from palletfit.products.toys.plots import draw_toys
@@ -32,7 +31,7 @@ from palletfit.products.toys.shards import FIRST_ROUND, cover, following, needed
 from palletfit.runs import manifest as manifests
 from palletfit.runs import run as runs
 from palletfit.runs import scan
-from palletfit.runs.product import product_of
+from palletfit.runs.registry import find, product_of
 from palletfit.runs.results import RegionResults
 from palletfit.runs.scan import Scan
 from palletfit.runs.store import Key, RecordStore
@@ -203,13 +202,13 @@ class Folder:
 
     def scan(self) -> Scan:
         settings = self.settings
-        return scan.of_region(analysis(), "A", settings, "toys", *self.paths, [self.chosen])
+        return scan.of_region(analysis(), "A", settings, find("toys"), *self.paths, [self.chosen])
 
     def run(self, **how: Any) -> list[str]:
         """Run; the shards that were made."""
         self.executor.tasks.clear()
         settings = self.settings
-        found = toy_shards.run(self.scan(), self.store, self.executor, settings, **how)
+        found = runs.make(self.scan(), self.store, self.executor, settings, **how)
         assert set(self.executor.sizes) <= {1}
         write_atomically(self.manifest, json.dumps(found))
         return sorted(self.executor.tasks)
@@ -218,7 +217,7 @@ class Folder:
         return read_json(self.manifest)["patches"]
 
     def region(self) -> RegionResults:
-        return RegionResults.read("A", self.manifest, "toys")
+        return RegionResults.read(self.manifest, find("toys"))
 
     def table(self) -> dict[str, Any]:
         """Numbers of both patches, without what times are in."""
@@ -422,7 +421,7 @@ def test_a_patch_that_cannot_be_fitted_is_data(monkeypatch):
 def test_toys_with_the_engine_that_makes_none(folder):
     settings = Settings(fit=FitSettings(engine="reference"))
     with pytest.raises(ConfigError, match="The engine reference makes no toys"):
-        scan.of_region(analysis(), "A", settings, "toys", *folder.paths, [folder.chosen])
+        scan.of_region(analysis(), "A", settings, find("toys"), *folder.paths, [folder.chosen])
 
 
 # ---------------------------------------------------------------------- what is told
