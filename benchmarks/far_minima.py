@@ -35,7 +35,7 @@ from common import (
 
 from palletfit.config import FitSettings, ToySettings
 from palletfit.engine.batch import BatchFits
-from palletfit.engine.engine import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.evaluation import inverse_free
 from palletfit.engine.fits import Fits
 from palletfit.engine.search import Search
@@ -113,7 +113,7 @@ def looks(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
 
 def tested(workspace: Any, patches: Sequence[Patch]) -> list[tuple[str, tuple[Any, Any]]]:
     """CLs, observed and expected, and 2 NLL of all patches that have them, by name."""
-    results = Engine(workspace, FitSettings()).hypotests(patches)
+    results = BatchedEngine(workspace, FitSettings()).hypotests(patches)
     return [
         (
             patch.name,
@@ -129,7 +129,7 @@ def tested(workspace: Any, patches: Sequence[Patch]) -> list[tuple[str, tuple[An
 
 def exhaustive(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
     """Begin a fit with every parameter at -1 and at 1, and count what ends lower."""
-    engine = Engine(workspace, FitSettings())
+    engine = BatchedEngine(workspace, FitSettings())
     counts = {name: [0, 0, 0.0] for name in (*FITS, "asimov_fixed")}
     for batch, _ in engine.lower(patches)[0]:
         tests = engine.batch_fits(batch)
@@ -168,7 +168,7 @@ def everywhere(tests: BatchFits, fits: Fits, column: int) -> None:
 
 def toys(workspace: Any, patch: Patch, count: int) -> dict[str, Any]:
     """Fit toys, and then from further starts."""
-    made = Toys(Engine(workspace, FitSettings()), patch, ToySettings())
+    made = Toys(BatchedEngine(workspace, FitSettings()), patch, ToySettings())
     columns = made.engine.batch_fits(made.batch).search.bent
     record = {}
     rows = []

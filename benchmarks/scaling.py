@@ -49,7 +49,7 @@ from common import (
 
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays, JaxArrays
-from palletfit.engine.engine import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.records import HypotestResult
 from palletfit.errors import PalletfitError
@@ -119,7 +119,7 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         patches = making.during(randomised(patchset.patches, arguments.seed, size))
         at_start = peak_memory()
         cpu, began = time.process_time(), time.perf_counter()
-        engine = Engine(workspace, FitSettings(backend=arguments.backend), arrays=arrays)
+        engine = BatchedEngine(workspace, FitSettings(backend=arguments.backend), arrays=arrays)
         found = Reduced(size)
         for chunk in chunks(patches, arguments.chunk):
             found.add(engine.hypotests(chunk))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.config import FitSettings
-from palletfit.engine.engine import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.records import BestFit, HypotestResult
 from palletfit.errors import PalletfitError
 from palletfit.pallet import patchset as pallet
@@ -124,7 +124,7 @@ def hypotest(
     """
     content, parsed = _read(workspace, patchset, check=check)
     chosen = parsed.select([patches] if isinstance(patches, str) else patches)
-    engine = Engine(content, FitSettings(mu=mu, **settings))
+    engine = BatchedEngine(content, FitSettings(mu=mu, **settings))
     found = {patch.name: result for patch, result in engine.hypotests(chosen)}
     results = {
         patch.name: result
@@ -176,7 +176,7 @@ def fit(
         patch = Patch(name="", values=(), operations=())
     elif not isinstance(patch, Patch):
         patch = Patch(str(patch["metadata"]["name"]), (), patch["patch"])
-    return Engine(content, FitSettings(**settings)).fit(patch, mu)
+    return BatchedEngine(content, FitSettings(**settings)).fit(patch, mu)
 
 
 def _read(

@@ -1,4 +1,4 @@
-"""The batched engine: the hypothesis tests of many patches at once.
+"""The batched engine: the fits of many patches at once.
 
 The background is lowered to arrays once (:mod:`palletfit.engine.lowering`), and all patches are
 fitted together (:mod:`palletfit.engine.newton`), each fit from several starts
@@ -9,8 +9,6 @@ so.
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -19,20 +17,23 @@ from palletfit.engine.arrays import Arrays, make_arrays
 from palletfit.engine.batch import SHARP, BatchFits, DataFits
 from palletfit.engine.evaluation import Compiled
 from palletfit.engine.fit_records import fit_records
+from palletfit.engine.hypotests import Hypotests
 from palletfit.engine.layout import Layout
 from palletfit.engine.lowering import Background, Lowered
+from palletfit.engine.protocol import Calculation, Result
 from palletfit.engine.records import BestFit, HypotestResult
-from palletfit.engine.reference import hypotests as reference
+from palletfit.engine.reference.engine import ReferenceEngine
+from palletfit.engine.reference.hypotests import software_versions
 from palletfit.engine.samples import Spec
 from palletfit.errors import FitError, PalletError, PalletfitError
-from palletfit.pallet.patches import Patch, apply, apply_sharing
+from palletfit.pallet.patches import Patch, apply_sharing
 
 #: At least so many patches are tested together.
 _CHUNK = 64
 
 
-class Engine:
-    """Hypothesis tests of the patches of one background-only workspace.
+class BatchedEngine:
+    """Fits the patches of one background-only workspace, many at once.
 
     Parameters
     ----------
@@ -60,8 +61,9 @@ class Engine:
     ) -> None:
         self.workspace, self.settings = workspace, settings
         self.arrays = arrays or make_arrays("jax" if settings.backend == "jax" else "numpy")
+        self.software = software_versions(settings)
         self._background = Background(workspace, settings)
-        self.software = reference.software_versions(settings)
+        self._reference = ReferenceEngine(workspace, settings)
         self._compiled: dict[Layout, Compiled] = {}
 
     def hypotests(
@@ -82,29 +84,49 @@ class Engine:
             Each patch once, not in order, with its result or the error that explains why there
             is none.
         """
-        waiting = iter(patches)
-        while chunk := list(itertools.islice(waiting, self._chunk())):
-            yield from self._hypotests(chunk, brief=brief)
+        return self.calculate(Hypotests(brief), patches)
 
-    def _chunk(self) -> int:
-        """How many patches are tested together: more where many fits advance together."""
-        lanes = [self.arrays.lanes_of(layout.size) for layout in self._compiled]
-        return max(_CHUNK, self.arrays.lanes, *(2 * count for count in lanes))
+    def calculate(
+        self, calculation: Calculation[Result], patches: Iterable[Patch]
+    ) -> Iterator[tuple[Patch, Result | PalletfitError]]:
+        """Make a calculation for many patches, with the reference engine as the fallback.
 
-    def _hypotests(
-        self, patches: Sequence[Patch], *, brief: bool
-    ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
-        began = time.perf_counter()
-        batches, others = self.lower(patches)
-        build_time = (time.perf_counter() - began) / max(len(patches), 1)
-        for batch, some in batches:
-            for row, result in self.batch_fits(batch).hypotests(brief=brief):
-                if isinstance(result, HypotestResult):
-                    yield some[row], replace(result, build_time=build_time)
-                else:
-                    yield some[row], self._refer(some[row], result)
-        for patch, reason in others:
-            yield patch, self._refer(patch, reason)
+        Parameters
+        ----------
+        calculation
+            What is computed.
+        patches
+            Any number of them.
+
+        Yields
+        ------
+        tuple
+            As :meth:`hypotests`. The first remark of a result says if the reference engine made it,
+            and why.
+        """
+        for patch, outcome in calculation.in_batches(self, patches):
+            if isinstance(outcome, PalletfitError):
+                # No engine can fit it.
+                outcome.patch = patch.name
+                yield patch, outcome
+            elif isinstance(outcome, str):
+                yield patch, self._fall_back(calculation, patch, outcome)
+            else:
+                yield patch, outcome
+
+    def _fall_back(
+        self, calculation: Calculation[Result], patch: Patch, reason: str
+    ) -> Result | PalletfitError:
+        """Let the reference engine make a calculation."""
+        ((_, result),) = self._reference.calculate(calculation, [patch])
+        if isinstance(result, PalletfitError):
+            return result
+        remark = f"fitted by the reference engine: {reason}"
+        return replace(result, remarks=(remark, *result.remarks))
+
+    def with_workspace(self, workspace: Spec) -> BatchedEngine:
+        """Make an engine with the same settings and arrays for another workspace."""
+        return BatchedEngine(workspace, self.settings, arrays=self.arrays)
 
     def fit(
         self, patch: Patch, mu: float | None, *, asimov: Mapping[str, float] | None = None
@@ -131,7 +153,7 @@ class Engine:
         return self.batch_fits(batch).best_fit(mu, asimov)
 
     def data_fits(self, patch: Patch) -> DataFits:
-        """The fits of one patch to the data, with where they ended.
+        """Fit one patch to the data: background-only, free, and at the tested signal strength.
 
         Raises
         ------
@@ -142,11 +164,11 @@ class Engine:
         """
         batch = self._lower_one(patch, "Use pyhf.infer.hypotest with calctype='toybased'.")
         tests = self.batch_fits(batch)
-        fits = tests.data_fits()
-        for fits_of_kind in fits.values():
+        by_name = tests.data_fits()
+        for fits in by_name.values():
             # What is generated at a minimum depends on it to first order.
-            tests.fitter.sharpen(fits_of_kind, tests.rows, SHARP)
-        evidence = {name: fit_records(batch, kind)[0] for name, kind in fits.items()}
+            tests.fitter.sharpen(fits, tests.rows, SHARP)
+        evidence = {name: fit_records(batch, fits)[0] for name, fits in by_name.items()}
         for name, fit in evidence.items():
             if not fit.trusted:
                 raise FitError(
@@ -154,9 +176,9 @@ class Engine:
                     remedy="Look at the yields of this patch.",
                     patch=patch.name,
                 )
-        points = {name: kind.point[0] for name, kind in fits.items()}
+        points = {name: fits.point[0] for name, fits in by_name.items()}
         expected = {
-            name: tests.likelihood.rates(kind, kind.point)[0] for name, kind in fits.items()
+            name: tests.likelihood.rates(fits, fits.point)[0] for name, fits in by_name.items()
         }
         return DataFits(batch, evidence, points, expected)
 
@@ -172,20 +194,6 @@ class Engine:
             )
         return batches[0][0]
 
-    def _refer(self, patch: Patch, reason: PalletfitError | str) -> HypotestResult | PalletfitError:
-        """Leave a patch to the reference engine, unless nobody can fit it."""
-        if isinstance(reason, PalletfitError):
-            reason.patch = patch.name
-            return reason
-        settings = self.settings.model_copy(update={"engine": "reference"})
-        try:
-            result = reference.hypotest(apply(self.workspace, patch), settings)
-        except PalletfitError as error:
-            error.patch = patch.name
-            return error
-        remark = f"fitted by the reference engine: {reason}"
-        return replace(result, remarks=(remark, *result.remarks))
-
     def lower(
         self, patches: Sequence[Patch]
     ) -> tuple[list[tuple[Lowered, list[Patch]]], list[tuple[Patch, PalletfitError | str]]]:
@@ -198,23 +206,28 @@ class Engine:
             the reason why this engine does not support them.
         """
         specs: list[Spec] = []
-        sound: list[Patch] = []
+        applied: list[Patch] = []
         others: list[tuple[Patch, PalletfitError | str]] = []
         for patch in patches:
             try:
                 specs.append(apply_sharing(self.workspace, patch))
-                sound.append(patch)
+                applied.append(patch)
             except PalletfitError as error:
                 others.append((patch, error))
         batches, unsupported = self._background.lower(specs)
-        others += [(sound[index], reason) for index, reason in unsupported.items()]
-        return [(batch, [sound[index] for index in batch.index]) for batch in batches], others
+        others += [(applied[index], reason) for index, reason in unsupported.items()]
+        return [(batch, [applied[index] for index in batch.index]) for batch in batches], others
 
     def batch_fits(self, batch: Lowered, settings: FitSettings | None = None) -> BatchFits:
         """Make the fits of a lowered batch, with these settings or the engine's own."""
         return BatchFits(
             self.compiled(batch.layout), batch, settings or self.settings, self.software
         )
+
+    def chunk_size(self) -> int:
+        """Say how many patches are best tested together: more where many fits advance together."""
+        lanes = [self.arrays.lanes_of(layout.size) for layout in self._compiled]
+        return max(_CHUNK, self.arrays.lanes, *(2 * count for count in lanes))
 
     def compiled(self, layout: Layout) -> Compiled:
         """Give what all batches of a layout share."""

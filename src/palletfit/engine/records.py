@@ -102,12 +102,15 @@ class BestFit:
         Inverse of the Hessian of the NLL, in the order of `parameters`, ``(n, n)``.
     evidence
         2 NLL at the minimum, and why it is one.
+    engine
+        What made the fit: ``batched`` or ``reference``.
     """
 
     parameters: dict[str, float]
     errors: dict[str, float]
     covariance: FloatArray
     evidence: Fit
+    engine: str = "batched"
 
     @property
     def twice_nll(self) -> float:

@@ -11,7 +11,7 @@ import pytest
 
 from palletfit.config import FitSettings
 from palletfit.engine import batch as batch_module
-from palletfit.engine.engine import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import Fits
 from palletfit.engine.fitter import Fitter
@@ -60,7 +60,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(workspace: Spec, patches: Sequence[Patch] | None = None, **settings: Any) -> Seen:
         kept.clear()
-        engine = Engine(workspace, FitSettings(**settings))
+        engine = BatchedEngine(workspace, FitSettings(**settings))
         found = engine.hypotests(patches or [Patch("all", (), ())])
         return Seen({patch.name: result for patch, result in found}, list(kept))
 
@@ -363,8 +363,8 @@ def test_a_parameter_with_a_large_effect_in_one_direction_is_tried_far_away() ->
     few = models.sample("few", [0.04], normsys("bent", 40.0, 0.01))
     other = models.sample("other", [6.0], normsys("scale", 1.15, 0.85))
     spec = models.workspace({"SR": [models.signal([1.0]), few, other]}, {"SR": [10.0]})
-    ((batch, _),), _ = Engine(spec, FitSettings()).lower([Patch("all", (), ())])
-    tests = Engine(spec, FitSettings()).batch_fits(batch)
+    ((batch, _),), _ = BatchedEngine(spec, FitSettings()).lower([Patch("all", (), ())])
+    tests = BatchedEngine(spec, FitSettings()).batch_fits(batch)
     fits = Fits(batch.data, batch.aux, 0.0, tests.rows)
     tests.fitter.fit(fits, {"suggested": batch.init})
     column = list(batch.names[0]).index("bent")
@@ -391,7 +391,7 @@ def test_a_mu_hat_of_zero_has_an_error(events: float) -> None:
     poi = {"name": "mu_SIG", "type": "normfactor", "data": None}
     sample = {"name": "signal", "data": [events, 0.5 * events], "modifiers": [poi]}
     patch = Patch("s", (), [{"op": "add", "path": "/channels/0/samples/-", "value": sample}])
-    engine = Engine(background, FitSettings())
+    engine = BatchedEngine(background, FitSettings())
     ((_, result),) = engine.hypotests([patch])
     assert isinstance(result, HypotestResult)
     assert result.mu_hat == 0

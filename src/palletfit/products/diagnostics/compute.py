@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from palletfit.config import DiagnosticsSettings
 from palletfit.engine.batch import NO_SENSITIVITY
-from palletfit.engine.engine import Engine
+from palletfit.engine.choose import require_batched
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_poi_bounds, conclude
 from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.lowering import Lowered
+from palletfit.engine.protocol import Engine
 from palletfit.engine.records import Fit
 from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch
@@ -60,12 +62,12 @@ def compute(
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
     """As :func:`diagnose`, with plain settings, and records that are ready for JSON."""
     own = DiagnosticsSettings.model_validate(settings["diagnostics"])
-    for patch, result in diagnose(engine, patches, own):
+    for patch, result in diagnose(require_batched(engine, "diagnostics"), patches, own):
         yield patch, result.as_json() if isinstance(result, Diagnostics) else result
 
 
 def diagnose(
-    engine: Engine, patches: Iterable[Patch], settings: DiagnosticsSettings | None = None
+    engine: BatchedEngine, patches: Iterable[Patch], settings: DiagnosticsSettings | None = None
 ) -> Iterator[tuple[Patch, Diagnostics | PalletfitError]]:
     """Diagnostics of the fits of some patches.
 
@@ -135,7 +137,9 @@ class _BestPoint:
 class _Diagnoses:
     """The diagnostics of one batch."""
 
-    def __init__(self, engine: Engine, batch: Lowered, settings: DiagnosticsSettings) -> None:
+    def __init__(
+        self, engine: BatchedEngine, batch: Lowered, settings: DiagnosticsSettings
+    ) -> None:
         self.batch, self.settings = batch, settings
         # The four fits of a discovery test contain the best fit.
         discovery = engine.settings.model_copy(update={"test_statistic": "q0"})
