@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import BatchLikelihood, Compiled, solve_free
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import Fitter
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.records import BestFit, Fit, HypotestResult
 from palletfit.engine.search import Search

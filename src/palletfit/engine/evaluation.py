@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays
 from palletfit.engine.fits import Fits
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import (
     by_sample,

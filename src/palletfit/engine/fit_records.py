@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.fits import Fits
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.likelihood import constants
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, Minima

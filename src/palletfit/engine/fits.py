@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.newton import Minima
 
 #: The edm of the lowest minimum.

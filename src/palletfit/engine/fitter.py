@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import BatchLikelihood
 from palletfit.engine.fits import TOLERANCE, Fits
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.newton import Lanes, Solver
 
 #: Displaced starts of every fit.

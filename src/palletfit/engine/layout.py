@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.samples import ALPHA, LUMI, NORM, Sample, bin_modifiers, kinds_of
 
 

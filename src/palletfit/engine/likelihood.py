@@ -29,8 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays
-from palletfit.engine.interpcodes import FloatArray, scale, scale_coefficients, shift
+from palletfit.engine.interpcodes import scale, scale_coefficients, shift
 from palletfit.engine.layout import Block, Layout
 from palletfit.engine.lowering import Lowered
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.layout import Extra, Layout, empty_part, role_name
 from palletfit.engine.parameters import SETTINGS, ParameterSet, parameter_set, user_settings
 from palletfit.engine.samples import (

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
 from palletfit.engine.batch import NO_SENSITIVITY, SHARP, WEAK, BatchFits
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.errors import FitError, PalletError, PalletfitError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.samples import ALPHA, LUMI, NORM, Spec, Unsupported
 
 #: What a measurement may say about a parameter of each kind (more makes pyhf refuse the model).

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues
-from palletfit.engine.interpcodes import FloatArray
 
 #: ``ok``: fitted and trusted; ``suspect``: fitted, but at least one fit is not trusted;
 #: ``failed``: no result.

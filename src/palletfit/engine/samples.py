@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 
 Spec = Mapping[str, Any]
 

@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import inverse_free
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import DISPLACED, Fitter
-from palletfit.engine.interpcodes import FloatArray
 
 #: How many starts have to end at the lowest minimum, or further ones are tried.
 _SEEN = 2

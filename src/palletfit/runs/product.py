@@ -366,13 +366,26 @@ class Product:
 
     @classmethod
     def collect(cls, gathered: Gathered) -> dict[str, Any]:
-        """Return an entry for each signal point, by its name."""
-        raise NotImplementedError
+        """Return an entry for each signal point, by its name.
+
+        Without a method of its own the entry of a product is its record, without what all records
+        have, of each region in which there is one.
+        """
+        from palletfit.runs.results import RegionResults, plain_entries
+
+        regions = [RegionResults.read(path, cls) for path in gathered.manifests]
+        return plain_entries(regions, gathered.analysis.labels)
 
     @classmethod
     def as_table(cls, entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
-        """Return a row for each entry."""
-        raise NotImplementedError
+        """Return a row for each entry.
+
+        Without a method of its own the columns of a product are what all tables have, and all that
+        is no list or mapping.
+        """
+        from palletfit.runs.results import plain_table
+
+        return plain_table(entries, labels)
 
     @classmethod
     def plane_settings(cls, analysis: Analysis) -> dict[str, Any]:  # noqa: ARG003

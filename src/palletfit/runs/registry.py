@@ -17,13 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import palletfit.products
 from palletfit.errors import ConfigError
 from palletfit.runs.product import Product
 
 if TYPE_CHECKING:
     from palletfit.config import Settings
 
+#: Its packages are products, found by their names: this module imports none by itself.
+_PACKAGE = "palletfit.products"
 #: Environment variable with the folders of further products.
 _VARIABLE = "PALLETFIT_PRODUCTS"
 
@@ -31,7 +32,9 @@ _VARIABLE = "PALLETFIT_PRODUCTS"
 @functools.cache
 def built_in() -> tuple[str, ...]:
     """Return the names of the products that come with palletfit."""
-    return tuple(item.name for item in pkgutil.iter_modules(palletfit.products.__path__))
+    spec = importlib.util.find_spec(_PACKAGE)
+    places = spec.submodule_search_locations if spec is not None else None
+    return tuple(module.name for module in pkgutil.iter_modules(places))
 
 
 def names() -> tuple[str, ...]:
@@ -48,9 +51,12 @@ def find(name: str) -> type[Product]:
         There is no such product.
     """
     if name in built_in():
-        product: type[Product] = importlib.import_module(f"palletfit.products.{name}").PRODUCT
+        product: type[Product] = importlib.import_module(f"{_PACKAGE}.{name}").PRODUCT
         return product
-    return _load(_folders()[name])
+    folders = _folders()
+    if name not in folders:
+        raise KeyError(f"there is no product {name!r} here; {_VARIABLE} names no such folder")
+    return _load(folders[name])
 
 
 def every() -> dict[str, type[Product]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palletfit.core.files import read_json
 from palletfit.errors import ConfigError, StoreError
 from palletfit.pallet.patches import file_stem
 from palletfit.runs.product import Product
 from palletfit.runs.store import RecordStore
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Columns of the five expected values, in pyhf's order.
 EXPECTED_COLUMNS = (
@@ -169,3 +172,44 @@ def notes(entry: Mapping[str, Any]) -> list[str]:
         for region, other in entry.get("regions", {}).items()
         if other["status"] == "failed" and region != entry["region"]
     ]
+
+
+def plain_entries(regions: Sequence[RegionResults], labels: Sequence[str]) -> dict[str, Any]:
+    """Return an entry for each record: its values, status, region, and what is its product's own.
+
+    Parameters
+    ----------
+    regions
+        Records of one product.
+    labels
+        Of the points.
+    """
+    common = {"patch", "values", "key", "worker", "status", "sha256", "error"}
+    entries: dict[str, Any] = {}
+    for region in regions:
+        for patch, record in region.records.items():
+            entries[unique(patch, entries, region.name)] = {
+                "mass_hypotheses": [record["values"][label] for label in labels],
+                "status": record["status"],
+                "region": region.name,
+                **{name: value for name, value in record.items() if name not in common},
+                **({"problem": record["error"]["problem"]} if "error" in record else {}),
+            }
+    return entries
+
+
+def plain_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each entry, with the columns that all tables have and all simple values."""
+    import pandas as pd
+
+    common = {"mass_hypotheses", "status", "region"}
+    rows = [
+        first_columns(name, entry, labels)
+        | {
+            key: value
+            for key, value in entry.items()
+            if key not in common and not isinstance(value, (list, dict))
+        }
+        for name, entry in entries.items()
+    ]
+    return pd.DataFrame(rows)

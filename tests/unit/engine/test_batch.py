@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine import batch as batch_module
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fit_records import fit_records
@@ -18,7 +19,7 @@ from palletfit.engine.fitter import Fitter
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.records import Fit, HypotestResult
 from palletfit.engine.reference import hypotests as reference
-from palletfit.engine.reference.evidence import FloatArray, Likelihood, polish
+from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
 

@@ -23,9 +23,10 @@ import pyhf
 import pyhf.exceptions
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
-from palletfit.engine.reference.evidence import FloatArray, Likelihood, polish
+from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.errors import BackendError, FitError, PalletError
 
 #: Newton steps go on until the edm is this small compared with what is trusted.

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.interpcodes import FloatArray, scale, scale_coefficients, shift
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.interpcodes import scale, scale_coefficients, shift
 from palletfit.engine.lowering import Lowered
 
 

@@ -17,8 +17,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.engine import BatchedEngine
-from palletfit.engine.interpcodes import KINKED, FloatArray
+from palletfit.engine.interpcodes import KINKED
 from palletfit.engine.likelihood import own_arrays, own_of, poisson_term
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import DiagnosticsSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.batch import NO_SENSITIVITY
 from palletfit.engine.choose import require_batched
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_poi_bounds, conclude
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.protocol import Engine
 from palletfit.engine.records import Fit
@@ -62,12 +62,12 @@ def compute(
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
     """As :func:`diagnose`, with plain settings, and records that are ready for JSON."""
     own = DiagnosticsSettings.model_validate(settings["diagnostics"])
-    for patch, result in diagnose(require_batched(engine, "diagnostics"), patches, own):
+    for patch, result in diagnose(engine, patches, own):
         yield patch, result.as_json() if isinstance(result, Diagnostics) else result
 
 
 def diagnose(
-    engine: BatchedEngine, patches: Iterable[Patch], settings: DiagnosticsSettings | None = None
+    engine: Engine, patches: Iterable[Patch], settings: DiagnosticsSettings | None = None
 ) -> Iterator[tuple[Patch, Diagnostics | PalletfitError]]:
     """Diagnostics of the fits of some patches.
 
@@ -87,13 +87,18 @@ def diagnose(
         Each patch once, not in order, with its diagnostics, or the error that says why there are
         none: a model that the batched engine does not support or whose parameter of interest is
         fixed, patterns that fit no parameter, a fit without a finite minimum.
+
+    Raises
+    ------
+    ConfigError
+        The engine is not the batched one.
     """
-    settings = settings or DiagnosticsSettings()
+    batched, settings = require_batched(engine, "diagnostics"), settings or DiagnosticsSettings()
     waiting = iter(patches)
     while chunk := list(itertools.islice(waiting, _CHUNK)):
-        batches, others = engine.lower(chunk)
+        batches, others = batched.lower(chunk)
         for batch, some in batches:
-            for row, result in _Diagnoses(engine, batch, settings).run():
+            for row, result in _Diagnoses(batched, batch, settings).run():
                 if isinstance(result, PalletfitError):
                     result.patch = some[row].name
                 yield some[row], result

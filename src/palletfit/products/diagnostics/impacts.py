@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.batch import BatchFits
 from palletfit.engine.fits import Fits
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.lowering import Lowered
 
 Variation = Literal["postfit_up", "postfit_down", "prefit_up", "prefit_down"]

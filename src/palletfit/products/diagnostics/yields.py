@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.batch import BatchFits
 from palletfit.engine.fits import Fits
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.layout import Block
 from palletfit.engine.lowering import Lowered
 

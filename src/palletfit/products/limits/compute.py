@@ -27,10 +27,10 @@ from scipy.optimize import elementwise
 from scipy.special import ndtr, ndtri
 
 from palletfit.config import FitSettings, LimitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA
 from palletfit.engine.batch import BatchFits
 from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
 from palletfit.engine.records import Status, finite

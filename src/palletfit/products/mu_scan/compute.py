@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from palletfit.config import LimitSettings, MuScanSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine
 from palletfit.engine.records import Status, finite

@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import ToySettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import TestStatistic
 from palletfit.engine.batch import DataFits
 from palletfit.engine.choose import require_batched
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.hypothesis import check_poi_bounds
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.protocol import Engine
 from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.records import Status, finite
 from palletfit.errors import StoreError
 from palletfit.products.toys.compute import ALTERNATIVE, HYPOTHESES, TESTED
