@@ -52,6 +52,6 @@ def require_batched(engine: Engine, product: str) -> BatchedEngine:
     if not isinstance(engine, BatchedEngine):
         raise ConfigError(
             f"The engine {engine.settings.engine} makes no {product}.",
-            remedy="Set `fit.engine: batched`.",
+            remedy='Set `fit.engine: batched`; in a program, leave out `engine="reference"`.',
         )
     return engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from palletfit.engine.asymptotics import PValues
 #: ``ok``: fitted and trusted; ``suspect``: fitted, but at least one fit is not trusted;
 #: ``failed``: no result.
 Status = Literal["ok", "suspect", "failed"]
+#: Names of the five expected values in columns of tables.
+_SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,17 @@ class HypotestResult:
         """``ok`` if every fit is trusted."""
         return "ok" if all(fit.trusted for fit in self.fits.values()) else "suspect"
 
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        return {
+            "status": self.status,
+            "CLs_obs": self.p_values.CLs_obs,
+            **by_sigma("CLs_exp", self.p_values.CLs_exp),
+            "mu_hat": self.mu_hat,
+            "mu_hat_error": self.mu_hat_error,
+            "remark": "; ".join(self.remarks),
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Plain data with the field's keys (``CLs_obs``, ``CLs_exp``, ``fit_time``) on top."""
         p_values = asdict(self.p_values)
@@ -170,6 +184,11 @@ class HypotestResult:
         del data["p_values"]
         plain: dict[str, Any] = finite({"status": self.status, **p_values, **data})
         return plain
+
+
+def by_sigma(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Name the columns of five expected values, such as ``CLs_exp_minus2``."""
+    return {f"{name}_{sigma}": value for sigma, value in zip(_SIGMAS, values, strict=True)}
 
 
 def finite(value: Any) -> Any:

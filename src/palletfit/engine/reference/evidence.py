@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
-FloatArray = NDArray[np.float64]
+from palletfit.core.arrays import FloatArray
 
 #: Step of the central differences, in units of the parameters (all of order one in HistFactory).
 _STEP = 1e-5

@@ -33,7 +33,7 @@ from palletfit.engine.batch import BatchFits
 from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
 from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
-from palletfit.engine.records import Status, finite
+from palletfit.engine.records import Status, by_sigma, finite
 from palletfit.engine.samples import Spec
 from palletfit.errors import ConfigError, PalletfitError
 from palletfit.pallet.patches import Patch
@@ -134,6 +134,20 @@ class Limits:
         every = (self.observed, *self.expected)
         sound = all(limit.trusted and limit.state != "unsettled" for limit in every)
         return "ok" if sound else "suspect"
+
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        return {
+            "status": self.status,
+            "mu_obs": self.observed.mu,
+            **by_sigma("mu_exp", [limit.mu for limit in self.expected]),
+            "state_obs": self.observed.state,
+            **by_sigma("state_exp", [limit.state for limit in self.expected]),
+            "mu_max": self.mu_max,
+            "mu_hat": self.mu_hat,
+            "mu_hat_error": self.mu_hat_error,
+            "remark": "; ".join(self.remarks),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with ``mu_obs`` and the five ``mu_exp`` on top."""

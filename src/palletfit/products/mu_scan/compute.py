@@ -70,6 +70,15 @@ class MuScan:
         sound = self.limits.status == "ok" and all(point.trusted for point in self.points)
         return "ok" if sound else "suspect"
 
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column: the limits and the number of points."""
+        return {
+            **self.limits.row(),
+            "status": self.status,
+            "points": len(self.points),
+            "remark": "; ".join(self.remarks),
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Plain data: lists ``mu``, ``CLs_obs`` and ``CLs_exp`` (five each), and the limits."""
         plain: dict[str, Any] = finite(
