@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from palletfit.core.arrays import FloatArray
 
 #: Codes whose derivative jumps at ``alpha = 0``.
 KINKED = frozenset({"code0", "code1"})

@@ -17,7 +17,7 @@ what is missing to pyhf's value. Sources: Cranmer et al., "HistFactory", CERN-OP
 0.7 for the conventions.
 
 All arrays have a leading axis of fits, here called lanes (L). The letters of the other axes are
-those of :mod:`palletfit.engine.model`.
+those of :mod:`palletfit.engine.samples`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays
-from palletfit.engine.interpcodes import FloatArray, scale, scale_coefficients, shift
-from palletfit.engine.model import Block, Layout, Lowered
+from palletfit.engine.interpcodes import scale, scale_coefficients, shift
+from palletfit.engine.layout import Block, Layout
+from palletfit.engine.lowering import Lowered
 
 #: Stands for a factor of zero.
 SMALLEST = 1e-20

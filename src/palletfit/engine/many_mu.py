@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
-from palletfit.engine.batched import NO_SENSITIVITY, SAME, SHARP, WEAK, BatchFits, Engine, Fits
+from palletfit.engine.batch import NO_SENSITIVITY, SHARP, WEAK, BatchFits
+from palletfit.engine.fit_records import fit_records
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
 from palletfit.errors import FitError, PalletError, PalletfitError
 
 
@@ -23,10 +24,8 @@ class Profile:
 
     Parameters
     ----------
-    engine
-        Of their background.
-    batch
-        The patches, P of them.
+    fits
+        Fits of the batch, which has P patches.
     copies
         How many signal strengths of each patch are tested together. Rows are the first copies of
         all patches, then the second ones, and so on.
@@ -41,20 +40,21 @@ class Profile:
         Upper bound of the parameter of interest by row.
     """
 
-    def __init__(self, engine: Engine, batch: Lowered, copies: int) -> None:
-        self.settings: FitSettings = engine.settings
-        self.software = engine.software
+    def __init__(self, fits: BatchFits, copies: int) -> None:
+        batch = fits.batch
+        self.settings: FitSettings = fits.settings
+        self.software = fits.software
         self._patches = len(batch)
         self._first = np.tile(np.arange(len(batch)), copies)
-        self._fits = fits = BatchFits(engine, batch.take(self._first))
+        self._fits = fits = fits.with_batch(batch.take(self._first))
         self.rows = fits.rows
         self._background, self._free = fits.without_and_with_signal(self._first)
         for made in (self._background, self._free):
-            fits.escalate(made)
+            fits.search.escalate(made)
         # The Asimov data depend on it to first order, where a minimum does to second.
-        fits.sharpen(self._background, self.rows, SHARP)
-        fits.sharpen(self._free, self.rows)
-        self._asimov_data = fits.asimov(self._background.point, self._background)
+        fits.fitter.sharpen(self._background, self.rows, SHARP)
+        fits.fitter.sharpen(self._free, self.rows)
+        self._asimov_data = fits.likelihood.asimov_data(self._background, self._background.point)
         self.upper = fits.batch.upper[:, fits.poi]
         some = np.arange(len(batch))
         self.mu_error = fits.mu_errors(self._free, some)
@@ -135,19 +135,21 @@ class Profile:
         background = self._background.point
         starts = {"near": self._near["data"], "background": background}
         if thorough:
-            starts |= {"free": self._free.point, **fits.displaced_starts()}
-        fits.fit(data, starts)
+            starts |= {"free": self._free.point, **fits.fitter.displaced_starts()}
+        fits.fitter.fit(data, starts)
         starts = {"near": self._near["asimov"], "source": background}
-        fits.fit(asimov, starts | (fits.displaced_starts(count=1) if thorough else {}))
+        fits.fitter.fit(
+            asimov, starts | (fits.fitter.displaced_starts(count=1) if thorough else {})
+        )
         for name, made in (("data", data), ("asimov", asimov)):
             # Fits nearby may have followed another minimum since.
-            fits.fit(made, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
+            fits.fitter.fit(made, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
         if thorough:
             for made in (data, asimov):
-                fits.escalate(made)
+                fits.search.escalate(made)
             self._cross(data, asimov, rows[on_data])
         for made in (data, asimov):
-            fits.sharpen(made, self.rows)
+            fits.fitter.sharpen(made, self.rows)
         self._lower_free(data, rows[on_data])
         weak = rows[2 * asimov.value[rows] < WEAK]
         for made, some in (
@@ -155,7 +157,7 @@ class Profile:
             (data, weak),
             (asimov, weak),
         ):
-            fits.sharpen(made, some, SHARP)
+            fits.fitter.sharpen(made, some, SHARP)
         for name, made, some in (("data", data, rows[on_data]), ("asimov", asimov, rows)):
             good = some[np.isfinite(made.value[some])]
             self._near[name][good] = made.point[good]
@@ -194,10 +196,10 @@ class Profile:
         if not len(rows):
             return
         several = rows[asimov.multimodal()[rows] | data.multimodal()[rows]]
-        self._fits.fit(data, {"asimov": asimov.point}, several)
-        self._fits.fit(asimov, {"fixed": data.point}, several)
+        self._fits.fitter.fit(data, {"asimov": asimov.point}, several)
+        self._fits.fitter.fit(asimov, {"fixed": data.point}, several)
         for made in (data, asimov):
-            self._fits.mirror(made, several)
+            self._fits.search.mirror(made, several)
 
     def _lower_free(self, data: Fits, rows: NDArray[np.int64]) -> None:
         """A free fit cannot lie above one with the signal strength fixed."""
@@ -209,11 +211,11 @@ class Profile:
         below = below[np.argsort(-data.value[rows[below]], kind="stable")]
         start = self._free.point.copy()
         start[first[below]] = data.point[rows[below]]
-        self._fits.fit(self._free, {"fixed": start}, np.unique(first[below]))
-        self._fits.sharpen(self._free, self.rows)
+        self._fits.fitter.fit(self._free, {"fixed": start}, np.unique(first[below]))
+        self._fits.fitter.sharpen(self._free, self.rows)
 
     def _keep(self, name: str, made: Fits, rows: NDArray[np.int64]) -> None:
-        records = self._fits.freeze(made, rows)
+        records = fit_records(self._fits.batch, made, rows)
         for row, record in zip(rows, records, strict=True):
             self._evidence[int(row), name] = record.trusted, record.reason
 

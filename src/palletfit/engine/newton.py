@@ -27,10 +27,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import DAMPING_FACTOR, FIRST_DAMPING, Arrays, Instead
-from palletfit.engine.interpcodes import KINKED, FloatArray
+from palletfit.engine.interpcodes import KINKED
+from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import Derivatives, evaluate, information, own_of
-from palletfit.engine.model import Layout
 
 #: Damping that counts as none: it keeps directions without any influence from blowing up.
 UNDAMPED = 1e-11

@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
-FloatArray = NDArray[np.float64]
+from palletfit.core.arrays import FloatArray
 
 #: Step of the central differences, in units of the parameters (all of order one in HistFactory).
 _STEP = 1e-5
 #: Step of second differences of the constraint terms.
 _CURVATURE_STEP = 1e-4
+#: Step of the Hessian's second differences, in standard deviations of each parameter.
+_HESSIAN_STEP = 1e-2
+#: Parameters of less curvature are taken to have this one.
+_LEAST_CURVATURE = 1e-6
 #: A parameter closer to its bound than this is at its bound.
 _AT_BOUND = 1e-8
 #: Directions of less curvature than this, after scaling the Hessian's diagonal to one, are flat.
@@ -118,6 +122,37 @@ class Likelihood:
             step=step,
             at_bounds=tuple(name for name, at in zip(names, bounded, strict=True) if at),
         )
+
+    def covariance(self, parameters: FloatArray) -> FloatArray:
+        """Invert the Hessian of the NLL at a minimum, by second differences; shape ``(n, n)``.
+
+        Rows and columns of parameters that are fixed or at a bound are zero. The number of
+        evaluations grows with the square of the number of parameters.
+        """
+        bounds = np.minimum(parameters - self.lower, self.upper - parameters)
+        free = np.flatnonzero(~self.fixed & (bounds > _AT_BOUND))
+        _, information = self._derivatives(parameters)
+        curvature = np.maximum(np.diag(information)[free], _LEAST_CURVATURE)
+        # Where rounding and the next order of the series are both small.
+        steps = np.minimum(_HESSIAN_STEP / np.sqrt(curvature), bounds[free])
+
+        def nll(*moves: tuple[int, float]) -> float:
+            point = parameters.copy()
+            for place, sign in moves:
+                point[free[place]] += sign * steps[place]
+            return 0.5 * self.twice_nll(point)
+
+        hessian = np.zeros((len(free), len(free)))
+        centre = nll()
+        for i in range(len(free)):
+            hessian[i, i] = nll((i, 1.0)) - 2 * centre + nll((i, -1.0))
+            for j in range(i):
+                same = nll((i, 1.0), (j, 1.0)) + nll((i, -1.0), (j, -1.0))
+                opposite = nll((i, 1.0), (j, -1.0)) + nll((i, -1.0), (j, 1.0))
+                hessian[i, j] = hessian[j, i] = (same - opposite) / 4
+        covariance = np.zeros((len(parameters), len(parameters)))
+        covariance[np.ix_(free, free)] = np.linalg.inv(hessian) * np.outer(steps, steps)
+        return covariance
 
     def _derivatives(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
         count, observed = len(parameters), self.model.config.nmaindata

@@ -23,9 +23,10 @@ import pyhf
 import pyhf.exceptions
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
-from palletfit.engine.records import Attempt, Fit, HypotestResult
-from palletfit.engine.reference.evidence import FloatArray, Likelihood, polish
+from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
+from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.errors import BackendError, FitError, PalletError
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
@@ -84,6 +85,31 @@ def hypotest(spec: Mapping[str, Any], settings: FitSettings) -> HypotestResult:
         fit_time=time.perf_counter() - built,
         software=software_versions(settings),
     )
+
+
+def fit(spec: Mapping[str, Any], settings: FitSettings, mu: float | None) -> BestFit:
+    """Fit one model to its data with pyhf.
+
+    Parameters
+    ----------
+    spec
+        The full workspace.
+    settings
+        Backend, optimizer, interpolation codes.
+    mu
+        Where the parameter of interest is fixed; None leaves it free.
+
+    Raises
+    ------
+    PalletError
+        The workspace makes no model, or one without the parameter of interest.
+    FitError
+        No optimizer gave a trusted minimum.
+    """
+    pyhf.set_backend("numpy")
+    model, data = build_model(spec, settings)
+    with _quiet():
+        return _Fits(model, data, settings).fit(mu)
 
 
 def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, FloatArray]:
@@ -233,8 +259,8 @@ class _Search:
         )
 
 
-class _Hypotest:
-    """The four fits of one hypothesis test, in order."""
+class _Fits:
+    """Fits of one model, each by several optimizers from several starts."""
 
     def __init__(self, model: Any, data: FloatArray, settings: FitSettings) -> None:
         self.model, self.data, self.settings = model, data, settings
@@ -243,85 +269,29 @@ class _Hypotest:
             "suggested": self.suggested,
             "displaced": self._displaced(),
         }
-        self.discovery = settings.test_statistic == "q0"
-        self.mu = tested_mu(settings)
-        self._check_poi_bounds()
 
-    def run(self) -> dict[str, Any]:
-        searches = {
-            "background": _Search(Likelihood(self.model, self.data, 0.0)),
-            "free": _Search(Likelihood(self.model, self.data, None)),
-            "fixed": _Search(Likelihood(self.model, self.data, self.mu)),
-        }
-        for name, search in searches.items():
-            self._try(search, self.settings.optimizer, "suggested")
-            self._remember(name, search)
-        for start in self.settings.starts:
-            for search in searches.values():
-                self._try(search, self.settings.optimizer, start)
-        for name, search in searches.items():
-            self._escalate(search)
-            self._remember(name, search)
-        self._compare_nested(searches)
-
-        source = searches["fixed" if self.discovery else "background"]
-        # The Asimov data depend on it to first order, where a minimum does to second.
-        self._sharpen(source)
-        tested = searches["background" if self.discovery else "fixed"]
-        asimov, asimov_free = self._asimov(source)
-        asimov_fixed = _Search(Likelihood(self.model, asimov, tested.likelihood.mu))
-        for start in ("suggested", *self.settings.starts):
-            self._try(asimov_fixed, self.settings.optimizer, start)
-        self._escalate(asimov_fixed)
-        searches["asimov_fixed"] = asimov_fixed
-        if asimov_fixed.twice_nll - asimov_free < _WEAK_SENSITIVITY:
-            for search in (searches["free"], tested, asimov_fixed):
-                self._sharpen(search)
-        return self._conclude(searches, asimov_free)
-
-    def _conclude(self, searches: Mapping[str, _Search], asimov_free: float) -> dict[str, Any]:
-        fits = {name: search.freeze(self.settings) for name, search in searches.items()}
-        for name, fit in fits.items():
-            if not np.isfinite(fit.twice_nll):
-                raise FitError(
-                    f"The {name} fit found no finite minimum: {fit.reason}.",
-                    remedy="Look at the yields of this patch; try another optimizer or backend.",
-                )
-        remarks = []
-        rounding = self._rounding()
-        if rounding > self.settings.nll_tolerance:
-            remarks.append(
-                f"pyhf's NLL is uncertain by about {rounding:.0e}: a Poisson constraint is so "
-                "narrow that its logarithms cancel only to that precision"
+    def fit(self, mu: float | None) -> BestFit:
+        """Fit the data with the parameter of interest free or fixed."""
+        search = _Search(Likelihood(self.model, self.data, mu))
+        self._try(search, self.settings.optimizer, "suggested")
+        self._escalate(search)
+        self._sharpen(search)
+        evidence = search.freeze(self.settings)
+        if not evidence.trusted:
+            raise FitError(
+                f"The fit has no trusted minimum: {evidence.reason}.",
+                remedy="Look at the yields; try another optimizer or backend.",
             )
-        # A fit that is not trusted says nothing about the sensitivity.
-        edm = min(fits["asimov_fixed"].edm, self.settings.edm_tolerance)
-        return conclude(
-            self.settings,
-            fits,
-            q_asimov=searches["asimov_fixed"].twice_nll - asimov_free,
-            noise=max(_STATISTIC_NOISE, 4 * edm, 2 * rounding),
-            mu_upper=searches["free"].likelihood.upper[self._poi],
-            remarks=remarks,
+        covariance = search.likelihood.covariance(search.best)
+        names = self.model.config.par_names
+        errors = np.sqrt(np.diag(covariance))
+        return BestFit(
+            parameters=dict(zip(names, search.best.tolist(), strict=True)),
+            errors=dict(zip(names, errors.tolist(), strict=True)),
+            covariance=covariance,
+            evidence=evidence,
+            engine="reference",
         )
-
-    def _rounding(self) -> float:
-        """Rounding error of the NLL: terms of size ``n log n`` cancel in a Poisson constraint.
-
-        A relative uncertainty of 2e-6 (a shapesys of 0.001 on 435 events) is a Poisson term with
-        n = 2e11.
-        """
-        counts = self.data[self.data > 1.0]
-        largest = np.max(counts * np.log(counts), initial=1.0)
-        return float(np.finfo(float).eps * largest)
-
-    @property
-    def _poi(self) -> int:
-        return int(self.model.config.poi_index)
-
-    def _check_poi_bounds(self) -> None:
-        lower, upper = self.model.config.suggested_bounds()[self._poi]
-        check_poi_bounds(self.mu, lower, upper, self.model.config.poi_name)
 
     def _displaced(self) -> FloatArray:
         # A fixed pattern of about half a prefit width, for models whose suggested start is a trap.
@@ -330,30 +300,6 @@ class _Hypotest:
         pattern = np.cos(2.0 * np.arange(len(self.suggested)) + 1.0)
         fixed = np.asarray(self.model.config.suggested_fixed(), dtype=bool)
         return np.where(fixed, self.suggested, self.suggested + width * pattern)
-
-    def _asimov(self, source: _Search) -> tuple[FloatArray, float]:
-        """Asimov data of a fit, and the exact minimum of the free fit on them.
-
-        The parameters that generated the data are their maximum-likelihood estimate, for Gaussian
-        and Poisson terms alike (CCGV section 3.2), so that this fit needs no optimizer.
-        """
-        parameters = source.best
-        asimov = np.asarray(self.model.expected_data(parameters), dtype=float)
-        return asimov, Likelihood(self.model, asimov, None).twice_nll(parameters)
-
-    def _remember(self, name: str, search: _Search) -> None:
-        if name in ("background", "free") and np.isfinite(search.twice_nll):
-            self.starts[name] = search.best
-
-    def _compare_nested(self, searches: Mapping[str, _Search]) -> None:
-        """The free fit contains the others: NLL(free) <= NLL(fixed), NLL(free) <= NLL(mu=0)."""
-        free = searches["free"]
-        for nested in (searches["background"], searches["fixed"]):
-            free.ceiling = min(free.ceiling, nested.twice_nll)
-            if free.twice_nll > nested.twice_nll + 2 * self.settings.nll_tolerance:
-                self.starts["nested"] = nested.best
-                self._try(free, self.settings.optimizer, "nested")
-        self._escalate(free)
 
     def _escalate(self, search: _Search) -> None:
         if not self.settings.escalate:
@@ -435,6 +381,116 @@ class _Hypotest:
             seconds=time.perf_counter() - began,
         )
         return attempt, reached
+
+
+class _Hypotest(_Fits):
+    """The four fits of one hypothesis test, in order."""
+
+    def __init__(self, model: Any, data: FloatArray, settings: FitSettings) -> None:
+        super().__init__(model, data, settings)
+        self.discovery = settings.test_statistic == "q0"
+        self.mu = tested_mu(settings)
+        self._check_poi_bounds()
+
+    def run(self) -> dict[str, Any]:
+        searches = {
+            "background": _Search(Likelihood(self.model, self.data, 0.0)),
+            "free": _Search(Likelihood(self.model, self.data, None)),
+            "fixed": _Search(Likelihood(self.model, self.data, self.mu)),
+        }
+        for name, search in searches.items():
+            self._try(search, self.settings.optimizer, "suggested")
+            self._remember(name, search)
+        for start in self.settings.starts:
+            for search in searches.values():
+                self._try(search, self.settings.optimizer, start)
+        for name, search in searches.items():
+            self._escalate(search)
+            self._remember(name, search)
+        self._compare_nested(searches)
+
+        source = searches["fixed" if self.discovery else "background"]
+        # The Asimov data depend on it to first order, where a minimum does to second.
+        self._sharpen(source)
+        tested = searches["background" if self.discovery else "fixed"]
+        asimov, asimov_free = self._asimov(source)
+        asimov_fixed = _Search(Likelihood(self.model, asimov, tested.likelihood.mu))
+        for start in ("suggested", *self.settings.starts):
+            self._try(asimov_fixed, self.settings.optimizer, start)
+        self._escalate(asimov_fixed)
+        searches["asimov_fixed"] = asimov_fixed
+        if asimov_fixed.twice_nll - asimov_free < _WEAK_SENSITIVITY:
+            for search in (searches["free"], tested, asimov_fixed):
+                self._sharpen(search)
+        return self._conclude(searches, asimov_free)
+
+    def _conclude(self, searches: Mapping[str, _Search], asimov_free: float) -> dict[str, Any]:
+        fits = {name: search.freeze(self.settings) for name, search in searches.items()}
+        for name, fit in fits.items():
+            if not np.isfinite(fit.twice_nll):
+                raise FitError(
+                    f"The {name} fit found no finite minimum: {fit.reason}.",
+                    remedy="Look at the yields of this patch; try another optimizer or backend.",
+                )
+        remarks = []
+        rounding = self._rounding()
+        if rounding > self.settings.nll_tolerance:
+            remarks.append(
+                f"pyhf's NLL is uncertain by about {rounding:.0e}: a Poisson constraint is so "
+                "narrow that its logarithms cancel only to that precision"
+            )
+        # A fit that is not trusted says nothing about the sensitivity.
+        edm = min(fits["asimov_fixed"].edm, self.settings.edm_tolerance)
+        return conclude(
+            self.settings,
+            fits,
+            q_asimov=searches["asimov_fixed"].twice_nll - asimov_free,
+            noise=max(_STATISTIC_NOISE, 4 * edm, 2 * rounding),
+            mu_upper=searches["free"].likelihood.upper[self._poi],
+            remarks=remarks,
+        )
+
+    def _rounding(self) -> float:
+        """Rounding error of the NLL: terms of size ``n log n`` cancel in a Poisson constraint.
+
+        A relative uncertainty of 2e-6 (a shapesys of 0.001 on 435 events) is a Poisson term with
+        n = 2e11.
+        """
+        counts = self.data[self.data > 1.0]
+        largest = np.max(counts * np.log(counts), initial=1.0)
+        return float(np.finfo(float).eps * largest)
+
+    @property
+    def _poi(self) -> int:
+        return int(self.model.config.poi_index)
+
+    def _check_poi_bounds(self) -> None:
+        lower, upper = self.model.config.suggested_bounds()[self._poi]
+        check_poi_bounds(self.mu, lower, upper, self.model.config.poi_name)
+
+    def _asimov(self, source: _Search) -> tuple[FloatArray, float]:
+        """Asimov data of a fit, and the exact minimum of the free fit on them.
+
+        The parameters that generated the data are their maximum-likelihood estimate, for Gaussian
+        and Poisson terms alike (CCGV section 3.2), so that this fit needs no optimizer.
+        """
+        parameters = source.best
+        asimov = np.asarray(self.model.expected_data(parameters), dtype=float)
+        return asimov, Likelihood(self.model, asimov, None).twice_nll(parameters)
+
+    def _remember(self, name: str, search: _Search) -> None:
+        if name in ("background", "free") and np.isfinite(search.twice_nll):
+            self.starts[name] = search.best
+
+    def _compare_nested(self, searches: Mapping[str, _Search]) -> None:
+        """The free fit contains the others: NLL(free) <= NLL(fixed), NLL(free) <= NLL(mu=0)."""
+        free = searches["free"]
+        for nested in (searches["background"], searches["fixed"]):
+            free.ceiling = min(free.ceiling, nested.twice_nll)
+            if free.twice_nll > nested.twice_nll + 2 * self.settings.nll_tolerance:
+                self.starts["nested"] = nested.best
+                self._try(free, self.settings.optimizer, "nested")
+        self._escalate(free)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """One model, as small as it can be: what the fits of many data sets to it have in common.
 
-A :class:`~palletfit.engine.model.Lowered` batch holds many patches, with room for what any of them
-has. To fit one patch to thousands of data sets, everything that is constant is folded here into the
-yields (parameters that are fixed), and everything that is idle is left out (empty samples,
+A :class:`~palletfit.engine.lowering.Lowered` batch holds many patches, with room for what any of
+them has. To fit one patch to thousands of data sets, everything that is constant is folded here
+into the yields (parameters that are fixed), and everything that is idle is left out (empty samples,
 parameters that multiply nothing).
 
 What is left are *cells*: the terms of one bin that have the same factors. Cells whose factors are
@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.interpcodes import FloatArray, scale, scale_coefficients, shift
-from palletfit.engine.model import Lowered
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.interpcodes import scale, scale_coefficients, shift
+from palletfit.engine.lowering import Lowered
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Locals:
     column
         Its column among the K; zero where there is none.
     lower, upper, precision, factor
-        As in :class:`palletfit.engine.model.ParameterSet`. Where there is no parameter, these
+        As in :class:`palletfit.engine.parameters.ParameterSet`. Where there is no parameter, these
         describe one that always is and was measured to be one, which has no effect.
     """
 

@@ -17,10 +17,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.batched import Engine
-from palletfit.engine.interpcodes import KINKED, FloatArray
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.interpcodes import KINKED
 from palletfit.engine.likelihood import own_arrays, own_of, poisson_term
-from palletfit.engine.model import Lowered
+from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
 from palletfit.engine.toys.compact import Compact, compact
 from palletfit.engine.toys.profiled import ProfiledModel, ProfileSolver
@@ -126,7 +127,7 @@ class Ensemble:
         The patch, lowered; its first row counts.
     """
 
-    def __init__(self, engine: Engine, batch: Lowered) -> None:
+    def __init__(self, engine: BatchedEngine, batch: Lowered) -> None:
         self.engine, self.batch, self.poi = engine, batch, batch.layout.poi
         kinked = KINKED & set(batch.layout.codes)
         #: Whether bin-local parameters are profiled out.

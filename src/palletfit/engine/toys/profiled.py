@@ -35,8 +35,9 @@ from typing import Any
 
 import numpy as np
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays, Instead
-from palletfit.engine.interpcodes import FloatArray, Shift, scale, shift
+from palletfit.engine.interpcodes import Shift, scale, shift
 from palletfit.engine.likelihood import SMALLEST, Derivatives, poisson_term
 from palletfit.engine.newton import Damping, Solver
 from palletfit.engine.toys.compact import Compact

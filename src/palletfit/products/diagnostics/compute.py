@@ -19,10 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import DiagnosticsSettings
-from palletfit.engine.batched import NO_SENSITIVITY, SAME, BatchFits, Engine, Fits
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.batch import NO_SENSITIVITY
+from palletfit.engine.choose import require_batched
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.fit_records import fit_records
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_poi_bounds, conclude
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
+from palletfit.engine.lowering import Lowered
+from palletfit.engine.protocol import Engine
 from palletfit.engine.records import Fit
 from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch
@@ -82,13 +87,18 @@ def diagnose(
         Each patch once, not in order, with its diagnostics, or the error that says why there are
         none: a model that the batched engine does not support or whose parameter of interest is
         fixed, patterns that fit no parameter, a fit without a finite minimum.
+
+    Raises
+    ------
+    ConfigError
+        The engine is not the batched one.
     """
-    settings = settings or DiagnosticsSettings()
+    batched, settings = require_batched(engine, "diagnostics"), settings or DiagnosticsSettings()
     waiting = iter(patches)
     while chunk := list(itertools.islice(waiting, _CHUNK)):
-        batches, others = engine.lower(chunk)
+        batches, others = batched.lower(chunk)
         for batch, some in batches:
-            for row, result in _Diagnoses(engine, batch, settings).run():
+            for row, result in _Diagnoses(batched, batch, settings).run():
                 if isinstance(result, PalletfitError):
                     result.patch = some[row].name
                 yield some[row], result
@@ -132,18 +142,20 @@ class _BestPoint:
 class _Diagnoses:
     """The diagnostics of one batch."""
 
-    def __init__(self, engine: Engine, batch: Lowered, settings: DiagnosticsSettings) -> None:
+    def __init__(
+        self, engine: BatchedEngine, batch: Lowered, settings: DiagnosticsSettings
+    ) -> None:
         self.batch, self.settings = batch, settings
         # The four fits of a discovery test contain the best fit.
         discovery = engine.settings.model_copy(update={"test_statistic": "q0"})
-        self.tests = BatchFits(engine, batch, discovery)
+        self.tests = engine.batch_fits(batch, discovery)
         self.poi = batch.layout.poi
 
     def run(self) -> Iterator[tuple[int, Diagnostics | PalletfitError]]:
         """Diagnose all rows."""
         began = time.perf_counter()
         fits = self.tests.data_fits()
-        self.tests.sharpen(fits["free"], self.tests.rows)
+        self.tests.fitter.sharpen(fits["free"], self.tests.rows)
         points: dict[int, _BestPoint] = {}
         for row in range(len(self.batch)):
             try:
@@ -151,8 +163,8 @@ class _Diagnoses:
             except PalletfitError as error:
                 yield row, error
         asimov = self.tests.asimov_fits(fits)
-        frozen = {name: self.tests.freeze(item) for name, item in fits.items()}
-        frozen["asimov_fixed"] = self.tests.freeze(asimov)
+        frozen = {name: fit_records(self.batch, item) for name, item in fits.items()}
+        frozen["asimov_fixed"] = fit_records(self.batch, asimov)
         own = sum(point.seconds for point in points.values())
         shared = (time.perf_counter() - began - own) / len(self.batch)
         for row, point in points.items():
@@ -192,7 +204,7 @@ class _Diagnoses:
             signals=signals(self.batch, row),
             discovery=discovery,
             seconds=shared + best.seconds + time.perf_counter() - began,
-            software=self.tests.engine.software,
+            software=self.tests.software,
         )
 
     # ------------------------------------------------------------------ fits
@@ -252,14 +264,14 @@ class _Diagnoses:
         starts = fits.point.copy()
         starts[row] = point
         rows = np.array([row])
-        self.tests.fit(fits, {start: starts}, rows)
-        self.tests.mirror(fits, rows)
-        self.tests.sharpen(fits, rows)
+        self.tests.fitter.fit(fits, {start: starts}, rows)
+        self.tests.search.mirror(fits, rows)
+        self.tests.fitter.sharpen(fits, rows)
 
     def _covariance(self, row: int, free: Fits) -> tuple[FloatArray, NDArray[np.str_]]:
         """Inverse of the Hessian of what is free and determined, ``(K, K)``; and all states."""
         batch, point = self.batch, free.point[row]
-        ((_, hessian, _),) = self.tests.hessians(free, np.array([row]))
+        ((_, hessian, _),) = self.tests.likelihood.hessians(free, np.array([row]))
         state = np.full(len(point), "free", dtype="<U12")
         state[(point <= batch.lower[row]) | (point >= batch.upper[row])] = "at_bound"
         state[batch.fixed[row]] = "fixed"
@@ -402,7 +414,7 @@ class _Diagnoses:
         loose = [str(names[column]) for column in np.flatnonzero(state == "undetermined")]
         if loose:
             yield f"not determined by the data: {', '.join(loose)}"
-        if np.any(self.tests.rates(free.point, free)[row] < 0):
+        if np.any(self.tests.likelihood.rates(free, free.point)[row] < 0):
             yield "free fit: a rate is below zero in a bin without events"
         if state[self.poi] == "at_bound":
             low = free.point[row, self.poi] <= self.batch.lower[row, self.poi]

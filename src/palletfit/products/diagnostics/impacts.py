@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.batched import BatchFits, Fits
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.fits import Fits
+from palletfit.engine.lowering import Lowered
 
 Variation = Literal["postfit_up", "postfit_down", "prefit_up", "prefit_down"]
 #: Each variation with its sign.
@@ -163,16 +164,16 @@ def _fit(
     values: FloatArray,
 ) -> tuple[Fits, BatchFits]:
     """Fit with one parameter held in each row of a batch."""
-    again = BatchFits(tests.engine, _held(tests.batch, row, held, values), tests.settings)
+    again = tests.with_batch(_held(tests.batch, row, held, values))
     best, lanes = free.point[row], again.rows
     fits = Fits(again.batch.data, again.batch.aux, None, lanes)
     # Where a quadratic likelihood would have its minimum; and nothing but the parameter moved.
     slopes = covariance[:, held] / covariance[held, held]
     predicted = best + ((values - best[held]) * slopes).T
     alone = np.repeat(best[None], len(held), axis=0)
-    again.fit(fits, {"predicted": predicted, "free": alone})
-    again.escalate(fits)
-    again.sharpen(fits, lanes)
+    again.fitter.fit(fits, {"predicted": predicted, "free": alone})
+    again.search.escalate(fits)
+    again.fitter.sharpen(fits, lanes)
     return fits, again
 
 

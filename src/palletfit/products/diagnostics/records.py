@@ -184,6 +184,22 @@ class Diagnostics:
                 return parameter
         raise KeyError(name)
 
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        discovery = self.discovery
+        return {
+            "status": self.status,
+            "mu_hat": self.mu_hat,
+            "mu_hat_error": self.mu_hat_error,
+            "p0": None if discovery is None else discovery.p0,
+            "significance": None if discovery is None else discovery.significance,
+            "p0_expected": None if discovery is None else discovery.p0_expected,
+            "significance_expected": (
+                None if discovery is None else discovery.significance_expected
+            ),
+            "remark": "; ".join([*self.reasons, *self.remarks]),
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Plain data; correlations are rounded."""
         data = asdict(self)

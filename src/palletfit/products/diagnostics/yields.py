@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.batched import BatchFits, Fits
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Block, Lowered
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.fits import Fits
+from palletfit.engine.layout import Block
+from palletfit.engine.lowering import Lowered
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,12 @@ def _by_channel(
     tests: BatchFits, fits: Fits, row: int, points: FloatArray
 ) -> Iterator[tuple[int, list[str], FloatArray]]:
     """Position, names of samples and yields ``(L, S, N)`` of each channel, at some points."""
-    arrays = tests.engine.arrays
+    likelihood = tests.likelihood
+    arrays, compiled = likelihood.arrays, likelihood.compiled
     pieces: list[list[FloatArray]] = []
     with np.errstate(all="ignore"):
-        for part, lane, at in tests.lanes_at(fits, points, np.full(len(points), row)):
-            found = tests.compiled.by_sample(tests.compiled.shared, lane, at)
+        for part, lane, at in likelihood.lanes_at(fits, points, np.full(len(points), row)):
+            found = compiled.by_sample(compiled.shared, lane, at)
             pieces.append([arrays.get(block)[: part.stop - part.start] for block in found])
     for number, block in enumerate(tests.batch.layout.blocks):
         rates = np.concatenate([piece[number] for piece in pieces])

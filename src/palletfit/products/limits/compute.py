@@ -17,8 +17,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 from scipy.optimize import elementwise
 from scipy.special import ndtr, ndtri
 
-from palletfit.config import LimitSettings
+from palletfit.config import FitSettings, LimitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA
-from palletfit.engine.batched import Engine
+from palletfit.engine.batch import BatchFits
 from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.many_mu import Profile, tested
-from palletfit.engine.model import Lowered, Spec
-from palletfit.engine.records import Status, finite
-from palletfit.engine.reference import hypotests as reference
+from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
+from palletfit.engine.records import Status, by_sigma, finite
+from palletfit.engine.samples import Spec
 from palletfit.errors import ConfigError, PalletfitError
-from palletfit.pallet.patches import Patch, apply
+from palletfit.pallet.patches import Patch
 
 #: ``found``; ``beyond``: the limit lies above what the bounds of the parameter of interest allow;
 #: ``unsettled``: fits from all starts kept finding lower minima than the search had used.
@@ -78,7 +78,7 @@ class Limit:
         Whether it was found, or why not.
     tolerance
         How far from `mu` it may lie, on either side: to the farther end of the last bracket, plus
-        what fits from all starts changed there (see :meth:`_Search._limits`).
+        what fits from all starts changed there (see :meth:`_BatchSearch._limits`).
     CLs
         At the limit, or at the bound that it lies beyond, from fits that tried all starts; by
         the tolerance it differs from one minus the confidence level. None: no such fit was made.
@@ -134,6 +134,20 @@ class Limits:
         every = (self.observed, *self.expected)
         sound = all(limit.trusted and limit.state != "unsettled" for limit in every)
         return "ok" if sound else "suspect"
+
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        return {
+            "status": self.status,
+            "mu_obs": self.observed.mu,
+            **by_sigma("mu_exp", [limit.mu for limit in self.expected]),
+            "state_obs": self.observed.state,
+            **by_sigma("state_exp", [limit.state for limit in self.expected]),
+            "mu_max": self.mu_max,
+            "mu_hat": self.mu_hat,
+            "mu_hat_error": self.mu_hat_error,
+            "remark": "; ".join(self.remarks),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with ``mu_obs`` and the five ``mu_exp`` on top."""
@@ -193,37 +207,49 @@ def upper_limits(
             "There is no upper limit for the test statistic q0.",
             remedy="Set `fit.test_statistic: qtilde`.",
         )
-    engine = bounded(engine, settings)
-    alpha = 1.0 - confidence_level
-    if engine.settings.engine == "reference":
-        for patch in patches:
-            yield patch, _by_reference(engine, patch, alpha, settings, None)
-        return
-    waiting = iter(patches)
-    while chunk := list(itertools.islice(waiting, max(_CHUNK, engine.arrays.lanes // len(KINDS)))):
-        yield from _chunk(engine, chunk, alpha, settings)
+    search = LimitSearch(1.0 - confidence_level, settings)
+    return bounded(engine, settings).calculate(search, patches)
 
 
-def _chunk(
-    engine: Engine, patches: Sequence[Patch], alpha: float, settings: LimitSettings
-) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
-    batches, others = engine.lower(patches)
-    for batch, some in batches:
-        for row, found in _Search(engine, batch, alpha, settings).run():
-            if isinstance(found, Limits):
-                yield some[row], found
-            else:
-                others.append((some[row], found))
-    for patch, reason in others:
-        yield patch, _by_reference(engine, patch, alpha, settings, reason)
+@dataclass(frozen=True)
+class LimitSearch(Calculation[Limits]):
+    """The search for upper limits.
+
+    Attributes
+    ----------
+    alpha
+        One minus the confidence level.
+    settings
+        Tolerance of the limits.
+    """
+
+    alpha: float
+    settings: LimitSettings
+
+    def in_batches(
+        self, engine: BatchEngine, patches: Iterable[Patch]
+    ) -> Iterator[tuple[Patch, Limits | PalletfitError | str]]:
+        """Search for the limits of many patches together."""
+        waiting = iter(patches)
+        size = max(_CHUNK, engine.arrays.lanes // len(KINDS))
+        while chunk := list(itertools.islice(waiting, size)):
+            batches, others = engine.lower(chunk)
+            for batch, members in batches:
+                search = _BatchSearch(engine.batch_fits(batch), self.alpha, self.settings)
+                for row, limits in search.run():
+                    yield members[row], limits
+            yield from others
+
+    def by_patch(self, engine: PatchEngine, patch: Patch) -> Limits:
+        """Search for the limits of one patch."""
+        return _PatchSearch(engine.tests_of(patch), engine.settings, self).run()
 
 
 def bounded(engine: Engine, settings: LimitSettings) -> Engine:
     """The engine, or one with another upper bound of the parameter of interest."""
     if settings.mu_max is None:
         return engine
-    workspace = _with_bound(engine.workspace, settings.mu_max)
-    return Engine(workspace, engine.settings, arrays=engine.arrays)
+    return engine.with_workspace(_with_bound(engine.workspace, settings.mu_max))
 
 
 def _with_bound(workspace: Spec, upper: float) -> Spec:
@@ -357,25 +383,20 @@ def _bracket(
     return _Roots(np.full(len(rows), np.nan), lower, upper, beyond, lost)
 
 
-# --------------------------------------------------------------------------- batched
+# --------------------------------------------------------------------------- in batches
 
 
-class _Search:
+class _BatchSearch:
     """The limits of one batch.
 
     A row is one limit of one patch: those of the first kind of all patches, then of the next.
     """
 
-    def __init__(
-        self, engine: Engine, batch: Lowered, alpha: float, settings: LimitSettings
-    ) -> None:
+    def __init__(self, fits: BatchFits, alpha: float, settings: LimitSettings) -> None:
         self.began = time.perf_counter()
-        self.profile, self.alpha, self.settings = (
-            Profile(engine, batch, len(KINDS)),
-            alpha,
-            settings,
-        )
-        self.patches = len(batch)
+        self.alpha, self.settings = alpha, settings
+        self.profile = Profile(fits, len(KINDS))
+        self.patches = len(fits.batch)
         self.kind = np.repeat(np.arange(len(KINDS)), self.patches)
         self.wanted = asimov_root(np.array(N_SIGMA, dtype=float), alpha)
         # What a row's function is at signal strengths where it was looked at.
@@ -542,50 +563,21 @@ def _remarks(
     return tuple(said)
 
 
-# --------------------------------------------------------------------------- reference
+# --------------------------------------------------------------------------- patch by patch
 
 
-def _by_reference(
-    engine: Engine,
-    patch: Patch,
-    alpha: float,
-    settings: LimitSettings,
-    why: PalletfitError | str | None,
-) -> Limits | PalletfitError:
-    """The limits of one patch through pyhf, unless nobody can fit it."""
-    if isinstance(why, PalletfitError):
-        why.patch = patch.name
-        return why
-    try:
-        found = _ReferenceSearch(engine, patch, alpha, settings).run()
-    except PalletfitError as error:
-        error.patch = patch.name
-        return error
-    remark = (f"fitted by the reference engine: {why}",) if why else ()
-    return replace(found, remarks=(*remark, *found.remarks))
+class _PatchSearch:
+    """The limits of one patch, from hypothesis tests at many signal strengths; a row is a limit."""
 
-
-class _ReferenceSearch:
-    """Hypothesis tests of one patch at many signal strengths; a row is one limit."""
-
-    def __init__(self, engine: Engine, patch: Patch, alpha: float, settings: LimitSettings) -> None:
-        self.settings = engine.settings.model_copy(update={"engine": "reference"})
-        self.spec = apply(engine.workspace, patch)
-        self.alpha, self.tolerance = alpha, settings.tolerance
-        self.tests: dict[float, Any] = {}
-
-    def test(self, mu: float) -> Any:
-        """A hypothesis test, made once."""
-        if mu not in self.tests:
-            settings = self.settings.model_copy(update={"mu": mu})
-            self.tests[mu] = reference.hypotest(self.spec, settings)
-        return self.tests[mu]
+    def __init__(self, tests: PatchTests, settings: FitSettings, search: LimitSearch) -> None:
+        self.tests, self.settings = tests, settings
+        self.alpha, self.tolerance = search.alpha, search.settings.tolerance
 
     def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
         """What rises through zero at the limit of each row."""
         found = []
         for row, at in zip(rows, mu, strict=True):
-            p_values = self.test(float(at)).p_values
+            p_values = self.tests.test(float(at)).p_values
             cls = (p_values.CLs_obs, *p_values.CLs_exp)[row]
             found.append(math.log(self.alpha) - math.log(max(cls, _SMALLEST)))
         return np.array(found)
@@ -593,13 +585,13 @@ class _ReferenceSearch:
     def run(self) -> Limits:
         """Search for all six."""
         began = time.perf_counter()
-        lower, upper = reference.poi_bounds(self.spec, self.settings)
+        lower, upper = self.tests.poi_bounds()
         check_limit_bounds(lower, upper, "the parameter of interest")
-        first = self.test(min(1.0, upper))
+        first = self.tests.test(min(1.0, upper))
         error = first.mu_hat_error or 0.0
         size = min(max(2 * error, 1e-3 * upper), _BLIND * upper)
         rows, most = np.arange(len(KINDS)), np.full(len(KINDS), upper)
-        root = math.sqrt(self.test(size).p_values.q_asimov)
+        root = math.sqrt(self.tests.test(size).p_values.q_asimov)
         width = np.full(len(rows), size / root if root else np.inf)
         guess = _guesses(width, np.full(len(rows), first.mu_hat), rows, self.alpha, most)
         found = _roots(self.function, rows, guess, most, self.tolerance)
@@ -620,7 +612,7 @@ class _ReferenceSearch:
     def _limit(self, row: int, found: _Roots, upper: float) -> Limit:
         beyond = bool(found.beyond[row])
         at = upper if beyond else float(found.root[row])
-        test = self.test(at)
+        test = self.tests.test(at)
         return Limit(
             mu=None if beyond else at,
             state="beyond" if beyond else "found",

@@ -7,21 +7,20 @@ each from fits that tried all starts, with the limits themselves.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from palletfit.config import LimitSettings, MuScanSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues
-from palletfit.engine.batched import Engine
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.many_mu import Profile, tested
+from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine
 from palletfit.engine.records import Status, finite
-from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import ConfigError, PalletfitError
-from palletfit.pallet.patches import Patch, apply
+from palletfit.pallet.patches import Patch
 from palletfit.products.limits import compute as limits
 from palletfit.products.limits.compute import Limits
 from palletfit.products.limits.table import nearest_to_one
@@ -70,6 +69,15 @@ class MuScan:
         """``ok`` if the limits and every point are trusted."""
         sound = self.limits.status == "ok" and all(point.trusted for point in self.points)
         return "ok" if sound else "suspect"
+
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column: the limits and the number of points."""
+        return {
+            **self.limits.row(),
+            "status": self.status,
+            "points": len(self.points),
+            "remark": "; ".join(self.remarks),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: lists ``mu``, ``CLs_obs`` and ``CLs_exp`` (five each), and the limits."""
@@ -139,33 +147,32 @@ def scans(
         The test statistic is that of a discovery.
     """
     settings, search = settings or MuScanSettings(), search or LimitSettings()
-    for patch, found in limits.upper_limits(engine, patches, confidence_level, search):
-        if isinstance(found, PalletfitError):
-            yield patch, found
+    wide = limits.bounded(engine, search)
+    for patch, of_patch in limits.upper_limits(engine, patches, confidence_level, search):
+        if isinstance(of_patch, PalletfitError):
+            yield patch, of_patch
             continue
         try:
-            yield patch, _scan(limits.bounded(engine, search), patch, found, settings)
+            yield patch, _scan(wide, patch, of_patch, settings)
         except PalletfitError as error:
             error.patch = patch.name
             yield patch, error
 
 
-def _scan(engine: Engine, patch: Patch, found: Limits, settings: MuScanSettings) -> MuScan:
+def _scan(engine: Engine, patch: Patch, of_patch: Limits, settings: MuScanSettings) -> MuScan:
     began = time.perf_counter()
-    mu = strengths(found, settings)
-    points, made_by = None, "batched"
-    if engine.settings.engine == "batched":
-        points = _batched(engine, patch, mu)
-    if points is None or not all(point.trusted for point in points):
-        points, made_by = _reference(engine, patch, mu), "reference"
-    remarks = list(found.remarks)
-    if made_by != found.engine:
-        remarks.append(f"the points are fitted by the {made_by} engine")
+    mu = strengths(of_patch, settings)
+    ((_, tests),) = engine.calculate(MuTestsAt(tuple(mu.tolist())), [patch])
+    if isinstance(tests, PalletfitError):
+        raise tests
+    remarks = list(of_patch.remarks)
+    if tests.engine != of_patch.engine:
+        remarks.append(f"the points are fitted by the {tests.engine} engine")
     return MuScan(
-        points=points,
-        limits=found,
-        engine=made_by,
-        fit_time=found.fit_time + time.perf_counter() - began,
+        points=tests.points,
+        limits=of_patch,
+        engine=tests.engine,
+        fit_time=of_patch.fit_time + time.perf_counter() - began,
         remarks=tuple(remarks),
     )
 
@@ -194,35 +201,70 @@ def strengths(found: Limits, settings: MuScanSettings) -> FloatArray:
     return np.linspace(0.0, last, settings.points)
 
 
-def _batched(engine: Engine, patch: Patch, mu: FloatArray) -> tuple[Point, ...] | None:
-    """All points at once; none if the engine does not support the patch."""
-    batches, _ = engine.lower([patch])
-    if not batches:
-        return None
-    profile = Profile(engine, batches[0][0], len(mu))
-    if profile.unsound():
-        return None
-    everywhere = np.ones(len(mu), dtype=bool)
-    q, q_asimov = profile.test(profile.rows, mu, on_data=everywhere, thorough=True)
-    if not np.all(np.isfinite(q) & np.isfinite(q_asimov)):
-        return None
-    evidence = [profile.evidence(int(row), on_data=True) for row in profile.rows]
-    tests = tested(profile.settings, q, q_asimov)
-    return tuple(
-        Point(at, p_values, trusted, reason)
-        for at, p_values, (trusted, reason) in zip(mu.tolist(), tests, evidence, strict=True)
-    )
+@dataclass(frozen=True)
+class MuTests:
+    """Hypothesis tests of one patch at several signal strengths.
+
+    Attributes
+    ----------
+    points
+        In the order of the signal strengths.
+    engine
+        What made the fits.
+    remarks
+        What a reader should know.
+    """
+
+    points: tuple[Point, ...]
+    engine: str
+    remarks: tuple[str, ...] = ()
 
 
-def _reference(engine: Engine, patch: Patch, mu: FloatArray) -> tuple[Point, ...]:
-    spec = apply(engine.workspace, patch)
-    points = []
-    for at in mu.tolist():
-        settings = engine.settings.model_copy(update={"engine": "reference", "mu": at})
-        test = reference.hypotest(spec, settings)
-        reason = "; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items())
-        points.append(Point(at, test.p_values, test.status == "ok", reason))
-    return tuple(points)
+@dataclass(frozen=True)
+class MuTestsAt(Calculation[MuTests]):
+    """Hypothesis tests at given signal strengths; one engine makes all tests of a patch."""
+
+    mu: tuple[float, ...]
+
+    def in_batches(
+        self, engine: BatchEngine, patches: Iterable[Patch]
+    ) -> Iterator[tuple[Patch, MuTests | PalletfitError | str]]:
+        """Test all signal strengths of a patch together."""
+        for patch in patches:
+            batches, others = engine.lower([patch])
+            yield from others
+            for batch, _ in batches:
+                yield patch, self._test(Profile(engine.batch_fits(batch), len(self.mu)))
+
+    def _test(self, profile: Profile) -> MuTests | PalletfitError | str:
+        unsound = profile.unsound()
+        if unsound:
+            return unsound[0]
+        everywhere = np.ones(len(self.mu), dtype=bool)
+        mu = np.array(self.mu)
+        q, q_asimov = profile.test(profile.rows, mu, on_data=everywhere, thorough=True)
+        if not np.all(np.isfinite(q) & np.isfinite(q_asimov)):
+            return "a test has no finite likelihood"
+        evidence = [profile.evidence(int(row), on_data=True) for row in profile.rows]
+        p_values = tested(profile.settings, q, q_asimov)
+        points = tuple(
+            Point(at, of_test, trusted, reason)
+            for at, of_test, (trusted, reason) in zip(self.mu, p_values, evidence, strict=True)
+        )
+        for point in points:
+            if not point.trusted:
+                return f"its test at mu = {point.mu:g}: {point.reason}"
+        return MuTests(points, "batched")
+
+    def by_patch(self, engine: PatchEngine, patch: Patch) -> MuTests:
+        """Test one signal strength of a patch after the other."""
+        tests = engine.tests_of(patch)
+        points = []
+        for mu in self.mu:
+            test = tests.test(mu)
+            reason = "; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items())
+            points.append(Point(mu, test.p_values, test.status == "ok", reason))
+        return MuTests(tuple(points), "reference")
 
 
 # --------------------------------------------------------------------------- which patches

@@ -11,7 +11,7 @@ from palletfit.runs.product import Drawing, Output, Plot
 
 if TYPE_CHECKING:
     from palletfit.config import Settings
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.protocol import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
 

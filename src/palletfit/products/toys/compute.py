@@ -27,10 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import ToySettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import TestStatistic
-from palletfit.engine.batched import DataFits, Engine
+from palletfit.engine.batch import DataFits
+from palletfit.engine.choose import require_batched
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.hypothesis import check_poi_bounds
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.protocol import Engine
 from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch, canonical_json
@@ -55,10 +58,11 @@ def compute(
     See :func:`palletfit.products.toys.shards.shard`. A shard is ``ok`` if each of its toys has a
     test statistic, else ``suspect``.
     """
+    batched = require_batched(engine, "toys")
     own = ToySettings.model_validate(settings["toys"])
     for patch in patches:
         try:
-            made = _toys(engine, patch, own)
+            made = _toys(batched, patch, own)
             found = made.shard(patch.options["first"], patch.options["count"])
         except PalletfitError as error:
             yield patch, error
@@ -67,7 +71,7 @@ def compute(
         yield patch, {**found, "status": "ok" if whole else "suspect", "patch": patch.name}
 
 
-def _toys(engine: Engine, patch: Patch, settings: ToySettings) -> Toys:
+def _toys(engine: BatchedEngine, patch: Patch, settings: ToySettings) -> Toys:
     """What shards of a patch are made with; their engine stays alive, so that its id stays its."""
     key = id(engine), patch.digest, settings.seed
     if key not in _prepared:
@@ -79,7 +83,7 @@ def _toys(engine: Engine, patch: Patch, settings: ToySettings) -> Toys:
 
 
 def run_shard(
-    engine: Engine, patch: Patch, settings: ToySettings, first: int, count: int
+    engine: BatchedEngine, patch: Patch, settings: ToySettings, first: int, count: int
 ) -> dict[str, Any]:
     """Draw and fit some toys of both hypotheses; see :meth:`Toys.shard`."""
     return Toys(engine, patch, settings).shard(first, count)
@@ -134,7 +138,7 @@ class Toys:
         A fit to the observed data has no proven minimum.
     """
 
-    def __init__(self, engine: Engine, patch: Patch, settings: ToySettings) -> None:
+    def __init__(self, engine: BatchedEngine, patch: Patch, settings: ToySettings) -> None:
         self.engine, self.patch, self.settings = engine, patch, settings
         self.kind: TestStatistic = engine.settings.test_statistic
         discovery = self.kind == "q0"

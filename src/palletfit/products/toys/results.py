@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.records import Status, finite
+from palletfit.engine.records import Status, by_sigma, finite
 from palletfit.errors import StoreError
 from palletfit.products.toys.compute import ALTERNATIVE, HYPOTHESES, TESTED
 
@@ -89,6 +89,18 @@ class ToyResult:
         """``ok`` if every toy counts and `CLs_obs` is a number."""
         whole = not any(self.failed.values()) and math.isfinite(self.CLs_obs)
         return "ok" if whole else "suspect"
+
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        return {
+            "status": self.status,
+            "toys": self.toys,
+            "CLs_obs": self.CLs_obs,
+            "CLs_obs_error": self.CLs_obs_error,
+            **by_sigma("CLs_exp", self.CLs_exp),
+            "mu_hat": self.mu_hat,
+            "remark": "; ".join(self.remarks),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palletfit.config import FitSettings, PointSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.choose import make_engine
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError, StoreError
 from palletfit.products.points import compute as summaries
 from palletfit.products.points import parts, run
@@ -199,7 +199,7 @@ def test_luminosity_and_correlated_uncertainties(scan):
     scan.background["measurements"][0]["config"]["parameters"] = [parameter]
     scan.points |= {"lumi": "lumi", "uncertainties": {"scale": 0.1}}
     source = scan.scan().source
-    engine = Engine(scan.background, FitSettings())
+    engine = make_engine(scan.background, FitSettings())
     (first, *_) = patches(source)
     fitted = engine.fit(first, None)
     assert set(fitted.parameters) == {"mu_SIG", "lumi", "scale"}
@@ -448,7 +448,7 @@ def test_results_are_those_of_the_engine(scan):
     table = scan.folder / "points.parquet"
     collect([scan.manifest], scan.labels, table, 0.95)
     found = pd.read_parquet(table).set_index("name")
-    engine = Engine(scan.background, FitSettings())
+    engine = make_engine(scan.background, FitSettings())
     for patch, result in engine.hypotests(patches(scan.scan().source)):
         row = found.loc[patch.name]
         assert row.CLs_obs == pytest.approx(result.p_values.CLs_obs, rel=1e-9)
@@ -470,7 +470,7 @@ def test_both_engines_summarise_alike(scan):
     some = patches(scan.scan().source)[:2]
     found = {}
     for engine in ("batched", "reference"):
-        made = Engine(scan.background, FitSettings(engine=engine))
+        made = make_engine(scan.background, FitSettings(engine=engine))
         found[engine] = {patch.name: item for patch, item in summaries.compute(made, some, {})}
     for name, item in found["batched"].items():
         other = found["reference"][name]

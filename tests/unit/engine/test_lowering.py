@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from palletfit.config import FitSettings
-from palletfit.engine.model import Background
+from palletfit.engine.lowering import Background
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch, apply, apply_sharing
