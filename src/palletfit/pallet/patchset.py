@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyhf
-import pyhf.exceptions
-
 from palletfit.config import FitSettings
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
+
+# pyhf is imported where it is used: with scipy.stats it is half of the start of a run and of each
+# of its workers, which only read a patchset that was checked before.
 
 #: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -159,6 +159,8 @@ def check_workspace(workspace: Any, path: Path) -> None:
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
+    import pyhf
+
     try:
         pyhf.schema.validate(spec, schema)
     except pyhf.exceptions.InvalidSpecification as error:
@@ -243,6 +245,8 @@ def _half_a_character(value: float | str) -> bool:
 def _verify_digest(
     workspace: Any, spec: Mapping[str, Any], workspace_path: Path, patchset_path: Path
 ) -> None:
+    import pyhf
+
     for algorithm, expected in spec["metadata"]["digests"].items():
         found = pyhf.utils.digest(workspace, algorithm=algorithm)
         if found != expected.lower():
@@ -282,6 +286,8 @@ def summarise(
 
 def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a checked background-only workspace."""
+    import pyhf
+
     background = pyhf.Workspace(workspace, validate=False)
     observations = {item["name"]: item["data"] for item in workspace["observations"]}
     modifiers: Counter[str] = Counter()

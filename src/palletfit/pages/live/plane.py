@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay, QhullError
 
 from palletfit.config import Plane
 from palletfit.config.expressions import evaluate
@@ -148,8 +147,9 @@ def contour(place: FloatArray, score: FloatArray) -> list[FloatArray]:
     place, score = place[known], score[known]
     if len(score) < 3 or not score.min() < 0 < score.max():
         return []
-    # Not above: it is not needed before there is a contour.
+    # Not above: they are not needed before there is a contour.
     import shapely
+    from scipy.spatial import Delaunay, QhullError
 
     low = place.min(axis=0)
     size = np.maximum(np.ptp(place, axis=0), np.finfo(float).tiny)
