@@ -11,12 +11,15 @@ import time
 import pytest
 
 from ..disks import small_file_system
-from .conftest import Folder
+from .conftest import Folder, Snapshot
 from .pallets import TinyPallet
 
+Finished = tuple[Folder, TinyPallet]
 
-def test_a_second_run_has_nothing_to_do(folder: Folder, tiny: TinyPallet) -> None:
-    first = folder.run()
+
+def test_a_second_run_has_nothing_to_do(finished: Finished, finished_once: Snapshot) -> None:
+    folder, tiny = finished
+    first = finished_once.run
     assert first.fitted == tiny.names
     assert "results/tiny/results.csv" in first.output
     assert "results/tiny/exclusion.png" in first.output
@@ -26,8 +29,8 @@ def test_a_second_run_has_nothing_to_do(folder: Folder, tiny: TinyPallet) -> Non
 
 
 @pytest.mark.parametrize("target", ["all", "results/tiny/contour.json"])
-def test_damaged_records_are_fitted_again(folder: Folder, tiny: TinyPallet, target: str) -> None:
-    folder.run(target)
+def test_damaged_records_are_fitted_again(finished: Finished, target: str) -> None:
+    folder, tiny = finished
     truncated, edited, lost = (tiny.record(name) for name in tiny.names[:3])
     kept = {path: path.read_bytes() for path in folder.records()}
 
@@ -48,15 +51,15 @@ def test_damaged_records_are_fitted_again(folder: Folder, tiny: TinyPallet, targ
     assert folder.run(target).idle
 
 
-def test_a_copied_folder_needs_no_fits(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run(tiny.hypotest())
+def test_a_copied_folder_needs_no_fits(finished: Finished) -> None:
+    folder, tiny = finished
     for path in folder.records():
         os.utime(path)
     assert folder.run(tiny.hypotest()).idle
 
 
-def test_another_mu_fits_all_and_the_first_one_comes_back(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run(tiny.hypotest())
+def test_another_mu_fits_all_and_the_first_one_comes_back(finished: Finished) -> None:
+    folder, tiny = finished
     first = tiny.record(tiny.names[0]).read_bytes()
     folder.config["fit"] = {"mu": 0.5}
     assert folder.run(tiny.hypotest()).fitted == tiny.names
@@ -66,8 +69,8 @@ def test_another_mu_fits_all_and_the_first_one_comes_back(folder: Folder, tiny: 
     assert tiny.record(tiny.names[0]).read_bytes() == first
 
 
-def test_one_changed_patch_is_one_fit(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run(tiny.hypotest())
+def test_one_changed_patch_is_one_fit(finished: Finished) -> None:
+    folder, tiny = finished
     changed = tiny.patches[2]
     changed["patch"][0]["value"]["data"] = [3.0, 3.0]
     tiny.write()
@@ -142,11 +145,11 @@ def test_patches_over_the_deadline_are_fitted_with_a_longer_one(
     assert folder.run().idle
 
 
-def test_a_new_engine_version_makes_records_outdated(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run()
+def test_a_new_engine_version_makes_records_outdated(finished: Finished) -> None:
+    folder, tiny = finished
     # The workflow's own processes, with another version than the one in this checkout.
     (folder.path / "sitecustomize.py").write_text(
-        "import palletfit.engine.versions\npalletfit.engines.VERSIONS['batched'] = 'batched-next'\n"
+        "from palletfit.engine.versions import VERSIONS\nVERSIONS['batched'] = 'batched-next'\n"
     )
     folder.variables["PYTHONPATH"] = str(folder.path)
     assert folder.run().fitted == tiny.names
