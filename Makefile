@@ -12,7 +12,8 @@
 ARGS   ?=
 VENV   ?= .venv
 UV     ?= uv
-JOBS   ?= 2
+# One more than two processors: tests of remote fits wait for most of their time.
+JOBS   ?= 3
 SITE   ?=
 VARIANT ?=
 # The first that starts: a name on PATH can be a shim without an interpreter behind it.
@@ -21,6 +22,8 @@ PYTHON ?= $(shell unset PYTHONHOME PYTHONPATH; for name in python3.11 python3; d
 
 # Another environment that is active must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+# Every job of a run is a process: without compiled files each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One dependency (connection-pool) has no wheel: old pip would build it in a deprecated way.
@@ -67,7 +70,7 @@ report: $(PACKAGE) ## write report.html about the last run
 
 .PHONY: test
 test: $(DEV) ## run the tests
-	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
+	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: $(DEV) ## check style, types, and the workflow's rules

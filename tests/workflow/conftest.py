@@ -63,7 +63,7 @@ class Folder:
 
     def environment(self) -> dict[str, str]:
         """A plain environment; nothing of the test process's own settings."""
-        hidden = re.compile(r"PYTEST|OMP_|OPENBLAS_|MKL_")
+        hidden = re.compile(r"PYTEST|PYTHONDONTWRITEBYTECODE|OMP_|OPENBLAS_|MKL_")
         kept = {name: value for name, value in os.environ.items() if not hidden.match(name)}
         return {**kept, **self.variables}
 
