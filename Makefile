@@ -72,12 +72,16 @@ report: $(PACKAGE) ## write report.html about the last run
 test: $(DEV) ## run the tests
 	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
+# Files and folders whose words are checked.
+WORDS := README.md docs report benchmarks .ci
+
 .PHONY: lint
-lint: $(DEV) ## check style, types, and the workflow's rules
+lint: $(DEV) ## check style, types, words, and the workflow's rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/python .ci/check_words.py $(WORDS)
 	$(IN_VENV) snakemake --lint
 
 .PHONY: profiles

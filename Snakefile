@@ -13,14 +13,11 @@ include: "rules/common.smk"
 include: "rules/pallet.smk"
 include: "rules/combine.smk"
 include: "rules/fit.smk"
-include: "rules/results.smk"
+include: "rules/points.smk"
+include: "rules/products.smk"
 include: "rules/contour.smk"
-include: "rules/limits.smk"
-include: "rules/diagnostics.smk"
-include: "rules/toys.smk"
 include: "rules/hepdata.smk"
 include: "rules/benchmark.smk"
-include: "rules/points.smk"
 
 
 rule all:
@@ -28,6 +25,5 @@ rule all:
     default_target: True
     input:
         all_manifests(),
-        collect("results/{analysis}/results.{ending}", analysis=GRIDS, ending=["json", "csv"]),
-        contour_files(GRIDS),
-        point_tables(),
+        result_files(GRIDS),
+        files_of(POINTS),

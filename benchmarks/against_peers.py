@@ -21,8 +21,8 @@ interpolation codes, from JSON that is parsed already. All run in this process w
     making them of parsed JSON is not counted. On the same sample, patch by patch after pyhf.
     Optional: ``pip install -r envs/benchmarks.in``.
 
-What is done once for a whole pallet (schema validation by pyhf, imports) is not counted. CPU time
-stands beside wall time: where they differ, the machine was not quiet.
+Work that is done once for a whole pallet (schema validation by pyhf, imports) is not counted.
+CPU time is shown next to wall time: where they differ, the machine was not quiet.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     workspace, spec, patchset = read_pallet(arguments)
     patches = patchset.patches
-    found = {**machine(), "nextstat": version("nextstat")}
-    print(describe(found))
+    environment = {**machine(), "nextstat": version("nextstat")}
+    print(describe(environment))
     peers = {name: _PREPARE[name](workspace, spec) for name in PEERS if name in arguments.tools}
     peers = {name: tool for name, tool in peers.items() if tool is not None}
     sample = spread(len(patches), arguments.sample)
@@ -119,7 +119,7 @@ def main() -> None:
     for line in failures(runs, tests, names):
         print(line)
     record = {
-        "machine": found,
+        "machine": environment,
         "patches": len(patches),
         "sample": names,
         "palletfit": [asdict(run) for run in runs],
@@ -129,35 +129,35 @@ def main() -> None:
 
 
 def _parser() -> Any:
-    made = parser(__doc__)
-    add_pallet(made)
-    made.add_argument(
+    options = parser(__doc__)
+    add_pallet(options)
+    options.add_argument(
         "--sample",
         type=positive,
         default=10,
         metavar="N",
         help="patches for the peers (%(default)s)",
     )
-    made.add_argument(
+    options.add_argument(
         "--repeats",
         type=positive,
         default=3,
         metavar="N",
         help="runs of the batched engine (%(default)s)",
     )
-    made.add_argument(
+    options.add_argument(
         "--tools",
         nargs="+",
         choices=("palletfit", *PEERS),
         default=("palletfit", *PEERS),
         help="palletfit always runs",
     )
-    return made
+    return options
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """So many positions, evenly spread over a sequence, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int)).tolist()
+def spread(count: int, number: int) -> list[int]:
+    """Choose positions, evenly spread over a sequence, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(number, count)).round().astype(int)).tolist()
 
 
 def interleave(
@@ -222,9 +222,9 @@ def prepare_pyhf(workspace: Any, spec: Any) -> Callable[[int], Test] | None:
         model = full.model(modifier_settings=codes)
         return full.data(model), model
 
-    def fit(made: tuple[Any, Any]) -> CLs:
+    def fit(built: tuple[Any, Any]) -> CLs:
         observed, expected = pyhf.infer.hypotest(
-            MU, *made, test_stat="qtilde", return_expected_set=True
+            MU, *built, test_stat="qtilde", return_expected_set=True
         )
         return (float(observed), *map(float, expected))
 
@@ -259,7 +259,7 @@ _PREPARE: dict[str, Callable[[Any, Any], Callable[[int], Test] | None]] = {
 
 
 def expected_cls(clsb: float, clb: float) -> CLs:
-    """Expected CLs from the observed tail probabilities.
+    """Compute the expected CLs from the observed tail probabilities.
 
     In the asymptotic formulas of qtilde (Cowan et al., arXiv:1007.1727, eq. 64 to 66) they are
     those of two normal distributions whose distance is the root of q on the Asimov data.
@@ -284,9 +284,9 @@ def timed(build: Callable[[], Any], fit: Callable[[Any], CLs]) -> Test:
     error = ""
     try:
         with np.errstate(all="ignore"):
-            made = build()
+            model = build()
             built = time.perf_counter()
-            values = fit(made)
+            values = fit(model)
     except Exception as failure:  # noqa: BLE001 - whatever a tool raises, the others go on
         error = f"{type(failure).__name__}: {' '.join(str(failure).split())[:200]}"
     ended = time.perf_counter()
@@ -321,12 +321,12 @@ def _row(
     ours: float,
     mean: Callable[[Any], float],
 ) -> list[str]:
-    totals = [item.building + item.fitting for item in done]
+    totals = [entry.building + entry.fitting for entry in done]
     milliseconds = [
         mean(totals),
-        mean(item.building for item in done),
-        mean(item.fitting for item in done),
-        mean(item.cpu for item in done),
+        mean(entry.building for entry in done),
+        mean(entry.fitting for entry in done),
+        mean(entry.cpu for entry in done),
     ]
     total, building, fitting, cpu = (f"{1e3 * value:.4g}" for value in milliseconds)
     least_to_most = f"{1e3 * min(totals):.4g} to {1e3 * max(totals):.4g}"
@@ -338,14 +338,14 @@ def agreement(
     runs: Sequence[Run], tests: Mapping[str, Sequence[Test]], names: Sequence[str]
 ) -> str:
     """Largest difference of any two tools, and between the runs of palletfit."""
-    found: dict[str, dict[str, CLs]] = {"palletfit": runs[0].values}
+    values: dict[str, dict[str, CLs]] = {"palletfit": runs[0].values}
     for tool, done in tests.items():
-        found[tool] = {
+        values[tool] = {
             name: test.values for name, test in zip(names, done, strict=True) if test.values
         }
-    tools = list(found)
-    pairs = [(a, b) for place, a in enumerate(tools) for b in tools[place + 1 :]]
-    rows = [[f"{a}, {b}", *_differences(found[a], found[b])] for a, b in pairs]
+    tools = list(values)
+    pairs = [(a, b) for position, a in enumerate(tools) for b in tools[position + 1 :]]
+    rows = [[f"{a}, {b}", *_differences(values[a], values[b])] for a, b in pairs]
     if len(runs) > 1:
         rows.append(["palletfit, palletfit again", *_differences(runs[0].values, runs[-1].values)])
     header = ("tools", "patches", "observed CLs", "expected CLs", "patch")
@@ -359,7 +359,7 @@ def _differences(one: Mapping[str, CLs], other: Mapping[str, CLs]) -> list[str]:
     if not common:
         return ["0", "", "", ""]
     apart = np.abs([np.subtract(one[name], other[name]) for name in common])
-    # What is not a number is the largest difference.
+    # A value that is not a number counts as the largest difference.
     apart = np.where(np.isnan(apart), np.inf, apart)
     worst = common[int(np.argmax(apart.max(axis=1)))]
     return [str(len(common)), f"{apart[:, 0].max():.1e}", f"{apart[:, 1:].max():.1e}", worst]
@@ -368,7 +368,7 @@ def _differences(one: Mapping[str, CLs], other: Mapping[str, CLs]) -> list[str]:
 def failures(
     runs: Sequence[Run], tests: Mapping[str, Sequence[Test]], names: Sequence[str]
 ) -> list[str]:
-    """What went wrong, and what the batched engine left to the other."""
+    """List what went wrong, and the patches that the batched engine left to the other."""
     lines = []
     if runs[0].not_batched:
         lines.append(f"palletfit: {runs[0].not_batched} patches fitted by the reference engine")

@@ -1,4 +1,4 @@
-"""What the timing scripts share: one thread, one pallet, tables and records of the machine."""
+"""Common parts of the timing scripts: one thread, one pallet, tables, records of the machine."""
 
 from __future__ import annotations
 
@@ -39,16 +39,18 @@ def use_one_thread() -> None:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the script's description, with the option that all have."""
-    made = argparse.ArgumentParser(
+    """Make a parser whose help is the script's description, with the option that all have."""
+    options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--output", type=Path, metavar="FILE", help="write everything as JSON, too")
-    return made
+    options.add_argument(
+        "--output", type=Path, metavar="FILE", help="write everything as JSON, too"
+    )
+    return options
 
 
 def positive(text: str) -> int:
-    """A whole number above zero, for argparse."""
+    """Read a whole number above zero, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
@@ -62,7 +64,7 @@ def add_pallet(to: argparse.ArgumentParser) -> None:
 
 
 def read_pallet(arguments: argparse.Namespace) -> tuple[Any, Any, Patchset]:
-    """Workspace and patchset as JSON, and the patches."""
+    """Read workspace and patchset as JSON, and the patches."""
     try:
         workspace, spec = (
             read_pallet_json(arguments.workspace),
@@ -77,7 +79,7 @@ def read_pallet(arguments: argparse.Namespace) -> tuple[Any, Any, Patchset]:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
+    """Write a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
@@ -89,13 +91,13 @@ def write(path: Path | None, record: Any) -> None:
 
 
 def peak_memory() -> float:
-    """Largest resident memory of this process so far, in MiB."""
+    """Return the largest resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def machine() -> dict[str, Any]:
-    """What times depend on."""
+    """Describe the processor, cores, load and software that times depend on."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
@@ -106,23 +108,24 @@ def machine() -> dict[str, Any]:
 
 
 def version(package: str) -> str | None:
-    """Version of an installed package; None if there is none."""
+    """Return the version of an installed package; None if there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def describe(found: dict[str, Any]) -> str:
-    """One line about a machine."""
+def describe(environment: dict[str, Any]) -> str:
+    """Write one line about a machine."""
     software = ", ".join(
-        f"{name} {found[name]}"
+        f"{name} {environment[name]}"
         for name in ("palletfit", "numpy", "scipy", "pyhf", "nextstat", "jax", "snakemake")
-        if found.get(name)
+        if environment.get(name)
     )
     return (
-        f"{found['processor']}, {found['cores']} cores, load {found['load']:.1f} at the start; "
-        f"Python {found['python']}, {software}"
+        f"{environment['processor']}, {environment['cores']} cores, "
+        f"load {environment['load']:.1f} at the start; "
+        f"Python {environment['python']}, {software}"
     )
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     records = read_records(arguments.region)
     reference = {
-        item["name"]: item for item in json.loads(arguments.reference.read_text())["results"]
+        entry["name"]: entry for entry in json.loads(arguments.reference.read_text())["results"]
     }
     far = differing(records, reference)
     print("\n".join(summary(records, reference, far)))
@@ -60,14 +60,14 @@ def read_records(region: Path) -> dict[str, dict[str, Any]]:
 def differing(
     records: dict[str, dict[str, Any]], reference: dict[str, dict[str, Any]]
 ) -> dict[str, float]:
-    """Patches without a usable reference, or with a large difference, largest first."""
-    found = {
+    """Choose patches without a usable reference, or with a large difference, largest first."""
+    differences = {
         name: difference(record, reference[name]) if is_usable(reference.get(name)) else math.nan
         for name, record in records.items()
         if record["status"] != "failed"
     }
-    far = {name: value for name, value in found.items() if not value <= EXPLAINED_ABOVE}
-    return dict(sorted(far.items(), key=lambda item: -np.nan_to_num(item[1], nan=np.inf)))
+    far = {name: value for name, value in differences.items() if not value <= EXPLAINED_ABOVE}
+    return dict(sorted(far.items(), key=lambda entry: -np.nan_to_num(entry[1], nan=np.inf)))
 
 
 def summary(
@@ -76,12 +76,12 @@ def summary(
     far: dict[str, float],
 ) -> list[str]:
     """Make the lines of the comparison."""
-    fitted = {name: item for name, item in records.items() if item["status"] != "failed"}
+    fitted = {name: record for name, record in records.items() if record["status"] != "failed"}
     common = [name for name in fitted if is_usable(reference.get(name))]
     largest = [difference(fitted[name], reference[name]) for name in common]
-    states = [item["status"] for item in records.values()]
-    seconds = [item["fit_time"] for item in fitted.values()]
-    fits = [fit for item in fitted.values() for fit in item["fits"].values()]
+    states = [record["status"] for record in records.values()]
+    seconds = [record["fit_time"] for record in fitted.values()]
+    fits = [fit for record in fitted.values() for fit in record["fits"].values()]
     values = {
         "patches": len(records),
         **{state: states.count(state) for state in ("ok", "suspect", "failed")},
@@ -98,7 +98,7 @@ def summary(
     return [
         "| what | value |",
         "|---|---|",
-        *(f"| {key} | {item} |" for key, item in values.items()),
+        *(f"| {key} | {value} |" for key, value in values.items()),
     ]
 
 
@@ -127,7 +127,7 @@ def explanations(
 
 
 def plain_pyhf_excess(model: Any, data: np.ndarray) -> list[float]:
-    """2 NLL above the minimum of the five fits of ``pyhf.infer.hypotest`` with mu = 1."""
+    """Compute 2 NLL above the minimum of the five fits of ``pyhf.infer.hypotest`` with mu = 1."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         _, calculator = pyhf.infer.hypotest(1.0, data, model, return_calculator=True)
@@ -140,25 +140,34 @@ def plain_pyhf_excess(model: Any, data: np.ndarray) -> list[float]:
         (source, data, 0.0),
         (points.fixed_poi_fit_to_asimov, asimov, 1.0),
     )
-    found = [stopped_above(Likelihood(model, on, mu), np.asarray(point)) for point, on, mu in fits]
+    excesses = [
+        stopped_above(Likelihood(model, on, mu), np.asarray(point)) for point, on, mu in fits
+    ]
     free = Likelihood(model, asimov, None)
-    return [*found, free.twice_nll(np.asarray(points.free_fit_to_asimov)) - free.twice_nll(source)]
+    return [
+        *excesses,
+        free.twice_nll(np.asarray(points.free_fit_to_asimov)) - free.twice_nll(source),
+    ]
 
 
 def stopped_above(likelihood: Likelihood, point: np.ndarray) -> float:
-    """How much Newton steps lower 2 NLL from where an optimizer stopped."""
+    """Compute by how much Newton steps lower 2 NLL from where an optimizer stopped."""
     start = likelihood.start(point)
     _, evidence, _ = polish(likelihood, start, edm=1e-9)
     return likelihood.twice_nll(start) - evidence.twice_nll
 
 
-def is_usable(item: dict[str, Any] | None) -> bool:
-    """Whether a reference has numbers."""
-    return item is not None and item.get("CLs_obs") is not None and math.isfinite(item["CLs_obs"])
+def is_usable(reference: dict[str, Any] | None) -> bool:
+    """Return true for a reference with numbers."""
+    return (
+        reference is not None
+        and reference.get("CLs_obs") is not None
+        and math.isfinite(reference["CLs_obs"])
+    )
 
 
 def difference(record: dict[str, Any], expected: dict[str, Any]) -> float:
-    """Largest difference in the observed and the five expected CLs."""
+    """Return the largest difference in the observed and the five expected CLs."""
     ours = [record["CLs_obs"], *record["CLs_exp"]]
     theirs = [expected["CLs_obs"], *expected["CLs_exp"]]
     return max(abs(a - b) for a, b in zip(ours, theirs, strict=True))

@@ -48,16 +48,16 @@ from palletfit.products.diagnostics.compute import Diagnostics, diagnose
 
 
 def ours(workspace: Any, patch: Patch) -> tuple[float, Diagnostics]:
-    """CPU time of the diagnostics as from a cold start, and the diagnostics."""
+    """Make the diagnostics as from a cold start, and measure their CPU time."""
     began = time.process_time()
-    ((_, found),) = diagnose(Engine(workspace, FitSettings()), [patch])
-    if not isinstance(found, Diagnostics):
-        raise SystemExit(str(found))
-    return time.process_time() - began, found
+    ((_, result),) = diagnose(Engine(workspace, FitSettings()), [patch])
+    if not isinstance(result, Diagnostics):
+        raise SystemExit(str(result))
+    return time.process_time() - began, result
 
 
 def theirs(workspace: Any, patch: Patch, ranked: list[str]) -> dict[str, float]:
-    """CPU seconds of each part."""
+    """Measure the CPU seconds of each part."""
     marks = [("", time.process_time())]
 
     def done(part: str) -> None:
@@ -73,23 +73,23 @@ def theirs(workspace: Any, patch: Patch, ranked: list[str]) -> dict[str, float]:
     cabinetry.fit.significance(model, data)
     done("significance")
     chosen = np.isin(fit.labels, ranked)
-    whole = model_utils.prefit_uncertainties
-    # It leaves out what has no width.
-    model_utils.prefit_uncertainties = lambda model: whole(model) * chosen
-    fits = count(fit.uncertainty * chosen, whole(model) * chosen)
+    uncertainties = model_utils.prefit_uncertainties
+    # cabinetry leaves out parameters without a width.
+    model_utils.prefit_uncertainties = lambda model: uncertainties(model) * chosen
+    fits = count(fit.uncertainty * chosen, uncertainties(model) * chosen)
     cabinetry.fit.ranking(
         model, data, fit_results=fit._replace(uncertainty=fit.uncertainty * chosen)
     )
     done("impacts")
-    model_utils.prefit_uncertainties = whole
+    model_utils.prefit_uncertainties = uncertainties
     seconds = {part: now - before for (_, before), (part, now) in itertools.pairwise(marks)}
     poi = np.array(fit.labels) == model.config.poi_name
-    every = count(fit.uncertainty * ~poi, whole(model) * ~poi)
-    return {**seconds, "impact_fits": fits, "all_impact_fits": every}
+    all_fits = count(fit.uncertainty * ~poi, uncertainties(model) * ~poi)
+    return {**seconds, "impact_fits": fits, "all_impact_fits": all_fits}
 
 
 def count(*widths: Any) -> int:
-    """How many impact fits some widths ask for."""
+    """Count the impact fits that widths ask for."""
     return int(sum(2 * np.count_nonzero(width) for width in widths))
 
 
@@ -109,30 +109,33 @@ def main() -> None:
         raise SystemExit(f"{arguments.patchset} has no patch {arguments.patch!r}.")
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
-    found = machine() | {"cabinetry": version("cabinetry")}
-    print(f"{describe(found)}, cabinetry {found['cabinetry']} on {arguments.backend}\n")
+    environment = machine() | {"cabinetry": version("cabinetry")}
+    print(f"{describe(environment)}, cabinetry {environment['cabinetry']} on {arguments.backend}\n")
     first, result = ours(workspace, patch)
     leading = [impact.parameter for impact in result.impacts[: arguments.ranked]]
     pyhf.set_backend(arguments.backend)
     parts = theirs(workspace, patch, leading)
     last, _ = ours(workspace, patch)
-    fits, every = parts.pop("impact_fits"), parts.pop("all_impact_fits")
-    scaled = parts["impacts"] * every / max(fits, 1)
-    whole = sum(parts.values()) - parts["impacts"] + scaled
+    fits, all_fits = parts.pop("impact_fits"), parts.pop("all_impact_fits")
+    scaled = parts["impacts"] * all_fits / max(fits, 1)
+    together = sum(parts.values()) - parts["impacts"] + scaled
     mine = (first + last) / 2
     rows = [(f"cabinetry: {part}", f"{seconds:.2f}") for part, seconds in parts.items()]
-    rows[-1] = (f"cabinetry: impacts, {fits} of {every} fits", rows[-1][1])
+    rows[-1] = (f"cabinetry: impacts, {fits} of {all_fits} fits", rows[-1][1])
     rows += [
         ("cabinetry: all impacts, by these", f"{scaled:.0f}"),
-        ("cabinetry: together", f"{whole:.0f}"),
+        ("cabinetry: together", f"{together:.0f}"),
         ("palletfit: together, first and last", f"{first:.2f} and {last:.2f}"),
-        ("ratio, cabinetry without impacts, palletfit with them", f"{(whole - scaled) / mine:.0f}"),
-        ("ratio", f"{whole / mine:.0f}"),
+        (
+            "ratio, cabinetry without impacts, palletfit with them",
+            f"{(together - scaled) / mine:.0f}",
+        ),
+        ("ratio", f"{together / mine:.0f}"),
     ]
     print(f"{patch.name}, {len(result.parameters)} parameters, {result.status}\n")
     print(markdown(("what", "CPU seconds"), rows))
     record = {"patch": patch.name, "palletfit": [first, last], "cabinetry": parts}
-    write(arguments.output, {"machine": found, **record, "fits": fits, "all_fits": every})
+    write(arguments.output, {"machine": environment, **record, "fits": fits, "all_fits": all_fits})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the engine's look at far minima costs and changes, and what it misses.
+"""Measure what the engine's look at far minima costs and changes, and what it misses.
 
     python benchmarks/far_minima.py BkgOnly.json patchset.json
     python benchmarks/far_minima.py BkgOnly.json patchset.json --exhaustive --every 8
@@ -47,14 +47,14 @@ CHANGED = 0.01
 
 
 def main() -> None:
-    """Print what was asked for as tables."""
+    """Print the tables."""
     arguments = _parser().parse_args()
     use_one_thread()
     workspace, _, patchset = read_pallet(arguments)
     patches = patchset.patches[:: arguments.every]
-    found = machine()
-    print(describe(found), flush=True)
-    record: dict[str, Any] = {"machine": found, "patches": len(patches)}
+    environment = machine()
+    print(describe(environment), flush=True)
+    record: dict[str, Any] = {"machine": environment, "patches": len(patches)}
     if arguments.toys is None:
         record["looks"] = looks(workspace, patches)
     if arguments.exhaustive:
@@ -68,13 +68,13 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
-    add_pallet(made)
-    made.add_argument("--every", type=positive, default=1, help="take every n-th patch only")
-    made.add_argument("--exhaustive", action="store_true", help="look everywhere")
-    made.add_argument("--toys", metavar="NAME", help="instead fit toys of this patch")
-    made.add_argument("--count", type=positive, default=256, help="of each hypothesis")
-    return made
+    options = parser(__doc__)
+    add_pallet(options)
+    options.add_argument("--every", type=positive, default=1, help="take every n-th patch only")
+    options.add_argument("--exhaustive", action="store_true", help="look everywhere")
+    options.add_argument("--toys", metavar="NAME", help="instead fit toys of this patch")
+    options.add_argument("--count", type=positive, default=256, help="of each hypothesis")
+    return options
 
 
 def looks(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def looks(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
 
 
 def tested(workspace: Any, patches: Sequence[Patch]) -> list[tuple[str, tuple[Any, Any]]]:
-    """CLs, observed and expected, and 2 NLL of all patches that have them, by name."""
+    """Compute CLs, observed and expected, and 2 NLL of all patches that have them, by name."""
     results = Engine(workspace, FitSettings()).hypotests(patches)
     return [
         (
@@ -144,46 +144,46 @@ def exhaustive(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
 
 
 def everywhere(tests: BatchFits, fits: Fits, column: int) -> None:
-    """Fits of all patches with one parameter from -1 and from 1."""
+    """Fit all patches with one parameter from -1 and from 1."""
     batch, rows = tests.batch, fits.leading(tests.rows)
     for part, hessian, frozen in tests.hessians(fits, rows):
         if fits.mu is not None:
             frozen[:, tests.poi] = True
         slopes = inverse_free(hessian, frozen)[:, column]
-        some, variance = rows[part], slopes[:, column]
+        chosen, variance = rows[part], slopes[:, column]
         usable = (variance > 0) & ~frozen[:, column]
         if not usable.any():
             continue
-        some, direction = some[usable], slopes[usable] / variance[usable, None]
+        chosen, direction = chosen[usable], slopes[usable] / variance[usable, None]
         for side in (-1.0, 1.0):
-            step = side - fits.point[some, column]
-            there = fits.point[some] + step[:, None] * direction
-            there = np.clip(there, batch.lower[some], batch.upper[some])
-            tests.fit_each(fits, f"everywhere {column} {side:g}", some, there)
+            step = side - fits.point[chosen, column]
+            start = fits.point[chosen] + step[:, None] * direction
+            start = np.clip(start, batch.lower[chosen], batch.upper[chosen])
+            tests.fit_each(fits, f"everywhere {column} {side:g}", chosen, start)
 
 
 def toys(workspace: Any, patch: Patch, count: int) -> dict[str, Any]:
     """Fit toys, and then from further starts."""
-    made = Toys(Engine(workspace, FitSettings()), patch, ToySettings())
-    columns = BatchFits(made.engine, made.batch).bent
+    maker = Toys(Engine(workspace, FitSettings()), patch, ToySettings())
+    columns = BatchFits(maker.engine, maker.batch).bent
     record = {}
     rows = []
     for hypothesis in HYPOTHESES:
-        sets = made.draw(hypothesis, np.arange(count))
-        pairs = made.fit(hypothesis, sets)
-        both = {"fixed": (pairs.fixed, made.mu), "free": (pairs.free, None)}
-        before = {name: ends.value.copy() for name, (ends, _) in both.items()}
+        sets = maker.draw(hypothesis, np.arange(count))
+        pairs = maker.fit(hypothesis, sets)
+        fits = {"fixed": (pairs.fixed, maker.mu), "free": (pairs.free, None)}
+        before = {name: ends.value.copy() for name, (ends, _) in fits.items()}
         lowest = {name: value.copy() for name, value in before.items()}
-        for name, (ends, mu) in both.items():
+        for name, (ends, mu) in fits.items():
             for column in columns:
                 for side in (-1.0, 1.0):
                     start = ends.point.copy()
                     start[:, column] = side
-                    found = made.ensemble.fit(sets, start, mu)
-                    lower = found.converged & (found.value < lowest[name])
-                    lowest[name] = np.where(lower, found.value, lowest[name])
+                    minima = maker.ensemble.fit(sets, start, mu)
+                    lower = minima.converged & (minima.value < lowest[name])
+                    lowest[name] = np.where(lower, minima.value, lowest[name])
         change = np.abs(_q(lowest) - _q(before))
-        missed = [int((before[name] - lowest[name] > LOWER).sum()) for name in both]
+        missed = [int((before[name] - lowest[name] > LOWER).sum()) for name in fits]
         changed = int((change > CHANGED).sum())
         record[hypothesis] = {"missed": missed, "changed": changed, "most": float(change.max())}
         rows.append([hypothesis, count, *missed, changed, f"{change.max():.2g}"])

@@ -1,4 +1,4 @@
-"""What the live page costs: all fits of a pallet with it and without it, in turns.
+"""Measure what the live page costs: all fits of a pallet with it and without it, in turns.
 
     python benchmarks/live.py BkgOnly.json patchset.json --workers 2 --repeats 5
     python benchmarks/live.py BkgOnly.json patchset.json --workers 2 --engine reference --repeats 1
@@ -25,8 +25,9 @@ from palletfit.config import Analysis, Settings
 from palletfit.executors import make_executor
 from palletfit.pages import live
 from palletfit.pages.live import watching
+from palletfit.products.hypotest import Hypotest
+from palletfit.runs import run as runs
 from palletfit.runs import scan
-from palletfit.runs.product import HYPOTEST
 from palletfit.runs.store import RecordStore
 
 
@@ -35,31 +36,33 @@ def main() -> None:
     arguments = _parser().parse_args()
     _, _, patchset = read_pallet(arguments)
     analysis = _analysis(patchset.labels)
-    found = machine()
-    print(f"{describe(found)}\n", flush=True)
+    environment = machine()
+    print(f"{describe(environment)}\n", flush=True)
     runs: list[dict[str, Any]] = []
     for repeat in range(arguments.repeats):
         for page in (True, False) if repeat % 2 else (False, True):
             runs.append({"page": page, **run(arguments, analysis, page=page)})
             print(_line(runs[-1]), flush=True)
     print(f"\n{table(runs)}")
-    write(arguments.output, {"machine": found, "patches": len(patchset.patches), "runs": runs})
+    write(
+        arguments.output, {"machine": environment, "patches": len(patchset.patches), "runs": runs}
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
-    add_pallet(made)
-    made.add_argument("--workers", type=positive, default=2, metavar="N", help="(%(default)s)")
-    made.add_argument("--engine", choices=["batched", "reference"], default="batched")
-    made.add_argument(
+    options = parser(__doc__)
+    add_pallet(options)
+    options.add_argument("--workers", type=positive, default=2, metavar="N", help="(%(default)s)")
+    options.add_argument("--engine", choices=["batched", "reference"], default="batched")
+    options.add_argument(
         "--interval", type=float, default=5.0, metavar="S", help="seconds (%(default)s)"
     )
-    made.add_argument("--repeats", type=positive, default=3, metavar="N", help="(%(default)s)")
-    return made
+    options.add_argument("--repeats", type=positive, default=3, metavar="N", help="(%(default)s)")
+    return options
 
 
 def _analysis(labels: tuple[str, ...]) -> Analysis:
-    """An analysis of the pallet, with a plane of its first two labels."""
+    """Make an analysis of the pallet, with a plane of its first two labels."""
     x, y = (f"`{label}`" for label in (*labels, labels[0])[:2])
     plane = {"x": x, "y": y, "x_title": x, "y_title": y}
     return Analysis.model_validate(
@@ -96,13 +99,13 @@ def run(arguments: argparse.Namespace, analysis: Analysis, *, page: bool) -> dic
         usual, watching.Watching = watching.Watching, Timed  # type: ignore[misc]
         began, cpu = time.perf_counter(), _cpu()
         try:
-            todo = scan.Scan.read("pallet/all", *files, ["*"], settings.fit)
-            where = live.Page(results, analysis, "all", HYPOTEST)
-            observer = live.observer(where, settings, workers=arguments.workers)
+            todo = scan.Scan.read("pallet/all", *files, ["*"], settings.fit, Hypotest())
+            live_page = live.Page(results, analysis, "all", Hypotest)
+            observer = live.observer(live_page, settings, workers=arguments.workers)
             store = RecordStore(results / "pallet" / "all" / "fits")
             with make_executor(settings.executor, cores=arguments.workers) as executor:
                 fits = time.perf_counter()
-                scan.run(
+                runs.run(
                     todo,
                     store,
                     executor,
@@ -119,28 +122,30 @@ def run(arguments: argparse.Namespace, analysis: Analysis, *, page: bool) -> dic
             "cpu_seconds": _cpu() - cpu,
             "pages": len(costs),
             "page_seconds": sum(costs),
-            "page_bytes": where.path.stat().st_size if page else 0,
+            "page_bytes": live_page.path.stat().st_size if page else 0,
         }
 
 
 def _cpu() -> float:
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(item.ru_utime + item.ru_stime for item in used)
+    used = (
+        resource.getrusage(process) for process in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def _line(item: dict[str, Any]) -> str:
+def _line(record: dict[str, Any]) -> str:
     return (
-        f"{'with' if item['page'] else 'without'} page: {item['fits']:.2f} s, CPU "
-        f"{item['cpu_seconds']:.2f} s, {item['pages']} pages in {item['page_seconds']:.3f} s"
+        f"{'with' if record['page'] else 'without'} page: {record['fits']:.2f} s, CPU "
+        f"{record['cpu_seconds']:.2f} s, {record['pages']} pages in {record['page_seconds']:.3f} s"
     )
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Medians with and without the page."""
+    """Write the medians with and without the page."""
     rows = []
     for page in (False, True):
-        chosen = [item for item in runs if item["page"] is page]
-        middle = {key: statistics.median(item[key] for item in chosen) for key in chosen[0]}
+        chosen = [record for record in runs if record["page"] is page]
+        middle = {key: statistics.median(record[key] for record in chosen) for key in chosen[0]}
         share = 100 * middle["page_seconds"] / middle["fits"]
         rows.append(
             [

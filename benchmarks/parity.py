@@ -38,7 +38,7 @@ LIMIT = 1e-4
 
 
 def read_peers(path: Path) -> dict[str, dict[str, Any]]:
-    """The last line of each patch, or what of it a table holds."""
+    """Read the last line of each patch, or the part of it that a table holds."""
     if path.suffix == ".csv":
         return read_table(path)
     lines = (json.loads(line) for line in path.read_text().splitlines())
@@ -46,21 +46,21 @@ def read_peers(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_table(path: Path) -> dict[str, dict[str, Any]]:
-    """Ends of the peers, by patch, in a table that this script has written."""
+    """Read the ends of the peers, by patch, from a table that this script has written."""
     peers: dict[str, dict[str, Any]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             if row["fit"] in FITS:
-                found = {
+                ends = {
                     peer: {"twice_nll": float(row[peer]) if row[peer] else None} for peer in PEERS
                 }
                 fits = peers.setdefault(row["patch"], {"fits": {}})["fits"]
-                fits[row["fit"]] = {"optimizers": found}
+                fits[row["fit"]] = {"optimizers": ends}
     return peers
 
 
 def compare(workspace: Any, patches: list[Patch], peers: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a fit: how far the engine and each peer ended above the lowest."""
+    """Compute one row a fit: how far the engine and each peer ended above the lowest."""
     engine = Engine(workspace, FitSettings())
     rows = []
     for patch, result in engine.hypotests([patch for patch in patches if patch.name in peers]):
@@ -72,19 +72,19 @@ def compare(workspace: Any, patches: list[Patch], peers: dict[str, Any]) -> list
             source = line["asimov"]["parameters"]
             ours["asimov_fixed"] = engine.fit(patch, 1.0, asimov=source).evidence
         for name, fit in ours.items():
-            found = {
-                optimizer: item["twice_nll"]
-                for optimizer, item in line["fits"][name]["optimizers"].items()
-                if item["twice_nll"] is not None
+            ends = {
+                optimizer: end["twice_nll"]
+                for optimizer, end in line["fits"][name]["optimizers"].items()
+                if end["twice_nll"] is not None
             }
-            lowest = min(found.values(), default=float("nan"))
+            lowest = min(ends.values(), default=float("nan"))
             rows.append(
                 {
                     "patch": patch.name,
                     "fit": name,
                     "twice_nll": fit.twice_nll,
                     "above": fit.twice_nll - lowest,
-                    **{peer: found.get(peer) for peer in PEERS},
+                    **{peer: ends.get(peer) for peer in PEERS},
                     "edm": fit.edm,
                     "agreed": fit.agreed,
                     "starts": len(fit.attempts),
@@ -95,7 +95,7 @@ def compare(workspace: Any, patches: list[Patch], peers: dict[str, Any]) -> list
 
 
 def check(workspace: Any, patch: Patch) -> float:
-    """Largest difference of the engine's 2 NLL to pyhf's at the same parameters."""
+    """Compute the largest difference of the engine's 2 NLL to pyhf's at the same parameters."""
     engine = Engine(workspace, FitSettings())
     model, data = build_model(apply(workspace, patch), FitSettings())
     worst = 0.0
@@ -123,12 +123,12 @@ def main() -> None:
     print("| fit | patches | and Minuit | largest excess | peers above by 1e-4 | by 1e-2 | most |")
     print("|---|---|---|---|---|---|---|")
     for name in dict.fromkeys(row["fit"] for row in rows):
-        some = [row for row in rows if row["fit"] == name]
-        above = np.array([row["above"] for row in some])
-        both = sum(row["minuit"] is not None for row in some)
+        fits = [row for row in rows if row["fit"] == name]
+        above = np.array([row["above"] for row in fits])
+        with_minuit = sum(row["minuit"] is not None for row in fits)
         print(
-            f"| {name} | {len(some)} | {both} | {np.nanmax(above):.1e} | {np.sum(above < -LIMIT)} "
-            f"| {np.sum(above < -1e-2)} | {-np.nanmin(above):.1e} |"
+            f"| {name} | {len(fits)} | {with_minuit} | {np.nanmax(above):.1e} "
+            f"| {np.sum(above < -LIMIT)} | {np.sum(above < -1e-2)} | {-np.nanmin(above):.1e} |"
         )
     for row in sorted(rows, key=lambda row: -row["above"])[:5]:
         if row["above"] > 1e-6:

@@ -143,11 +143,11 @@ def read_records(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+    finished = content.rfind(b"\n") + 1
+    if finished < len(content):
+        os.truncate(path, finished)
     records = {}
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
+    for number, line in enumerate(content[:finished].splitlines(), start=1):
         try:
             record = json.loads(line)
             records[record["patch"]] = record
@@ -159,7 +159,7 @@ def read_records(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def is_complete(record: Mapping[str, Any], optimizers: Sequence[str]) -> bool:
-    """Whether nothing is left to do for a patch."""
+    """Return true if nothing is left to do for a patch."""
     if "error" in record:
         return True
     if "fits" not in record:
@@ -171,10 +171,10 @@ def make_record(
     workspace: Mapping[str, Any],
     patch: Patch,
     digest: str,
-    known: Mapping[str, Any],
+    earlier: Mapping[str, Any],
     optimizers: Sequence[str],
 ) -> dict[str, Any]:
-    """Make all fits of a patch that `known`, an earlier record of it, does not hold."""
+    """Make all fits of a patch that an earlier record of it does not hold."""
     settings = FitSettings()
     head = {"patch": patch.name, "digest": digest, "software": software_versions(settings)}
     started = time.perf_counter()
@@ -185,7 +185,7 @@ def make_record(
     except PalletError as error:
         return {**head, "error": str(error)}
     built = time.perf_counter()
-    before = known.get("fits", {})
+    before = earlier.get("fits", {})
     fits = {
         name: fit_with_all(Likelihood(model, data, mu), optimizers, before.get(name))
         for name, mu in OBSERVED.items()
@@ -193,12 +193,12 @@ def make_record(
     background = fits["background"]
     asimov = {"optimizer": background["lowest"], "parameters": background["parameters"]}
     # Another point that generates the Asimov data makes earlier fits to them worthless.
-    asimov_before = before.get(ASIMOV) if asimov == known.get("asimov") else None
+    asimov_before = before.get(ASIMOV) if asimov == earlier.get("asimov") else None
     if asimov["parameters"] is not None:
         generating = np.array(list(asimov["parameters"].values()))
         likelihood = Likelihood(model, model.expected_data(generating), ASIMOV_MU)
-        every = tuple(dict.fromkeys((*background["optimizers"], *optimizers)))
-        fits[ASIMOV] = fit_with_all(likelihood, every, asimov_before)
+        all_optimizers = tuple(dict.fromkeys((*background["optimizers"], *optimizers)))
+        fits[ASIMOV] = fit_with_all(likelihood, all_optimizers, asimov_before)
     return {
         **head,
         "parameter_count": model.config.npars,
@@ -210,22 +210,22 @@ def make_record(
 
 
 def fit_with_all(
-    likelihood: Likelihood, optimizers: Sequence[str], known: Mapping[str, Any] | None
+    likelihood: Likelihood, optimizers: Sequence[str], earlier: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Fit with each optimizer that an earlier record of the same fit lacks."""
-    known = known or {"optimizers": {}, "lowest": None, "twice_nll": None, "parameters": None}
-    found = dict(known["optimizers"])
-    best = {key: known[key] for key in ("lowest", "twice_nll", "parameters")}
+    earlier = earlier or {"optimizers": {}, "lowest": None, "twice_nll": None, "parameters": None}
+    results = dict(earlier["optimizers"])
+    best = {key: earlier[key] for key in ("lowest", "twice_nll", "parameters")}
     for optimizer in optimizers:
-        if optimizer in found:
+        if optimizer in results:
             continue
-        found[optimizer], point = fit(likelihood, optimizer)
-        value = found[optimizer]["twice_nll"]
+        results[optimizer], point = fit(likelihood, optimizer)
+        value = results[optimizer]["twice_nll"]
         if value is not None and (best["twice_nll"] is None or value < best["twice_nll"]):
             names = likelihood.model.config.par_names
             parameters = dict(zip(names, map(float, point), strict=True))
             best = {"lowest": optimizer, "twice_nll": value, "parameters": parameters}
-    return {"mu": likelihood.mu, "optimizers": found, **best}
+    return {"mu": likelihood.mu, "optimizers": results, **best}
 
 
 def fit(likelihood: Likelihood, optimizer: str) -> tuple[dict[str, Any], FloatArray]:
@@ -241,7 +241,7 @@ def fit(likelihood: Likelihood, optimizer: str) -> tuple[dict[str, Any], FloatAr
             break
     return {
         "twice_nll": attempt["twice_nll"] if attempt["success"] else None,
-        "seconds": sum(item["seconds"] for item in attempts),
+        "seconds": sum(attempt["seconds"] for attempt in attempts),
         "success": attempt["success"],
         "message": attempt["message"],
         "attempts": attempts,
@@ -281,15 +281,15 @@ def fit_once(
 
 
 def describe(record: Mapping[str, Any]) -> str:
-    """Say in one line what happened with a patch."""
+    """Write one line about the fits of a patch."""
     if "error" in record:
         return f"{record['patch']}: {record['error']}"
     parts = []
-    for name, item in record["fits"].items():
-        seconds = sum(found["seconds"] for found in item["optimizers"].values())
-        failed = [key for key, found in item["optimizers"].items() if not found["success"]]
+    for name, entry in record["fits"].items():
+        seconds = sum(end["seconds"] for end in entry["optimizers"].values())
+        failed = [key for key, end in entry["optimizers"].items() if not end["success"]]
         failure = f", {' and '.join(failed)} failed" if failed else ""
-        parts.append(f"{name} {seconds:.1f} s ({item['lowest']}{failure})")
+        parts.append(f"{name} {seconds:.1f} s ({entry['lowest']}{failure})")
     return f"{record['patch']}: {', '.join(parts)}"
 
 

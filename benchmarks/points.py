@@ -66,7 +66,7 @@ FLUCTUATIONS = (0.6, -0.8, 0.3, -0.4)
 SHARES = {"top": 0.7, "boson": 0.3}
 #: Relative uncertainties of all yields: of both backgrounds, and of one.
 COMMON = {"luminosity": 0.02, "jer": 0.03, "btag": 0.05, "pileup": 0.01}
-OWN = {"top": {"top_scale": 0.1, "top_shower": 0.06}, "boson": {"boson_xsec": 0.2}}
+SPECIFIC = {"top": {"top_scale": 0.1, "top_shower": 0.06}, "boson": {"boson_xsec": 0.2}}
 #: Rows that are made together.
 ROWS = 5000
 
@@ -81,16 +81,16 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(arguments, arguments.sizes[0])))
         return
-    found = machine()
-    print(f"{describe(found)}\n", flush=True)
+    environment = machine()
+    print(f"{describe(environment)}\n", flush=True)
     records = [in_own_process(size) for size in arguments.sizes]
     print(table(records))
-    write(arguments.output, {"machine": found, "seed": arguments.seed, "sizes": records})
+    write(arguments.output, {"machine": environment, "seed": arguments.seed, "sizes": records})
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
-    made.add_argument(
+    options = parser(__doc__)
+    options.add_argument(
         "--sizes",
         nargs="+",
         type=positive,
@@ -98,12 +98,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="numbers of points (1000 10000 100000)",
     )
-    made.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (1)")
-    made.add_argument("--chunk", type=positive, default=512, metavar="N", help="points of a task")
-    made.add_argument("--seed", type=int, default=1, metavar="N", help="of the yields (1)")
-    made.add_argument("--write", type=Path, metavar="FOLDER", help="write a scan for the workflow")
-    made.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    return made
+    options.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (1)")
+    options.add_argument(
+        "--chunk", type=positive, default=512, metavar="N", help="points of a task"
+    )
+    options.add_argument("--seed", type=int, default=1, metavar="N", help="of the yields (1)")
+    options.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="write a scan for the workflow"
+    )
+    options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    return options
 
 
 def in_own_process(size: int) -> dict[str, Any]:
@@ -120,7 +124,7 @@ def in_own_process(size: int) -> dict[str, Any]:
 
 
 def workspace() -> dict[str, Any]:
-    """The background-only workspace."""
+    """Make the background-only workspace."""
     return {
         "channels": [
             {"name": name, "samples": [_background(sample, yields) for sample in SHARES]}
@@ -143,15 +147,17 @@ def workspace() -> dict[str, Any]:
 
 def _background(name: str, total: Sequence[float]) -> dict[str, Any]:
     yields = [SHARES[name] * events for events in total]
-    sizes = {**COMMON, **OWN[name]}
+    sizes = {**COMMON, **SPECIFIC[name]}
     modifiers: list[dict[str, Any]] = [
         {"name": key, "type": "normsys", "data": {"hi": 1 + size, "lo": 1 - size}}
         for key, size in sizes.items()
     ]
     slopes = {"jes": 0.02, **({"top_shape": 0.05} if name == "top" else {})}
     for key, slope in slopes.items():
-        up = [events * (1 + slope * (1 + place)) for place, events in enumerate(yields)]
-        down = [events * (1 - 0.8 * slope * (1 + place)) for place, events in enumerate(yields)]
+        up = [events * (1 + slope * (1 + position)) for position, events in enumerate(yields)]
+        down = [
+            events * (1 - 0.8 * slope * (1 + position)) for position, events in enumerate(yields)
+        ]
         modifiers.append(
             {"name": key, "type": "histosys", "data": {"hi_data": up, "lo_data": down}}
         )
@@ -172,7 +178,7 @@ def write_table(path: Path, size: int, seed: int) -> None:
 
 
 def rows_of(numbers: range, seed: int) -> pa.Table:
-    """Points of some numbers; the same for each number, whatever the others."""
+    """Make the points of a range of numbers; the same for each number, whatever the others."""
     rng = np.random.default_rng([seed, numbers.start])
     count = len(numbers)
     mass, lsp = rng.uniform(100, 1500, count), rng.uniform(0, 1, count)
@@ -184,15 +190,15 @@ def rows_of(numbers: range, seed: int) -> pa.Table:
         "m_lsp": lsp,
     }
     for channel, yields in CHANNELS.items():
-        for place in range(len(yields)):
-            share = rng.uniform(0.2, 1.0, count) * (0.5 + place / 6)
-            columns[f"{channel}[{place}]"] = np.round(total * share / 8, 6)
+        for bin_ in range(len(yields)):
+            share = rng.uniform(0.2, 1.0, count) * (0.5 + bin_ / 6)
+            columns[f"{channel}[{bin_}]"] = np.round(total * share / 8, 6)
     columns["xsec_unc"] = np.round(rng.uniform(0.05, 0.3, count), 4)
     return pa.table(columns)
 
 
 def analysis(folder: Path) -> dict[str, Any]:
-    """The analysis file of the scan."""
+    """Make the analysis file of the scan."""
     return {
         "name": "scan",
         "title": "Made up, no measurement",
@@ -215,7 +221,7 @@ def analysis(folder: Path) -> dict[str, Any]:
 
 
 def write_scan(folder: Path, size: int, seed: int) -> Path:
-    """Write pallet, table and analysis file; the latter's path."""
+    """Write pallet, table and analysis file; return the latter's path."""
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps(workspace()).encode()
     with tarfile.open(folder / "scan.tar.gz", "w:gz") as archive:
@@ -234,13 +240,13 @@ def write_scan(folder: Path, size: int, seed: int) -> Path:
 class Counted(LocalExecutor):
     """Counts the bytes of tasks and answers."""
 
-    asked = answered = 0
+    requested = answered = 0
     #: Largest memory of a worker, in MiB.
     peak = 0.0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See :meth:`LocalExecutor.submit`."""
-        self.asked += len(args[0])
+        self.requested += len(args[0])
         future = super().submit(fn, *args, **kwargs)
         future.add_done_callback(self._count)
         return future
@@ -255,7 +261,7 @@ class Counted(LocalExecutor):
 
 
 def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
-    """Test so many points, and say what it took."""
+    """Test so many points, and measure time, memory and bytes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # In a process of its own, whose memory does not count.
@@ -264,16 +270,18 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
             [*command, "--seed", str(arguments.seed)], check=True, stdout=subprocess.DEVNULL
         )
         (folder / "workspace.json").write_text(json.dumps(workspace()))
-        made = Analysis.model_validate(analysis(folder))
+        scan_analysis = Analysis.model_validate(analysis(folder))
         settings = Settings(points={"chunk": arguments.chunk})
         at_start, cpu = peak_memory(), -cpu_seconds()
-        found, seconds, executor = fit(made, settings, folder, arguments.workers)
+        manifest, seconds, executor = fit(scan_analysis, settings, folder, arguments.workers)
         cpu += cpu_seconds()
-        again, seconds_again, _ = fit(made, settings, folder, arguments.workers)
+        again, seconds_again, _ = fit(scan_analysis, settings, folder, arguments.workers)
         began = time.perf_counter()
-        manifest = folder / "SR" / "points.json"
-        manifest.write_text(json.dumps(found))
-        counts = collect.collect([manifest], made.labels, folder / "out.parquet", 0.95)
+        manifest_path = folder / "SR" / "points.json"
+        manifest_path.write_text(json.dumps(manifest))
+        counts = collect.collect(
+            [manifest_path], scan_analysis.labels, folder / "out.parquet", 0.95
+        )
         collecting = time.perf_counter() - began
         out = (folder / "out.parquet").stat().st_size
         parts = sum(path.stat().st_size for path in (folder / "SR" / "points").glob("*.parquet"))
@@ -283,7 +291,7 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         **counts,
         "workers": arguments.workers,
         "chunk": arguments.chunk,
-        "parts": len(found["parts"]),
+        "parts": len(manifest["parts"]),
         "seconds": seconds,
         "cpu_seconds": cpu,
         "ms_a_point": 1e3 * seconds / size,
@@ -291,7 +299,7 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         "seconds_again": seconds_again,
         "fitted_again": again["fitted"],
         "seconds_collecting": collecting,
-        "bytes_asked": executor.asked / size,
+        "bytes_asked": executor.requested / size,
         "bytes_answered": executor.answered / size,
         "bytes_table": table_size / size,
         "bytes_parts": parts / size,
@@ -304,27 +312,29 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
 
 
 def fit(
-    made: Analysis, settings: Settings, folder: Path, workers: int
+    scan_analysis: Analysis, settings: Settings, folder: Path, workers: int
 ) -> tuple[dict[str, Any], float, Counted]:
-    """One run; what it found, its seconds, and its executor."""
+    """Run the scan once; return its manifest, its seconds, and its executor."""
     began = time.perf_counter()
-    scan = run.of_region(made, "SR", settings, folder / "workspace.json")
+    scan = run.of_region(scan_analysis, "SR", settings, folder / "workspace.json")
     with Counted(workers=workers, threads=1, deadline=1800.0) as executor:
-        found = run.run(
+        manifest = run.run(
             scan, folder / "SR" / "points", executor, settings.executor, workers=workers
         )
         executor.peak = executor.submit_other(peak_memory).result()
-    return found, time.perf_counter() - began, executor
+    return manifest, time.perf_counter() - began, executor
 
 
 def cpu_seconds() -> float:
-    """Computing time of this process and of its children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(item.ru_utime + item.ru_stime for item in used)
+    """Return the computing time of this process and of its children that have ended."""
+    used = [
+        resource.getrusage(process) for process in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """One row a size."""
+    """Write one row a size."""
     header = (
         *("points", "files", "s", "ms a point", "CPU, ms a point", "again, s", "one table, s"),
         *("MiB", "MiB of a worker", "bytes asked", "bytes answered", "bytes of results"),

@@ -35,6 +35,8 @@ from common import add_pallet, describe, machine, markdown, parser, positive, re
 
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.executors import make_executor, open_ledger
+from palletfit.products.hypotest import Hypotest
+from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.store import RecordStore
 
@@ -47,34 +49,44 @@ def main() -> None:
     read_pallet(arguments)  # says what is wrong with the files
     if arguments.stack:
         with _stack(arguments.workers) as (endpoint, environment):
-            own = [item for item in sys.argv if item != "--stack"]
+            command_line = [argument for argument in sys.argv if argument != "--stack"]
             done = subprocess.run(  # noqa: S603
-                [sys.executable, *own, "--endpoint", endpoint, "--label", "cold", "--slurm"],
+                [
+                    sys.executable,
+                    *command_line,
+                    "--endpoint",
+                    endpoint,
+                    "--label",
+                    "cold",
+                    "--slurm",
+                ],
                 env=environment,
                 check=False,
             )
         raise SystemExit(done.returncode)
-    found = machine()
-    print(f"{describe(found)}\n", flush=True)
+    computer = machine()
+    print(f"{describe(computer)}\n", flush=True)
     rows = measure(arguments)
     header = ("what", "patches", "tasks", "seconds", "MB sent")
     print(markdown(header, [[row[name] for name in header] for row in rows]))
     first = first_results(arguments)
     print("\n" + markdown(("worker's task", "number", "seconds to the first fit"), first))
-    write(arguments.output, {"machine": found, "runs": rows, "first": first})
+    write(arguments.output, {"machine": computer, "runs": rows, "first": first})
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
-    add_pallet(made)
-    place = made.add_mutually_exclusive_group(required=True)
-    place.add_argument("--endpoint", help="identifier of a running endpoint")
-    place.add_argument("--stack", action="store_true", help="use the integration tests' services")
-    made.add_argument("--workers", type=positive, default=2, metavar="N", help="(2)")
-    made.add_argument("--backend", choices=["numpy", "jax"], default="numpy", help="(numpy)")
-    made.add_argument("--label", default="", help="of the endpoint's configuration (--stack only)")
-    made.add_argument("--slurm", action="store_true", help="Parsl and Dask, too (--stack only)")
-    return made
+    options = parser(__doc__)
+    add_pallet(options)
+    target = options.add_mutually_exclusive_group(required=True)
+    target.add_argument("--endpoint", help="identifier of a running endpoint")
+    target.add_argument("--stack", action="store_true", help="use the integration tests' services")
+    options.add_argument("--workers", type=positive, default=2, metavar="N", help="(2)")
+    options.add_argument("--backend", choices=["numpy", "jax"], default="numpy", help="(numpy)")
+    options.add_argument(
+        "--label", default="", help="of the endpoint's configuration (--stack only)"
+    )
+    options.add_argument("--slurm", action="store_true", help="Parsl and Dask, too (--stack only)")
+    return options
 
 
 @contextmanager
@@ -94,7 +106,7 @@ def _stack(workers: int) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each way."""
+    """Measure one row for each way."""
     remote: dict[str, Any] = {
         "kind": "globus-compute",
         "endpoint": arguments.endpoint,
@@ -120,7 +132,9 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _scan(arguments: argparse.Namespace) -> scan.Scan:
     fit_settings = FitSettings(backend=arguments.backend)
-    return scan.Scan.read("benchmark", arguments.workspace, arguments.patchset, ["*"], fit_settings)
+    return scan.Scan.read(
+        "benchmark", arguments.workspace, arguments.patchset, ["*"], fit_settings, Hypotest()
+    )
 
 
 def fit(arguments: argparse.Namespace, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -131,15 +145,15 @@ def fit(arguments: argparse.Namespace, chosen: dict[str, Any]) -> dict[str, Any]
         store = RecordStore(Path(folder) / "fits")
         began = time.perf_counter()
         with make_executor(settings, cores=arguments.workers, ledger=ledger) as executor:
-            made = scan.run(
+            manifest = runs.run(
                 todo, store, executor, settings, workers=executor.workers, ledger=ledger
             )
             seconds = time.perf_counter() - began
             sent = getattr(executor, "sent", (0, 0))
-    statuses = {item["status"] for item in made["patches"].values()}
+    statuses = {entry["status"] for entry in manifest["patches"].values()}
     if statuses - {"ok", "suspect"}:
         raise SystemExit("Some fits failed: a time without them says nothing.")
-    return _row(len(made["patches"]), sent, seconds)
+    return _row(len(manifest["patches"]), sent, seconds)
 
 
 def submit(arguments: argparse.Namespace, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +167,7 @@ def submit(arguments: argparse.Namespace, chosen: dict[str, Any]) -> dict[str, A
             settings, cores=arguments.workers, ledger=ledger, collect=False
         ) as executor:
             assert ledger is not None  # noqa: S101
-            count, _ = scan.submit(
+            count, _ = runs.submit(
                 todo, store, executor, settings, workers=settings.workers, ledger=ledger
             )
             executor.flush()
@@ -173,7 +187,7 @@ def _row(patches: int, sent: tuple[int, int], seconds: float) -> dict[str, Any]:
 
 
 def first_results(arguments: argparse.Namespace) -> list[tuple[str, int, str]]:
-    """What a worker process needs for its first task, and for the next ones."""
+    """Measure the time of a worker process for its first task, and for the next ones."""
     settings = ExecutorSettings(
         kind="globus-compute",
         endpoint=arguments.endpoint,
@@ -188,13 +202,13 @@ def first_results(arguments: argparse.Namespace) -> list[tuple[str, int, str]]:
         ledger = open_ledger(settings, Path(folder) / "tasks.jsonl")
         store = RecordStore(Path(folder) / "fits")
         with make_executor(settings, cores=1, ledger=ledger) as executor:
-            scan.run(todo, store, executor, settings, workers=settings.workers, ledger=ledger)
+            runs.run(todo, store, executor, settings, workers=settings.workers, ledger=ledger)
         for patch in todo.patches:
             record = store.read(store.path(patch.name))
             if record is not None:
-                place = record["worker"]
-                began = float(place["began"])
-                workers[place["host"], place["pid"]].append((began, place["ended"] - began))
+                worker = record["worker"]
+                began = float(worker["began"])
+                workers[worker["host"], worker["pid"]].append((began, worker["ended"] - began))
     ordered = [[seconds for _, seconds in sorted(times)] for times in workers.values()]
     first = [times[0] for times in ordered]
     later = [seconds for times in ordered for seconds in times[1:]]

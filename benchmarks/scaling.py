@@ -67,17 +67,17 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(arguments, arguments.sizes[0])))
         return
-    found = {**machine(), "jax": version("jax") if arguments.backend == "jax" else None}
-    print(f"{describe(found)}\n", flush=True)
+    environment = {**machine(), "jax": version("jax") if arguments.backend == "jax" else None}
+    print(f"{describe(environment)}\n", flush=True)
     records = [in_own_process(size) for size in arguments.sizes]
     print(table(records))
-    write(arguments.output, {"machine": found, "seed": arguments.seed, "sizes": records})
+    write(arguments.output, {"machine": environment, "seed": arguments.seed, "sizes": records})
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
-    add_pallet(made)
-    made.add_argument(
+    options = parser(__doc__)
+    add_pallet(options)
+    options.add_argument(
         "--sizes",
         nargs="+",
         type=positive,
@@ -85,16 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="numbers of patches (100 1000 10000)",
     )
-    made.add_argument(
+    options.add_argument(
         "--chunk",
         type=positive,
         metavar="N",
         help="patches that are given to the engine together (as many as it takes by itself)",
     )
-    made.add_argument("--seed", type=int, default=1, metavar="N", help="of the yields (1)")
-    made.add_argument("--backend", choices=("numpy", "jax"), default="numpy")
-    made.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    return made
+    options.add_argument("--seed", type=int, default=1, metavar="N", help="of the yields (1)")
+    options.add_argument("--backend", choices=("numpy", "jax"), default="numpy")
+    options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    return options
 
 
 def in_own_process(size: int) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def in_own_process(size: int) -> dict[str, Any]:
 
 
 def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
-    """Test so many patches, and say what it took."""
+    """Test so many patches, and measure time and memory."""
     workspace, _, patchset = read_pallet(arguments)
     with tempfile.TemporaryDirectory() as folder:
         arrays, compiling = _arrays(arguments.backend, Path(folder))
@@ -120,9 +120,9 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         at_start = peak_memory()
         cpu, began = time.process_time(), time.perf_counter()
         engine = Engine(workspace, FitSettings(backend=arguments.backend), arrays=arrays)
-        found = Reduced(size)
+        reduced = Reduced(size)
         for chunk in chunks(patches, arguments.chunk):
-            found.add(engine.hypotests(chunk))
+            reduced.add(engine.hypotests(chunk))
         total, cpu = time.perf_counter() - began, time.process_time() - cpu
     return {
         "patches": size,
@@ -135,12 +135,12 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         "ms_a_patch": 1e3 * (total - making.seconds - compiling.seconds) / size,
         "peak_mib": peak_memory(),
         "peak_mib_at_start": at_start,
-        **found.summary(),
+        **reduced.summary(),
     }
 
 
 def chunks(patches: Iterator[Patch], size: int | None) -> Iterator[Iterable[Patch]]:
-    """Lists of so many patches; without a size the patches as they are, for the engine to cut."""
+    """Give lists of so many patches; without a size the patches as they are."""
     if size is None:
         yield patches
         return
@@ -164,16 +164,16 @@ def randomised(patches: Sequence[Patch], seed: int, count: int) -> Iterator[Patc
 def scaled(value: Any, factor: float, rng: np.random.Generator) -> Any:
     """Copy a part of a workspace with all samples in it scaled."""
     if isinstance(value, list):
-        return [scaled(item, factor, rng) for item in value]
+        return [scaled(part, factor, rng) for part in value]
     if not isinstance(value, dict):
         return value
     if "data" not in value or "modifiers" not in value:
-        return {key: scaled(item, factor, rng) for key, item in value.items()}
+        return {key: scaled(part, factor, rng) for key, part in value.items()}
     noise = 1 + BIN_WIDTH * rng.standard_normal(len(value["data"]))
     bins = factor * np.maximum(noise, 0.5)
     modifiers = [
-        {**item, "data": _scaled_data(item["type"], item["data"], bins)}
-        for item in value["modifiers"]
+        {**part, "data": _scaled_data(part["type"], part["data"], bins)}
+        for part in value["modifiers"]
     ]
     return {**value, "data": _times(value["data"], bins), "modifiers": modifiers}
 
@@ -188,29 +188,29 @@ def _scaled_data(kind: str, data: Any, bins: FloatArray) -> Any:
 
 
 def _times(events: Sequence[float], bins: FloatArray) -> list[float]:
-    found: list[float] = (np.asarray(events) * bins).tolist()
-    return found
+    products: list[float] = (np.asarray(events) * bins).tolist()
+    return products
 
 
 class Stopwatch:
-    """Adds up the time that an iterator takes to make its items."""
+    """The time that an iterator takes to make its patches."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def during(self, items: Iterator[Patch]) -> Iterator[Patch]:
-        """The same items."""
+    def during(self, patches: Iterator[Patch]) -> Iterator[Patch]:
+        """Give the same patches."""
         while True:
             began = time.perf_counter()
-            item = next(items, None)
+            patch = next(patches, None)
             self.seconds += time.perf_counter() - began
-            if item is None:
+            if patch is None:
                 return
-            yield item
+            yield patch
 
 
 class Reduced:
-    """What is kept of results: CLs, and how many of which kind there are."""
+    """Results in short: CLs, and how many results of each kind there are."""
 
     def __init__(self, count: int) -> None:
         self.values = np.full((count, 6), np.nan)
@@ -229,7 +229,7 @@ class Reduced:
             self._next += 1
 
     def summary(self) -> dict[str, Any]:
-        """Counts, and how CLs is distributed: runs with the same seed agree in it."""
+        """Return counts, and the distribution of CLs, in which runs with the same seed agree."""
         values = self.values[: self._next]
         return {
             **{name: self.counts[name] for name in ("ok", "suspect", "failed")},
@@ -243,7 +243,7 @@ class Reduced:
 
 
 class Compiling:
-    """How long JAX traces and compiles, from its own reports."""
+    """The time that JAX traces and compiles, from its own reports."""
 
     def __init__(self) -> None:
         self._intervals: list[tuple[float, float]] = []
@@ -279,7 +279,7 @@ def _arrays(backend: str, cache: Path) -> tuple[Arrays, Compiling]:
 
 
 def _device(backend: str) -> dict[str, Any]:
-    """Where the fits ran, and the memory they took there, if the device says so."""
+    """Describe the device of the fits, and the memory they took there, if the device says so."""
     if backend == "numpy":
         return {"device": "cpu"}
     import jax
@@ -296,7 +296,7 @@ def _device(backend: str) -> dict[str, Any]:
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """One row a size."""
+    """Write one row a size."""
     header = (
         *("patches", "device", "ms a patch", "compiling, s", "making patches, s", "all, s"),
         *("MiB", "MiB at the start", "ok", "suspect", "failed", "by the reference engine"),

@@ -19,7 +19,7 @@ mu = 1 with qtilde. All run in this process with one thread:
     ``hypotest_toys`` on a model of ``from_pyhf``. Optional: ``pip install -r envs/benchmarks.in``.
 
 The tools take turns, several times; the table shows medians, with the smallest and the largest.
-CPU time stands beside wall time: where they differ, the machine was not quiet.
+CPU time is shown next to wall time: where they differ, the machine was not quiet.
 """
 
 from __future__ import annotations
@@ -89,10 +89,12 @@ def main() -> None:
     use_one_thread()
     logging.getLogger("pyhf").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    found = {**machine(), "nextstat": version("nextstat")}
-    print(describe(found))
-    record: dict[str, Any] = {"machine": found}
-    record["synthetic"] = compare("synthetic", synthetic(), _nothing(), arguments.pairs, arguments)
+    environment = {**machine(), "nextstat": version("nextstat")}
+    print(describe(environment))
+    record: dict[str, Any] = {"machine": environment}
+    record["synthetic"] = compare(
+        "synthetic", synthetic(), _empty_patch(), arguments.pairs, arguments
+    )
     if arguments.pallet:
         workspace, patch = _read(arguments.pallet, arguments.patch)
         record["pallet"] = compare(patch.name, workspace, patch, arguments.pallet_pairs, arguments)
@@ -100,13 +102,13 @@ def main() -> None:
 
 
 def _parser() -> Any:
-    made = parser(__doc__)
-    made.add_argument(
+    options = parser(__doc__)
+    options.add_argument(
         "--pallet", nargs=2, type=Path, metavar=("WORKSPACE", "PATCHSET"), help="a second model"
     )
-    made.add_argument("--patch", help="name of the pallet's patch (its first one)")
+    options.add_argument("--patch", help="name of the pallet's patch (its first one)")
     for option, default in (("--pairs", (8192, 512, 1)), ("--pallet-pairs", (512, 2, 1))):
-        made.add_argument(
+        options.add_argument(
             option,
             nargs=3,
             type=positive,
@@ -114,17 +116,17 @@ def _parser() -> Any:
             default=default,
             help=f"pairs a run of {', '.join(TOOLS)} ({' '.join(map(str, default))})",
         )
-    made.add_argument("--repeats", type=positive, default=3, metavar="N", help="(%(default)s)")
-    made.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
-    return made
+    options.add_argument("--repeats", type=positive, default=3, metavar="N", help="(%(default)s)")
+    options.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
+    return options
 
 
-def _nothing() -> Patch:
+def _empty_patch() -> Patch:
     return Patch("synthetic", (), [])
 
 
 def synthetic(channels: int = 50, bins: int = 4) -> Any:
-    """Channels with one background sample, its shapesys of 10 %, and a signal."""
+    """Make channels with one background sample, its shapesys of 10 %, and a signal."""
     spec: dict[str, Any] = {"channels": [], "observations": [], "version": "1.0.0"}
     strength = {"name": "mu", "type": "normfactor", "data": None}
     for number in range(channels):
@@ -170,8 +172,8 @@ def compare(
         "nextstat": lambda: _nextstat(full),
         "pyhf": lambda: _pyhf(full),
     }
-    made = {name: makers[name]() for name in TOOLS if name in arguments.tools}
-    tools = {name: tool for name, tool in made.items() if tool is not None}
+    optional_tools = {name: makers[name]() for name in TOOLS if name in arguments.tools}
+    tools = {name: tool for name, tool in optional_tools.items() if tool is not None}
     number = dict(zip(TOOLS, pairs, strict=True))
     runs: dict[str, list[Run]] = {name: [] for name in tools}
     for turn in range(arguments.repeats):
@@ -185,8 +187,8 @@ def compare(
 
 
 def table(runs: Mapping[str, Sequence[Run]]) -> str:
-    """Times and ratios to palletfit."""
-    own = {
+    """Write times, and ratios to palletfit."""
+    ours = {
         kind: statistics.median(getattr(run, kind) for run in runs["palletfit"])
         if "palletfit" in runs
         else float("nan")
@@ -202,8 +204,8 @@ def table(runs: Mapping[str, Sequence[Run]]) -> str:
                 f"{len(done)} x {done[0].pairs}",
                 f"{1e3 * middle:.3g} ({1e3 * min(wall):.3g}-{1e3 * max(wall):.3g})",
                 f"{1e3 * cpu:.3g}",
-                f"{middle / own['wall']:.1f}",
-                f"{cpu / own['cpu']:.1f}",
+                f"{middle / ours['wall']:.1f}",
+                f"{cpu / ours['cpu']:.1f}",
                 f"{done[0].q:.6f}",
                 ", ".join(f"{run.CLs:.4f}" for run in done),
                 sum(run.failed for run in done),
@@ -250,12 +252,12 @@ def _nextstat(full: Any) -> Callable[[int, int], Run] | None:
 
     def run(turn: int, pairs: int) -> Run:
         def work() -> tuple[float, float, int]:
-            found = nextstat.hypotest_toys(
+            result = nextstat.hypotest_toys(
                 MU, model, n_toys=pairs, seed=turn + 1, expected_set=True, return_meta=True
             )
-            bad = sum(value for name, value in found.items() if name.startswith("n_error"))
-            bad += sum(value for name, value in found.items() if name.startswith("n_nonconverged"))
-            return found["q_obs"], found["cls"], bad
+            bad = sum(value for name, value in result.items() if name.startswith("n_error"))
+            bad += sum(value for name, value in result.items() if name.startswith("n_nonconverged"))
+            return result["q_obs"], result["cls"], bad
 
         return _timed(pairs, work)
 

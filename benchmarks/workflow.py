@@ -44,25 +44,25 @@ def main() -> None:
     arguments = _parser().parse_args()
     if arguments.cache is not None and not arguments.cache.is_dir():
         raise SystemExit(f"The download cache {arguments.cache} is no folder: name another one.")
-    found = {**machine(), "snakemake": version("snakemake")}
-    print(f"{describe(found)}\n", flush=True)
+    environment = {**machine(), "snakemake": version("snakemake")}
+    print(f"{describe(environment)}\n", flush=True)
     runs = [run(arguments) for _ in range(arguments.repeats)]
     print(f"{summary(runs, arguments.cores)}\n\n{jobs_table(runs)}")
-    record = {"machine": found, "cores": arguments.cores, "runs": runs}
+    record = {"machine": environment, "cores": arguments.cores, "runs": runs}
     write(arguments.output, {"analyses": arguments.analyses, **record})
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
-    made.add_argument("--cores", type=positive, required=True, metavar="N")
-    made.add_argument("--analyses", nargs="+", default=["demo"], metavar="NAME", help="(demo)")
-    made.add_argument("--cache", type=Path, metavar="FOLDER", help="download cache")
-    made.add_argument(
+    options = parser(__doc__)
+    options.add_argument("--cores", type=positive, required=True, metavar="N")
+    options.add_argument("--analyses", nargs="+", default=["demo"], metavar="NAME", help="(demo)")
+    options.add_argument("--cache", type=Path, metavar="FOLDER", help="download cache")
+    options.add_argument(
         "--settings", type=Path, metavar="FILE", help="further settings, as in config/config.yaml"
     )
-    made.add_argument("--repeats", type=positive, default=1, metavar="N", help="(%(default)s)")
-    made.add_argument("targets", nargs="*", help="files to make instead of everything")
-    return made
+    options.add_argument("--repeats", type=positive, default=1, metavar="N", help="(%(default)s)")
+    options.add_argument("targets", nargs="*", help="files to make instead of everything")
+    return options
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -102,11 +102,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The caller's environment, but with caches that are empty."""
-    kept = {name: value for name, value in os.environ.items() if not _HIDDEN.match(name)}
+    """Return the caller's environment, but with caches that are empty."""
+    environment = {name: value for name, value in os.environ.items() if not _HIDDEN.match(name)}
     cache = folder / "cache"
     return {
-        **kept,
+        **environment,
         "XDG_CACHE_HOME": str(cache),
         "MPLCONFIGDIR": str(cache / "matplotlib"),
         "PYTHONPYCACHEPREFIX": str(cache / "bytecode"),
@@ -114,7 +114,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _jobs(folder: Path) -> list[dict[str, Any]]:
-    """What Snakemake's benchmark files say, in the order in which jobs ended."""
+    """Read Snakemake's benchmark files, in the order in which jobs ended."""
     jobs = []
     logs = folder / "logs"
     for path in sorted(logs.rglob("*.tsv"), key=lambda path: path.stat().st_mtime_ns):
@@ -132,7 +132,7 @@ def _jobs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _number(text: str) -> float | None:
-    """Jobs that end at once have no values."""
+    """Read a number, which jobs that end at once do not have."""
     try:
         return float(text)
     except ValueError:
@@ -140,28 +140,28 @@ def _number(text: str) -> float | None:
 
 
 def _patches(folder: Path) -> dict[str, int]:
-    """Number of patches by status."""
-    found: Counter[str] = Counter()
+    """Count patches by status."""
+    statuses: Counter[str] = Counter()
     for path in folder.glob("results/*/*/hypotest.json"):
         entries = json.loads(path.read_text(encoding="utf-8"))["patches"]
-        found.update(entry["status"] for entry in entries.values())
-    return dict(found)
+        statuses.update(entry["status"] for entry in entries.values())
+    return dict(statuses)
 
 
 def summary(runs: Sequence[dict[str, Any]], cores: int) -> str:
-    """One row a run."""
+    """Write one row a run."""
     rows = []
-    for number, item in enumerate(runs, start=1):
-        inside = sum(job["seconds"] for job in item["jobs"])
-        states = ", ".join(f"{count} {status}" for status, count in item["patches"].items())
-        rows.append([number, cores, states, f"{item['seconds']:.1f}", f"{inside:.1f}"])
+    for number, run_record in enumerate(runs, start=1):
+        inside = sum(job["seconds"] for job in run_record["jobs"])
+        states = ", ".join(f"{count} {status}" for status, count in run_record["patches"].items())
+        rows.append([number, cores, states, f"{run_record['seconds']:.1f}", f"{inside:.1f}"])
     return markdown(("run", "cores", "patches", "whole command, s", "all jobs, s"), rows)
 
 
 def jobs_table(runs: Sequence[dict[str, Any]]) -> str:
-    """One row a job: its wall time in every run, and what else the last one says."""
+    """Write one row a job: its wall time in every run, and CPU time and memory in the last one."""
     names = [job["job"] for job in runs[-1]["jobs"]]
-    seconds = [{job["job"]: job["seconds"] for job in item["jobs"]} for item in runs]
+    seconds = [{job["job"]: job["seconds"] for job in run_record["jobs"]} for run_record in runs]
     last = {job["job"]: job for job in runs[-1]["jobs"]}
     rows = [
         [

@@ -19,7 +19,7 @@ rule combine_workspaces:
     params:
         settings=combination_settings,
     wildcard_constraints:
-        analysis=one_of(combinations(KNOWN)),
+        analysis=any_of(combinations(KNOWN)),
     localrule: True
     conda:
         "../envs/workflow.yaml"

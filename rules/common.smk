@@ -1,6 +1,6 @@
 """Configuration and helpers of all rules; what can be tested without Snakemake is in src/palletfit."""
 
-import json
+import inspect
 import re
 import sys
 import time
@@ -8,19 +8,11 @@ import time
 from palletfit.runs import state as workflow_state
 from palletfit.config import NAME_PATTERN, Settings, load_analyses, member_sources, with_members
 from palletfit.config import parse as parse_settings
+from palletfit.core.files import read_json
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import file_stem
-from palletfit.runs.product import (
-    CHOSEN,
-    HYPOTEST,
-    NEAR_EXCLUSION,
-    OTHERS,
-    POINTS,
-    Product,
-    extent,
-    product_of,
-)
+from palletfit.runs import registry
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -34,6 +26,7 @@ try:
         Settings, config, file="config/config.yaml (with --config and --configfile)"
     )
     ANALYSES = load_analyses(SETTINGS, ANALYSIS_FOLDER)
+    registry.add(SETTINGS)
     # The selected analyses, and those that they combine.
     KNOWN = with_members(ANALYSES, ANALYSIS_FOLDER)
     if workflow.is_main_process:
@@ -41,6 +34,16 @@ try:
         workflow_state.announce()
 except PalletfitError as error:
     raise WorkflowError(str(error)) from None
+
+
+PRODUCTS = registry.every()
+#: Made for all patches of a region, unless others are asked for.
+HYPOTEST = PRODUCTS["hypotest"]
+#: Tested in bounded memory, without a record a patch.
+POINTS = PRODUCTS["points"]
+#: Names of the other ones, which have records.
+OTHERS = [name for name, product in PRODUCTS.items() if product not in (HYPOTEST, POINTS)]
+CHOSEN = [name for name in OTHERS if PRODUCTS[name].chosen_from is not None]
 
 
 #: Analyses with signal points that are fitted one by one, and those of large scans.
@@ -66,7 +69,7 @@ wildcard_constraints:
     analysis="|".join(map(re.escape, KNOWN)),
     region="|".join(re.escape(name) for item in KNOWN.values() for name in item.regions),
     plane=f"(?:{'|'.join(plane_suffixes())})",
-    product="|".join(OTHERS),
+    product=any_of(OTHERS),
     slice=NAME_PATTERN,
     stem="[^/]+",
 
@@ -100,11 +103,6 @@ def combinations(analyses):
     return [name for name, analysis in analyses.items() if analysis.combine is not None]
 
 
-def one_of(names):
-    """A wildcard constraint: one of some names, or nothing at all."""
-    return "|".join(map(re.escape, names)) or "(?!)"
-
-
 def member_files(file):
     """An input function: a prepared file of each member of a combination, in order."""
 
@@ -130,10 +128,7 @@ def combination_products(wildcards):
             "  remedy: Select one whose file has the key `combine`, such as "
             "`--config analyses=demo-combined`."
         )
-    return [
-        *collect("results/{name}/results.{ending}", name=names, ending=["json", "csv"]),
-        *contour_files(names),
-    ]
+    return result_files(names)
 
 
 def fit_settings(wildcards):
@@ -142,7 +137,7 @@ def fit_settings(wildcards):
         "fit": SETTINGS.fit.model_dump(mode="json"),
         "engine": VERSIONS[SETTINGS.fit.engine],
         # Rises when records were found lost, damaged or failed for a reason that may pass.
-        "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region),
+        "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, HYPOTEST),
         "patches": KNOWN[wildcards.analysis].patches,
         "on_failure": SETTINGS.on_failure,
         "known_failures": KNOWN[wildcards.analysis].regions[wildcards.region].known_failures,
@@ -167,166 +162,206 @@ def point_settings(wildcards):
     return {
         "fit": SETTINGS.fit.model_dump(mode="json"),
         "engine": VERSIONS[SETTINGS.fit.engine],
-        **POINTS.as_json(),
+        **POINTS().as_json(),
         "labels": analysis.labels,
         "points": analysis.points.model_dump(mode="json", exclude={"plot_bins"}),
         "chunk": SETTINGS.points.chunk,
-        "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, POINTS.name),
+        "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, POINTS),
     }
-
-
-def point_manifests(wildcards):
-    """What is known of the points of each region that is fitted."""
-    regions = ANALYSES[wildcards.analysis].used_regions
-    return expand("results/{{analysis}}/{region}/points.json", region=regions)
-
-
-def point_tables():
-    """Tables of all large scans, and plots of their planes; p0 of q0 excludes nothing."""
-    plots = [
-        f"results/{name}/excluded{suffix}.{ending}"
-        for name, analysis in SCANS.items()
-        for suffix in map(analysis.plane_suffix, analysis.planes)
-        for ending in ("png", "pdf")
-        if SETTINGS.fit.test_statistic != "q0"
-    ]
-    return [*(f"results/{name}/points.parquet" for name in SCANS), *plots]
-
-
-def drawn_fraction(wildcards):
-    """What the plot of an excluded fraction depends on beside the results."""
-    return {**drawn(wildcards), "bins": ANALYSES[wildcards.analysis].points.plot_bins}
 
 
 def product_settings(wildcards):
     """The same of another product than hypothesis tests, with its own settings and version."""
-    where = wildcards.analysis, wildcards.region, wildcards.product
+    product = PRODUCTS[wildcards.product]
+    place = wildcards.analysis, wildcards.region
     return {
         **fit_settings(wildcards),
-        **product_of(wildcards.product, SETTINGS).as_json(),
-        **extent(wildcards.product, SETTINGS),
-        "refits": workflow_state.refits(RESULTS, *where),
+        **product.of(SETTINGS).as_json(),
+        **product.extent(SETTINGS),
+        "refits": workflow_state.refits(RESULTS, *place, product),
     }
 
 
 def chosen_patches(wildcards):
     """The file that names the patches of a product of chosen ones."""
-    return (
-        f"results/{wildcards.analysis}/{wildcards.product}_patches.json"
-        if (wildcards.product in CHOSEN)
-        else []
-    )
+    if wildcards.product not in CHOSEN:
+        return []
+    return f"results/{wildcards.analysis}/{wildcards.product}_patches.json"
+
+
+def table_to_choose_from(wildcards):
+    """The table that patches of a product are chosen from."""
+    return f"results/{wildcards.analysis}/{PRODUCTS[wildcards.product].chosen_from}.json"
 
 
 def choice(wildcards):
-    """What the choice of patches depends on beside the results."""
+    """What the choice of patches depends on beside that table."""
     return {
-        "patterns": getattr(SETTINGS, wildcards.product).patches,
+        "patterns": PRODUCTS[wildcards.product].patterns(SETTINGS),
         "level": SETTINGS.contour.confidence_level,
         "analyses": len(ANALYSES),
     }
 
 
+def selected(product):
+    """Selected analyses that a product is made for, by name."""
+    return GRIDS if product.records else SCANS
+
+
 def product_manifests(product):
-    """One manifest of a product for each region that is fitted."""
+    """An input function: one manifest of a product for each region that is fitted."""
 
     def manifests(wildcards):
-        regions = ANALYSES[wildcards.analysis].used_regions
+        regions = KNOWN[wildcards.analysis].used_regions
         return expand(
-            "results/{{analysis}}/{region}/{product}.json", region=regions, product=product
+            "results/{{analysis}}/{region}/{product}.json", region=regions, product=product.name
         )
 
     return manifests
 
 
-def cross_section_table(wildcards):
-    """The table of theory cross sections, where there is one."""
-    source = ANALYSES[wildcards.analysis].cross_section
-    return [str(source.file)] if source is not None and source.file.exists() else []
+def table_inputs(product):
+    """What the table of a product is made from."""
+    inputs = {"manifests": product_manifests(product), "files": table_files(product)}
+    if product.compares:
+        inputs |= {
+            "tests": product_manifests(HYPOTEST),
+            "results": f"results/{{analysis}}/{HYPOTEST.table}.json",
+        }
+    return inputs
 
 
-def cross_section(wildcards):
-    """How that table is read; a change makes other limits in pb."""
-    source = ANALYSES[wildcards.analysis].cross_section
-    return source.model_dump(mode="json") if source is not None else None
+def table_files(product):
+    """An input function: further files of a table; the rule's script says if one is missing."""
+
+    def files(wildcards):
+        paths = product.table_files(KNOWN[wildcards.analysis])
+        return [str(path) for path in paths if path.exists()]
+
+    return files
 
 
-def limit_files(wildcards):
-    """Upper limits of all selected analyses: tables and plots."""
-    return [
-        f"results/{name}/{file}"
-        for name, analysis in GRIDS.items()
-        for file in (
-            *("limits.json", "limits.csv"),
-            *(
-                f"{stem}{suffix}.{ending}"
-                for suffix in map(analysis.plane_suffix, analysis.planes)
-                for stem, ending in (
-                    ("limits", "png"),
-                    ("limits", "pdf"),
-                    ("limit_contour", "json"),
-                )
-            ),
-            *(f"limits_slice_{line}.{e}" for line in analysis.slices for e in ("png", "pdf")),
-        )
-    ]
+def table_outputs(product):
+    """The files of a product's table; the last one is in the report, if it has a caption."""
+    outputs = {e: f"results/{{analysis}}/{product.table}.{e}" for e in product.endings}
+    if product.caption:
+        last = product.endings[-1]
+        outputs[last] = in_report(product, outputs[last], product.caption, product.what)
+    return outputs
 
 
-def chosen_stems(checkpoint):
-    """File names of the patches that a checkpoint chose."""
-    chosen = json.loads(Path(checkpoint.output.chosen).read_text())
-    return [file_stem(patch) for some in chosen.values() for patch in some]
+def table_settings(product):
+    """A parameter function: what a table depends on beside files."""
+
+    def settings(wildcards):
+        return product.table_settings(KNOWN[wildcards.analysis], SETTINGS)
+
+    return settings
 
 
-def mu_scan_files(wildcards):
-    """Plots of CLs against mu, of the patches that were chosen."""
-    return [
-        f"results/{name}/mu_scan_{stem}.{ending}"
-        for name in GRIDS
-        for stem in chosen_stems(checkpoints.choose_mu_scan.get(analysis=name))
-        for ending in ("png", "pdf")
-    ]
+def in_report(product, file, caption, what):
+    """A file of a product that is shown in the report, under its analysis."""
+    place = {"category": "{analysis}"}
+    if product.subcategory:
+        place["subcategory"] = product.subcategory
+    caption = str(Path(workflow.basedir) / "report" / caption)
+    return report(file, caption=caption, labels={"region": "all", "what": what}, **place)
 
 
-def diagnostics_files(wildcards):
-    """Tables of the diagnostics, and all plots of the patches that were chosen."""
-    tables = expand("results/{name}/diagnostics.{e}", name=GRIDS, e=["json", "csv"])
-    plots = [
-        file.format(analysis=name, stem=stem)
-        for name in GRIDS
-        for stem in chosen_stems(
-            checkpoints.choose_patches.get(analysis=name, product="diagnostics")
-        )
-        for file in rules.plot_diagnostics.output
-    ]
-    return tables + plots
+def plot_inputs(product, plot):
+    """What a plot is drawn from."""
+    inputs = {}
+    if plot.table:
+        inputs["table"] = f"results/{{analysis}}/{product.table}.{table_ending(product, plot)}"
+    if plot.curves:
+        inputs["curves"] = "resources/published/{analysis}/curves{plane}.json"
+    if plot.of == "patch":
+        inputs["chosen"] = f"results/{{analysis}}/{product.name}_patches.json"
+        inputs["manifests"] = product_manifests(product)
+    return inputs
 
 
-def toy_files(wildcards):
-    """CLs from toys of all selected analyses: tables, and a plot of each patch that was chosen."""
-    tables = expand("results/{name}/toys.{e}", name=GRIDS, e=["json", "csv"])
-    plots = [
-        f"results/{name}/toys_{stem}.{ending}"
-        for name in GRIDS
-        for stem in chosen_stems(checkpoints.choose_patches.get(analysis=name, product="toys"))
-        for ending in ("png", "pdf")
-    ]
-    return tables + plots
+def table_ending(product, plot):
+    """Plots of a patch take an entry of the table's first file, others read the table as such."""
+    return product.endings[0 if plot.of == "patch" else -1]
 
 
-def toy_extent(wildcards):
-    """How many toys count; a change makes another table."""
-    return extent("toys", SETTINGS)
+def plot_outputs(product, plot):
+    """The files of a plot; the first one of each output is in the report, if it has a caption."""
+    outputs = {}
+    for name, output in plot.outputs.items():
+        first, *others = (f"results/{{analysis}}/{file}" for file in output.files)
+        if output.caption:
+            first = in_report(product, first, output.caption, output.what)
+        outputs[name] = [first, *others] if others else first
+    return outputs
+
+
+def plot_log(plot):
+    """Stem of the files in which a plot's rule writes what it did."""
+    wildcard = {"plane": "{plane}", "slice": "_{slice}", "patch": "_{stem}"}[plot.of]
+    return f"logs/{{analysis}}/{plot.rule}{wildcard}"
+
+
+def plot_settings(product, plot):
+    """A parameter function: what a plot depends on beside files."""
+    if plot.of == "slice":
+        return slice_of
+    if plot.of == "patch":
+        return lambda wildcards: KNOWN[wildcards.analysis].title
+
+    def settings(wildcards):
+        return drawn(wildcards) | product.plane_settings(KNOWN[wildcards.analysis])
+
+    return settings
 
 
 def slice_of(wildcards):
     """What a slice's plot depends on beside the limits."""
-    analysis = ANALYSES[wildcards.analysis]
+    analysis = KNOWN[wildcards.analysis]
     return {
         "title": analysis.title,
         "slice": analysis.slices[wildcards.slice].model_dump(mode="json"),
         "level": SETTINGS.contour.confidence_level,
     }
+
+
+def files_of(product, names=None):
+    """Tables and plots of a product, of all selected analyses, that no choice decides about."""
+    return [
+        file
+        for name in (selected(product) if names is None else names)
+        for file in product.files_of(name, KNOWN[name], SETTINGS)
+    ]
+
+
+def product_files(product):
+    """An input function: all tables and plots of a product, of all selected analyses."""
+
+    def files(wildcards):
+        every = files_of(product)
+        if product.chosen_from is not None:
+            every += [
+                file
+                for name in GRIDS
+                for stem in chosen_stems(name, product)
+                for file in product.files_of_patch(name, stem)
+            ]
+        return every
+
+    return files
+
+
+def describe(product):
+    """Let the list of targets say what a product is."""
+    workflow.get_rule(product.name).docstring = inspect.getdoc(product).partition("\n")[0]
+
+
+def chosen_stems(analysis, product):
+    """File names of the patches that were chosen for a product."""
+    choosing = checkpoints.choose_patches.get(analysis=analysis, product=product.name)
+    chosen = read_json(Path(choosing.output.chosen))
+    return [file_stem(patch) for patches in chosen.values() for patch in patches]
 
 
 def product_parts(wildcards):
@@ -341,12 +376,6 @@ def part_manifests(wildcards):
     if SETTINGS.executor.parts == 1:
         return []
     return gather.parts("results/{{analysis}}/{{region}}/parts/{scatteritem}.json")
-
-
-def region_manifests(wildcards):
-    """One manifest of records for each region that is fitted."""
-    regions = KNOWN[wildcards.analysis].used_regions
-    return expand("results/{{analysis}}/{region}/hypotest.json", region=regions)
 
 
 def plane_of(wildcards):
@@ -376,19 +405,15 @@ def explored(wildcards):
     return {**drawn(wildcards), "further": workflow_state.further(RESULTS, wildcards.analysis)}
 
 
-def contour_files(names):
-    """Contours and plots of every plane of some analyses; p0 of q0 has none."""
-    if SETTINGS.fit.test_statistic == "q0":
-        return []
-    return [
-        f"results/{name}/{file}"
+def result_files(names):
+    """Results of some analyses: tables, contours and plots of every plane, pages to explore."""
+    pages = [
+        f"results/{name}/exclusion{suffix}.html"
         for name in names
         for suffix in map(KNOWN[name].plane_suffix, KNOWN[name].planes)
-        for file in (
-            *(f"exclusion{suffix}.{ending}" for ending in ("png", "pdf", "html")),
-            f"contour{suffix}.json",
-        )
+        if HYPOTEST.plots_of(SETTINGS)
     ]
+    return [*files_of(HYPOTEST, names), *pages]
 
 
 def hepdata_contours(ending):
@@ -478,9 +503,9 @@ def all_manifests():
     ]
 
 
-def all_submissions(product=HYPOTEST.name):
+def all_submissions(product):
     """What sending leaves behind, for all regions that are fitted."""
-    file = Product(product).file("submitted")
+    file = product.file("submitted")
     return [
         f"results/{name}/{region}/{file}.json"
         for name, analysis in GRIDS.items()

@@ -15,39 +15,12 @@ rule download_published:
         "../scripts/download_published.py"
 
 
-rule plot_contour:
-    """Draw the exclusion contour of a plane and measure its quality."""
-    input:
-        table="results/{analysis}/results.csv",
-        curves="resources/published/{analysis}/curves{plane}.json",
-    output:
-        contour="results/{analysis}/contour{plane}.json",
-        png=report(
-            "results/{analysis}/exclusion{plane}.png",
-            caption="../report/exclusion.rst",
-            category="{analysis}",
-            labels={"region": "all", "what": "contour{plane}"},
-        ),
-        pdf="results/{analysis}/exclusion{plane}.pdf",
-    log:
-        "logs/{analysis}/plot_contour{plane}.log",
-    benchmark:
-        "logs/{analysis}/plot_contour{plane}.tsv"
-    params:
-        drawn=drawn,
-    localrule: True
-    conda:
-        "../envs/workflow.yaml"
-    script:
-        "../scripts/plot_contour.py"
-
-
 rule interactive:
     """Write a page on which the exclusion in a plane can be explored, in one file."""
     input:
         results="results/{analysis}/results.json",
         table="results/{analysis}/results.csv",
-        manifests=region_manifests,
+        manifests=product_manifests(HYPOTEST),
         curves="resources/published/{analysis}/curves{plane}.json",
     output:
         page=report(

@@ -19,7 +19,7 @@ rule hypotest_part:
     conda:
         "../envs/workflow.yaml"
     script:
-        "../scripts/hypotest_part.py"
+        "../scripts/make_part.py"
 
 
 rule hypotest:
@@ -45,7 +45,7 @@ rule hypotest:
     conda:
         "../envs/workflow.yaml"
     script:
-        "../scripts/hypotest.py"
+        "../scripts/make_product.py"
 
 
 use rule hypotest_part as product_part with:
@@ -102,7 +102,7 @@ rule submit_region:
 rule submit:
     """Send all missing patches of all selected analyses to a remote executor, and return."""
     input:
-        all_submissions(),
+        all_submissions(HYPOTEST),
 
 
 # Not of products of chosen patches: what is chosen depends on results that are still to come.
@@ -121,4 +121,4 @@ use rule submit_region as submit_product with:
 rule submit_limits:
     """The same for upper limits, which the target `limits` collects."""
     input:
-        all_submissions("limits"),
+        all_submissions(PRODUCTS["limits"]),

@@ -2,7 +2,7 @@ rule hepdata_submission:
     """Write CLs, contours and limits as a HEPData submission, which its own validator accepts."""
     input:
         results="results/{analysis}/results.json",
-        manifests=region_manifests,
+        manifests=product_manifests(HYPOTEST),
         contours=hepdata_contours("json"),
         images=hepdata_contours("png"),
         limits=hepdata_limits,

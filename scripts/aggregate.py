@@ -1,19 +1,26 @@
-"""Collect the results of all regions of an analysis."""
+"""Write the table of a product from the records of all regions of an analysis."""
 
 from pathlib import Path
 
-from palletfit.config import Analysis
-from palletfit.core.files import write_atomically, write_json
-from palletfit.runs import results as collected
+from palletfit.config import Analysis, Settings
+from palletfit.runs.product import Gathered, Product
 from palletfit.workflow import scripting
+from palletfit.workflow.scripting import Outputs
 
 
-def main(*, analysis: Analysis, manifests: list[Path], results: Path, table: Path) -> None:
-    """Write ``results.json`` and ``results.csv`` from the manifests of the regions."""
-    regions = [collected.RegionResults.read(path.parent.name, path) for path in manifests]
-    points = collected.combine(regions, analysis.labels)
-    write_json(results, points)
-    write_atomically(table, collected.as_table(points, analysis.labels).to_csv(index=False))
+def main(
+    *,
+    analysis: Analysis,
+    settings: Settings,
+    product: type[Product],
+    manifests: list[Path],
+    tests: list[Path] = (),
+    results: list[Path] = (),
+    outputs: Outputs,
+) -> None:
+    """Write the table's files, which are named by their ending."""
+    gathered = Gathered(analysis, settings, manifests, tests, results[0] if results else None)
+    product.write_table(gathered, {ending: files[0] for ending, files in outputs.items()})
 
 
 if __name__ == "__main__":

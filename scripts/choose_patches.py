@@ -1,25 +1,19 @@
-"""Choose the patches that a product of chosen ones is made for, from the results."""
+"""Choose the patches that a product is made for, from a table of all of them."""
 
 from pathlib import Path
 
 from palletfit.config import Analysis, Settings
 from palletfit.core.files import read_json, write_json
-from palletfit.runs.choice import choose
+from palletfit.runs.product import Product
 from palletfit.workflow import scripting
 
 
 def main(
-    *, analysis: Analysis, product: str, settings: Settings, results: Path, chosen: Path
+    *, analysis: Analysis, product: type[Product], settings: Settings, table: Path, chosen: Path
 ) -> None:
     """Write the names of the chosen patches by region."""
-    names = choose(
-        getattr(settings, product).patches,
-        read_json(results),
-        settings.contour.confidence_level,
-        analysis=analysis.name,
-        section=product,
-        every=len(settings.analysis_names) == 1,
-    )
+    every = len(settings.analysis_names) == 1
+    names = product.choose(read_json(table), settings, analysis=analysis.name, every=every)
     write_json(chosen, names)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from palletfit.config import Analysis
 from palletfit.core.files import read_json
+from palletfit.products.hypotest import Hypotest
 from palletfit.publish import hepdata
 from palletfit.runs.results import RegionResults
 from palletfit.workflow import scripting
@@ -25,7 +26,7 @@ def main(
     Workspace and patchset of a region are beside its manifest; contours and images come in the
     order of the analysis' planes.
     """
-    regions = [RegionResults.read(path.parent.name, path) for path in manifests]
+    regions = [RegionResults.read(path, Hypotest) for path in manifests]
     publication = hepdata.Publication(
         analysis=analysis,
         results=read_json(results),

@@ -7,7 +7,9 @@ from palletfit.core.files import read_json, write_atomically
 from palletfit.pages import interactive
 from palletfit.planes import contour as contours
 from palletfit.planes import overlay
-from palletfit.runs.results import RegionResults, read_table
+from palletfit.products.hypotest import Hypotest
+from palletfit.products.hypotest.table import read_table
+from palletfit.runs.results import RegionResults
 from palletfit.workflow import scripting
 
 
@@ -30,7 +32,7 @@ def main(
     limits = results.with_name("limits.json")
     details = interactive.details(
         read_json(results),
-        [RegionResults.read(path.parent.name, path) for path in manifests],
+        [RegionResults.read(path, Hypotest) for path in manifests],
         analysis.labels,
         limits=read_json(limits) if limits.exists() else None,
         folder=results.parent,

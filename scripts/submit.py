@@ -8,8 +8,10 @@ from palletfit.config import Analysis, Settings
 from palletfit.core.files import write_json
 from palletfit.errors import ConfigError
 from palletfit.executors import make_executor, open_ledger
+from palletfit.products.hypotest import Hypotest
+from palletfit.runs import run as runs
 from palletfit.runs import scan
-from palletfit.runs.product import HYPOTEST
+from palletfit.runs.product import Product
 from palletfit.runs.store import RecordStore
 from palletfit.workflow import scripting
 
@@ -21,13 +23,13 @@ def main(
     settings: Settings,
     workspace: Path,
     patchset: Path,
-    product: str = HYPOTEST.name,
+    product: type[Product] = Hypotest,
     submitted: Path,
     cores: int,
 ) -> None:
     """Write how many patches were sent; the next run without ``submit`` collects their results."""
     todo = scan.of_region(analysis, region, settings, product, workspace, patchset)
-    tasks = submitted.parent / f"{todo.product.file('tasks')}.jsonl"
+    tasks = submitted.parent / f"{product.file('tasks')}.jsonl"
     ledger = open_ledger(settings.executor, tasks)
     if ledger is None:
         raise ConfigError(
@@ -35,10 +37,10 @@ def main(
             remedy="Leave out `submit`, or choose a profile with an endpoint.",
         )
     place = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
-    store = RecordStore(submitted.parent / todo.product.folder)
+    store = RecordStore(submitted.parent / product.folder())
     with make_executor(settings.executor, **place, collect=False) as executor:
         workers = executor.workers
-        sent, before = scan.submit(
+        sent, before = runs.submit(
             todo, store, executor, settings.executor, workers=workers, ledger=ledger
         )
         executor.flush()

@@ -6,6 +6,7 @@ from palletfit.config import Analysis, Settings
 from palletfit.core.files import write_json
 from palletfit.core.locks import waiting_lock
 from palletfit.executors import make_executor, open_ledger
+from palletfit.products.hypotest import Hypotest
 from palletfit.runs.scan import Scan
 from palletfit.workflow import scripting
 from palletfit.workflow import timing as scaling
@@ -25,7 +26,9 @@ def main(
     chosen = settings.benchmark_executor(case)
     scans = [
         scaling.select(
-            Scan.read(f"{analysis.name}/{region}", *files, analysis.patches, settings.fit),
+            Scan.read(
+                f"{analysis.name}/{region}", *files, analysis.patches, settings.fit, Hypotest()
+            ),
             settings.benchmark.patches,
         )
         for region, *files in zip(analysis.used_regions, workspaces, patchsets, strict=True)

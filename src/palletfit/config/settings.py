@@ -335,6 +335,19 @@ class ToyTargetSettings(ToySettings):
     from asymptotic formulae, is nearest to exclusion."""
 
 
+class FurtherProductSettings(Model):
+    """A product that does not come with palletfit, by its name."""
+
+    folder: Path
+    """Folder with its code, which has the product's name; docs/adding_a_product.md says what is in
+    it."""
+    patches: list[str] = []
+    """Shell patterns of the patches, where the product is made for chosen ones; none: the product
+    chooses."""
+    settings: dict[str, Any] = {}
+    """The product's own settings; part of the key of its records."""
+
+
 class LiveSettings(Model):
     """The page that shows a run while fits are made, `results/ANALYSIS/live.html`."""
 
@@ -370,6 +383,8 @@ class Settings(Model):
     """Which fits pulls, impacts, correlations and yields are shown of."""
     toys: ToyTargetSettings = ToyTargetSettings()
     """For which patches pseudo-experiments are made, and how many."""
+    products: dict[Name, FurtherProductSettings] = {}
+    """Products of your own, which have targets of their names."""
     benchmark: BenchmarkSettings = BenchmarkSettings()
     """What the target `benchmark` times."""
 
@@ -406,6 +421,10 @@ class Settings(Model):
         if not names or not all(names):
             raise ValueError("must name at least one analysis, without empty names")
         return value
+
+    def section(self, name: str) -> Any:
+        """Return the section of a product, of palletfit's or of the user's own."""
+        return self.products[name] if name in self.products else getattr(self, name)
 
     @property
     def analysis_names(self) -> list[str]:

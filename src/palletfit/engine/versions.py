@@ -10,10 +10,4 @@ VERSIONS = {
     # Patches that the batched engine does not take go to the other one.
     "batched": "batched-4+reference-2",
     "reference": "reference-2",
-    # Of products beside hypothesis tests, in addition to the engine's.
-    "limits": "limits-1",
-    "mu_scan": "mu_scan-1",
-    "diagnostics": "diagnostics-1",
-    "toys": "toys-1",
-    "points": "points-1",
 }

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from palletfit.runs.product import HYPOTEST
-
 FloatArray = NDArray[np.float64]
 
 #: Scores beyond this do not steer a contour, and have the outermost colour of the scale.
@@ -49,19 +47,18 @@ def _minus_log(values: FloatArray, confidence_level: float) -> FloatArray:  # no
     return np.clip(-np.log(np.maximum(values, 1e-300)), -MOST, MOST)
 
 
-#: By the name of a product; others have no plane.
-QUANTITIES = {
-    HYPOTEST.name: Quantity(
-        "CLs",
-        _significance,
-        {0.9: "0.9", 0.5: "0.5", 0.05: "0.05", 1e-3: "0.001", 1e-6: "10<sup>\N{MINUS SIGN}6</sup>"},
-    ),
-    "limits": Quantity(
-        "Upper limit on \N{GREEK SMALL LETTER MU}",
-        _minus_log,
-        {20: "20", 5: "5", 1: "1", 0.2: "0.2", 0.05: "0.05"},
-    ),
-}
+#: Of hypothesis tests.
+CLS = Quantity(
+    "CLs",
+    _significance,
+    {0.9: "0.9", 0.5: "0.5", 0.05: "0.05", 1e-3: "0.001", 1e-6: "10<sup>\N{MINUS SIGN}6</sup>"},
+)
+#: Of upper limits.
+LIMIT = Quantity(
+    "Upper limit on \N{GREEK SMALL LETTER MU}",
+    _minus_log,
+    {20: "20", 5: "5", 1: "1", 0.2: "0.2", 0.05: "0.05"},
+)
 
 
 def colour(score: float) -> str:

@@ -10,8 +10,6 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scipy.special import ndtri
-
 from palletfit.errors import ConfigError
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -68,6 +66,8 @@ def near_threshold(results: Results, confidence_level: float) -> dict[str, list[
     dict
         One region with one patch; nothing if no point has values.
     """
+    from scipy.special import ndtri
+
     threshold = ndtri(1 - confidence_level)
     distances = {
         name: float(abs(ndtri(entry["CLs_exp"][2]) - threshold))

@@ -1,142 +1,497 @@
-"""What can be asked of every patch, and what computes it on a worker.
+"""The base class of products: what can be asked of a patch, and what becomes of the answers.
 
-A hypothesis test is one product of a patch; upper limits are another. All go the same way: through
-an executor into one record a patch, whose key holds the product's settings, too.
+A hypothesis test is one product of a patch; upper limits are another. All go the same way: a task
+through an executor, one record a unit under a key that holds the product's settings, a table of all
+records, plots. A product says what is its own on this way; rules and scripts are the same for all.
 
-Imports nothing heavy: every process of the workflow has to know what records are outdated.
+Imports nothing heavy: every process of the workflow has to know which records are outdated. What a
+worker computes, tables and plots are imported where they are made.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from palletfit.engine.versions import VERSIONS
+from palletfit.core.files import read_json, write_atomically, write_json
+from palletfit.errors import ConfigError, StoreError
+from palletfit.runs import choice, manifest
+from palletfit.runs.store import RecordStore
 
 if TYPE_CHECKING:
-    from palletfit.config import Settings
+    import pandas as pd
+
+    from palletfit.config import Analysis, Region, Settings
     from palletfit.engine.batched import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
+    from palletfit.planes.quantities import Quantity
+    from palletfit.runs.scan import Scan
 
-    #: Takes an engine, patches and settings; yields each patch once, in any order, with its result
-    #: (plain data with ``status``: ``ok`` or ``suspect``) or the error that explains why there is
-    #: none.
-    Computation = Callable[
-        [Engine, Sequence[Patch], Mapping[str, Any]],
-        Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]],
-    ]
+#: Each patch once, in any order, with its result (plain data with ``status``: ``ok`` or
+#: ``suspect``) or the error that explains why there is none.
+Answers = Iterator[tuple["Patch", "Mapping[str, Any] | PalletfitError"]]
 
-#: Modules whose function ``compute`` makes a product, with a record a patch.
-_MODULES = {
-    "limits": "palletfit.products.limits.compute",
-    "mu_scan": "palletfit.products.mu_scan.compute",
-    "diagnostics": "palletfit.products.diagnostics.compute",
-    "toys": "palletfit.products.toys.compute",
-}
-#: The same of products that are not kept in records.
-_OTHER_MODULES = {"points": "palletfit.products.points.compute"}
-#: Sections of the configuration that a product depends on.
-_SECTIONS = {
-    "limits": ("limits",),
-    "mu_scan": ("mu_scan", "limits"),
-    "diagnostics": ("diagnostics",),
-    "toys": ("toys",),
-}
-#: Keys that choose patches only, or how many toys there are and who makes them.
-_CHOICES = {"patches", "toys", "precision", "toys_per_task"}
-#: Products of an upper limit, which a test of discovery has none of.
-UPPER_LIMITS = frozenset({"limits", "mu_scan"})
-#: Products of chosen patches only; without a choice the first ones are of the patch that is nearest
-#: to exclusion.
-NEAR_EXCLUSION = frozenset({"diagnostics", "toys"})
-CHOSEN = NEAR_EXCLUSION | {"mu_scan"}
-#: Products that the reference engine does not make.
-BATCHED_ONLY = frozenset({"diagnostics", "toys"})
-#: Pseudo-experiments: several records a patch, each of one shard of its toys.
-TOYS = "toys"
+
+@dataclass(frozen=True)
+class Output:
+    """Files that a plot's rule writes together.
+
+    Attributes
+    ----------
+    files
+        Patterns below ``results/ANALYSIS`` with ``{plane}``, ``{slice}`` or ``{stem}``.
+    caption
+        File in ``report/`` that explains the first of the files there; empty: not in the report.
+    what
+        Its label in the report.
+    """
+
+    files: tuple[str, ...]
+    caption: str = ""
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot of a product, drawn by its method ``draw_plane``, ``draw_slice`` or ``draw_patch``.
+
+    Attributes
+    ----------
+    rule
+        Name of the rule that draws it.
+    of
+        What there is one plot for.
+    outputs
+        By name.
+    curves
+        Whether published curves of the plane are drawn, too.
+    table
+        Whether the product's table is read.
+    """
+
+    rule: str
+    of: Literal["plane", "slice", "patch"]
+    outputs: Mapping[str, Output]
+    curves: bool = False
+    table: bool = True
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a product's table is made from.
+
+    Attributes
+    ----------
+    analysis, settings
+        The configuration.
+    manifests
+        Of the product, one for each region that is fitted.
+    tests
+        The same of the hypothesis tests, if the product compares with them.
+    results
+        ``results.json``, if the product compares with it.
+    """
+
+    analysis: Analysis
+    settings: Settings
+    manifests: Sequence[Path]
+    tests: Sequence[Path] = ()
+    results: Path | None = None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What one plot is drawn from, and where it goes.
+
+    Attributes
+    ----------
+    analysis, settings
+        The configuration.
+    files
+        Files of each of the plot's outputs, by its name.
+    inputs
+        ``table``: the product's table; ``curves``: published curves; as far as the plot reads them.
+    manifests
+        Of the product, for plots of a patch.
+    subject
+        Suffix of the plane's files, name of the slice, or stem of the patch's record.
+    """
+
+    analysis: Analysis
+    settings: Settings
+    files: Mapping[str, Sequence[Path]]
+    subject: str
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    manifests: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
 class Product:
-    """What is asked of every patch.
+    """What is asked of every patch: a subclass for each product, an instance for given settings.
 
     Attributes
     ----------
-    name
-        Such as ``limits``; also the folder of its records.
     settings
         Plain data; part of the key of every record.
+    name
+        Such as ``limits``; also the name of its section of the configuration.
+    version
+        Part of the key of every record: raise it when a change of the product changes results.
+        Empty: the engine's version is enough.
+    sections
+        Sections of the configuration that its records depend on.
+    extent_keys
+        Keys of its section that change which records there are, but none of them.
+    engines
+        Those that make it.
+    unit
+        What a record is of, for people: one of them, and many.
+    records
+        Whether it is kept in a record a unit.
+    alone
+        Whether each unit is a task by itself.
+    table
+        Stem of its table; None: there is none.
+    endings
+        Of its table's files.
+    caption, what
+        File in ``report/`` that explains its table there, and the table's label.
+    subcategory
+        Of its files in the report.
+    compares
+        Whether its table needs the hypothesis tests.
+    chosen_from
+        Table that its patches are chosen from; None: it is made for all patches.
+    plots
+        At most one of each kind.
+    order
+        Products are listed by it.
     """
 
-    name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """What a key and a task say of it; nothing of a hypothesis test, which says the rest."""
-        if self.name == HYPOTEST.name:
-            return {}
-        version = VERSIONS[self.name]
-        return {"product": {"name": self.name, "version": version, "settings": dict(self.settings)}}
+    name: ClassVar[str]
+    version: ClassVar[str] = ""
+    sections: ClassVar[tuple[str, ...]] = ()
+    extent_keys: ClassVar[frozenset[str]] = frozenset({"patches", "folder"})
+    engines: ClassVar[frozenset[str]] = frozenset({"batched", "reference"})
+    unit: ClassVar[tuple[str, str]] = ("patch", "patches")
+    records: ClassVar[bool] = True
+    alone: ClassVar[bool] = False
+    table: ClassVar[str | None] = None
+    endings: ClassVar[tuple[str, ...]] = ("json", "csv")
+    caption: ClassVar[str] = ""
+    what: ClassVar[str] = ""
+    subcategory: ClassVar[str] = ""
+    compares: ClassVar[bool] = False
+    chosen_from: ClassVar[str | None] = None
+    plots: ClassVar[tuple[Plot, ...]] = ()
+    order: ClassVar[int] = 100
 
-    @property
-    def folder(self) -> str:
-        """Name of the folder of its records, beside the manifest."""
-        return records_folder(self.name)
+    # ------------------------------------------------------------------ what is asked
 
-    @property
-    def unit(self) -> tuple[str, str]:
-        """What a record is of, for people: one of them, and many."""
-        return ("shard", "shards") if self.name == TOYS else ("patch", "patches")
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take from a configuration what records of the product depend on."""
+        return cls(
+            {
+                section: settings.section(section).model_dump(mode="json", exclude=cls.extent_keys)
+                for section in cls.sections
+            }
+        )
 
-    def file(self, stem: str) -> str:
-        """What a file beside the records is called, so that products have their own."""
-        return stem if self.name == HYPOTEST.name else f"{stem}-{self.name}"
+    @classmethod
+    def check(cls, settings: Settings) -> None:
+        """Refuse a configuration under which the product cannot be made.
 
+        Raises
+        ------
+        ConfigError
+            The engine does not make it.
+        """
+        if settings.fit.engine not in cls.engines:
+            raise ConfigError(
+                f"The engine {settings.fit.engine} makes no {cls.name}.",
+                remedy=f"Set `fit.engine: {min(cls.engines)}`.",
+            )
 
-#: Needs the settings of fits only.
-HYPOTEST = Product("hypotest")
-#: What is asked of every point of a large scan: a hypothesis test without its attempts.
-POINTS = Product("points")
-#: Names of the other ones that are kept in records.
-OTHERS = tuple(_MODULES)
+    @classmethod
+    def patterns(cls, settings: Settings) -> Sequence[str]:
+        """Return the shell patterns by which the configuration chooses patches."""
+        patterns: Sequence[str] = settings.section(cls.name).patches
+        return patterns
 
+    @classmethod
+    def choose(
+        cls, table: choice.Results, settings: Settings, *, analysis: str, every: bool
+    ) -> dict[str, list[str]]:
+        """Choose patches by region; without patterns the one that is nearest to exclusion.
 
-def records_folder(name: str) -> str:
-    """Name of the folder of a product's records, beside its manifest."""
-    return "fits" if name == HYPOTEST.name else name
+        Parameters
+        ----------
+        table
+            Content of the table :attr:`chosen_from`.
+        settings
+            The configuration.
+        analysis, every
+            See :func:`palletfit.runs.choice.matching`.
 
+        Raises
+        ------
+        ConfigError
+            A pattern matches no patch, or no patch is near to exclusion.
+        """
+        return choice.choose(
+            cls.patterns(settings),
+            table,
+            settings.contour.confidence_level,
+            analysis=analysis,
+            section=cls.name,
+            every=every,
+        )
 
-def product_of(name: str, settings: Settings) -> Product:
-    """The product of a name under a configuration."""
-    if name == HYPOTEST.name:
-        return HYPOTEST
-    sections: dict[str, Any] = {
-        section: getattr(settings, section).model_dump(mode="json", exclude=_CHOICES)
-        for section in _SECTIONS[name]
-    }
-    if name in UPPER_LIMITS:
-        sections["confidence_level"] = settings.contour.confidence_level
-    return Product(name, sections)
-
-
-def extent(name: str, settings: Settings) -> dict[str, Any]:
-    """How much of a product is made: what changes which records there are, but none of them."""
-    if name != TOYS:
+    @classmethod
+    def extent(cls, settings: Settings) -> dict[str, Any]:  # noqa: ARG003
+        """Return what changes which records there are, but none of them."""
         return {}
-    return {"extent": settings.toys.model_dump(mode="json", include={"toys", "precision"})}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a key and a task say of the product."""
+        return {
+            "product": {
+                "name": self.name,
+                "version": self.version,
+                "settings": dict(self.settings),
+            }
+        }
+
+    # ------------------------------------------------------------------ how it is made
+
+    def compute(self, engine: Engine, patches: Sequence[Patch]) -> Answers:
+        """Answer for some patches, on a worker."""
+        raise NotImplementedError
+
+    def make(
+        self,
+        scan: Scan,
+        fit: Callable[[Scan], dict[str, Any]],
+        store: RecordStore,  # noqa: ARG002
+        settings: Settings,  # noqa: ARG002
+        part: tuple[int, int] = (1, 1),
+    ) -> dict[str, Any]:
+        """Make what is asked of a region.
+
+        Parameters
+        ----------
+        scan
+            The patches.
+        fit
+            Makes the units of a scan that have no record yet, see :func:`palletfit.runs.run.run`.
+        store
+            Where records are.
+        settings
+            The configuration.
+        part
+            Which part of the region, of how many.
+
+        Returns
+        -------
+        dict
+            The manifest.
+        """
+        return fit(scan.part(*part) if part[1] > 1 else scan)
+
+    @classmethod
+    def folder(cls) -> str:
+        """Return the name of the folder of its records, beside the manifest."""
+        return cls.name
+
+    @classmethod
+    def file(cls, stem: str) -> str:
+        """Return the name of a file beside the records, which other products have, too."""
+        return f"{stem}-{cls.name}"
+
+    @classmethod
+    def title(cls, region: str) -> str:
+        """Name what is made of a region, for people."""
+        return f"{region} {cls.name}"
+
+    @classmethod
+    def is_complete(cls, content: Mapping[str, Any], folder: Path, region: Region) -> bool:
+        """Say whether a manifest leaves nothing to make.
+
+        Parameters
+        ----------
+        content
+            The manifest.
+        folder
+            Where it is.
+        region
+            The region of the analysis.
+        """
+        return manifest.is_complete(content, RecordStore(folder / cls.folder()), region)
+
+    # ------------------------------------------------------------------ what becomes of it
+
+    @classmethod
+    def words(cls) -> str:
+        """Name the product in many, for people."""
+        return cls.name.replace("_", " ")
+
+    @classmethod
+    def quantity(cls) -> Quantity | None:
+        """Return what a point's value says about exclusion, if it says anything."""
+        return None
+
+    @classmethod
+    def table_files(cls, analysis: Analysis) -> list[Path]:  # noqa: ARG003
+        """Return further files that the table is made from."""
+        return []
+
+    @classmethod
+    def table_settings(cls, analysis: Analysis, settings: Settings) -> Any:  # noqa: ARG003
+        """Return what the table depends on beside files, as plain data."""
+        return cls.extent(settings)
+
+    @classmethod
+    def write_table(cls, gathered: Gathered, files: Mapping[str, Path]) -> None:
+        """Write the table's files, by their ending."""
+        labels = gathered.analysis.labels
+        entries = cls.collect(gathered)
+        write_json(files["json"], entries)
+        write_atomically(files["csv"], cls.as_table(entries, labels).to_csv(index=False))
+
+    @classmethod
+    def collect(cls, gathered: Gathered) -> dict[str, Any]:
+        """Return an entry for each signal point, by its name.
+
+        Without a method of its own the entry of a product is its record, without what all records
+        have, of each region in which there is one.
+        """
+        from palletfit.runs.results import RegionResults, plain_entries
+
+        regions = [RegionResults.read(path, cls) for path in gathered.manifests]
+        return plain_entries(regions, gathered.analysis.labels)
+
+    @classmethod
+    def as_table(cls, entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+        """Return a row for each entry.
+
+        Without a method of its own the columns of a product are what all tables have, and all that
+        is no list or mapping.
+        """
+        from palletfit.runs.results import plain_table
+
+        return plain_table(entries, labels)
+
+    @classmethod
+    def plane_settings(cls, analysis: Analysis) -> dict[str, Any]:  # noqa: ARG003
+        """Return what the plot of a plane depends on beside files and what all planes have."""
+        return {}
+
+    @classmethod
+    def draw_plane(cls, drawing: Drawing) -> None:
+        """Write the plot of a plane."""
+        raise NotImplementedError
+
+    @classmethod
+    def draw_slice(cls, drawing: Drawing) -> None:
+        """Write the plot along a line of points."""
+        raise NotImplementedError
+
+    @classmethod
+    def draw_patch(cls, drawing: Drawing) -> None:
+        """Write the plot of a patch."""
+        raise NotImplementedError
+
+    @classmethod
+    def plots_of(cls, settings: Settings) -> tuple[Plot, ...]:  # noqa: ARG003
+        """Return the plots that there are under a configuration."""
+        return cls.plots
+
+    @classmethod
+    def files_of(cls, name: str, analysis: Analysis, settings: Settings) -> list[str]:
+        """Return the files of an analysis that no choice of patches decides about: tables, plots.
+
+        Parameters
+        ----------
+        name
+            Of the analysis, which is that of its folder.
+        analysis, settings
+            The configuration.
+        """
+        files = [] if cls.table is None else [f"{cls.table}.{ending}" for ending in cls.endings]
+        for plot in cls.plots_of(settings):
+            patterns = [file for output in plot.outputs.values() for file in output.files]
+            if plot.of == "plane":
+                suffixes = [analysis.plane_suffix(plane) for plane in analysis.planes]
+                files += [file.format(plane=suffix) for suffix in suffixes for file in patterns]
+            elif plot.of == "slice":
+                files += [file.format(slice=line) for line in analysis.slices for file in patterns]
+        return [f"results/{name}/{file}" for file in files]
+
+    @classmethod
+    def files_of_patch(cls, name: str, stem: str) -> list[str]:
+        """Return the plots of a chosen patch, see :meth:`files_of`."""
+        return [
+            f"results/{name}/{file.format(stem=stem)}"
+            for plot in cls.plots
+            if plot.of == "patch"
+            for output in plot.outputs.values()
+            for file in output.files
+        ]
+
+    @classmethod
+    def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
+        """Say at the end of a run what there is and where, if it was made by now.
+
+        Parameters
+        ----------
+        folder
+            ``results/ANALYSIS``.
+        analysis, settings
+            The configuration.
+        """
+        entries = cls.made(folder, analysis)
+        if entries is None:
+            return []
+        files = " and ".join(str(folder / f"{cls.table}.{e}") for e in reversed(cls.endings))
+        return [f"{analysis.name}: {cls.words()} of {len(entries)} points", f"  results: {files}"]
+
+    @classmethod
+    def made(cls, folder: Path, analysis: Analysis) -> list[Mapping[str, Any]] | None:
+        """Return the entries of a table that is newer than its regions' manifests.
+
+        None if there is none: another target than this was asked for.
+        """
+        table = folder / f"{cls.table}.json"
+        manifests = [folder / region / f"{cls.name}.json" for region in analysis.used_regions]
+        if not is_newer(table, manifests):
+            return None
+        try:
+            entries: Mapping[str, Any] = read_json(table)
+        except StoreError:
+            return None
+        return list(entries.values())
 
 
-def computation(name: str) -> Computation:
-    """What makes a product on a worker.
+def is_newer(file: Path, others: Sequence[Path]) -> bool:
+    """Say whether a file is there, and not older than any of some others, which are there, too."""
+    try:
+        written = file.stat().st_mtime
+        return written >= max(path.stat().st_mtime for path in others)
+    except (OSError, ValueError):
+        return False
 
-    Raises
-    ------
-    KeyError
-        There is no such product.
-    """
-    module = {**_MODULES, **_OTHER_MODULES}[name]
-    function: Computation = importlib.import_module(module).compute
-    return function
+
+def plot_files(folder: Path, stem: str, analysis: Analysis, endings: Sequence[str]) -> list[Path]:
+    """Return the plots of all planes of an analysis that are there."""
+    paths = [
+        folder / f"{stem}{suffix}.{ending}"
+        for suffix in map(analysis.plane_suffix, analysis.planes)
+        for ending in endings
+    ]
+    return [path for path in paths if path.exists()]

@@ -26,7 +26,7 @@ from typing import Any
 import palletfit
 from palletfit.core.caches import user_cache
 from palletfit.engine.versions import VERSIONS
-from palletfit.runs import task
+from palletfit.runs import registry, task
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,11 @@ logger = logging.getLogger(__name__)
 REQUIRED, COMPARED = ("palletfit", "pyhf"), ("python", "numpy", "scipy", "jax")
 #: The largest workspace that a worker unpacks.
 _LARGEST = 1024**3
+
+
+def result_versions() -> dict[str, str]:
+    """Return the versions of engines and products, which keys of records hold."""
+    return {**VERSIONS, **registry.versions()}
 
 
 def content_digest(content: bytes) -> str:
@@ -53,7 +58,7 @@ def make_request(content: bytes, digest: str, workspace: bytes | None = None) ->
     workspace
         Packed workspace; None if the worker is expected to have it.
     """
-    asked = {"digest": digest, "engines": VERSIONS, "content": _text(content)}
+    asked = {"digest": digest, "engines": result_versions(), "content": _text(content)}
     return asked if workspace is None else {**asked, "workspace": _text(workspace)}
 
 
@@ -68,8 +73,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         ``other`` (the worker's versions, if its engines are others).
     """
     found: dict[str, Any] = {"digest": request["digest"]}
-    if request["engines"] != VERSIONS:
-        return {**found, "other": versions(), "engines": VERSIONS}
+    if request["engines"] != result_versions():
+        return {**found, "other": versions(), "engines": result_versions()}
     content = _bytes(request["content"])
     needed = task.unpack(content)["workspace"]
     if "workspace" in request:
@@ -110,7 +115,7 @@ def probe(request: Mapping[str, Any]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "versions": versions(),
-        "engines": VERSIONS,
+        "engines": result_versions(),
         "device": task.device(request["backend"]),
         "CLs_obs": tiny_fit(),
     }

@@ -1,23 +1,20 @@
-"""All results of an analysis: one entry a signal point, from the region that is most sensitive.
-
-``results.json`` keeps the field's keys (``mass_hypotheses``, ``CLs_obs``, ``CLs_exp``,
-``fit_time``) and adds others beside them; ``results.csv`` is a tidy table with the same content.
-"""
+"""The records of all regions, and what tables of all products have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from palletfit.core.files import read_json
 from palletfit.errors import ConfigError, StoreError
 from palletfit.pallet.patches import file_stem
-from palletfit.runs.product import HYPOTEST, records_folder
+from palletfit.runs.product import Product
 from palletfit.runs.store import RecordStore
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Columns of the five expected values, in pyhf's order.
 EXPECTED_COLUMNS = (
@@ -27,9 +24,9 @@ EXPECTED_COLUMNS = (
     "CLs_exp_plus1",
     "CLs_exp_plus2",
 )
-_NUMERIC_COLUMNS = ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat", "fit_time")
 
 Values = tuple[float | str, ...]
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,8 @@ class RegionResults:
     records: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def read(cls, name: str, manifest_path: Path, product: str = HYPOTEST.name) -> RegionResults:
-        """Read the records that a product's manifest lists; they are in a folder beside it.
+    def read(cls, manifest_path: Path, product: type[Product]) -> RegionResults:
+        """Read the records that a product's manifest lists, which is in the region's folder.
 
         Raises
         ------
@@ -49,7 +46,7 @@ class RegionResults:
             A record is missing or damaged.
         """
         manifest = read_json(manifest_path)
-        store = RecordStore(manifest_path.parent / records_folder(product))
+        store = RecordStore(manifest_path.parent / product.folder())
         records = {}
         for patch, entry in manifest["patches"].items():
             record = store.read(store.path(patch))
@@ -61,11 +58,11 @@ class RegionResults:
                     patch=patch,
                 )
             records[patch] = record
-        return cls(name, records)
+        return cls(manifest_path.parent.name, records)
 
 
 def chosen_record(
-    manifest_paths: Sequence[Path], product: str, stem: str
+    manifest_paths: Sequence[Path], product: type[Product], stem: str
 ) -> tuple[str, Mapping[str, Any]]:
     """Region and record of a patch that was chosen for a product, by its record's file name.
 
@@ -74,7 +71,7 @@ def chosen_record(
     manifest_paths
         Of all regions.
     product
-        Such as ``mu_scan``.
+        What it was chosen for.
     stem
         From :func:`palletfit.pallet.patches.file_stem`.
 
@@ -86,81 +83,67 @@ def chosen_record(
         See :meth:`RegionResults.read`.
     """
     for path in manifest_paths:
-        region = RegionResults.read(path.parent.name, path, product)
+        region = RegionResults.read(path, product)
         for name, record in region.records.items():
             if file_stem(name) == stem:
                 return region.name, record
     raise ConfigError(
         f"No patch that was chosen has the file name {stem!r}.",
-        remedy=f"Name it under {product}.patches.",
+        remedy=f"Name it under {product.name}.patches.",
     )
 
 
-def combine(regions: list[RegionResults], labels: list[str]) -> dict[str, Any]:
-    """Take for each signal point the region with the best (lowest) expected CLs.
+def most_sensitive(
+    regions: Sequence[RegionResults],
+    labels: Sequence[str],
+    rank: Callable[[Record], Any],
+    numbers: Callable[[Record], dict[str, Any]],
+) -> dict[str, Any]:
+    """Take each signal point from the region that ranks first, and name the others.
 
-    Points of different regions are the same if the values of all labels are. A region whose fit
-    failed is passed over where another one has a result; the point says so under ``regions``.
+    Points of different regions are the same if the values of all labels are.
+
+    Parameters
+    ----------
+    regions
+        Records of one product.
+    labels
+        Of the points.
+    rank
+        Of a record; the lowest one is taken.
+    numbers
+        What an entry holds of a record.
 
     Returns
     -------
     dict
         By patch name (the name in the region taken), in the order in which points first appear.
     """
-    points: dict[Values, dict[str, tuple[str, Mapping[str, Any]]]] = {}
+    points: dict[Values, dict[str, tuple[str, Record]]] = {}
     for region in regions:
         for patch, record in region.records.items():
             values = tuple(record["values"][label] for label in labels)
             points.setdefault(values, {})[region.name] = (patch, record)
-    results: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for values, candidates in points.items():
-        taken = min(candidates, key=lambda name: _expected(candidates[name][1]))
-        name, record = candidates[taken]
-        results[unique(name, results, taken)] = {
+        region_taken = min(candidates, key=lambda name: rank(candidates[name][1]))
+        patch, record = candidates[region_taken]
+        entries[unique(patch, entries, region_taken)] = {
             "mass_hypotheses": list(values),
-            **_numbers(record),
+            **numbers(record),
             "status": record["status"],
-            "region": taken,
+            "region": region_taken,
             "regions": {
-                region: {"patch": patch, "status": item["status"], **_numbers(item)}
-                for region, (patch, item) in candidates.items()
+                region: {"patch": name, "status": other["status"], **numbers(other)}
+                for region, (name, other) in candidates.items()
             },
         }
-    return results
-
-
-def _expected(record: Mapping[str, Any]) -> float:
-    # A failed region is worse than any that has a result.
-    return 2.0 if record["status"] == "failed" else float(record["CLs_exp"][2])
+    return entries
 
 
 def unique(name: str, taken: Mapping[str, Any], region: str) -> str:
     """A patch's name, with that of its region where another point has it already."""
     return name if name not in taken else f"{name} ({region})"
-
-
-def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
-    if record["status"] == "failed":
-        return {
-            "CLs_obs": None,
-            "CLs_exp": None,
-            "fit_time": None,
-            "problem": record["error"]["problem"],
-        }
-    return {
-        "CLs_obs": record["CLs_obs"],
-        "CLs_exp": record["CLs_exp"],
-        "fit_time": record["fit_time"],
-        "CLsb_obs": record["CLsb_obs"],
-        "CLb_obs": record["CLb_obs"],
-        "mu_hat": record["mu_hat"],
-        "doubts": [
-            f"{name} fit: {fit['reason']}"
-            for name, fit in record["fits"].items()
-            if not fit["trusted"]
-        ],
-        "remarks": record["remarks"],
-    }
 
 
 def first_columns(name: str, entry: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
@@ -181,41 +164,52 @@ def first_columns(name: str, entry: Mapping[str, Any], labels: Sequence[str]) ->
     }
 
 
-def as_table(results: Mapping[str, Any], labels: list[str]) -> pd.DataFrame:
-    """One row a signal point: patch, labels, region, status, CLs values, mu-hat, fit time."""
-    rows = []
-    for name, result in results.items():
-        expected = result["CLs_exp"] or [None] * len(EXPECTED_COLUMNS)
-        rows.append(
-            {
-                **first_columns(name, result, labels),
-                "CLs_obs": result["CLs_obs"],
-                **dict(zip(EXPECTED_COLUMNS, expected, strict=True)),
-                "mu_hat": result.get("mu_hat"),
-                "fit_time": result["fit_time"],
-                "remark": "; ".join(_notes(result)),
-            }
-        )
-    table = pd.DataFrame(rows)
-    return table.astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
-
-
-def _notes(result: Mapping[str, Any]) -> list[str]:
-    notes = [result["problem"]] if "problem" in result else [*result["doubts"], *result["remarks"]]
-    notes += [
-        f"{region}: {item['problem']}"
-        for region, item in result["regions"].items()
-        if item["status"] == "failed" and region != result["region"]
+def notes(entry: Mapping[str, Any]) -> list[str]:
+    """Return what a reader should know of an entry: why it failed, or doubts and remarks."""
+    lines = [entry["problem"]] if "problem" in entry else [*entry["doubts"], *entry["remarks"]]
+    return lines + [
+        f"{region}: {other['problem']}"
+        for region, other in entry.get("regions", {}).items()
+        if other["status"] == "failed" and region != entry["region"]
     ]
-    return notes
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read ``results.csv``."""
-    # Only numbers can be missing: a patch may well be called "NA".
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(("patch", "region", "status", "remark"), str),
-        keep_default_na=False,
-        na_values={column: [""] for column in _NUMERIC_COLUMNS},
-    )
+def plain_entries(regions: Sequence[RegionResults], labels: Sequence[str]) -> dict[str, Any]:
+    """Return an entry for each record: its values, status, region, and what is its product's own.
+
+    Parameters
+    ----------
+    regions
+        Records of one product.
+    labels
+        Of the points.
+    """
+    common = {"patch", "values", "key", "worker", "status", "sha256", "error"}
+    entries: dict[str, Any] = {}
+    for region in regions:
+        for patch, record in region.records.items():
+            entries[unique(patch, entries, region.name)] = {
+                "mass_hypotheses": [record["values"][label] for label in labels],
+                "status": record["status"],
+                "region": region.name,
+                **{name: value for name, value in record.items() if name not in common},
+                **({"problem": record["error"]["problem"]} if "error" in record else {}),
+            }
+    return entries
+
+
+def plain_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each entry, with the columns that all tables have and all simple values."""
+    import pandas as pd
+
+    common = {"mass_hypotheses", "status", "region"}
+    rows = [
+        first_columns(name, entry, labels)
+        | {
+            key: value
+            for key, value in entry.items()
+            if key not in common and not isinstance(value, (list, dict))
+        }
+        for name, entry in entries.items()
+    ]
+    return pd.DataFrame(rows)

@@ -11,12 +11,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palletfit.config import FitSettings
 from palletfit.core.files import write_atomically, writing_error
 from palletfit.pallet.patches import Patch, file_stem, json_digest
-from palletfit.runs.product import HYPOTEST, Product
+
+if TYPE_CHECKING:
+    from palletfit.runs.product import Product
 
 _SUPERSEDED = "superseded"
 _CHECKSUM = "sha256"
@@ -30,7 +32,7 @@ class Key:
     patch: str
     settings: Mapping[str, Any]
     engine: str
-    product: Product = HYPOTEST
+    product: Product
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -40,7 +42,7 @@ class Key:
         patch: Patch,
         settings: FitSettings,
         engine: str,
-        product: Product = HYPOTEST,
+        product: Product,
     ) -> Key:
         """Key of one product of one patch."""
         plain = settings.model_dump(mode="json")

@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 from palletfit.config import FitSettings
 from palletfit.engine.records import finite
 from palletfit.errors import PalletfitError
-from palletfit.pallet.patches import Patch, apply, canonical_json, json_digest
-from palletfit.runs.product import HYPOTEST, Product, computation
+from palletfit.pallet.patches import Patch, canonical_json, json_digest
+from palletfit.runs import registry
+from palletfit.runs.product import Product
 
 if TYPE_CHECKING:
     from palletfit.engine.batched import Engine
 
+#: What tasks are of that name no product.
+_DEFAULT = "hypotest"
 #: How many parsed workspaces, and engines for them, a worker keeps.
 _KEPT_WORKSPACES = 4
 _workspaces: OrderedDict[str, dict[str, Any]] = OrderedDict()
@@ -46,7 +49,7 @@ def make_task(
     patches: Sequence[Patch],
     workspace_digest: str,
     settings: FitSettings,
-    product: Product = HYPOTEST,
+    product: Product,
 ) -> bytes:
     """Pack what a worker needs to know about some patches."""
     return pack(
@@ -120,25 +123,14 @@ def _fit(
     try:
         settings = FitSettings.model_validate(content["settings"])
         spec = _workspace(content["workspace"], workspace)
-        if "product" in content:
-            asked = content["product"]
-            compute = computation(asked["name"])
-            engine = _engine(content["workspace"], spec, settings)
-            for patch, made in compute(engine, patches, asked["settings"]):
-                results[patch.name] = (
-                    _describe(made) if isinstance(made, PalletfitError) else dict(made)
-                )
-        elif settings.engine == "batched":
-            for patch, result in _engine(content["workspace"], spec, settings).hypotests(patches):
-                results[patch.name] = (
-                    _describe(result) if isinstance(result, PalletfitError) else result.as_json()
-                )
-        else:
-            # Imported here, where threads are already pinned, and not when a client makes tasks.
-            from palletfit.engine.reference import hypotests as reference
-
-            for patch in patches:
-                results[patch.name] = reference.hypotest(apply(spec, patch), settings).as_json()
+        # A task that names no product is of hypothesis tests.
+        asked = content.get("product", {"name": _DEFAULT, "settings": {}})
+        product = registry.find(asked["name"])(asked["settings"])
+        engine = _engine(content["workspace"], spec, settings)
+        for patch, answer in product.compute(engine, patches):
+            results[patch.name] = (
+                _describe(answer) if isinstance(answer, PalletfitError) else dict(answer)
+            )
     except Exception as error:  # noqa: BLE001
         missing = [patch for patch in patches if patch.name not in results]
         if len(patches) > 1:

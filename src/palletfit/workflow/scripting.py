@@ -18,9 +18,14 @@ from typing import Any
 
 from palletfit.config import Analysis, Settings, load_analyses, parse, read_yaml, with_members
 from palletfit.errors import PalletfitError
+from palletfit.runs import registry
+from palletfit.runs.product import Product
 from palletfit.runs.state import end_with_run
 
 logger = logging.getLogger(__name__)
+
+#: Files of all outputs of a rule, by the output's name.
+Outputs = dict[str, list[Path]]
 
 
 def run(main: Callable[..., None], namespace: Mapping[str, Any]) -> None:
@@ -31,8 +36,9 @@ def run(main: Callable[..., None], namespace: Mapping[str, Any]) -> None:
     main
         Takes keyword arguments only. Special types: `Settings` is the configuration, `Analysis`
         the analysis that the wildcard (or option) ``analysis`` names, `dict[str, Analysis]` all
-        selected ones (on the command line only beside `Settings`); ``cores`` is the rule's
-        number of threads. All other names are inputs, outputs or wildcards of the rule.
+        selected ones (on the command line only beside `Settings`), `type[Product]` the product of
+        a name, `Outputs` all outputs; ``cores`` is the rule's number of threads. All other names
+        are inputs, outputs, wildcards or parameters of the rule.
     namespace
         ``globals()`` of the script.
     """
@@ -71,6 +77,7 @@ def _set_up_logging(path: Path | None) -> None:
 
 def _from_rule(main: Callable[..., None], rule: Any, folder: Path) -> dict[str, Any]:
     settings = parse(Settings, rule.config, file="config/config.yaml")
+    registry.add(settings)
     arguments: dict[str, Any] = {}
     for name, kind in _types(main).items():
         if kind is Settings:
@@ -80,6 +87,8 @@ def _from_rule(main: Callable[..., None], rule: Any, folder: Path) -> dict[str, 
             arguments[name] = with_members(selected, folder)[rule.wildcards[name]]
         elif kind == dict[str, Analysis]:
             arguments[name] = load_analyses(settings, folder)
+        elif kind == Outputs:
+            arguments[name] = {key: _paths(rule.output[key]) for key in rule.output.keys()}  # noqa: SIM118
         elif name == "cores":
             arguments[name] = rule.threads
         else:
@@ -90,15 +99,35 @@ def _from_rule(main: Callable[..., None], rule: Any, folder: Path) -> dict[str, 
 
 
 def _look_up(rule: Any, name: str, default: Any) -> Any:
-    for source in (rule.input, rule.output, rule.wildcards):
+    for source in (rule.input, rule.output, rule.wildcards, rule.params):
         if name in source.keys():  # noqa: SIM118  Snakemake's lists have keys beside items
             return source[name]
     if default is not inspect.Parameter.empty:
         return default
-    raise KeyError(f"rule {rule.rule} has no input, output or wildcard {name!r}")
+    raise KeyError(f"rule {rule.rule} has no input, output, wildcard or parameter {name!r}")
+
+
+def _paths(value: Any) -> list[Path]:
+    return [Path(path) for path in ([value] if isinstance(value, str) else value)]
+
+
+def _product(name: str) -> type[Product]:
+    """Find the product of a name; argparse says which value is wrong."""
+    if name not in registry.names():
+        raise argparse.ArgumentTypeError(f"there is no product {name!r}")
+    return registry.find(name)
+
+
+def _output(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, Path(path)
 
 
 def _convert(value: Any, kind: Any) -> Any:
+    if kind == type[Product]:
+        return _product(value)
     if typing.get_origin(kind) is list:
         inner = typing.get_args(kind)[0]
         return [inner(item) for item in ([value] if isinstance(value, str) else value)]
@@ -111,43 +140,56 @@ def _from_command_line(main: Callable[..., None], folder: Path) -> dict[str, Any
     )
     types = _types(main)
     for name, kind in types.items():
-        if kind is Settings:
-            parser.add_argument(
-                "--config", type=Path, default=folder.parent / "config.yaml", help="settings"
-            )
-        elif kind == dict[str, Analysis]:
-            continue  # the settings name them
-        elif typing.get_origin(kind) is list:
-            default = inspect.signature(main).parameters[name].default
-            required = default is inspect.Parameter.empty
-            parser.add_argument(
-                f"--{name}",
-                nargs="+",
-                type=typing.get_args(kind)[0],
-                required=required,
-                default=None if required else [*default],
-            )
-        elif kind is Analysis:
-            parser.add_argument(f"--{name}", required=True, help="name, or path of a YAML file")
-        else:
-            default = inspect.signature(main).parameters[name].default
-            required = default is inspect.Parameter.empty
-            parser.add_argument(
-                f"--{name}", type=kind, required=required, default=None if required else default
-            )
+        _add_option(parser, name, kind, inspect.signature(main).parameters[name].default, folder)
     given = vars(parser.parse_args())
-    arguments: dict[str, Any] = {}
-    for name, kind in types.items():
-        if kind is Settings:
-            arguments[name] = parse(Settings, read_yaml(given["config"]), file=given["config"])
-        elif kind is Analysis:
-            (arguments[name],) = load_analyses(Settings(analyses=[given[name]]), folder).values()
-        elif kind == dict[str, Analysis]:
-            selected = parse(Settings, read_yaml(given["config"]), file=given["config"])
-            arguments[name] = load_analyses(selected, folder)
-        else:
-            arguments[name] = given[name]
-    return arguments
+    return {name: _given(name, kind, given, folder) for name, kind in types.items()}
+
+
+def _add_option(
+    parser: argparse.ArgumentParser, name: str, kind: Any, default: Any, folder: Path
+) -> None:
+    """Add the option of a parameter of a script's ``main``."""
+    required = default is inspect.Parameter.empty
+    options: dict[str, Any] = {"required": required, "default": None if required else default}
+    if kind is Settings:
+        options = {
+            "type": Path,
+            "default": folder.parent / "config.yaml",
+            "dest": name,
+            "help": "settings",
+        }
+        parser.add_argument("--config", **options)
+        return
+    if kind == dict[str, Analysis]:
+        return  # the settings name them
+    if kind is Analysis:
+        options |= {"help": "name, or path of a YAML file"}
+    elif kind == Outputs:
+        options |= {"nargs": "+", "type": _output, "metavar": "NAME=PATH"}
+    elif typing.get_origin(kind) is list:
+        options |= {"nargs": "+", "type": typing.get_args(kind)[0]}
+        options["default"] = None if required else [*default]
+    else:
+        options |= {"type": _product if kind == type[Product] else kind}
+    parser.add_argument(f"--{name}", **options)
+
+
+def _given(name: str, kind: Any, given: Mapping[str, Any], folder: Path) -> Any:
+    """Return the value of a parameter of a script's ``main`` from the command line's options."""
+    if kind is Settings:
+        return parse(Settings, read_yaml(given[name]), file=given[name])
+    if kind is Analysis:
+        (analysis,) = load_analyses(Settings(analyses=[given[name]]), folder).values()
+        return analysis
+    if kind == dict[str, Analysis]:
+        selected = parse(Settings, read_yaml(given["settings"]), file=given["settings"])
+        return load_analyses(selected, folder)
+    if kind == Outputs:
+        files: Outputs = {}
+        for output, path in given[name]:
+            files.setdefault(output, []).append(path)
+        return files
+    return given[name]
 
 
 def _types(main: Callable[..., None]) -> dict[str, Any]:

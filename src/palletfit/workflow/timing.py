@@ -26,7 +26,7 @@ import pandas as pd
 from palletfit.config import Analysis, ExecutorSettings
 from palletfit.errors import ConfigError
 from palletfit.pallet.patchset import Patchset
-from palletfit.runs import scan
+from palletfit.runs import run as runs
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.scan import Scan
 from palletfit.runs.store import RecordStore
@@ -107,7 +107,7 @@ def measure(
             for number, todo in enumerate(scans):
                 store = RecordStore(Path(name) / str(number) / "fits")
                 start = time.perf_counter()
-                scan.run(todo, store, executor, settings, workers=workers, ledger=ledger)
+                runs.run(todo, store, executor, settings, workers=workers, ledger=ledger)
                 regions[todo.title] = time.perf_counter() - start
             seconds = time.perf_counter() - began
         for number, todo in enumerate(scans):

@@ -17,7 +17,8 @@ from palletfit.pages.interactive import points
 from palletfit.pages.interactive.figure import draw
 from palletfit.planes.colours import COLOURS
 from palletfit.planes.contour import CURVES, exclusion
-from palletfit.runs.results import RegionResults, combine
+from palletfit.products.hypotest.table import combine
+from palletfit.runs.results import RegionResults
 from palletfit.runs.store import RecordStore
 
 EVIL = "</script><script>alert(1)</script>"

@@ -20,14 +20,15 @@ from palletfit.pages.live.__main__ import Server, main
 from palletfit.pages.live.page import Run, render
 from palletfit.pages.live.plane import contour, draw, ticks
 from palletfit.pages.live.snapshot import MOST_POINTS, Point, Snapshot, Tally, merged, read_region
-from palletfit.planes.quantities import QUANTITIES, SCALE, colour
+from palletfit.planes.quantities import CLS, LIMIT, SCALE, colour
+from palletfit.products.hypotest import Hypotest
+from palletfit.products.limits import Limits
+from palletfit.products.toys import Toys
 from palletfit.runs import scan
-from palletfit.runs.product import HYPOTEST, Product
 
 from .. import models
 
 EVIL = "<script>alert(1)</script>"
-CLS = QUANTITIES["hypotest"]
 
 
 def analysis(*regions: str, **changes) -> Analysis:
@@ -51,7 +52,7 @@ def make(count: int = 9, folder: Path | None = None) -> scan.Scan:
     ]
     background = models.background("normsys")
     paths = models.write(folder, background, models.patchset(background, patches))
-    return scan.Scan.read("search/A", *paths, ["*"], Settings().fit)
+    return scan.Scan.read("search/A", *paths, ["*"], Settings().fit, Hypotest())
 
 
 def record(index: int, observed: float = 0.3, status: str = "ok", **more):
@@ -64,7 +65,7 @@ def record(index: int, observed: float = 0.3, status: str = "ok", **more):
 
 
 def page_of(folder: Path, part: str = "", *regions: str) -> live.Page:
-    return live.Page(folder, analysis(*regions), "A", HYPOTEST, part)
+    return live.Page(folder, analysis(*regions), "A", Hypotest, part)
 
 
 class Clock:
@@ -79,7 +80,7 @@ class Clock:
 
 def watch(folder: Path, kept=(), *, page=None, clock=None, interval: float = 5.0):
     page = page or page_of(folder)
-    about = Run(page.analysis, page.product.name, 0.95, interval)
+    about = Run(page.analysis, page.product, 0.95, interval)
     known = {item["patch"]: item for item in kept}
     more = {} if clock is None else {"clock": clock}
     return watching.Watching(page, about, "local, 2 workers", make(folder=folder), known, **more)
@@ -134,7 +135,7 @@ def test_all_regions_of_an_analysis_share_a_page(tmp_path):
         first.see(record(item))
     first.write("ended")
     assert 'data-state="running"' in page_of(tmp_path).path.read_text()  # B is still to come
-    other = live.Page(tmp_path, analysis("A", "B"), "B", HYPOTEST)
+    other = live.Page(tmp_path, analysis("A", "B"), "B", Hypotest)
     second = watch(tmp_path, page=other, clock=clock)
     second.write("running")
     clock.now += 100
@@ -155,15 +156,15 @@ def test_parts_of_a_region_are_one_row_and_other_splittings_are_forgotten(tmp_pa
         seen.write("running")
     row = cells(page_of(tmp_path).path.read_text(), "A")
     assert (row[0], row[4]) == ("2", "18")
-    limits = Product("limits")
+    limits = Limits
     watch(tmp_path, page=live.Page(tmp_path, analysis(), "A", limits), clock=clock).write("ended")
-    assert len(read_region(tmp_path / "search" / "A", HYPOTEST, clock.now)) == 2
+    assert len(read_region(tmp_path / "search" / "A", Hypotest, clock.now)) == 2
     assert len(read_region(tmp_path / "search" / "A", limits, clock.now)) == 1
     assert (tmp_path / "search" / "live-limits.html").exists()
 
 
 def test_limits_have_a_contour_where_they_are_one(tmp_path):
-    page = live.Page(tmp_path, analysis(), "A", Product("limits"))
+    page = live.Page(tmp_path, analysis(), "A", Limits)
     seen = watch(tmp_path, page=page)
     for i in range(9):
         mu = 0.5 * 4.0 ** (i % 3)  # 0.5, 2, 8: one half way, in the logarithm, to 200
@@ -175,7 +176,7 @@ def test_limits_have_a_contour_where_they_are_one(tmp_path):
 
 
 def test_a_product_without_numbers_has_counts_only(tmp_path):
-    page = live.Page(tmp_path, analysis(), "A", Product("toys_of_some_kind"))
+    page = live.Page(tmp_path, analysis(), "A", Toys)
     seen = watch(tmp_path, page=page)
     seen.see({"patch": "signal_0", "status": "ok"})
     seen.write("running")
@@ -188,7 +189,7 @@ def test_hostile_names_are_text():
     point = Point(EVIL, (1, 2), "ok", 0.1, 0.1)
     failure = (EVIL, f'"{EVIL}')
     found = snapshot(points=(point,), failures=(failure,), counts={"failed": 1}, region=EVIL)
-    about = Run(analysis(title=EVIL), "hypotest", 0.95, 5.0)
+    about = Run(analysis(title=EVIL), Hypotest, 0.95, 5.0)
     page = render(about, {"A": [found]}, 0.0)
     assert EVIL not in page
     assert page.count("<script>") == 1
@@ -241,7 +242,7 @@ def test_of_very_many_points_some_are_shown():
     assert [point.status for point in tally.points.values()][:3] == ["ok", "ok", "open"]
     points = tuple(tally.points.values())
     found = snapshot(points=points, stride=tally.stride, total=len(Many.patches))
-    page = render(Run(analysis(), "hypotest", 0.95, 5.0), {"A": [found]}, 0.0)
+    page = render(Run(analysis(), Hypotest, 0.95, 5.0), {"A": [found]}, 0.0)
     assert "one of 3 points" in page
 
 
@@ -341,7 +342,7 @@ def test_a_plane_without_points_has_no_picture():
 
 def test_labels_that_are_no_numbers_leave_the_rest_of_the_page():
     points = (Point("p", ("left", 1), "ok", 0.1, 0.1),)
-    page = render(Run(analysis(), "hypotest", 0.95, 5.0), {"A": [snapshot(points=points)]}, 0.0)
+    page = render(Run(analysis(), Hypotest, 0.95, 5.0), {"A": [snapshot(points=points)]}, 0.0)
     assert "The plane cannot be drawn" in page
     assert cells(page, "A")
 
@@ -353,7 +354,7 @@ def test_scores_are_zero_on_the_contour_and_colours_follow_them():
     np.testing.assert_allclose(score[1], 2.3263478740 - 1.6448536270)
     assert (np.diff(score) < 0).all()
     assert np.isfinite(score).all()
-    mu = QUANTITIES["limits"].score(np.array([0.0, 0.5, 1.0, 2.0]), 0.95)
+    mu = LIMIT.score(np.array([0.0, 0.5, 1.0, 2.0]), 0.95)
     np.testing.assert_allclose(mu, [5.0, np.log(2), 0.0, -np.log(2)])
     assert (colour(-9), colour(0), colour(9)) == (SCALE[0], SCALE[2], SCALE[4])
 
@@ -537,6 +538,6 @@ def test_the_page_keeps_its_size_in_bounds():
         for i in range(MOST_POINTS)
     )
     found = snapshot(points=points, total=MOST_POINTS, counts={"ok": MOST_POINTS})
-    page = render(Run(analysis(), "hypotest", 0.95, 5.0), {"A": [found]}, 0.0)
+    page = render(Run(analysis(), Hypotest, 0.95, 5.0), {"A": [found]}, 0.0)
     assert len(page) < 1_500_000
     assert len(json.loads(found.as_text())["points"]) == MOST_POINTS

@@ -19,8 +19,9 @@ from palletfit.config import Analysis, ContourSettings, parse
 from palletfit.errors import StoreError, SubmissionError
 from palletfit.planes.contour import exclusion
 from palletfit.planes.published import read_curve
+from palletfit.products.hypotest.table import as_table, combine
 from palletfit.publish import hepdata
-from palletfit.runs.results import RegionResults, as_table, combine
+from palletfit.runs.results import RegionResults
 
 # hepdata-validator 0.3.6 leaves it to Python to close what it read.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from palletfit.errors import StoreError
-from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults, as_table, combine, read_table
+from palletfit.products.hypotest import Hypotest
+from palletfit.products.hypotest.table import as_table, combine, read_table
+from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults
 from palletfit.runs.store import RecordStore
 
 LABELS = ["m1", "m2"]
@@ -168,7 +170,7 @@ def region(tmp_path) -> Path:
 
 
 def test_records_are_read_by_their_manifest(region):
-    found = RegionResults.read("SR", region)
+    found = RegionResults.read(region, Hypotest)
     assert found.name == "SR"
     assert list(found.records) == ["a/b", "c"]
     assert found.records["c"]["CLs_obs"] == 0.3
@@ -185,11 +187,11 @@ def test_a_damaged_record_is_named(region, damage):
     else:
         store.write("a/b", {**fitted((1, 2), 0.1), "patch": "a/b", "key": {"digest": "other"}})
     with pytest.raises(StoreError, match="missing or damaged") as error:
-        RegionResults.read("SR", region)
+        RegionResults.read(region, Hypotest)
     assert error.value.patch == "a/b"
     assert error.value.file == str(path)
 
 
 def test_a_missing_manifest_is_named(tmp_path):
     with pytest.raises(StoreError, match="A file of this run is missing"):
-        RegionResults.read("SR", tmp_path / "hypotest.json")
+        RegionResults.read(tmp_path / "hypotest.json", Hypotest)

@@ -16,7 +16,9 @@ from palletfit.core.locks import holder
 from palletfit.engine.reference import hypotests as reference
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import FitError, PalletError, StoreError
-from palletfit.runs import manifest, scan, store, task
+from palletfit.products.hypotest import Hypotest
+from palletfit.runs import dispatch, manifest, scan, store, task
+from palletfit.runs import run as runs
 from palletfit.runs.store import RecordStore
 
 from .. import models
@@ -81,11 +83,11 @@ def make(patches=None, patterns=("*",), folder: Path | None = None, tmp_path=Non
     content = models.patchset(background, patches or models.grid())
     paths = models.write(folder or tmp_path, background, content)
     settings = {"engine": "reference", **settings}
-    return scan.Scan.read("search/SR", *paths, list(patterns), FitSettings(**settings))
+    return scan.Scan.read("search/SR", *paths, list(patterns), FitSettings(**settings), Hypotest())
 
 
 def run(todo, records, executor, **settings):
-    return scan.run(todo, records, executor, ExecutorSettings(**settings))
+    return runs.run(todo, records, executor, ExecutorSettings(**settings))
 
 
 NAMES = ["signal_100_50", "signal_200_50", "signal_300_50"]
@@ -244,9 +246,9 @@ def test_patches_that_were_lost_together_are_sent_one_by_one(tmp_path, records, 
 )
 def test_patches_share_tasks_with_the_batched_engine(patches, engine, workers, expected):
     fit = FitSettings(engine=engine)
-    assert scan.patches_per_task(patches, fit, ExecutorSettings(), workers) == expected
+    assert scan.patches_per_task(patches, fit, ExecutorSettings(), workers, Hypotest()) == expected
     chosen = ExecutorSettings(patches_per_task=7)
-    assert scan.patches_per_task(patches, fit, chosen, workers) == 7
+    assert scan.patches_per_task(patches, fit, chosen, workers, Hypotest()) == 7
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
@@ -293,7 +295,7 @@ def test_a_store_that_is_full_ends_the_run_and_keeps_earlier_records(
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "write_atomically", full)
-        patched.setattr(scan.concurrent.futures, "wait", first_sent)
+        patched.setattr(dispatch.concurrent.futures, "wait", first_sent)
         with pytest.raises(StoreError, match="The disk is full") as error:
             run(make(tmp_path=tmp_path), records, executor)
     assert error.value.file == str(records.path("signal_200_50"))
@@ -315,7 +317,7 @@ def test_records_are_written_when_results_arrive(tmp_path, records, executor, mo
         seen.append(len(list(records.folder.glob("*.json"))) if records.folder.exists() else 0)
         return first_sent(pending)
 
-    monkeypatch.setattr(scan.concurrent.futures, "wait", watched)
+    monkeypatch.setattr(dispatch.concurrent.futures, "wait", watched)
     run(make(tmp_path=tmp_path), records, executor)
     assert seen == [0, 1, 2]
 
@@ -361,7 +363,7 @@ def test_failed_patches_are_named_in_one_error(tmp_path, records, executor):
     failed = manifest.failures(found, region)
     assert "signal_100_50" not in failed
     assert len(failed) == 11
-    error = scan.failure_error(todo, failed, records)
+    error = runs.failure_error(todo, failed, records)
     assert error.remedy.startswith("Raise `executor.deadline`")  # which all of them share
     assert isinstance(error, FitError)
     assert "11 of 14 patches of search/SR failed" in error.problem
@@ -391,5 +393,5 @@ def test_an_observer_sees_kept_records_and_every_new_one(tmp_path, records, exec
         seen.append("end")
 
     settings = ExecutorSettings()
-    scan.run(make(tmp_path=tmp_path), records, executor, settings, observer=watch)
+    runs.run(make(tmp_path=tmp_path), records, executor, settings, observer=watch)
     assert seen == ["search/SR", *NAMES[:2], "signal_300_50 True", "end"]

@@ -12,6 +12,7 @@ import pytest
 
 from palletfit.config import Analysis, ContourSettings, FitSettings, Settings
 from palletfit.errors import StoreError
+from palletfit.products.hypotest import Hypotest
 from palletfit.runs import manifest
 from palletfit.runs.state import claim, further, note_incomplete, outcome, refits
 from palletfit.runs.store import RecordStore
@@ -82,10 +83,10 @@ def test_records_that_are_not_what_they_were_are_noted(tmp_path, damage):
         path.write_text("{}")
     else:
         path.write_bytes(path.read_bytes()[:-9])
-    assert refits(tmp_path, "search", "A") == 0
+    assert refits(tmp_path, "search", "A", Hypotest) == 0
     assert note(tmp_path, analysis()) == [path]
-    assert refits(tmp_path, "search", "A") == 1
-    assert refits(tmp_path, "search", "B") == 0
+    assert refits(tmp_path, "search", "A", Hypotest) == 1
+    assert refits(tmp_path, "search", "B", Hypotest) == 0
     # Neither manifests nor records are touched.
     assert path.exists()
     assert other.exists()

@@ -16,16 +16,19 @@ from palletfit.config import FitSettings
 from palletfit.core.files import write_atomically
 from palletfit.errors import StoreError
 from palletfit.pallet.patches import Patch
-from palletfit.runs.product import Product
+from palletfit.products.hypotest import Hypotest
+from palletfit.products.limits import Limits
 from palletfit.runs.store import Key, RecordStore
 
 from ...disks import small_file_system
 from .. import models
 
+HYPOTEST = Hypotest()
+
 
 def key(mu=1.0, workspace="w" * 64, operations=()) -> Key:
     patch = Patch("signal", (1.0,), list(operations))
-    return Key.of(workspace, patch, FitSettings(mu=mu), "engine-1")
+    return Key.of(workspace, patch, FitSettings(mu=mu), "engine-1", HYPOTEST)
 
 
 def record(name="signal", mu=1.0, status="ok", **more):
@@ -57,19 +60,24 @@ def test_the_key_depends_on_everything_that_changes_a_result():
         key(mu=2.0).digest,
         key(workspace="v" * 64).digest,
         key(operations=[{"op": "remove", "path": "/channels/0"}]).digest,
-        Key.of("w" * 64, Patch("signal", (), []), FitSettings(), "engine-2").digest,
-        Key.of("w" * 64, Patch("signal", (), []), FitSettings(test_statistic="q"), "x").digest,
+        Key.of("w" * 64, Patch("signal", (), []), FitSettings(), "engine-2", HYPOTEST).digest,
+        Key.of(
+            "w" * 64, Patch("signal", (), []), FitSettings(test_statistic="q"), "x", Hypotest()
+        ).digest,
     }
     assert len(digests) == 6
     # Not on the patch's name and values, which no fit depends on.
-    assert Key.of("w" * 64, Patch("b", (7,), []), FitSettings(), "engine-1").digest == key().digest
+    assert (
+        Key.of("w" * 64, Patch("b", (7,), []), FitSettings(), "engine-1", HYPOTEST).digest
+        == key().digest
+    )
     assert key().as_json()["digest"] == key().digest
 
 
 def test_the_key_of_another_product_depends_on_its_settings_and_options():
     def of(options=None, **settings):
         patch = Patch("signal", (), [], options or {})
-        return Key.of("w" * 64, patch, FitSettings(), "engine-1", Product("limits", settings))
+        return Key.of("w" * 64, patch, FitSettings(), "engine-1", Limits(settings))
 
     keys = [of(), of(tolerance=0.1), of(tolerance=0.2), of({"shard": 1}), of({"shard": 2})]
     assert len({item.digest for item in [key(), *keys]}) == 6

@@ -12,8 +12,10 @@ from palletfit.engine import batched
 from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch, json_digest
-from palletfit.runs import task
-from palletfit.runs.product import Product, computation
+from palletfit.products.hypotest import Hypotest
+from palletfit.products.limits import Limits
+from palletfit.products.limits import compute as limits
+from palletfit.runs import registry, task
 
 from .. import models
 
@@ -26,7 +28,9 @@ def patch(name="signal", operations=None) -> Patch:
 
 
 def run_all(patches, background=BACKGROUND, settings=None):
-    content = task.make_task(patches, json_digest(background), settings or FitSettings())
+    content = task.make_task(
+        patches, json_digest(background), settings or FitSettings(), Hypotest()
+    )
     return task.unpack(task.run(content, task.pack(background)))
 
 
@@ -59,9 +63,9 @@ def test_another_product_is_made_by_its_own_function(monkeypatch):
             yield item, FitError("no", remedy="none") if item.name == "b" else answer
         assert engine.workspace == BACKGROUND
 
-    monkeypatch.setattr(task, "computation", {"limits": compute}.__getitem__)
+    monkeypatch.setattr(limits, "compute", compute)
     patches = [Patch(name, (1,), [], {"shard": name.upper()}) for name in ("a", "b")]
-    asked = Product("limits", {"tolerance": 0.1})
+    asked = Limits({"tolerance": 0.1})
     content = task.make_task(patches, json_digest(BACKGROUND), FitSettings(), asked)
     first, second = task.unpack(task.run(content, task.pack(BACKGROUND)))
     assert (first["asked"], first["shard"]) == ({"tolerance": 0.1}, "A")
@@ -71,7 +75,7 @@ def test_another_product_is_made_by_its_own_function(monkeypatch):
 
 def test_an_unknown_product_is_no_module_to_import():
     with pytest.raises(KeyError):
-        computation("os")
+        registry.find("os")
 
 
 def test_patches_of_one_task_are_fitted_together_and_come_back_in_order():
@@ -169,7 +173,7 @@ def test_a_worker_parses_a_workspace_once_and_keeps_few(monkeypatch):
         run(patch(), background)
     kept = list(task._workspaces)
     assert kept == [json_digest(background) for background in backgrounds[-4:]]
-    content = task.make_task([patch()], kept[0], FitSettings(engine="reference"))
+    content = task.make_task([patch()], kept[0], FitSettings(engine="reference"), Hypotest())
     # A workspace that is known is not looked at again.
     assert task.unpack(task.run(content, b"not a workspace"))[0]["status"] == "ok"
     assert list(task._workspaces)[-1] == kept[0]

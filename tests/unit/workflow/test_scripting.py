@@ -14,7 +14,10 @@ import yaml
 
 from palletfit.config import Analysis, Settings
 from palletfit.errors import FitError
+from palletfit.products.limits import Limits
+from palletfit.runs.product import Product
 from palletfit.workflow import scripting
+from palletfit.workflow.scripting import Outputs
 
 from .. import models
 from ..pallet.test_prepare import make_archive
@@ -75,8 +78,9 @@ def search(tmp_path) -> Path:
 def test_help_names_what_the_script_does_and_takes():
     done = script("aggregate", "--help")
     assert done.returncode == 0
-    assert "Write ``results.json`` and ``results.csv``" in done.stdout
-    assert all(f"--{name}" in done.stdout for name in ("analysis", "manifests", "results", "table"))
+    assert "Write the table's files" in done.stdout
+    options = ("analysis", "product", "manifests", "results", "outputs NAME=PATH")
+    assert all(f"--{name}" in done.stdout for name in options)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -103,7 +107,7 @@ def test_scripts_lead_from_an_archive_to_results(search, tmp_path):
     assert json.loads((out / "summary.json").read_text())["patches"] == 3
 
     fitted = script(
-        "hypotest",
+        "make_product",
         *("--analysis", search, "--region", "SR", "--cores", 1),
         *("--workspace", out / "workspace.json", "--patchset", out / "patchset.json"),
         *("--manifest", out / "hypotest.json"),
@@ -113,8 +117,8 @@ def test_scripts_lead_from_an_archive_to_results(search, tmp_path):
 
     collected = script(
         "aggregate",
-        *("--analysis", search, "--manifests", out / "hypotest.json"),
-        *("--results", tmp_path / "results.json", "--table", tmp_path / "results.csv"),
+        *("--analysis", search, "--product", "hypotest", "--manifests", out / "hypotest.json"),
+        *("--outputs", f"json={tmp_path / 'results.json'}", f"csv={tmp_path / 'results.csv'}"),
     )
     assert collected.returncode == 0, collected.stderr
     results = json.loads((tmp_path / "results.json").read_text())
@@ -152,7 +156,8 @@ def test_a_script_about_all_selected_analyses(search, tmp_path):
 def test_an_error_is_a_message_without_a_trace(tmp_path):
     done = script(
         "aggregate",
-        *("--analysis", "no-such", "--manifests", "a", "--results", "b", "--table", "c"),
+        *("--analysis", "no-such", "--product", "limits", "--manifests", "a"),
+        *("--outputs", "json=b", "csv=c", "--config", ROOT / "config" / "config.yaml"),
         cwd=tmp_path,
     )
     assert done.returncode == 1
@@ -228,6 +233,7 @@ def rule(search, tmp_path):
         input=Named(workspace="in/workspace.json", manifests=["a.json", "b.json"], one="a.json"),
         output=Named(manifest="out/hypotest.json"),
         wildcards=Named(analysis="search", region="SR"),
+        params=Named(product="limits", kind="plane"),
         log=[str(tmp_path / "logs" / "hypotest.log")],
         threads=3,
         scriptdir=str(ROOT / "scripts"),
@@ -250,10 +256,14 @@ def test_arguments_come_from_the_rule(rule):
         manifests: list[Path],
         one: list[Path],
         manifest: Path,
+        product: type[Product],
+        kind: str,
+        outputs: Outputs,
         cores: int,
     ) -> None:
         given.append((analysis.name, region, settings.fit.mu, cores))
         given.append((workspace, manifests, one, manifest))
+        given.append((product, kind, outputs))
 
     call(main, rule)
     assert given == [
@@ -264,13 +274,14 @@ def test_arguments_come_from_the_rule(rule):
             [Path("a.json")],
             Path("out/hypotest.json"),
         ),
+        (Limits, "plane", {"manifest": [Path("out/hypotest.json")]}),
     ]
 
 
 def test_an_argument_that_the_rule_lacks_is_named(rule):
     def main(*, archive: Path) -> None: ...
 
-    with pytest.raises(KeyError, match="rule hypotest has no input, output or wildcard 'archive'"):
+    with pytest.raises(KeyError, match="no input, output, wildcard or parameter 'archive'"):
         call(main, rule)
 
 

@@ -14,6 +14,7 @@ import pytest
 from palletfit.config import Analysis, ExecutorSettings, FitSettings, Settings, parse
 from palletfit.errors import ConfigError
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
+from palletfit.products.hypotest import Hypotest
 from palletfit.runs.scan import Scan
 from palletfit.workflow import timing as scaling
 from palletfit.workflow.plots import draw_times
@@ -134,7 +135,7 @@ def scans(tmp_path):
     for path, content in zip(files, (workspace, spec), strict=True):
         path.write_text(json.dumps(content))
     names = [patch["metadata"]["name"] for patch in spec["patches"][30:33]]
-    return [Scan.read(f"demo/{i}", *files, names, FitSettings()) for i in range(2)]
+    return [Scan.read(f"demo/{i}", *files, names, FitSettings(), Hypotest()) for i in range(2)]
 
 
 class Slow(ThreadPoolExecutor):

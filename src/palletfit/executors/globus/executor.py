@@ -30,7 +30,6 @@ from typing import Any, Protocol
 import tenacity
 
 from palletfit.config import ExecutorSettings
-from palletfit.engine.versions import VERSIONS
 from palletfit.errors import ExecutorError
 from palletfit.executors.globus.service import (
     REQUEST_LIMIT,
@@ -43,6 +42,7 @@ from palletfit.executors.globus.service import (
 from palletfit.runs import remote, task
 from palletfit.runs.faults import DeadlineExceeded, TaskLost, TaskTooLarge, worker_died
 from palletfit.runs.ledger import Ledger, Sent
+from palletfit.runs.remote import result_versions
 
 logger = logging.getLogger(__name__)
 
@@ -306,7 +306,7 @@ class GlobusComputeExecutor(Executor):
     def _refuse_others(self, theirs: Mapping[str, str], engines: Mapping[str, str]) -> None:
         ours = remote.versions()
         unlike = [name for name in remote.REQUIRED if theirs.get(name) != ours.get(name)]
-        if engines == VERSIONS and not unlike:
+        if engines == result_versions() and not unlike:
             return
         pairs = [f"{name} {theirs.get(name, 'none')} (here {ours.get(name)})" for name in unlike]
         raise ExecutorError(

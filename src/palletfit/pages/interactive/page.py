@@ -18,7 +18,7 @@ from palletfit.pages.interactive.figure import draw
 from palletfit.planes.colours import COLOURS
 from palletfit.planes.contour import Exclusion
 from palletfit.planes.mathtext import to_html
-from palletfit.planes.quantities import QUANTITIES, SCALE, SHOWN
+from palletfit.planes.quantities import CLS, LIMIT, SCALE, SHOWN, Quantity
 
 _FOLDER = Path(__file__).parent
 _HELP = (
@@ -96,19 +96,18 @@ def _colourings(
     traces: Sequence[Any], details: Mapping[str, Any], confidence_level: float
 ) -> Iterator[dict[str, Any]]:
     """What points can be coloured by, with a number for each point of the traces that have some."""
-    choices: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Any], int], ...] = (
-        ("observed CLs", "hypotest", lambda item: item.get("CLs"), 0),
-        ("expected CLs", "hypotest", lambda item: item.get("CLs"), 3),
-        ("observed limit", "limits", lambda item: item.get("limits", {}).get("mu"), 0),
-        ("expected limit", "limits", lambda item: item.get("limits", {}).get("mu"), 3),
+    choices: tuple[tuple[str, Quantity, Callable[[Mapping[str, Any]], Any], int], ...] = (
+        ("observed CLs", CLS, lambda item: item.get("CLs"), 0),
+        ("expected CLs", CLS, lambda item: item.get("CLs"), 3),
+        ("observed limit", LIMIT, lambda item: item.get("limits", {}).get("mu"), 0),
+        ("expected limit", LIMIT, lambda item: item.get("limits", {}).get("mu"), 3),
     )
     marked = [
         (index, trace.customdata)
         for index, trace in enumerate(traces)
         if trace.meta in ("points_ok", "points_suspect")
     ]
-    for title, product, values, at in choices:
-        quantity = QUANTITIES[product]
+    for title, quantity, values, at in choices:
         scores: dict[int, list[float | None]] = {}
         for index, names in marked:
             numbers = [(values(details.get(name, {})) or [None] * 6)[at] for name in names]

@@ -19,8 +19,8 @@ from palletfit.pages.live import plane as planes
 from palletfit.pages.live.snapshot import Snapshot, merged
 from palletfit.planes.colours import COLOURS
 from palletfit.planes.mathtext import to_html
-from palletfit.planes.quantities import QUANTITIES, SCALE, SHOWN, Quantity
-from palletfit.runs.product import HYPOTEST, TOYS
+from palletfit.planes.quantities import SCALE, SHOWN, Quantity
+from palletfit.runs.product import Product
 
 _FOLDER = Path(__file__).parent
 #: Nothing was written for so many intervals, or this many seconds: then something is wrong.
@@ -43,7 +43,7 @@ class Run:
     analysis
         Titles, planes and regions.
     product
-        Name of what is fitted.
+        What is fitted.
     confidence_level
         Of the contour.
     interval
@@ -51,7 +51,7 @@ class Run:
     """
 
     analysis: Analysis
-    product: str
+    product: type[Product]
     confidence_level: float
     interval: float
 
@@ -75,7 +75,7 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
     """
     style, script = ((_FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
     colours = "".join(f"--{name}:{value};" for name, value in COLOURS.items())
-    title = html.escape(f"{run.analysis.name}: {_product(run.product)}")
+    title = html.escape(f"{run.analysis.name}: {run.product.words()}")
     state = _state(regions)
     interval = run.interval if state == "running" else _IDLE_INTERVAL
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -108,11 +108,6 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
     return "\n".join(parts)
 
 
-def _product(name: str) -> str:
-    known = {HYPOTEST.name: "hypothesis tests", TOYS: "shards of toys"}
-    return known.get(name, name.replace("_", " "))
-
-
 def _state(regions: Mapping[str, Sequence[Snapshot]]) -> str:
     states = Counter(item.state for parts in regions.values() for item in parts)
     if states["interrupted"]:
@@ -125,7 +120,7 @@ def _header(run: Run, state: str, now: float) -> Iterator[str]:
     lines = [to_html(part.strip()) for part in run.analysis.title.split(";")]
     words = {"running": "fits are made", "ended": "all fits are made", "interrupted": "interrupted"}
     yield (
-        f"<header><h1>{html.escape(run.analysis.name)} <small>{_product(run.product)}</small></h1>"
+        f"<header><h1>{html.escape(run.analysis.name)} <small>{run.product.words()}</small></h1>"
         f'<p class="state {state}" id="state">{words[state]}</p></header>'
     )
     yield f"<p class=about>{'; '.join(lines)}</p>"
@@ -196,7 +191,7 @@ def _remaining(run: Run, parts: Sequence[Snapshot], now: float) -> str:
 
 
 def _planes(run: Run, regions: Mapping[str, Sequence[Snapshot]]) -> Iterator[str]:
-    quantity = QUANTITIES.get(run.product)
+    quantity = run.product.quantity()
     every = [item for parts in regions.values() for item in parts]
     if quantity is None or not every:
         return

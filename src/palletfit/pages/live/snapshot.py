@@ -166,12 +166,12 @@ def _number(value: Any) -> float | None:
     return float(value) if number else None
 
 
-def snapshot_path(folder: Path, product: Product, part: str) -> Path:
+def snapshot_path(folder: Path, product: type[Product], part: str) -> Path:
     """File of a snapshot in the folder of its region."""
     return folder / f"{product.file('.live')}{'-' * bool(part)}{part}.json"
 
 
-def read_region(folder: Path, product: Product, now: float) -> list[Snapshot]:
+def read_region(folder: Path, product: type[Product], now: float) -> list[Snapshot]:
     """Snapshots of all parts of a region, without those of another splitting.
 
     Parameters

@@ -22,7 +22,7 @@ from palletfit.pages.live.snapshot import (
     snapshot_path,
     splitting,
 )
-from palletfit.runs.product import HYPOTEST, Product
+from palletfit.runs.product import Product
 from palletfit.runs.scan import Observer, Scan
 
 logger = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 SHARE = 0.01
 
 
-def page_path(results: Path, analysis: str, product: str = HYPOTEST.name) -> Path:
+def page_path(results: Path, analysis: str, product: type[Product]) -> Path:
     """File of the page below the folder of all results."""
-    return results / analysis / f"{Product(product).file('live')}.html"
+    return results / analysis / f"{product.file('live')}.html"
 
 
 def pause(interval: float, cost: float) -> float:
@@ -73,13 +73,13 @@ class Page:
     results: Path
     analysis: Analysis
     region: str
-    product: Product
+    product: type[Product]
     part: str = ""
 
     @property
     def path(self) -> Path:
         """File of the page."""
-        return page_path(self.results, self.analysis.name, self.product.name)
+        return page_path(self.results, self.analysis.name, self.product)
 
     @property
     def snapshot(self) -> Path:
@@ -103,12 +103,12 @@ def observer(page: Page, settings: Settings, *, workers: int) -> Observer | None
     Returns
     -------
     Observer or None
-        For :func:`palletfit.runs.scan.run`; none if no page is wanted.
+        For :func:`palletfit.runs.run.run`; none if no page is wanted.
     """
     if not settings.live.enabled:
         return None
     level, interval = settings.contour.confidence_level, settings.live.interval
-    run = Run(page.analysis, page.product.name, level, interval)
+    run = Run(page.analysis, page.product, level, interval)
     executor = f"{settings.executor.kind}, {workers} worker{'s' * (workers != 1)}"
 
     @contextmanager

@@ -18,10 +18,12 @@ from scipy.special import gammaincinv
 
 from palletfit.config import Analysis
 from palletfit.engine.interpcodes import FloatArray
-from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines
+from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, save_pages, title_lines
 from palletfit.products.diagnostics.impacts import Impact
 from palletfit.products.diagnostics.records import Correlations, Diagnostics, Parameter
 from palletfit.products.diagnostics.yields import Channel, Prediction
+from palletfit.runs.product import Drawing, Product
+from palletfit.runs.results import chosen_record
 
 #: All plots of one fit.
 PLOTS = ("pulls", "ranking", "correlations", "yields_prefit", "yields_postfit")
@@ -56,6 +58,14 @@ _DATA: dict[str, Any] = {
 _WIDER = 1.15
 #: Impacts below this part of the largest one are none.
 _NO_IMPACT = 1e-6
+
+
+def write_patch(drawing: Drawing, product: type[Product]) -> None:
+    """Write the plots of the patch whose record's file has this stem."""
+    region, record = chosen_record(drawing.manifests, product, drawing.subject)
+    figures = draw_diagnostics(record, drawing.analysis, region)
+    for name, paths in drawing.files.items():
+        save_pages(figures[name], paths)
 
 
 def draw_diagnostics(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from palletfit.runs.results import RegionResults, first_columns, unique
+from palletfit.runs.results import RegionResults, first_columns, notes, unique
 
 #: How many pulls and impacts an entry has, and how many impacts a row of the table.
 _LEADING, _IN_TABLE = 10, 5
@@ -118,7 +118,7 @@ def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
             **{key: entry[key] for key in ("mu_hat", "mu_hat_error", *_DISCOVERY)},
             "leading_impacts": "; ".join(_in_words(entry.get("leading_impacts", ()))),
             "fit_time": entry.get("fit_time"),
-            "remark": "; ".join(_notes(entry)),
+            "remark": "; ".join(notes(entry)),
         }
         for name, entry in found.items()
     ]
@@ -130,7 +130,3 @@ def _in_words(impacts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         shifts = (item["postfit_up"], item["postfit_down"])
         numbers = ", ".join("none" if shift is None else f"{shift:+.3g}" for shift in shifts)
         yield f"{item['parameter']} ({numbers})"
-
-
-def _notes(entry: Mapping[str, Any]) -> list[str]:
-    return [entry["problem"]] if "problem" in entry else [*entry["doubts"], *entry["remarks"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from palletfit.config import Analysis, Plane, Slice
+from palletfit.core.files import read_json, write_json
+from palletfit.planes import overlay
 from palletfit.planes.contour import Exclusion
 from palletfit.planes.interpolation import FloatArray
 from palletfit.planes.plots import (
@@ -26,8 +29,21 @@ from palletfit.planes.plots import (
     set_view,
     state,
 )
-from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
-from palletfit.products.limits.planes import Line, mu_field
+from palletfit.planes.style import (
+    COLOURS,
+    STYLE,
+    Entry,
+    new_figure,
+    save,
+    title_lines,
+    write_legend,
+)
+from palletfit.products.limits.planes import Line, along, as_json, limit_contours, mu_field
+from palletfit.products.limits.published import compare
+from palletfit.products.limits.table import read_table
+from palletfit.runs.product import Drawing
+
+logger = logging.getLogger(__name__)
 
 #: Colours of limits span so many decades around one at most.
 _DECADES = 2.0
@@ -37,6 +53,34 @@ _PALE = 0.45
 _MARGIN = 0.02
 #: Sizes of the numbers beside points, and the width of a digit in parts of them.
 _SMALLEST, _LARGEST, _ASPECT = 3.5, 7.5, 0.62
+
+
+def write_plane(drawing: Drawing) -> None:
+    """Write the plot of a plane's limits, and ``limit_contour.json``."""
+    analysis = drawing.analysis
+    plane = analysis.plane_of_suffix(drawing.subject)
+    published = read_json(drawing.inputs["curves"])
+    limits = read_table(drawing.inputs["table"])
+    contours = limit_contours(limits, plane, drawing.settings.contour, overlay.segments(published))
+    content = as_json(contours)
+    table = published.get(overlay.LIMITS, {})
+    if "points" in table:
+        comparison = compare(contours.points, np.asarray(table["points"]), table["unit"])
+        content["published_limits"] = comparison.as_json()
+        logger.info("%s: %s", analysis.name, comparison)
+    elif "problem" in table:
+        content["published_limits"] = table
+    save(draw_limits(contours, analysis, plane), [*drawing.files["png"], *drawing.files["pdf"]])
+    write_json(drawing.files["contour"][0], content)
+
+
+def write_slice(drawing: Drawing) -> None:
+    """Write the plot of limits along a line of signal points."""
+    analysis, level = drawing.analysis, drawing.settings.contour.confidence_level
+    chosen = analysis.slices[drawing.subject]
+    line = along(read_table(drawing.inputs["table"]), chosen)
+    figure = draw_slice(line, analysis, chosen, level)
+    save(figure, [*drawing.files["png"], *drawing.files["pdf"]])
 
 
 def draw_limits(found: Exclusion, analysis: Analysis, plane: Plane) -> Figure:

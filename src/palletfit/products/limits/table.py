@@ -7,14 +7,14 @@ same content.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from palletfit.products.limits.cross_sections import Table
-from palletfit.runs.results import RegionResults, Values, first_columns, unique
+from palletfit.runs.results import RegionResults, first_columns, most_sensitive, notes
 
 SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 _TEXT = ("patch", "region", "status", "remark", "state_obs", *(f"state_exp_{n}" for n in SIGMAS))
@@ -26,7 +26,7 @@ _NUMERIC = (
 
 
 def combine(
-    regions: list[RegionResults], labels: list[str], cross_sections: Table | None = None
+    regions: Sequence[RegionResults], labels: Sequence[str], cross_sections: Table | None = None
 ) -> dict[str, Any]:
     """Take for each signal point the region with the best (lowest) median expected limit.
 
@@ -52,30 +52,17 @@ def combine(
     ConfigError
         The table lacks a point.
     """
-    points: dict[Values, dict[str, tuple[str, Mapping[str, Any]]]] = {}
-    for region in regions:
-        for patch, record in region.records.items():
-            values = tuple(record["values"][label] for label in labels)
-            points.setdefault(values, {})[region.name] = (patch, record)
-    found: dict[str, Any] = {}
-    for values, candidates in points.items():
-        taken = min(candidates, key=lambda name: _rank(candidates[name][1]))
-        patch, record = candidates[taken]
-        entry = {
-            "mass_hypotheses": list(values),
-            **_numbers(record),
-            "status": record["status"],
-            "region": taken,
-        }
-        if cross_sections is not None:
-            theory = cross_sections.of(patch, dict(zip(labels, values, strict=True)))
-            entry |= _in_pb(entry, theory.value, theory.uncertainty)
-        entry["regions"] = {
-            region: {"patch": name, "status": item["status"], **_numbers(item)}
-            for region, (name, item) in candidates.items()
-        }
-        found[unique(patch, found, taken)] = entry
-    return found
+    entries = most_sensitive(regions, labels, _rank, _numbers)
+    if cross_sections is None:
+        return entries
+    in_pb = {}
+    for name, entry in entries.items():
+        patch = entry["regions"][entry["region"]]["patch"]
+        values = dict(zip(labels, entry["mass_hypotheses"], strict=True))
+        theory = cross_sections.of(patch, values)
+        others = {"regions": entry.pop("regions")}
+        in_pb[name] = {**entry, **_in_pb(entry, theory.value, theory.uncertainty), **others}
+    return in_pb
 
 
 def _rank(record: Mapping[str, Any]) -> tuple[int, float]:
@@ -135,7 +122,7 @@ def _in_pb(entry: Mapping[str, Any], value: float, error: float | None) -> dict[
     }
 
 
-def as_table(found: Mapping[str, Any], labels: list[str]) -> pd.DataFrame:
+def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
     """One row a signal point: labels, region, states, limits on mu, and in pb if they are known."""
     rows = []
     for name, entry in found.items():
@@ -156,19 +143,10 @@ def as_table(found: Mapping[str, Any], labels: list[str]) -> pd.DataFrame:
                 "upper_limit_obs_pb": entry["upper_limit_obs_pb"],
                 **{f"upper_limit_exp_{n}_pb": value for n, value in in_pb},
             }
-        row |= {"fit_time": entry.get("fit_time"), "remark": "; ".join(_notes(entry))}
+        row |= {"fit_time": entry.get("fit_time"), "remark": "; ".join(notes(entry))}
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.astype({name: float for name in _NUMERIC if name in table})
-
-
-def _notes(entry: Mapping[str, Any]) -> list[str]:
-    notes = [entry["problem"]] if "problem" in entry else [*entry["doubts"], *entry["remarks"]]
-    return notes + [
-        f"{region}: {item['problem']}"
-        for region, item in entry["regions"].items()
-        if item["status"] == "failed" and region != entry["region"]
-    ]
 
 
 def read_table(path: Path) -> pd.DataFrame:

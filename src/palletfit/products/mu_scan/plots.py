@@ -13,10 +13,41 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from palletfit.config import Analysis
-from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
+from palletfit.errors import FitError
+from palletfit.planes.style import (
+    COLOURS,
+    STYLE,
+    Entry,
+    new_figure,
+    save,
+    title_lines,
+    write_legend,
+)
+from palletfit.runs.product import Drawing, Product
+from palletfit.runs.results import chosen_record
 
 #: The axis begins here, in parts of the tested CLs.
 _LOWEST = 0.1
+
+
+def write_patch(drawing: Drawing, product: type[Product]) -> None:
+    """Write the plot of the patch whose record's file has this stem.
+
+    Raises
+    ------
+    FitError
+        The scan failed.
+    """
+    region, record = chosen_record(drawing.manifests, product, drawing.subject)
+    if record["status"] == "failed":
+        raise FitError(
+            f"There is no scan to draw: {record['error']['problem']}",
+            remedy=record["error"]["remedy"],
+            patch=record["patch"],
+        )
+    level = drawing.settings.contour.confidence_level
+    figure = draw_mu_scan(record, drawing.analysis, region, level)
+    save(figure, [*drawing.files["png"], *drawing.files["pdf"]])
 
 
 def draw_mu_scan(

@@ -11,11 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from palletfit.config import Analysis, Plane
-from palletfit.planes.style import COLOURS, STYLE, new_figure
-from palletfit.products.points.fractions import Fraction
+from palletfit.planes.style import COLOURS, STYLE, new_figure, save
+from palletfit.products.points.fractions import Fraction, excluded_fraction
+from palletfit.runs.product import Drawing
 
 #: Lightness grows with the fraction, in print in grey and for the colour-blind, too.
 COLOUR_MAP = "viridis"
+
+
+def write_plane(drawing: Drawing) -> None:
+    """Write the plot of a plane."""
+    analysis, level = drawing.analysis, drawing.settings.contour.confidence_level
+    plane = analysis.plane_of_suffix(drawing.subject)
+    fraction = excluded_fraction(drawing.inputs["table"], analysis, plane, level)
+    save(draw_fraction(fraction, analysis, plane), [*drawing.files["png"], *drawing.files["pdf"]])
 
 
 def draw_fraction(found: Fraction, analysis: Analysis, plane: Plane) -> Figure:

@@ -30,13 +30,13 @@ from palletfit.products.points.parts import (
     relabelled,
     row_of,
 )
+from palletfit.products.points.product import Points
 from palletfit.products.points.signals import Signal
 from palletfit.products.points.sources import FunctionSource, Source, duplicate
 from palletfit.products.points.tables import TableSource
 from palletfit.runs import task
+from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
 from palletfit.runs.ledger import Ledger
-from palletfit.runs.product import POINTS
-from palletfit.runs.scan import Task, dispatch, fitting_tasks
 from palletfit.runs.store import Key
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class _Run:
             task.make_task,
             workspace_digest=self.digest,
             settings=scan.settings,
-            product=POINTS,
+            product=Points(),
         )
         self.chunks: dict[str, _Chunk] = {}  # of points in flight, by name
         self.entries: dict[int, dict[str, Any]] = {}
@@ -249,7 +249,7 @@ class _Run:
     def _key(self, content: str) -> Key:
         scan = self.scan
         plain = scan.settings.model_dump(mode="json")
-        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], POINTS)
+        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], Points())
 
     def _find(self, number: int) -> bool:
         """Whether a chunk is finished, as far as is known without making its points."""

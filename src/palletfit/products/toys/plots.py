@@ -15,9 +15,21 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from palletfit.config import Analysis
+from palletfit.core.files import read_json
 from palletfit.engine.asymptotics import survival
 from palletfit.engine.interpcodes import FloatArray
-from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
+from palletfit.planes.style import (
+    COLOURS,
+    STYLE,
+    Entry,
+    new_figure,
+    save,
+    title_lines,
+    write_legend,
+)
+from palletfit.products.toys import table
+from palletfit.runs.product import Drawing, Product
+from palletfit.runs.results import RegionResults
 
 #: Signal plus background red and background blue, as usual.
 _SIGNAL, _BACKGROUND = COLOURS["signal"], COLOURS["published"]
@@ -28,6 +40,18 @@ _LARGEST_RATIO = 4.0
 #: Fits know the test statistic no better, and zero is a value that many toys have.
 _ZERO = 1e-6
 _SYMBOLS = {"qtilde": r"\tilde{q}_\mu", "q": r"q_\mu", "q0": r"q_0"}
+
+
+def write_patch(drawing: Drawing, product: type[Product]) -> None:
+    """Write the plot of the patch whose name makes this file name."""
+    entry = table.find(read_json(drawing.inputs["table"]), drawing.subject)
+    (region,) = [
+        RegionResults.read(path, product)
+        for path in drawing.manifests
+        if path.parent.name == entry["region"]
+    ]
+    figure = draw_toys(entry, table.statistics(region, entry), drawing.analysis)
+    save(figure, [*drawing.files["png"], *drawing.files["pdf"]])
 
 
 def draw_toys(

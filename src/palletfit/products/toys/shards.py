@@ -12,18 +12,15 @@ uncertainty depends on nothing but the toys before: on neither the splitting nor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from palletfit.config import Settings, ToySettings
+from palletfit.config import ToySettings
 from palletfit.engine.versions import VERSIONS
 from palletfit.pallet.patches import Patch
 from palletfit.products.toys.compute import BLOCK
 from palletfit.products.toys.results import ToyResult, enough, merge, toys_needed
-from palletfit.runs import scan as scans
-from palletfit.runs.product import TOYS
 from palletfit.runs.scan import Scan
 from palletfit.runs.store import Key, RecordStore
 
@@ -151,16 +148,14 @@ def recorded(scan: Scan, store: RecordStore) -> dict[str, dict[Span, Record]]:
     return found
 
 
-def run(
+def make(
     scan: Scan,
+    fit: Callable[[Scan], dict[str, Any]],
     store: RecordStore,
-    executor: Executor,
-    settings: Settings,
-    *,
+    settings: ToySettings,
     part: tuple[int, int] = (1, 1),
-    **how: Any,
 ) -> dict[str, Any]:
-    """Make what is asked of a region, of any product: toys shard by shard, and in rounds.
+    """Make the toys of a region, shard by shard and in rounds.
 
     A patch of which a shard failed has no further round.
 
@@ -168,8 +163,8 @@ def run(
     ----------
     scan
         Of patches, not of shards.
-    store, executor, how
-        See :func:`palletfit.runs.scan.run`.
+    fit, store
+        See :meth:`palletfit.runs.product.Product.make`.
     settings
         How many toys, in which shards.
     part
@@ -179,37 +174,27 @@ def run(
     Returns
     -------
     dict
-        As :func:`palletfit.runs.scan.run`; of toys with an entry for every shard that is needed.
-
-    Raises
-    ------
-    StoreError
-        See :func:`palletfit.runs.scan.run`.
-    ExecutorError
-        See :func:`palletfit.runs.scan.run`.
+        The manifest, with an entry for every shard that is needed.
     """
-    toys, number_of_parts = settings.toys, part[1]
-    by_shards = scan.product.name == TOYS and toys.precision is None
+    number_of_parts, by_shards = part[1], settings.precision is None
     if number_of_parts > 1 and not by_shards:
         scan = scan.part(*part)
-    if scan.product.name != TOYS:
-        return scans.run(scan, store, executor, settings.executor, **how)
     entries: dict[str, dict[str, Any]] = {}
     fitted = 0
     while True:
-        shards, open_ = _round(scan, store, toys)
-        todo = replace(scan, patches=shards)
+        shards, incomplete = _round(scan, store, settings)
+        round_ = replace(scan, patches=shards)
         if number_of_parts > 1 and by_shards:
-            todo = todo.part(*part)
-        manifest = scans.run(todo, store, executor, settings.executor, **how)
+            round_ = round_.part(*part)
+        manifest = fit(round_)
         fitted += manifest["fitted"]
         failed = _note(manifest["patches"], entries)
-        if by_shards or not open_ - failed:
+        if by_shards or not incomplete - failed:
             break
         left = tuple(patch for patch in scan.patches if patch.name not in failed)
         scan = replace(scan, patches=left)
-    every = {name: item for found in entries.values() for name, item in found.items()}
-    return {**manifest, "title": scan.title, "fitted": fitted, "patches": every}
+    patches = {name: entry for shards in entries.values() for name, entry in shards.items()}
+    return {**manifest, "title": scan.title, "fitted": fitted, "patches": patches}
 
 
 def _round(

@@ -19,7 +19,7 @@ from palletfit.pallet.patches import file_stem
 from palletfit.products.toys.compute import HYPOTHESES
 from palletfit.products.toys.results import ToyResult, enough, merge, toys_needed
 from palletfit.products.toys.shards import needed
-from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults, first_columns
+from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults, first_columns, notes
 
 Record = Mapping[str, Any]
 
@@ -220,12 +220,6 @@ def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
         row |= {f"{column}_asymptotic": formulae.get(column) for column in _OBSERVED}
         for column, value in zip(EXPECTED_COLUMNS, formulae.get("CLs_exp", none), strict=True):
             row[f"{column}_asymptotic"] = value
-        row |= {"fit_time": entry.get("fit_time"), "remark": "; ".join(_notes(entry))}
+        row |= {"fit_time": entry.get("fit_time"), "remark": "; ".join(notes(entry))}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _notes(entry: Mapping[str, Any]) -> list[str]:
-    if "problem" in entry:
-        return [entry["problem"]]
-    return [*entry["doubts"], *entry["remarks"]]

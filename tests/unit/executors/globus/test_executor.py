@@ -22,7 +22,9 @@ from palletfit.executors.globus.service import (
     ServiceBusyError,
 )
 from palletfit.pallet.patches import json_digest
+from palletfit.products.hypotest import Hypotest
 from palletfit.runs import remote, scan, task
+from palletfit.runs import run as runs
 from palletfit.runs.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.store import RecordStore
@@ -142,7 +144,7 @@ def executor(service, path, *, collect=True, **more):
 def content(*names, mu=1.0):
     patches = [patch for patch in all_patches() if patch.name in names]
     fit = FitSettings(engine="batched", mu=mu)
-    return task.make_task(patches, json_digest(BACKGROUND), fit)
+    return task.make_task(patches, json_digest(BACKGROUND), fit, Hypotest())
 
 
 def all_patches():
@@ -459,7 +461,7 @@ def test_other_engines_on_the_worker_are_refused(service, path, monkeypatch):
     monkeypatch.setattr(
         remote, "answer", lambda request: answer({**request, "engines": {"batched": "old"}})
     )
-    monkeypatch.setattr(globus_compute, "VERSIONS", {"batched": "old"})
+    monkeypatch.setattr(globus_compute, "result_versions", lambda: {"batched": "old"})
     with executor(service, path) as pool, pytest.raises(ExecutorError, match="another version"):
         submit(pool, content(NAMES[0])).result(timeout=20)
 
@@ -504,21 +506,21 @@ class TestScan:
     @pytest.fixture
     def todo(self, tmp_path):
         paths = models.write(tmp_path, BACKGROUND, models.patchset(BACKGROUND, models.grid(5)))
-        return scan.Scan.read("search/SR", *paths, ["*"], FitSettings())
+        return scan.Scan.read("search/SR", *paths, ["*"], FitSettings(), Hypotest())
 
     def run(self, service, path, todo, tmp_path, **more):
         found = settings(preflight=False, **more)
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
         with GlobusComputeExecutor(service, ledger, found) as pool:
-            return scan.run(todo, store, pool, found, workers=2, ledger=ledger)
+            return runs.run(todo, store, pool, found, workers=2, ledger=ledger)
 
     def submit(self, service, path, todo, tmp_path, **more):
         found = settings(preflight=False, **more)
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
         with GlobusComputeExecutor(service, ledger, found, collect=False) as pool:
-            sent = scan.submit(todo, store, pool, found, workers=2, ledger=ledger)
+            sent = runs.submit(todo, store, pool, found, workers=2, ledger=ledger)
             pool.flush()
         return sent
 
@@ -577,7 +579,7 @@ class TestScan:
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
         with GlobusComputeExecutor(service, ledger, found) as pool:
-            made = scan.run(todo, store, pool, found, workers=2, ledger=ledger)
+            made = runs.run(todo, store, pool, found, workers=2, ledger=ledger)
         assert made["fitted"] == 5
 
     def test_a_cut_line_of_the_ledger_does_no_harm(self, service, path, todo, tmp_path):

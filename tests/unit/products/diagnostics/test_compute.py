@@ -19,7 +19,7 @@ from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import parse_patchset
 from palletfit.products.diagnostics.compute import Diagnostics, compute, diagnose, invert
 from palletfit.products.diagnostics.records import Correlations
-from palletfit.runs.product import product_of
+from palletfit.runs.registry import product_of
 
 from ....likelihoods import read_likelihood
 from ... import models

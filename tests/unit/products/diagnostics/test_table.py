@@ -21,7 +21,8 @@ from palletfit.pallet.patches import Patch
 from palletfit.products.diagnostics.compute import compute
 from palletfit.products.diagnostics.table import as_table, combine
 from palletfit.runs import manifest, scan
-from palletfit.runs.product import product_of
+from palletfit.runs import run as runs
+from palletfit.runs.registry import find, product_of
 from palletfit.runs.results import RegionResults, chosen_record
 from palletfit.runs.store import RecordStore
 
@@ -134,17 +135,17 @@ def test_a_chosen_patch_is_found_by_its_file(tmp_path: Path) -> None:
         path = tmp_path / region / "diagnostics.json"
         path.write_text(json.dumps({"patches": {patch: entry}}))
         paths.append(path)
-    region, found = chosen_record(paths, "diagnostics", "%2E.%2Fq")
+    region, found = chosen_record(paths, find("diagnostics"), "%2E.%2Fq")
     assert (region, found["patch"]) == ("B", "../q")
     with pytest.raises(ConfigError, match="'z'") as error:
-        chosen_record(paths, "diagnostics", "z")
+        chosen_record(paths, find("diagnostics"), "z")
     assert error.value.remedy == "Name it under diagnostics.patches."
 
 
 def test_only_the_batched_engine_makes_them(tmp_path: Path) -> None:
     plain = Settings(fit=FitSettings(engine="reference"))
     with pytest.raises(ConfigError, match="The engine reference makes no diagnostics") as error:
-        scan.of_region(analysis(), "A", plain, "diagnostics", tmp_path, tmp_path)
+        scan.of_region(analysis(), "A", plain, find("diagnostics"), tmp_path, tmp_path)
     assert error.value.remedy == "Set `fit.engine: batched`."
 
 
@@ -161,9 +162,9 @@ def test_a_failed_patch_costs_no_other_one(tmp_path: Path) -> None:
 
     def run(parameters: list[str]) -> dict[str, str]:
         todo = scan.of_region(
-            analysis(), "A", settings(parameters=parameters), "diagnostics", *paths, [chosen]
+            analysis(), "A", settings(parameters=parameters), find("diagnostics"), *paths, [chosen]
         )
-        found = scan.run(todo, store, executor, ExecutorSettings(patches_per_task=2))
+        found = runs.run(todo, store, executor, ExecutorSettings(patches_per_task=2))
         return {name: item["status"] for name, item in found["patches"].items()}
 
     assert run(["special"]) == {names[0]: "ok", names[1]: "failed"}

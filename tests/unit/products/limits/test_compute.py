@@ -23,8 +23,9 @@ from palletfit.planes.published import read_limits
 from palletfit.products.limits import compute as limits
 from palletfit.products.limits.compute import Limits, asimov_root, upper_limits
 from palletfit.products.limits.published import compare
+from palletfit.runs import run as runs
 from palletfit.runs import scan
-from palletfit.runs.product import product_of
+from palletfit.runs.registry import product_of
 from palletfit.runs.store import RecordStore
 
 from ....likelihoods import read_likelihood
@@ -396,12 +397,12 @@ def make(tmp_path, **settings):
     paths = models.write(tmp_path, background, content)
     chosen = Settings(**settings)
     product = product_of("limits", chosen)
-    return scan.Scan.read("search/SR limits", *paths, ["*"], chosen.fit, product=product)
+    return scan.Scan.read("search/SR limits", *paths, ["*"], chosen.fit, product)
 
 
 def run(todo, tmp_path, executor):
-    store = RecordStore(tmp_path / todo.product.folder)
-    return scan.run(todo, store, executor, ExecutorSettings()), store
+    store = RecordStore(tmp_path / todo.product.folder())
+    return runs.run(todo, store, executor, ExecutorSettings()), store
 
 
 def test_records_of_limits_and_their_resume(tmp_path):

@@ -21,8 +21,9 @@ from palletfit.pallet.patches import Patch
 from palletfit.products.mu_scan import compute as mu_scan
 from palletfit.products.mu_scan.compute import MuScan, choose, scans
 from palletfit.products.mu_scan.plots import draw_mu_scan
+from palletfit.runs import run as runs
 from palletfit.runs import scan
-from palletfit.runs.product import product_of
+from palletfit.runs.registry import find, product_of
 from palletfit.runs.store import RecordStore
 
 from ... import models
@@ -139,9 +140,9 @@ def test_only_chosen_patches_are_scanned(tmp_path):
     executor = Counting()
     for region, count in (("A", 1), ("B", 0)):
         chosen.write_text('{"A": ["signal_200_50"]}')
-        todo = scan.of_region(analysis(), region, settings, "mu_scan", *paths, [chosen])
+        todo = scan.of_region(analysis(), region, settings, find("mu_scan"), *paths, [chosen])
         store = RecordStore(tmp_path / region / "mu_scan")
-        found = scan.run(todo, store, executor, ExecutorSettings())
+        found = runs.run(todo, store, executor, ExecutorSettings())
         assert len(found["patches"]) == count
     assert executor.tasks == ["signal_200_50"]
 
@@ -150,4 +151,4 @@ def test_discovery_has_no_upper_limits(tmp_path):
     settings = Settings(fit=FitSettings(test_statistic="q0"))
     for product in ("limits", "mu_scan"):
         with pytest.raises(ConfigError, match="q0"):
-            scan.of_region(analysis(), "A", settings, product, tmp_path, tmp_path)
+            scan.of_region(analysis(), "A", settings, find(product), tmp_path, tmp_path)

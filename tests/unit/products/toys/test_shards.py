@@ -23,15 +23,15 @@ from palletfit.core.files import read_json, write_atomically
 from palletfit.engine.batched import Engine
 from palletfit.errors import ConfigError, PalletError, StoreError
 from palletfit.pallet.patches import Patch, file_stem
-from palletfit.products.toys import shards as toy_shards
 from palletfit.products.toys import table as toy_tables
 from palletfit.products.toys.compute import BLOCK, HYPOTHESES, Toys, compute
 from palletfit.products.toys.plots import draw_toys
 from palletfit.products.toys.results import ToyResult, enough, merge
 from palletfit.products.toys.shards import FIRST_ROUND, cover, following, needed, shard
 from palletfit.runs import manifest as manifests
+from palletfit.runs import run as runs
 from palletfit.runs import scan
-from palletfit.runs.product import product_of
+from palletfit.runs.registry import find, product_of
 from palletfit.runs.results import RegionResults
 from palletfit.runs.scan import Scan
 from palletfit.runs.store import Key, RecordStore
@@ -202,13 +202,13 @@ class Folder:
 
     def scan(self) -> Scan:
         settings = self.settings
-        return scan.of_region(analysis(), "A", settings, "toys", *self.paths, [self.chosen])
+        return scan.of_region(analysis(), "A", settings, find("toys"), *self.paths, [self.chosen])
 
     def run(self, **how: Any) -> list[str]:
         """Run; the shards that were made."""
         self.executor.tasks.clear()
         settings = self.settings
-        found = toy_shards.run(self.scan(), self.store, self.executor, settings, **how)
+        found = runs.make(self.scan(), self.store, self.executor, settings, **how)
         assert set(self.executor.sizes) <= {1}
         write_atomically(self.manifest, json.dumps(found))
         return sorted(self.executor.tasks)
@@ -217,7 +217,7 @@ class Folder:
         return read_json(self.manifest)["patches"]
 
     def region(self) -> RegionResults:
-        return RegionResults.read("A", self.manifest, "toys")
+        return RegionResults.read(self.manifest, find("toys"))
 
     def table(self) -> dict[str, Any]:
         """Numbers of both patches, without what times are in."""
@@ -373,7 +373,7 @@ def test_a_lost_shard_costs_no_other_and_is_told(folder):
     assert manifests.failures(manifest, known) == {}
     assert manifests.is_complete(manifest, folder.store, known)
     assert not manifests.is_complete(manifest, folder.store, analysis().regions["A"])
-    error = scan.failure_error(folder.scan(), {lost: "why"}, folder.store, len(manifest["patches"]))
+    error = runs.failure_error(folder.scan(), {lost: "why"}, folder.store, len(manifest["patches"]))
     assert "1 of 6 shards of search/A toys failed" in str(error)
     # What remains counts, with what the lost toys may change.
     found = folder.table()[f"{NAMES[0]} (A)"]
@@ -421,7 +421,7 @@ def test_a_patch_that_cannot_be_fitted_is_data(monkeypatch):
 def test_toys_with_the_engine_that_makes_none(folder):
     settings = Settings(fit=FitSettings(engine="reference"))
     with pytest.raises(ConfigError, match="The engine reference makes no toys"):
-        scan.of_region(analysis(), "A", settings, "toys", *folder.paths, [folder.chosen])
+        scan.of_region(analysis(), "A", settings, find("toys"), *folder.paths, [folder.chosen])
 
 
 # ---------------------------------------------------------------------- what is told

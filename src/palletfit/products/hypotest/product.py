@@ -1,0 +1,147 @@
+"""The hypothesis test as a product."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product, plot_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from palletfit.config import Analysis, Settings
+    from palletfit.engine.batched import Engine
+    from palletfit.errors import PalletfitError
+    from palletfit.pallet.patches import Patch
+    from palletfit.planes.quantities import Quantity
+
+
+class Hypotest(Product):
+    """CLs of every patch at one signal strength.
+
+    It depends on settings of fits only, which keys and tasks hold anyway.
+    """
+
+    name = "hypotest"
+    table = "results"
+    caption, what = "results.rst", "results"
+    plots = (
+        Plot(
+            "plot_contour",
+            "plane",
+            {
+                "contour": Output(("contour{plane}.json",)),
+                "png": Output(("exclusion{plane}.png",), "exclusion.rst", "contour{plane}"),
+                "pdf": Output(("exclusion{plane}.pdf",)),
+            },
+            curves=True,
+        ),
+    )
+    order = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return nothing: a key or a task that names no product is of a hypothesis test."""
+        return {}
+
+    def compute(
+        self, engine: Engine, patches: Sequence[Patch]
+    ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
+        """Test some patches, on a worker."""
+        from palletfit.engine.records import HypotestResult
+
+        if engine.settings.engine == "reference":
+            from palletfit.engine.reference.hypotests import hypotest
+            from palletfit.pallet.patches import apply
+
+            for patch in patches:
+                yield patch, hypotest(apply(engine.workspace, patch), engine.settings).as_json()
+            return
+        for patch, result in engine.hypotests(patches):
+            yield patch, result.as_json() if isinstance(result, HypotestResult) else result
+
+    @classmethod
+    def folder(cls) -> str:
+        """Return the name of the folder of its records."""
+        return "fits"
+
+    @classmethod
+    def file(cls, stem: str) -> str:
+        """Return the name of a file beside the records: here without the product's name."""
+        return stem
+
+    @classmethod
+    def title(cls, region: str) -> str:
+        """Name what is made of a region, for people."""
+        return region
+
+    @classmethod
+    def words(cls) -> str:
+        """Name the product in many, for people."""
+        return "hypothesis tests"
+
+    @classmethod
+    def quantity(cls) -> Quantity | None:
+        """Return CLs as what says whether a point is excluded."""
+        from palletfit.planes.quantities import CLS
+
+        return CLS
+
+    @classmethod
+    def collect(cls, gathered: Gathered) -> dict[str, Any]:
+        """Return the content of ``results.json``."""
+        from palletfit.products.hypotest import table
+        from palletfit.runs.results import RegionResults
+
+        regions = [RegionResults.read(path, cls) for path in gathered.manifests]
+        return table.combine(regions, gathered.analysis.labels)
+
+    @classmethod
+    def as_table(cls, entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+        """Return the content of ``results.csv``."""
+        from palletfit.products.hypotest import table
+
+        return table.as_table(entries, labels)
+
+    @classmethod
+    def plots_of(cls, settings: Settings) -> tuple[Plot, ...]:
+        """Return the contours; p0 of q0 has none."""
+        return () if settings.fit.test_statistic == "q0" else cls.plots
+
+    @classmethod
+    def draw_plane(cls, drawing: Drawing) -> None:
+        """Write the exclusion contour of a plane."""
+        from palletfit.products.hypotest.plots import write_contour
+
+        write_contour(drawing)
+
+    @classmethod
+    def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
+        """Say how many points are excluded, and where contours and tables are."""
+        points = cls.made(folder, analysis)
+        if points is None:
+            return []
+        contours = plot_files(folder, "exclusion", analysis, ("png", "pdf", "html"))
+        return [
+            _summary(analysis, points, settings),
+            *(f"  contour: {path}" for path in contours),
+            f"  results: {folder / 'results.csv'} and {folder / 'results.json'}",
+        ]
+
+
+def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: Settings) -> str:
+    status = Counter(point["status"] for point in points)
+    level = settings.contour.confidence_level
+    size = round(1 - level, 12)  # 0.05, not 0.05 and a rounding error
+    excluded = sum(point["CLs_obs"] is not None and point["CLs_obs"] < size for point in points)
+    exclusion = (
+        ""
+        if settings.fit.test_statistic == "q0"
+        else f"{excluded} excluded at {100 * level:.4g}% CL, "
+    )
+    return (
+        f"{analysis.name}: {len(points)} signal points, {exclusion}"
+        f"{status['suspect']} suspect, {status['failed']} failed"
+    )

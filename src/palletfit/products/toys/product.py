@@ -1,0 +1,133 @@
+"""Pseudo-experiments as a product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palletfit.core.files import read_json
+from palletfit.pallet.patches import file_stem
+from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product
+from palletfit.runs.store import RecordStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from palletfit.config import Analysis, Settings
+    from palletfit.engine.batched import Engine
+    from palletfit.errors import PalletfitError
+    from palletfit.pallet.patches import Patch
+    from palletfit.runs.scan import Scan
+
+
+class Toys(Product):
+    """CLs from pseudo-experiments for chosen patches, in shards that merge exactly."""
+
+    name = "toys"
+    version = "toys-1"
+    sections = ("toys",)
+    extent_keys = frozenset({"patches", "toys", "precision", "toys_per_task"})
+    engines = frozenset({"batched"})
+    unit = ("shard", "shards")
+    alone = True
+    table = "toys"
+    caption, what = "toys.rst", "CLs from toys"
+    compares = True
+    chosen_from = "results"
+    plots = (
+        Plot(
+            "plot_toys",
+            "patch",
+            {
+                "png": Output(("toys_{stem}.png",), "toys_patch.rst", "toys, {stem}"),
+                "pdf": Output(("toys_{stem}.pdf",)),
+            },
+        ),
+    )
+    order = 4
+
+    @classmethod
+    def extent(cls, settings: Settings) -> dict[str, Any]:
+        """Return how many toys there are."""
+        return {"extent": settings.toys.model_dump(mode="json", include={"toys", "precision"})}
+
+    def compute(
+        self, engine: Engine, patches: Sequence[Patch]
+    ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
+        """Make some shards, on a worker."""
+        from palletfit.products.toys.compute import compute
+
+        return compute(engine, patches, self.settings)
+
+    def make(
+        self,
+        scan: Scan,
+        fit: Callable[[Scan], dict[str, Any]],
+        store: RecordStore,
+        settings: Settings,
+        part: tuple[int, int] = (1, 1),
+    ) -> dict[str, Any]:
+        """Make toys shard by shard, and in rounds where a precision is wanted."""
+        from palletfit.products.toys.shards import make
+
+        return make(scan, fit, store, settings.toys, part)
+
+    @classmethod
+    def words(cls) -> str:
+        """Name the product in many, for people."""
+        return "shards of toys"
+
+    @classmethod
+    def collect(cls, gathered: Gathered) -> dict[str, Any]:
+        """Return the content of ``toys.json``."""
+        from palletfit.products.hypotest.product import Hypotest
+        from palletfit.products.toys import table
+        from palletfit.runs.results import RegionResults
+
+        return table.combine(
+            read_json(gathered.results) if gathered.results is not None else {},
+            [RegionResults.read(path, Hypotest) for path in gathered.tests],
+            [RegionResults.read(path, cls) for path in gathered.manifests],
+            gathered.settings.toys,
+        )
+
+    @classmethod
+    def as_table(cls, entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+        """Return the content of ``toys.csv``."""
+        from palletfit.products.toys import table
+
+        return table.as_table(entries, labels)
+
+    @classmethod
+    def draw_patch(cls, drawing: Drawing) -> None:
+        """Write the distribution of a patch's test statistic."""
+        from palletfit.products.toys.plots import write_patch
+
+        write_patch(drawing, cls)
+
+    @classmethod
+    def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
+        """Say CLs of each chosen point, and where plots and tables are."""
+        points = cls.made(folder, analysis)
+        if points is None:
+            return []
+        plots = [folder / f"toys_{file_stem(point['patch'])}.png" for point in points]
+        return [
+            *(_summary(folder.name, point) for point in points),
+            *(f"  plot:    {path}" for path in plots if path.exists()),
+            f"  results: {folder / 'toys.csv'} and {folder / 'toys.json'}",
+        ]
+
+
+def _summary(analysis: str, point: Mapping[str, Any]) -> str:
+    if point["status"] == "failed":
+        return f"{analysis}: no toys of {point['patch']}: {point['problem']}"
+    value, formulae = point["CLs_obs"], point["asymptotic"].get("CLs_obs")
+    result = "not defined" if value is None else f"{value:.4g} +- {point['CLs_obs_error']:.2g}"
+    comparison = "" if formulae is None else f" (asymptotic {formulae:.4g})"
+    what = "p0" if point["test_statistic"] == "q0" else "CLs"
+    return (
+        f"{analysis}: {what} of {point['patch']} from {point['toys']} toys of each hypothesis: "
+        f"{result}{comparison}, {point['status']}"
+    )

@@ -1,0 +1,99 @@
+"""Documentation: links lead somewhere, pages are listed, and names in it are names of the code."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from palletfit.runs import registry
+
+ROOT = Path(__file__).parents[3]
+PACKAGE = ROOT / "src" / "palletfit"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAME = re.compile(r"\bpalletfit(?:\.[a-z_A-Z]+)+")
+IMPORT = re.compile(r"^from (palletfit[\w.]*) import (\([^)]+\)|.+)$", re.MULTILINE)
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """Relative links of a page: file and anchor."""
+    targets = (link for link in LINK.findall(page.read_text()) if "://" not in link)
+    return [(file, anchor) for file, _, anchor in (link.partition("#") for link in targets)]
+
+
+def has_name(dotted: str) -> bool:
+    """Look for a dotted name in the files of the package."""
+    parts = dotted.split(".")[1:]
+    module = PACKAGE
+    while parts and ((module / parts[0]).is_dir() or (module / f"{parts[0]}.py").is_file()):
+        module /= parts.pop(0)
+    file = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+    return not parts or re.search(rf"\b{parts[0]}\b", file.read_text()) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for file, anchor in links(page):
+        target = page.parent / file if file else page
+        assert target.exists(), file
+        assert not anchor or anchor in anchors(target), f"{file}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_are_names_of_the_code(page):
+    text = page.read_text()
+    for name in NAME.findall(text):
+        assert has_name(name), name
+    for module, names in IMPORT.findall(text):
+        for name in re.findall(r"\w+", names):
+            assert has_name(f"{module}.{name}"), f"{module}.{name}"
+
+
+def test_index_lists_all_pages():
+    listed = {file for file, _ in links(ROOT / "docs" / "index.md")}
+    pages = {page.name for page in PAGES if page.parent.name == "docs"}
+    assert pages - {"index.md"} == {file for file in listed if "/" not in file}
+
+
+def test_images_are_shown():
+    shown = {Path(file).name for page in PAGES for file, _ in links(page)}
+    assert {image.name for image in (ROOT / "docs" / "images").iterdir()} <= shown
+
+
+def test_architecture_lists_all_packages_and_no_other():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.partition("## The packages\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert listed == packages
+    order = text.partition("## Direction of imports\n")[2].partition("\n## ")[0]
+    assert packages <= set(re.findall(r"`(\w+)`", order))
+
+
+def test_files_of_the_architecture_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for file in re.findall(r"`([\w/]+/\w+\.py)`", text):
+        assert (PACKAGE / file).is_file() or (ROOT / file).is_file(), file
+
+
+def test_targets_of_the_readme_are_rules():
+    table = (ROOT / "README.md").read_text().partition("| target |")[2].partition("\n\n")[0]
+    first_columns = [row.split("|")[1] for row in table.splitlines()[2:]]
+    targets = {name for cell in first_columns for name in re.findall(r"`(\w+)`", cell)}
+    rules = "".join(path.read_text() for path in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")])
+    written = set(re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", rules, re.MULTILINE))
+    assert "limits" in targets
+    assert targets <= written | set(registry.every())
