@@ -94,7 +94,7 @@ def test_a_failed_patch_costs_no_other_and_is_fitted_when_repaired(
 
     broken["patch"][0]["path"] = "/channels/0/samples/1"
     tiny.write()
-    run = folder.run()
+    run = folder.run(tiny.hypotest())
     assert run.fitted == [name]
     for path, content in done.items():
         assert path == tiny.record(name) or path.read_bytes() == content
@@ -134,15 +134,16 @@ def test_patches_over_the_deadline_are_fitted_with_a_longer_one(
     folder.variables["PYTHONPATH"] = str(folder.path)
     folder.config["executor"] = {"deadline": 0.5}
     folder.config["on_failure"] = "continue"
-    folder.run()
-    results = json.loads((folder.path / "results/tiny/results.json").read_bytes())
+    target = "results/tiny/results.json"
+    folder.run(target)
+    results = json.loads((folder.path / target).read_bytes())
     assert {result["problem"] for result in results.values()} == {
         "The fit did not end before the deadline."
     }
     folder.config["executor"] = {"deadline": 60}
-    assert folder.run().fitted == tiny.names
+    assert folder.run(target).fitted == tiny.names
     slow.unlink()
-    assert folder.run().idle
+    assert folder.run(target).idle
 
 
 def test_a_new_engine_version_makes_records_outdated(finished: Finished) -> None:
@@ -273,10 +274,10 @@ def test_parts_share_the_patches_and_only_failed_ones_are_fitted_again(
     assert len(list(parts.iterdir())) == 3  # the one with the failure is asked for again
     broken["data"] = sound
     tiny.write()
-    second = folder.run()
+    second = folder.run(tiny.hypotest())
     assert second.fitted == [name]
     manifest = json.loads((folder.path / tiny.hypotest()).read_bytes())
     assert list(manifest["patches"]) == [item["metadata"]["name"] for item in tiny.patches]
-    assert folder.run().idle
+    assert folder.run(tiny.hypotest()).idle
     tiny.record(tiny.names[0]).unlink()
-    assert folder.run().fitted == tiny.names[:1]
+    assert folder.run(tiny.hypotest()).fitted == tiny.names[:1]
