@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from palletfit.core.version import __version__
+
 if TYPE_CHECKING:
     from palletfit.api import BestFit, Results, fit, hypotest
 
-__version__ = "0.1.0"
 __all__ = ["BestFit", "Results", "__version__", "fit", "hypotest"]
 
 

@@ -1,4 +1,4 @@
-"""The one error type a user sees: what is wrong, where, and what to do about it."""
+"""Errors for the user: the problem, its file or patch, and the remedy."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 class PalletfitError(Exception):
-    """A problem that the user can act on.
+    """Problem that the user can act on.
 
     Parameters
     ----------
     problem
-        What is wrong, as one sentence.
+        Problem, in one sentence.
     remedy
-        What to do about it, as one sentence.
+        Action of the user, in one sentence.
     file
         The file concerned, if there is one.
     patch
@@ -44,7 +44,7 @@ class PalletfitError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments need help to survive the way back from a worker process.
+        # Pickle does not restore keyword-only arguments, and errors come from worker processes.
         return (_rebuild, (type(self), self.problem, self.remedy, self.file, self.patch))
 
 
@@ -87,4 +87,4 @@ class SubmissionError(PalletfitError):
 
 
 class ExecutorError(PalletfitError):
-    """Fits cannot run where the configuration says; no patch is to blame."""
+    """Fits cannot run where the configuration says; no patch is the cause."""

@@ -1,8 +1,8 @@
-"""What a user may configure, with defaults, as data models.
+"""Configuration of a run and of analyses, as data models with defaults.
 
-These models are the single source: ``config/schema.json``, ``config/analysis.schema.json`` and
-the configuration reference in ``docs/configuration.md`` are generated from them (see
-:mod:`palletfit.config.schema`), and the tests hold them together.
+These models are the single source of ``config/schema.json``, ``config/analysis.schema.json`` and
+``docs/configuration.md``. :mod:`palletfit.config.schema` generates these files, and tests compare
+them with the models.
 """
 
 from palletfit.config.analysis import (
@@ -38,6 +38,7 @@ from palletfit.config.base import (
     SlurmOption,
     parse,
 )
+from palletfit.config.executor import ClusterSettings, ExecutorSettings
 from palletfit.config.files import (
     load_analyses,
     load_analysis,
@@ -47,11 +48,9 @@ from palletfit.config.files import (
 )
 from palletfit.config.settings import (
     BenchmarkSettings,
-    ClusterSettings,
     ContourSettings,
     DiagnosticsSettings,
     DownloadSettings,
-    ExecutorSettings,
     FitSettings,
     FurtherProductSettings,
     LimitSettings,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from palletfit.config.base import Keyword, Model, Name, Positive, Sha256
-from palletfit.config.expressions import require_names
+from palletfit.config.expressions import require_condition, require_names
 
 #: Keys of a pallet of which exactly one is given.
 PALLET_SOURCES = frozenset({"doi", "url", "path", "builtin"})
@@ -17,7 +17,7 @@ _SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 
 _WITH_TOYS = ("CLs_obs", "CLsb_obs", "CLb_obs", *(f"CLs_exp_{name}" for name in _SIGMAS))
 
-#: Columns that labels stand beside, of ``results.csv``, ``limits.csv``, ``diagnostics.csv`` and
+#: Columns other than labels of ``results.csv``, ``limits.csv``, ``diagnostics.csv`` and
 #: ``toys.csv``.
 RESULT_COLUMNS = frozenset(
     {
@@ -33,12 +33,12 @@ RESULT_COLUMNS = frozenset(
     }
 )
 
-#: The same of the table of a scan of points.
+#: Columns other than labels of the table of a scan of points.
 POINT_COLUMNS = RESULT_COLUMNS | {*("name", "edm", "starts_agreed", "engine", "reason", "retry")}
 
 
 class Pallet(Model):
-    """Where a pallet comes from: exactly one of `doi`, `url`, `path`, `builtin`."""
+    """Source of a pallet: exactly one of `doi`, `url`, `path`, `builtin`."""
 
     doi: str | None = None
     """DOI of the HEPData *resource* (not of the record)."""
@@ -55,10 +55,12 @@ class Pallet(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Pallet:
-        given = [key for key in ("doi", "url", "path", "builtin") if getattr(self, key) is not None]
-        if len(given) != 1:
-            found = ", ".join(given) or "none"
-            raise ValueError(f"needs exactly one of doi, url, path, builtin, but has {found}")
+        sources = [
+            key for key in ("doi", "url", "path", "builtin") if getattr(self, key) is not None
+        ]
+        if len(sources) != 1:
+            names = ", ".join(sources) or "none"
+            raise ValueError(f"needs exactly one of doi, url, path, builtin, but has {names}")
         return self
 
 
@@ -68,13 +70,13 @@ class Region(Model):
     workspace: str = ""
     """The background-only workspace inside the archive; the region of a combination has none."""
     patchset: str | None = None
-    """The patchset inside the archive; none for a combination, or beside `points`."""
+    """The patchset inside the archive; none for a combination, or with `points`."""
     known_failures: dict[str, str] = {}
-    """Patches that cannot be fitted, with the reason: they are shown, and do not fail a run."""
+    """Patches that cannot be fitted, with the reason. They are shown, and do not fail a run."""
 
 
 class CombinationMember(Model):
-    """One likelihood of a combination, and what is different in it."""
+    """One likelihood of a combination, and its names of regions, labels and channels."""
 
     analysis: str
     """Name of a file in `config/analyses`, or path of such a file; relative paths start at the
@@ -84,26 +86,25 @@ class CombinationMember(Model):
     measurement: str | None = None
     """Measurement of its workspace; none: the first one."""
     labels: dict[str, str] = {}
-    """Labels that it calls otherwise: its name to the one in `labels` of the combination."""
+    """Labels of other names: from its name to that in `labels` of the combination."""
     channels: dict[str, str] = {}
-    """Channels that are renamed: its name to the combination's."""
+    """Channels that are renamed: from its name to that of the combination."""
     without: list[str] = []
-    """Channels that are left out, such as a control region that another member has in another
-    form."""
+    """Channels that are left out, such as a control region that another member has, too."""
 
 
 class Correlation(Model):
-    """Which parameters of the members are one parameter of the combination."""
+    """Parameters of the members that are one parameter of the combination."""
 
     by: Literal["name", "table"]
-    """`name`: parameters of one name are one parameter; `table`: only what `table` says is one
-    parameter, all others get the member's name as a prefix."""
+    """`name`: parameters of one name are one parameter. `table`: only those of `table` are; all
+    others get the member's name as a prefix."""
     table: dict[str, Annotated[dict[Name, str], Field(min_length=1)]] = {}
-    """Parameters of the combination: for each one its name in the members that have it. With
-    `by: name` it joins parameters of different names."""
+    """Parameters of the combination: for each one, its name in the members that have it. With
+    `by: name`, the table joins parameters of different names."""
     apart: list[str] = []
-    """With `by: name`: parameters that are not the same in spite of their name; they get the
-    member's name as a prefix."""
+    """With `by: name`: parameters of one name that are different. They get the member's name as a
+    prefix."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Correlation:
@@ -111,7 +112,7 @@ class Correlation(Model):
             raise ValueError("apart needs by: name; with by: table all is apart but the table")
         if self.by == "table" and not self.table:
             raise ValueError("by: table needs a table")
-        entries = [item for names in self.table.values() for item in names.items()]
+        entries = [entry for names in self.table.values() for entry in names.items()]
         for member, name in entries:
             if entries.count((member, name)) > 1:
                 raise ValueError(f"table names the parameter {name!r} of {member} twice")
@@ -121,7 +122,7 @@ class Correlation(Model):
 
 
 class ParameterSettings(Model):
-    """Settings of a parameter of the combination, where its members disagree."""
+    """Settings of a parameter of the combination whose members disagree."""
 
     inits: list[float] | None = None
     """Start values."""
@@ -132,33 +133,33 @@ class ParameterSettings(Model):
     sigmas: list[float] | None = None
     """Width of the constraint."""
     fixed: bool | None = None
-    """Whether it is held constant."""
+    """Whether the parameter is constant."""
 
 
 class Combination(Model):
-    """Likelihoods that are fitted at once, with one parameter of interest."""
+    """Likelihoods that are fitted together, with one parameter of interest."""
 
     members: Annotated[dict[Name, CombinationMember], Field(min_length=2)]
-    """The likelihoods; their names here are the prefixes of what is kept apart."""
+    """The likelihoods. Their names here are the prefixes of parameters and channels."""
     poi: str | None = None
-    """Name of the parameter of interest, which is that of every member; none: its name in the
-    first one."""
+    """Name of the parameter of interest, which all members share; none: its name in the first
+    member."""
     correlate: Correlation
-    """Which parameters are one."""
+    """Parameters that are common to members."""
     parameters: dict[str, ParameterSettings] = {}
     """Settings of parameters, by their name in the combination."""
     shared_channels: list[str] = []
-    """Channels that several members have, the same in all of them: they are taken once."""
+    """Channels that are the same in several members. They enter the combination once."""
     missing: Literal["drop", "keep"] = "drop"
     """Signal points that some members lack: `drop` leaves them out, `keep` fits them with the
-    members that have them."""
+    other members."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
-    """Largest difference between the values of a label at which two points are the same one."""
+    """Largest difference between values of a label at which two points are the same."""
 
     @model_validator(mode="after")
     def _table_names_members(self) -> Combination:
-        named = {member for names in self.correlate.table.values() for member in names}
-        unknown = sorted(named - set(self.members))
+        members = {member for names in self.correlate.table.values() for member in names}
+        unknown = sorted(members - set(self.members))
         if unknown:
             raise ValueError(
                 f"correlate.table names members that do not exist: {', '.join(unknown)} "
@@ -168,32 +169,30 @@ class Combination(Model):
 
 
 class Points(Model):
-    """A large scan, in place of patchsets: signal points of a table, or of a function of yours."""
+    """A large scan instead of patchsets: signal points of a table, or of your own function."""
 
     table: Path | None = None
-    """CSV or Parquet file with one row a point: its name, its labels, and its expected events, a
-    column `CHANNEL[BIN]` for each bin, counted from zero. Relative paths start at the analysis
-    file."""
+    """CSV or Parquet file with one row for each point: its name, its labels, and its expected
+    events in columns `CHANNEL[BIN]`, with bins counted from zero. Relative paths start at the
+    analysis file."""
     function: Annotated[str | None, Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")] = None
-    """`FILE.py:NAME` beside the analysis file, or `MODULE:NAME`: code of yours that gives the
-    points from one number to another. It runs on the machine that runs Snakemake, never where
-    fits run."""
+    """`FILE.py:NAME` relative to the analysis file, or `MODULE:NAME`: your function that returns
+    the points from one number to another. It runs where Snakemake runs, not where fits run."""
     count: Annotated[int | None, Field(ge=1)] = None
-    """Number of points that the function can give."""
+    """Number of points of the function."""
     depends: list[Path] = []
-    """Further files that the function reads or imports: when one changes it is asked again."""
+    """Further files that the function reads or imports. It is called again when one changes."""
     name: str = "name"
-    """The table's column that identifies points."""
+    """Column of the table with the names of points."""
     sample: Annotated[str, Field(min_length=1)] = "signal"
-    """Name of the signal's sample, whose yields are multiplied by the parameter of interest."""
+    """Name of the signal sample, whose yields are multiplied by the parameter of interest."""
     channels: Annotated[list[str] | None, Field(min_length=1)] = None
-    """Channels that have signal; none: those that the table has columns of, or the function gives
-    yields for."""
+    """Channels with signal; none: those of the table's columns, or of the function's yields."""
     uncertainties: dict[str, Annotated[float, Field(ge=0, lt=1)] | str] = {}
-    """Relative uncertainties of all yields of a point (normsys), by name: a number, or the
-    table's column that holds it. One that the background has, too, is correlated with it."""
+    """Relative uncertainties of all yields of a point (normsys), by name: a number, or a column of
+    the table. An uncertainty of a name that the background has, too, is correlated with it."""
     lumi: str | None = None
-    """Name of the measurement's luminosity, if it multiplies the signal, too."""
+    """Name of the luminosity of the measurement, if it multiplies the signal, too."""
     plot_bins: Annotated[int, Field(ge=2, le=200)] = 30
     """Bins along each axis of the planes in which the excluded fraction is drawn."""
 
@@ -205,7 +204,7 @@ class Points(Model):
             raise ValueError("needs count, the number of points that the function can give")
         if self.table is not None and (self.count is not None or self.depends):
             raise ValueError("count and depends are those of a function; a table has its rows")
-        columns = [item for item in self.uncertainties.values() if isinstance(item, str)]
+        columns = [value for value in self.uncertainties.values() if isinstance(value, str)]
         if self.function is not None and columns:
             raise ValueError(
                 f"uncertainties names columns of a table ({columns[0]!r}), but there is none: give "
@@ -215,24 +214,24 @@ class Points(Model):
 
     @property
     def function_file(self) -> Path | None:
-        """The file of the function, if it is one of a file."""
-        place = (self.function or "").partition(":")[0]
-        return Path(place) if place.endswith(".py") else None
+        """File of the function, unless it is in a module."""
+        module = (self.function or "").partition(":")[0]
+        return Path(module) if module.endswith(".py") else None
 
     @property
     def files(self) -> list[Path]:
         """All files that points depend on."""
-        found = [self.table, self.function_file, *self.depends]
-        return [path for path in found if path is not None]
+        paths = [self.table, self.function_file, *self.depends]
+        return [path for path in paths if path is not None]
 
 
 class Forbidden(Model):
-    """The part of a plane that kinematics forbids."""
+    """Part of a plane that is kinematically forbidden."""
 
     y_above: str
     """Upper limit of y as an expression of x, such as `x - 125`."""
     label: str | None = None
-    """What is written along the boundary."""
+    """Text along the boundary."""
 
 
 class PublishedCurve(Model):
@@ -257,18 +256,18 @@ class PublishedLimits(Model):
     value: int | str = 2
     """Column of the limit: number or header."""
     unit: Literal["pb", "fb", "mu"] = "pb"
-    """What the limit is on: the cross section, in pb or fb, or the signal strength."""
+    """Quantity of the limit: the cross section, in pb or fb, or the signal strength."""
 
 
 class Published(Model):
-    """The experiment's own result for a plane."""
+    """Result of the experiment for a plane."""
 
     observed: PublishedCurve | None = None
     """The observed contour."""
     expected: PublishedCurve | None = None
     """The expected contour."""
     upper_limits: PublishedLimits | None = None
-    """The observed upper limits, with which the ones found are compared."""
+    """The observed upper limits, for a comparison."""
     x: int | str = 0
     """Column of x in the tables: number or header."""
     y: int | str = 1
@@ -276,7 +275,11 @@ class Published(Model):
 
 
 class Plane(Model):
-    """One plane of the signal model in which a contour is drawn."""
+    """One plane of the signal model in which a contour is drawn.
+
+    Expressions hold numbers, labels (in backticks if they are no plain names), `+ - * / // % **`,
+    comparisons, `and`, `or`, `not`, and quoted texts next to `==` or `!=`.
+    """
 
     x: str
     """Expression of the patchset's labels for the horizontal axis."""
@@ -287,13 +290,13 @@ class Plane(Model):
     y_title: str
     """Title of the vertical axis."""
     select: str | None = None
-    """Condition on the labels (a pandas query) for points of this plane, such as `mn1 == 60`."""
+    """Condition on the labels for points of this plane, such as `mn1 == 60`."""
     title: str | None = None
-    """Further words for the plot's legend."""
+    """Further text of the plot's legend."""
     forbidden: Forbidden | None = None
     """The kinematically forbidden part."""
     published: Published = Published()
-    """The experiment's own contours, which are overlaid."""
+    """Contours of the experiment, which are overlaid."""
 
 
 class Slice(Model):
@@ -306,31 +309,31 @@ class Slice(Model):
     select: str | None = None
     """Condition on the labels for the points of the line, such as `m2 == 0`."""
     title: str | None = None
-    """Further words for the plot, such as `$m_2 = 0$`."""
+    """Further text of the plot, such as `$m_2 = 0$`."""
 
 
 class CrossSection(Model):
-    """Theory cross sections of the signal points: a table in CSV, beside the analysis file.
+    """Theory cross sections of the signal points, from a table in CSV.
 
-    With it upper limits are given in pb, too. Lines that begin with `#` are comments.
+    With it, upper limits are given in pb, too. Lines that begin with `#` are comments.
     """
 
     file: Path
     """The table; relative paths start at the analysis file."""
     columns: Annotated[dict[str, str], Field(min_length=1)]
-    """The column of each label that the cross section depends on, by label, such as
-    `{m1: "mass [GeV]"}`. Other labels do not matter."""
+    """The column of each label that the cross section depends on, such as
+    `{m1: "mass [GeV]"}`."""
     value: str
-    """Column of the cross section, of the whole process that the patches' yields stand for."""
+    """Column of the cross section of the process whose yields the patches hold."""
     unit: Literal["pb", "fb"]
     """Unit of the cross section."""
     uncertainty: str | None = None
     """Column of its uncertainty (one standard deviation), if there is one."""
     uncertainty_in: Literal["unit", "percent"] = "unit"
-    """Whether the uncertainty has the unit of the cross section, or is in per cent of it."""
+    """Unit of the uncertainty: that of the cross section, or per cent of it."""
     interpolate: str | None = None
-    """A label along which the logarithm of the cross section is interpolated linearly between the
-    rows of the table, never beyond them; none: the table has to have each point."""
+    """Label along which the logarithm of the cross section is interpolated linearly between rows
+    of the table, but not beyond them; none: the table must have each point."""
 
     @model_validator(mode="after")
     def _interpolates_a_column(self) -> CrossSection:
@@ -342,7 +345,7 @@ class CrossSection(Model):
 
 
 class HepdataKeywords(Model):
-    """Words by which HEPData finds the tables; they stand in every table."""
+    """Keywords of every table, by which HEPData finds it."""
 
     cmenergies: list[Positive] = []
     """Centre-of-mass energies in GeV, such as `13000`."""
@@ -355,24 +358,24 @@ class HepdataKeywords(Model):
 
 
 class Hepdata(Model):
-    """What a HEPData submission says about the analysis (target `hepdata`)."""
+    """Description of the analysis in a HEPData submission (target `hepdata`)."""
 
     comment: str | None = None
-    """Abstract of the submission; none: made of title and reference."""
+    """Abstract of the submission; none: title and reference."""
     location: Annotated[str, Field(max_length=256)] | None = None
-    """Where a publication shows the tables, such as `Figure 7`; none: that they were fitted from
-    the published likelihood."""
+    """Location of the tables in a publication, such as `Figure 7`; none: a note that they were
+    fitted from the published likelihood."""
     keywords: HepdataKeywords = HepdataKeywords()
-    """Words by which HEPData finds the tables."""
+    """Keywords by which HEPData finds the tables."""
     units: dict[str, str] = {}
-    """Units by label; a label that is an axis of a plane has the axis' unit."""
+    """Units by label. A label that is an axis of a plane has the unit of the axis."""
 
 
 class PublishedTime(Model):
-    """Wall time of all fits as it was published, which the target `benchmark` shows beside ours."""
+    """Published wall time of all fits, for the comparison of the target `benchmark`."""
 
     source: str
-    """Where, and on what."""
+    """Publication and hardware."""
     patches: Annotated[int, Field(ge=1)]
     """Number of patches."""
     nodes_per_block: Annotated[int, Field(ge=1)] = 1
@@ -380,7 +383,7 @@ class PublishedTime(Model):
     max_blocks: Annotated[int, Field(ge=1)] = 1
     """Blocks at a time, at most."""
     repetitions: Annotated[int, Field(ge=1)]
-    """How often it was measured."""
+    """Number of measurements."""
     mean: Positive
     """Mean in seconds."""
     deviation: Annotated[float, Field(ge=0)]
@@ -390,20 +393,20 @@ class PublishedTime(Model):
 
 
 class Analysis(Model):
-    """One file in `config/analyses`: a published likelihood and how its result is drawn."""
+    """One file in `config/analyses`: a published likelihood and the planes of its result."""
 
     name: Name
     """Short name; results go to `results/NAME`."""
     title: str
-    """What the plots say about the search: experiment, energy, luminosity, process."""
+    """Title of plots: experiment, energy, luminosity, process."""
     reference: str | None = None
     """Citation of the search."""
     pallet: Pallet | None = None
-    """Where the archive comes from; a combination has none."""
+    """Source of the archive; none for a combination."""
     combine: Combination | None = None
-    """Other analyses, which are combined, in place of a pallet."""
+    """Other analyses that are combined, instead of a pallet."""
     regions: Annotated[dict[Name, Region], Field(min_length=1)]
-    """Sub-likelihoods; with several, the one with the best expected CLs is taken per point. A
+    """Sub-likelihoods. With several, each point takes the one with the best expected CLs. A
     combination has one, which is called `combined` unless it is named here."""
     use: list[Name] | None = None
     """Regions that are fitted; none: all."""
@@ -412,17 +415,17 @@ class Analysis(Model):
     patches: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the patches that are fitted."""
     points: Points | None = None
-    """A scan of points, in place of the regions' patchsets."""
+    """A scan of points, instead of the regions' patchsets."""
     planes: dict[Name, Plane] = {}
-    """Planes in which a contour is drawn; of a scan of `points`, the excluded fraction."""
+    """Planes in which a contour is drawn; for a scan of `points`, the excluded fraction."""
     slices: dict[Name, Slice] = {}
     """Lines along which upper limits are drawn with their bands."""
     cross_section: CrossSection | None = None
     """Theory cross sections, for upper limits in pb."""
     hepdata: Hepdata = Hepdata()
-    """What a HEPData submission says about the analysis."""
+    """Description of the analysis in a HEPData submission."""
     published_time: PublishedTime | None = None
-    """Wall time of all fits as it was published."""
+    """Published wall time of all fits."""
 
     @model_validator(mode="before")
     @classmethod
@@ -434,8 +437,8 @@ class Analysis(Model):
     @model_validator(mode="after")
     def _one_source(self) -> Analysis:
         if (self.pallet is None) == (self.combine is None):
-            found = "both" if self.pallet is not None else "neither"
-            raise ValueError(f"needs either pallet or combine, but has {found}")
+            sources = "both" if self.pallet is not None else "neither"
+            raise ValueError(f"needs either pallet or combine, but has {sources}")
         if self.combine is not None and len(self.regions) > 1:
             raise ValueError("regions: a combination has one region only")
         if self.combine is not None and self.points is not None:
@@ -450,13 +453,14 @@ class Analysis(Model):
     @field_validator("labels")
     @classmethod
     def _labels_are_columns(cls, labels: list[str]) -> list[str]:
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        taken = sorted(set(labels) & RESULT_COLUMNS)
-        if twice:
-            raise ValueError(f"must differ from one another, but {', '.join(twice)} is repeated")
-        if taken:
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        reserved = sorted(set(labels) & RESULT_COLUMNS)
+        if repeated:
+            raise ValueError(f"must differ from one another, but {', '.join(repeated)} is repeated")
+        if reserved:
             raise ValueError(
-                f"must not be columns of results.csv or limits.csv, but {', '.join(taken)} is one"
+                "must not be columns of results.csv or limits.csv, "
+                f"but {', '.join(reserved)} is one"
             )
         return labels
 
@@ -469,28 +473,32 @@ class Analysis(Model):
             if not self.planes:
                 raise ValueError("planes: needs at least one plane")
             return self
-        having = [name for name, region in self.regions.items() if region.patchset is not None]
-        if having:
+        with_patchset = [
+            name for name, region in self.regions.items() if region.patchset is not None
+        ]
+        if with_patchset:
             raise ValueError(
-                f"regions.{having[0]} has a patchset beside points: remove one of both"
+                f"regions.{with_patchset[0]} has a patchset beside points: remove one of both"
             )
-        taken = sorted(set(self.labels) & POINT_COLUMNS)
-        if taken:
-            raise ValueError(f"labels must not be columns of points.parquet, as {taken[0]} is")
+        reserved = sorted(set(self.labels) & POINT_COLUMNS)
+        if reserved:
+            raise ValueError(f"labels must not be columns of points.parquet, as {reserved[0]} is")
         if self.patches != ["*"]:
             raise ValueError("patches are those of patchsets: remove the key beside points")
         return self
 
     @model_validator(mode="after")
-    def _planes_use_labels(self) -> Analysis:
-        for plane in self.planes.values():
-            for expression in filter(None, (plane.x, plane.y, plane.select)):
-                require_names(expression, set(self.labels), "the labels are")
+    def _expressions_can_be_evaluated(self) -> Analysis:
+        labels = set(self.labels)
+        for name, plane in self.planes.items():
+            for key in ("x", "y", "select"):
+                _check_expression(f"planes.{name}.{key}", getattr(plane, key), labels)
             if plane.forbidden is not None:
-                require_names(plane.forbidden.y_above, {"x"}, "it may only use")
-        for line in self.slices.values():
-            for expression in filter(None, (line.x, line.select)):
-                require_names(expression, set(self.labels), "the labels are")
+                key = f"planes.{name}.forbidden.y_above"
+                _check_expression(key, plane.forbidden.y_above, {"x"}, "it may only use")
+        for name, line in self.slices.items():
+            for key in ("x", "select"):
+                _check_expression(f"slices.{name}.{key}", getattr(line, key), labels)
         return self
 
     @model_validator(mode="after")
@@ -528,11 +536,11 @@ class Analysis(Model):
 
     @model_validator(mode="after")
     def _pinned_files_are_used(self) -> Analysis:
-        used = {item.workspace for item in self.regions.values()}
-        used |= {item.patchset for item in self.regions.values() if item.patchset is not None}
+        used = {region.workspace for region in self.regions.values()}
+        used |= {region.patchset for region in self.regions.values() if region.patchset is not None}
         unknown = sorted(set(self.pallet.sha256 if self.pallet is not None else ()) - used)
         if unknown:
-            # A misspelt name would otherwise leave a file unverified, silently.
+            # A misspelt name would silently leave a file unverified.
             raise ValueError(
                 f"pallet.sha256 names files that no region uses: {', '.join(unknown)} "
                 f"(there are {', '.join(sorted(used))})"
@@ -540,14 +548,27 @@ class Analysis(Model):
         return self
 
     def plane_suffix(self, plane: str) -> str:
-        """What distinguishes a plane's files: nothing if there is only one plane."""
+        """Return the suffix of a plane's files, which is empty if there is only one plane."""
         return f"_{plane}" if len(self.planes) > 1 else ""
 
     def plane_of_suffix(self, suffix: str) -> Plane:
-        """The plane that a suffix from :meth:`plane_suffix` means."""
+        """Return the plane of a suffix from :meth:`plane_suffix`."""
         return {self.plane_suffix(name): plane for name, plane in self.planes.items()}[suffix]
 
     @property
     def used_regions(self) -> list[str]:
         """Names of the regions that are fitted, in order."""
         return list(self.regions) if self.use is None else list(dict.fromkeys(self.use))
+
+
+def _check_expression(
+    key: str, expression: str | None, allowed: set[str], description: str = "the labels are"
+) -> None:
+    if expression is None:
+        return
+    try:
+        require_names(expression, allowed, description)
+        if key.endswith(".select"):
+            require_condition(expression)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None

@@ -1,4 +1,4 @@
-"""What all data models of the configuration share, and how wrong data is explained."""
+"""Base of all data models of the configuration, and messages about wrong data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palletfit.errors import ConfigError
 
-#: One regular expression for analysis and region names, shared with Snakemake's wildcards.
+#: Regular expression of analysis and region names, also for Snakemake's wildcards.
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
@@ -21,10 +21,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 Positive = Annotated[float, Field(gt=0)]
 
-#: HEPData's validator allows no longer one.
+#: HEPData's validator limits the length.
 Keyword = Annotated[str, Field(min_length=1, max_length=128)]
 
-#: What stands in a submit script: no line may become two.
+#: Text of a submit script, in which no line may become two.
 SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,@+-]*$")]
 
 SlurmOption = Annotated[str, Field(pattern=r"^--?[A-Za-z][^\x00-\x1f]*$")]
@@ -33,7 +33,7 @@ ShellLine = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0a-\x1f]+$")]
 
 
 class Model(BaseModel):
-    """A frozen section of the configuration, which has no keys but its own."""
+    """Frozen section of the configuration, which refuses unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -46,7 +46,7 @@ def split_names(names: str | list[str]) -> list[str]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge mappings at all depths; values of `over` count."""
+    """Merge mappings at all depths; values of `over` take precedence."""
     merged = dict(base)
     for key, value in over.items():
         inherited = merged.get(key)
@@ -61,12 +61,12 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 
 def parse(model: type[ModelT], data: Mapping[str, Any], *, file: str | Path) -> ModelT:
-    """Validate configuration data; wrong data raises an error that prints the fix.
+    """Validate configuration data.
 
     Raises
     ------
     ConfigError
-        With one line for each wrong key.
+        The data is wrong. The error has one line with a remedy for each wrong key.
     """
     try:
         return model.model_validate(data)
@@ -80,30 +80,30 @@ def parse(model: type[ModelT], data: Mapping[str, Any], *, file: str | Path) -> 
 
 
 def _explain(model: type[BaseModel], detail: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in detail["loc"]) or "(file)"
+    key = ".".join(str(part) for part in detail["loc"]) or "(file)"
     if detail["type"] == "extra_forbidden":
-        known = _known_keys(model, detail["loc"][:-1])
-        close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
+        keys = _known_keys(model, detail["loc"][:-1])
+        close = difflib.get_close_matches(str(detail["loc"][-1]), keys, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(keys)}"
+        return f"{key}: unknown key; {hint}"
     if detail["type"] == "missing":
-        return f"{where}: this key is missing"
+        return f"{key}: this key is missing"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    given = detail["input"]
-    # A whole mapping says nothing about what is wrong in it.
-    return f"{where}: {message}" + ("" if isinstance(given, dict) else f" (it is {given!r})")
+    value = detail["input"]
+    # A mapping as the value does not show the error in it.
+    return f"{key}: {message}" + ("" if isinstance(value, dict) else f" (it is {value!r})")
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     current: type[BaseModel] | None = model
     skip = False
-    for part in location:
+    for key in location:
         if skip:  # the key of a mapping such as regions.NAME
             skip = False
             continue
-        if current is None or part not in current.model_fields:
+        if current is None or key not in current.model_fields:
             return []
-        annotation = current.model_fields[str(part)].annotation
+        annotation = current.model_fields[str(key)].annotation
         skip = get_origin(annotation) is dict
         current = _inner_model(annotation)
     return sorted(current.model_fields) if current else []
@@ -113,7 +113,7 @@ def _inner_model(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation if issubclass(annotation, BaseModel) else None
     for argument in get_args(annotation):
-        found = _inner_model(argument)
-        if found is not None:
-            return found
+        inner = _inner_model(argument)
+        if inner is not None:
+            return inner
     return None

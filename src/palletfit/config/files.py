@@ -1,4 +1,4 @@
-"""Configuration files: how they are found, read, extended and merged."""
+"""Find, read, extend and merge configuration files."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from palletfit.errors import ConfigError
 def load_analysis(name: str, folder: Path) -> tuple[Analysis, list[Path]]:
     """Read one analysis by name or by path.
 
-    An analysis file may say ``extends: OTHER`` (a name, or a path relative to the file): it then
-    holds only what differs.
+    An analysis file with ``extends: OTHER`` (a name, or a path relative to the file) holds only
+    the keys that differ.
 
     Parameters
     ----------
     name
         Name of a file in `folder` (without its ending), or the path of a YAML file.
     folder
-        Where named analyses are, usually ``config/analyses``.
+        Folder of named analyses, usually ``config/analyses``.
 
     Returns
     -------
     tuple
-        The analysis, and all files it was read from.
+        The analysis, and all files that it was read from.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def load_analyses(settings: Settings, folder: Path) -> dict[str, Analysis]:
 
 
 def with_members(analyses: Mapping[str, Analysis], folder: Path) -> dict[str, Analysis]:
-    """Add the members of combinations, their members and so on, to the selected analyses.
+    """Add the members of combinations, at all depths, to the selected analyses.
 
     Returns
     -------
@@ -78,14 +78,14 @@ def with_members(analyses: Mapping[str, Analysis], folder: Path) -> dict[str, An
         See :func:`load_analysis`; also if a member has no such region or other labels, if two
         different analyses have one name, or if combinations are members of each other.
     """
-    known = dict(analyses)
+    merged = dict(analyses)
     for analysis in analyses.values():
-        _add_members(analysis, folder, known, (analysis.name,))
-    return known
+        _add_members(analysis, folder, merged, (analysis.name,))
+    return merged
 
 
 def member_sources(analysis: Analysis, folder: Path) -> list[tuple[str, str]]:
-    """Analysis and region of each member of a combination, in its order.
+    """List the analysis and region of each member of a combination, in its order.
 
     Raises
     ------
@@ -97,15 +97,15 @@ def member_sources(analysis: Analysis, folder: Path) -> list[tuple[str, str]]:
             f"The analysis {analysis.name} is no combination.",
             remedy="Name one whose file has the key `combine`.",
         )
-    found = []
+    sources = []
     for name, member in analysis.combine.members.items():
         source, _ = load_analysis(member.analysis, folder)
-        found.append((source.name, _member_region(analysis, name, member, source)))
-    return found
+        sources.append((source.name, _member_region(analysis, name, member, source)))
+    return sources
 
 
 def _add_members(
-    analysis: Analysis, folder: Path, known: dict[str, Analysis], above: tuple[str, ...]
+    analysis: Analysis, folder: Path, analyses: dict[str, Analysis], above: tuple[str, ...]
 ) -> None:
     if analysis.combine is None:
         return
@@ -117,7 +117,7 @@ def _add_members(
                 remedy="Remove one of the members.",
                 file=files[0],
             )
-        if known.setdefault(source.name, source) != source:
+        if analyses.setdefault(source.name, source) != source:
             raise ConfigError(
                 f"Two different analyses have the name {source.name!r}; one of them is "
                 f"{name} of the combination {analysis.name}.",
@@ -126,7 +126,7 @@ def _add_members(
             )
         _member_region(analysis, name, member, source)
         _check_member_labels(analysis, name, member, source)
-        _add_members(source, folder, known, (*above, source.name))
+        _add_members(source, folder, analyses, (*above, source.name))
 
 
 def _member_region(
@@ -146,11 +146,11 @@ def _check_member_labels(
     analysis: Analysis, name: str, member: CombinationMember, source: Analysis
 ) -> None:
     unknown = sorted(set(member.labels) - set(source.labels))
-    found = [member.labels.get(label, label) for label in source.labels]
-    if unknown or sorted(found) != sorted(analysis.labels):
+    labels = [member.labels.get(label, label) for label in source.labels]
+    if unknown or sorted(labels) != sorted(analysis.labels):
         raise ConfigError(
             f"The labels of the member {name} of {analysis.name} are {', '.join(source.labels)}"
-            + (f", which become {', '.join(found)}" if found != source.labels else "")
+            + (f", which become {', '.join(labels)}" if labels != source.labels else "")
             + f"; the combination has {', '.join(analysis.labels)}.",
             remedy=f"Say in combine.members.{name}.labels which of its labels is which one of the "
             "combination's; there must be as many.",
@@ -158,10 +158,10 @@ def _check_member_labels(
 
 
 def _load_extended(
-    name: str, folder: Path, seen: tuple[Path, ...]
+    name: str, folder: Path, extending: tuple[Path, ...]
 ) -> tuple[dict[str, Any], list[Path]]:
-    path = _find_analysis(name, folder, base=seen[-1].parent if seen else Path())
-    if path.resolve() in (file.resolve() for file in seen):
+    path = _find_analysis(name, folder, base=extending[-1].parent if extending else Path())
+    if path.resolve() in (file.resolve() for file in extending):
         raise ConfigError(
             "Analysis files extend each other in a circle.",
             remedy="Remove one of the `extends` keys.",
@@ -179,20 +179,24 @@ def _load_extended(
     parent = data.pop("extends", None)
     if parent is None:
         return data, [path]
-    base, files = _load_extended(str(parent), folder, (*seen, path))
+    base, files = _load_extended(str(parent), folder, (*extending, path))
     inherited = base.get("pallet")
     if isinstance(pallet, dict) and isinstance(inherited, dict) and PALLET_SOURCES & set(pallet):
-        # Another source replaces the inherited one instead of standing beside it.
-        base["pallet"] = {key: item for key, item in inherited.items() if key not in PALLET_SOURCES}
-    for own, other in (("combine", "pallet"), ("pallet", "combine")):
-        if own in data and own not in base and other in base:
-            # A combination takes over what is drawn, not the files of one likelihood.
-            base = {k: v for k, v in base.items() if k not in (other, "regions", "use", "patches")}
+        # A source replaces the inherited one: a pallet has one source only.
+        base["pallet"] = {
+            key: value for key, value in inherited.items() if key not in PALLET_SOURCES
+        }
+    for section, replaced in (("combine", "pallet"), ("pallet", "combine")):
+        if section in data and section not in base and replaced in base:
+            # A combination inherits what is drawn, but not the files of one likelihood.
+            base = {
+                k: v for k, v in base.items() if k not in (replaced, "regions", "use", "patches")
+            }
     return merge(base, data), [path, *files]
 
 
 def _resolve_members(data: dict[str, Any], folder: Path) -> None:
-    """Let the paths of a combination's members start at its file."""
+    """Resolve the relative paths of a combination's members from its file."""
     combine = data.get("combine")
     members = combine.get("members") if isinstance(combine, dict) else None
     for member in members.values() if isinstance(members, dict) else ():
@@ -202,20 +206,20 @@ def _resolve_members(data: dict[str, Any], folder: Path) -> None:
 
 
 def _from_file(points: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A scan's section whose relative paths start at the folder of its file."""
+    """Resolve the relative paths of a scan's section from the folder of its file."""
 
     def resolve(value: Any) -> Any:
         return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
 
-    found = dict(points)
-    if "table" in found:
-        found["table"] = resolve(found["table"])
-    if isinstance(found.get("depends"), list):
-        found["depends"] = [resolve(item) for item in found["depends"]]
-    place, colon, name = str(found.get("function", "")).partition(":")
-    if place.endswith(".py"):
-        found["function"] = f"{resolve(place)}{colon}{name}"
-    return found
+    resolved = dict(points)
+    if "table" in resolved:
+        resolved["table"] = resolve(resolved["table"])
+    if isinstance(resolved.get("depends"), list):
+        resolved["depends"] = [resolve(entry) for entry in resolved["depends"]]
+    location, colon, name = str(resolved.get("function", "")).partition(":")
+    if location.endswith(".py"):
+        resolved["function"] = f"{resolve(location)}{colon}{name}"
+    return resolved
 
 
 def _find_analysis(name: str, folder: Path, *, base: Path) -> Path:
@@ -229,14 +233,14 @@ def _find_analysis(name: str, folder: Path, *, base: Path) -> Path:
             file=path,
         )
     path = folder / f"{name}.yaml"
-    known = sorted(entry.stem for entry in folder.glob("*.yaml"))
-    if name in known:
+    names = sorted(entry.stem for entry in folder.glob("*.yaml"))
+    if name in names:
         return path
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise ConfigError(
         f"There is no analysis {name!r}.",
-        remedy=f"{hint}Known ones: {', '.join(known)}; "
+        remedy=f"{hint}Known ones: {', '.join(names)}; "
         "or give the path of a YAML file shaped like config/analyses/demo.yaml.",
         file=folder,
     )

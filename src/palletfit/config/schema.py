@@ -1,7 +1,7 @@
 """JSON schemas and the configuration reference, generated from :mod:`palletfit.config`.
 
-``python -m palletfit.config.schema`` (or ``make schema``) writes them; a test holds them to the
-models.
+``python -m palletfit.config.schema`` (or ``make schema``) writes them; a test compares them with
+the models.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ A file with `combine` takes over all but the pallet, its regions and its patches
 
 
 def generated_files() -> dict[str, str]:
-    """Content of every generated file, by its path in the project."""
+    """Generate the content of every file, by its path in the project."""
     return {
         "config/schema.json": _schema(Settings),
         "config/analysis.schema.json": _schema(Analysis),
@@ -56,7 +56,7 @@ def _schema(model: type[BaseModel]) -> str:
             "description": "Another analysis (name or path): this file then holds what differs.",
             "type": "string",
         }
-        # The name defaults to the file's, and an extending file may leave out anything.
+        # The name defaults to that of the file, and an extending file may omit any key.
         schema.pop("required", None)
     return json.dumps(schema, indent=2) + "\n"
 
@@ -112,9 +112,9 @@ def _type(annotation: Any) -> str:
     if origin is Annotated:
         return _type(arguments[0])
     if origin is Literal:
-        return ", ".join(f"`{item}`" for item in arguments)
+        return ", ".join(f"`{argument}`" for argument in arguments)
     if origin in (Union, types.UnionType):
-        return " or ".join(_type(item) for item in arguments if item is not type(None))
+        return " or ".join(_type(argument) for argument in arguments if argument is not type(None))
     if origin is list:
         return f"list of {_type(arguments[0])}"
     if origin is dict:

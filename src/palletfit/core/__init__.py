@@ -1,4 +1,4 @@
-"""Files, locks, processes and progress: what every other package stands on.
+"""Files, locks, processes and progress, for every other package.
 
-Knows nothing of physics, configuration or executors.
+Nothing here depends on physics, configuration or executors.
 """

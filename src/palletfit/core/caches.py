@@ -1,4 +1,4 @@
-"""Where palletfit keeps what it can make again, on each machine that it runs on."""
+"""Cache of files that palletfit can make again, on each machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def user_cache(name: str) -> Path:
-    """A folder in the user's cache (XDG Base Directory Specification); it need not exist."""
+    """Choose a folder in the user's cache (XDG Base Directory Specification); it may not exist."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "palletfit" / name

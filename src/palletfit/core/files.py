@@ -1,8 +1,7 @@
-"""Files of the project itself: written in full or not at all, and read with a check.
+"""Files of the project itself: write them atomically, and check them when they are read.
 
-What a run leaves behind is read again by the next one. A file that was cut short, edited or lost is
-an error that says so; the run makes it again. Files that come from elsewhere are read by
-:mod:`palletfit.pallet.files`.
+A run reads files of earlier runs. A file that was truncated, edited or lost is an error with a
+remedy: the run makes it again. Files of pallets are read by :mod:`palletfit.pallet.files`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     StoreError
-        The file is missing, or damaged: cut short, edited, or not what was written.
+        The file is missing, or damaged: truncated or edited.
     """
     try:
         return json.loads(path.read_bytes())
@@ -52,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file at once or not at all.
+    """Write a JSON file atomically.
 
     Raises
     ------
@@ -63,12 +62,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Write a file so that, whatever happens, it is there in full or not at all.
+    """Write a file atomically: after a crash it is complete or absent.
 
     Parameters
     ----------
     path
-        Its folder is made.
+        Path of the file; its folder is created.
     content
         Text is written as UTF-8.
     durable
@@ -85,14 +84,14 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to be written piece by piece, which appears in full at the end or not at all.
+    """Open a file for writing, which appears at its path when the block ends without an error.
 
     Parameters
     ----------
     path
-        Its folder is made.
+        Path of the file; its folder is created.
     durable
-        Wait until it is on the disk, so that a power cut does not undo it.
+        Wait until the file is on the disk, so that it survives a power cut.
 
     Raises
     ------
@@ -108,7 +107,7 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        # Temporary files are private; results are as readable as the user's other files.
+        # Temporary files are private; results get the permissions of the user's other files.
         os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
         os.replace(temporary, path)  # noqa: PTH105
         temporary = None
@@ -130,7 +129,7 @@ def _umask() -> int:
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems refuse this; the file itself is safe.
+        # Some network file systems refuse this; the file itself is on the disk.
         with contextlib.suppress(OSError):
             os.fsync(descriptor)
     finally:
@@ -138,7 +137,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def writing_error(error: OSError, path: Path) -> StoreError:
-    """Explain why a file cannot be written."""
+    """Translate an operating system error on writing into a user error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreError(
             "The disk is full; finished patches are kept.",

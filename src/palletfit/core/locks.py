@@ -1,6 +1,6 @@
-"""One writer at a time, by locks that end with their holder.
+"""Locks that allow one writer at a time and end with their holder.
 
-A lock is held by the kernel on an open file, so that a killed run leaves nothing to unlock.
+The kernel holds a lock on an open file. A killed run therefore leaves no lock behind.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def acquire(path: Path) -> int | None:
             remedy="Make it writable, or work on a file system with locks.",
             file=path,
         ) from error
-    # Who holds it is for people; a full disk does not keep it from being held.
+    # The holder is information for people: without it, as on a full disk, the lock still holds.
     with contextlib.suppress(OSError):
         holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n"
         os.ftruncate(descriptor, 0)
@@ -55,7 +55,7 @@ def acquire(path: Path) -> int | None:
 
 
 def holder(path: Path) -> str:
-    """Who says to hold a lock."""
+    """Read the name of the holder of a lock."""
     try:
         return path.read_text(encoding="utf-8").strip() or "another process"
     except OSError:
@@ -82,11 +82,11 @@ def hold_until_exit(path: Path, *, what: str) -> None:
 @contextmanager
 def waiting_lock(path: Path, *, what: str) -> Iterator[None]:
     """Hold a lock for a block, waiting for another process that holds it."""
-    said = False
+    warned = False
     while (descriptor := acquire(path)) is None:
-        if not said:
+        if not warned:
             logger.warning("Waiting: another run is %s: %s", what, holder(path))
-            said = True
+            warned = True
         time.sleep(0.5)
     try:
         yield

@@ -8,9 +8,9 @@ import threading
 
 
 def end_with(pid: int) -> None:
-    """End this process when another one is gone, however it ended.
+    """End this process when another one has ended for any reason.
 
-    A client that is killed cannot tell its workers, and they would go on (or wait) for ever.
+    A killed client cannot stop its workers, which would otherwise run (or wait) forever.
     """
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""How far a run is: a live bar in a terminal, plain lines in a log."""
+"""Progress of a run: a live bar in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _LINE_INTERVAL = 15.0
 
 
 class Progress:
-    """Count of finished and failed patches, with the remaining time.
+    """Counter of finished and failed patches, with the remaining time.
 
     Parameters
     ----------
     title
-        What is running, such as ``1Lbb/SR``.
+        Title of the run, such as ``1Lbb/SR``.
     total
         Number of patches.
     kept
-        Patches that were finished before.
+        Number of patches that were finished before.
     unit
-        What is counted, one and many, if not patches.
+        Name of the unit, singular and plural.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Progress:
         self._redirection = ExitStack()
 
     def __enter__(self) -> Progress:
-        found = self.title, self.total, self.many, self.kept
-        logger.info("%s: %d %s, %d of them finished before", *found)
+        counts = self.title, self.total, self.many, self.kept
+        logger.info("%s: %d %s, %d of them finished before", *counts)
         if sys.stderr.isatty():
             # Log lines are written above the bar instead of into it.
             self._redirection.enter_context(logging_redirect_tqdm())
@@ -75,7 +75,7 @@ class Progress:
         logger.info("%s", self.line())
 
     def advance(self, status: str) -> None:
-        """Count one more patch with its status."""
+        """Count another patch with its status."""
         self.done += 1
         self.failed += status == "failed"
         self.suspect += status == "suspect"
@@ -87,13 +87,13 @@ class Progress:
             logger.info("%s", self.line())
 
     def keep(self, count: int) -> None:
-        """Count patches that turn out to have been finished before."""
+        """Count further patches that were finished before."""
         self.kept += count
         if self._bar is not None:
             self._bar.update(count)
 
     def line(self) -> str:
-        """The present state as one line."""
+        """Write the present state as one line."""
         finished = self.kept + self.done
         text = f"{self.title}: {finished} of {self.total} {self.many}, {self.failed} failed"
         if self.suspect:
@@ -108,16 +108,16 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Format a time for people.
+    """Format a duration for people.
 
     Examples
     --------
     >>> duration(95)
     '1 min 35 s'
     """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60} s"
+    return f"{total // 3600} h {total % 3600 // 60} min"

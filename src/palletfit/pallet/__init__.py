@@ -1,1 +1,1 @@
-"""Published likelihoods: where they come from, what they hold, and how a patch changes them."""
+"""Published likelihoods: fetch, unpack and check them, apply patches, and combine them."""

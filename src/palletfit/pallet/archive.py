@@ -1,9 +1,9 @@
-"""Unpack the wanted files of a pallet's archive, and nothing else.
+"""Unpack the requested files of a pallet's archive.
 
-Archives come from the network, so nothing in them is trusted: an archive with one suspicious
-member is refused as a whole, what is read from it is bounded, and a file appears in its place only
-after all of them were checked. This does not rest on :func:`tarfile.data_filter`, which the
-earliest patch releases of Python 3.11 lack.
+Archives come from the network and are not trusted. An archive with one suspicious member is
+refused, and the size of each read is limited. A file appears at its destination only after all of
+them were checked. :func:`tarfile.data_filter` is not used: the earliest patch releases of Python
+3.11 lack it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TAR_HEADER_BYTES = 64 * 1024
 #: Largest entry of one member in a zip archive's directory, which zipfile reads into memory.
 _ZIP_ENTRY_BYTES = 1024
 
-#: What the libraries raise on damaged archives; RuntimeError on features they do not support.
+#: Exceptions of the libraries on damaged archives; RuntimeError on unsupported features.
 _DAMAGE = (
     EOFError,
     OSError,
@@ -66,14 +66,14 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class _Member:
-    """One entry of an archive, of either format."""
+    """Entry of a tar or zip archive."""
 
     name: str
     size: int
     is_file: bool
-    #: Why no archive with this entry is accepted.
+    #: Reason to refuse every archive with this entry.
     suspicion: str | None
-    #: Opens the content; of a tar member only until the next member is asked for.
+    #: Opens the content; that of a tar member only until the next member is read.
     open: Callable[[], IO[bytes]]
 
     @property
@@ -83,7 +83,7 @@ class _Member:
 
     @property
     def is_junk(self) -> bool:
-        """Whether this is what macOS adds to archives."""
+        """Whether macOS added this entry to the archive."""
         return (
             "__MACOSX" in self.path.parts
             or self.path.name.startswith("._")
@@ -92,7 +92,7 @@ class _Member:
 
 
 def archive_format(head: bytes) -> ArchiveFormat | None:
-    """Recognise an archive by its first bytes, whatever its name says.
+    """Recognise an archive by its first bytes, not by its name.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ def archive_format(head: bytes) -> ArchiveFormat | None:
     str or None
         ``tar``, ``zip``, or the compression around a tar archive; None if it is none of them.
     """
-    for magic, found in _MAGIC:
+    for magic, kind in _MAGIC:
         if head.startswith(magic):
-            return found
+            return kind
     try:
         tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError):
@@ -125,23 +125,23 @@ def unpack(
     """Extract files of an archive and verify their digests.
 
     The format (tar, plain or compressed with gzip, bzip2 or xz; or zip) is recognised by content.
-    A wanted file is found by its full name in the archive or, if everything in the archive is in
-    one folder, by its name in that folder.
+    A file is searched by its full name in the archive. If everything in the archive is in one
+    folder, it is also searched by its name in that folder.
 
     Parameters
     ----------
     archive
         The archive.
     members
-        Names of the wanted files inside the archive.
+        Names of files inside the archive.
     destination
         Folder the files are written to, each under its name in `members`. Files appear only
         after all of them were read and verified.
     settings
         Limits on the number of members and on the unpacked size in bytes.
     sha256
-        Expected digests of files inside the archive. All of these files must be there; only those
-        that are wanted are verified.
+        Expected digests of files inside the archive. All of these files must exist; only those in
+        `members` are verified.
 
     Returns
     -------
@@ -156,30 +156,30 @@ def unpack(
     ConfigError
         A name in `members` leads out of `destination`.
     """
-    wanted = list(dict.fromkeys(members))
-    _check_wanted(wanted, archive)
+    names = list(dict.fromkeys(members))
+    _check_names(names, archive)
     if not archive.is_file():
         raise ArchiveError(
             "There is no such archive.", remedy="Fetch it, or correct its path.", file=archive
         )
     with _reading(archive):
-        listing = [member for member in _checked(archive, settings) if member.is_file]
-        places = {name: _find(name, listing, archive) for name in wanted}
-        pins = {_find(name, listing, archive): digest for name, digest in sha256.items()}
+        listing = [member for member in _checked_members(archive, settings) if member.is_file]
+        paths = {name: _find(name, listing, archive) for name in names}
+        pins = {_find(name, listing, archive): expected for name, expected in sha256.items()}
         with _writing(destination):
             destination.mkdir(parents=True, exist_ok=True)
             scratch = tempfile.TemporaryDirectory(dir=destination, prefix=".unpack-")
         with scratch as folder:
-            unpacked = _extract(archive, set(places.values()), Path(folder), settings)
-            for place, (_, found) in unpacked.items():
-                _verify(str(place), found, pins.get(place), archive)
+            unpacked = _extract(archive, set(paths.values()), Path(folder), settings)
+            for path, (_, digest) in unpacked.items():
+                _verify(str(path), digest, pins.get(path), archive)
             return {
-                name: _put(unpacked[place][0], destination / PurePosixPath(name))
-                for name, place in places.items()
+                name: _move(unpacked[path][0], destination / PurePosixPath(name))
+                for name, path in paths.items()
             }
 
 
-def _check_wanted(names: Iterable[str], archive: Path) -> None:
+def _check_names(names: Iterable[str], archive: Path) -> None:
     for name in names:
         suspicion = "is empty" if not PurePosixPath(name).parts else _suspicious_name(name)
         if suspicion is not None:
@@ -205,7 +205,7 @@ def _suspicious_name(name: str) -> str | None:
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Turn what the libraries raise on damaged archives into the user's error."""
+    """Translate exceptions of the libraries on damaged archives into a user error."""
     try:
         yield
     except _DAMAGE as error:
@@ -220,7 +220,7 @@ def _reading(archive: Path) -> Iterator[None]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Keep problems of the disk apart from those of the archive."""
+    """Distinguish errors of the disk from those of the archive."""
     try:
         yield
     except OSError as error:
@@ -231,8 +231,8 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _checked(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
-    """Go through all members, and stop at the first that is suspicious or one too many."""
+def _checked_members(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
+    """Yield all members, and refuse a suspicious one or one too many."""
     total = 0
     with closing(_members(archive, settings)) as members:
         for count, member in enumerate(members, start=1):
@@ -255,9 +255,9 @@ def _checked(archive: Path, settings: DownloadSettings) -> Generator[_Member, No
             yield member
 
 
-def _too_large(archive: Path, what: str, setting: str) -> ArchiveError:
+def _too_large(archive: Path, excess: str, setting: str) -> ArchiveError:
     return ArchiveError(
-        f"The archive is refused: it has {what}.",
+        f"The archive is refused: it has {excess}.",
         remedy=f"If you trust it, raise download.max_{setting}.",
         file=archive,
     )
@@ -266,22 +266,22 @@ def _too_large(archive: Path, what: str, setting: str) -> ArchiveError:
 def _members(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
     with archive.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    found = archive_format(head)
-    if found is None:
+    kind = archive_format(head)
+    if kind is None:
         raise ArchiveError(
             "The file is not a tar or zip archive" + ("." if head else "; it is empty."),
             remedy="Delete it, and its copy in the download cache if there is one, and check that "
             "the analysis file names the archive itself.",
             file=archive,
         )
-    return _zip_members(archive, settings) if found == "zip" else _tar_members(archive, found)
+    return _zip_members(archive, settings) if kind == "zip" else _tar_members(archive, kind)
 
 
 class _BoundedStream:
-    """An uncompressed tar stream that can be read up to a limit.
+    """Uncompressed tar stream that can be read up to a limit.
 
     tarfile reads extended headers of any size into memory, and skips members by reading through
-    them; so every step is allowed only what it needs.
+    them. Therefore each step may read only as much as it needs.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -303,10 +303,10 @@ class _BoundedStream:
         return block
 
     def finish(self, offset: int) -> None:
-        """Check that the archive ends at `offset`, and read what remains.
+        """Check that the archive ends at `offset`, and read the remaining bytes.
 
-        tarfile takes any bad header but the first for the end of the archive, and only the end of
-        a compressed file tells whether all before it was intact.
+        tarfile takes any bad header but the first for the end of the archive. Only the end of a
+        compressed file shows whether everything before it was intact.
         """
         start = offset - (self._position - len(self._last))
         if self._last[start : start + tarfile.BLOCKSIZE].strip(b"\x00"):
@@ -316,18 +316,18 @@ class _BoundedStream:
             pass
 
 
-def _decompressed(archive: Path, found: ArchiveFormat) -> IO[bytes]:
-    if found == "gzip":
+def _decompressed(archive: Path, kind: ArchiveFormat) -> IO[bytes]:
+    if kind == "gzip":
         return cast(IO[bytes], gzip.open(archive))
-    if found == "bzip2":
+    if kind == "bzip2":
         return cast(IO[bytes], bz2.open(archive))
-    if found == "xz":
+    if kind == "xz":
         return cast(IO[bytes], lzma.open(archive))
     return archive.open("rb")
 
 
-def _tar_members(archive: Path, found: ArchiveFormat) -> Generator[_Member, None, None]:
-    with _decompressed(archive, found) as plain:
+def _tar_members(archive: Path, kind: ArchiveFormat) -> Generator[_Member, None, None]:
+    with _decompressed(archive, kind) as plain:
         stream = _BoundedStream(plain)
         stream.allow(0)
         # Stream mode never seeks backwards, so no header can send tarfile in a circle.
@@ -359,7 +359,7 @@ def _tar_member(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> _Member:
 
 
 class _BoundedDirectory(io.FileIO):
-    """A zip file whose directory is not read if it is too large: zipfile reads it at once."""
+    """Zip file with a limit on its directory, which zipfile reads at once."""
 
     def __init__(self, archive: Path, limit: int) -> None:
         super().__init__(archive)
@@ -401,33 +401,33 @@ def _zip_member(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Member:
 
 
 def _find(name: str, files: Iterable[_Member], archive: Path) -> PurePosixPath:
-    """Find the place of a wanted file in the archive: its own, or below the only folder."""
+    """Find the path of a file in the archive: its full name, or below the only folder."""
     paths = [member.path for member in files if not member.is_junk]
-    found = _single(PurePosixPath(name), paths, archive)
+    match = _single(PurePosixPath(name), paths, archive)
     tops = {path.parts[:1] for path in paths}
-    if found is None and len(tops) == 1:
-        found = _single(PurePosixPath(*tops.pop(), name), paths, archive)
-    if found is not None:
-        return found
+    if match is None and len(tops) == 1:
+        match = _single(PurePosixPath(*tops.pop(), name), paths, archive)
+    if match is not None:
+        return match
     names = [str(path) for path in paths]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    remainder = f" and {len(names) - 20} more" if len(names) > 20 else ""
     raise ArchiveError(
         f"The archive has no file {name!r}.",
-        remedy=f"{hint}Its files are: {', '.join(map(repr, names[:20])) or 'none'}{more}. "
+        remedy=f"{hint}Its files are: {', '.join(map(repr, names[:20])) or 'none'}{remainder}. "
         "Correct the name in the analysis file.",
         file=archive,
     )
 
 
 def _single(
-    wanted: PurePosixPath, paths: Iterable[PurePosixPath], archive: Path
+    target: PurePosixPath, paths: Iterable[PurePosixPath], archive: Path
 ) -> PurePosixPath | None:
-    matches = [path for path in paths if path == wanted]
+    matches = [path for path in paths if path == target]
     if len(matches) > 1:
         raise ArchiveError(
-            f"The archive is refused: it has {len(matches)} files named {str(wanted)!r}.",
+            f"The archive is refused: it has {len(matches)} files named {str(target)!r}.",
             remedy="Nobody can tell which of them is meant; check where the archive comes from.",
             file=archive,
         )
@@ -435,13 +435,13 @@ def _single(
 
 
 def _extract(
-    archive: Path, places: set[PurePosixPath], folder: Path, settings: DownloadSettings
+    archive: Path, paths: set[PurePosixPath], folder: Path, settings: DownloadSettings
 ) -> dict[PurePosixPath, tuple[Path, str]]:
-    """Write the wanted files to a folder under numbers, and take their digests on the way."""
+    """Write files to a folder under numbers, and compute their digests."""
     unpacked: dict[PurePosixPath, tuple[Path, str]] = {}
-    with closing(_checked(archive, settings)) as checked:
+    with closing(_checked_members(archive, settings)) as checked:
         for member in checked:
-            if member.is_file and member.path in places:
+            if member.is_file and member.path in paths:
                 target = folder / str(len(unpacked))
                 with member.open() as content:
                     unpacked[member.path] = (target, _write(content, target, member))
@@ -475,12 +475,12 @@ def _write_all(file: io.FileIO, block: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _verify(name: str, found: str, expected: str | None, archive: Path) -> None:
-    if expected is None or found == expected:
+def _verify(name: str, actual: str, expected: str | None, archive: Path) -> None:
+    if expected is None or actual == expected:
         return
     raise ArchiveError(
         f"The file {name!r} in the archive has another digest than the analysis file expects:\n"
-        f"    expected sha256 {expected}\n    found    sha256 {found}",
+        f"    expected sha256 {expected}\n    found    sha256 {actual}",
         remedy="The published file changed or is damaged: check its version on the publisher's "
         "page, then update pallet.sha256 in the analysis file, or delete the archive (and its "
         "copy in the download cache) and run again.",
@@ -488,7 +488,7 @@ def _verify(name: str, found: str, expected: str | None, archive: Path) -> None:
     )
 
 
-def _put(unpacked: Path, target: Path) -> Path:
+def _move(unpacked: Path, target: Path) -> Path:
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         return unpacked.replace(target)

@@ -1,4 +1,4 @@
-"""JSON files of pallets, which come from elsewhere and are not to be trusted."""
+"""JSON files of pallets, which come from elsewhere and are not trusted."""
 
 from __future__ import annotations
 

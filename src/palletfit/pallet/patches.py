@@ -1,4 +1,4 @@
-"""One signal patch: what it holds, how it is applied, and the file name it may have."""
+"""Signal patches: their content, their application and their file names."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from palletfit.errors import PalletError
 
 #: File systems allow 255 bytes; the rest is for endings and temporary names.
 _LONGEST_STEM = 160
-#: Where a sample of a channel stands, or will stand.
-_SAMPLE_PLACE = re.compile(
+#: JSON pointer of a sample of a channel, present or added.
+_SAMPLE_POINTER = re.compile(
     r"/channels/(?P<channel>0|[1-9][0-9]{0,8})/samples/(?P<sample>-|0|[1-9][0-9]{0,8})"
 )
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One signal hypothesis of a patchset.
+    """Signal hypothesis of a patchset.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Patch:
     operations
         JSON Patch (RFC 6902) that turns the background-only workspace into the full one.
     options
-        What a product wants to know beside, such as which part of the patch's toys is meant.
+        Further arguments of a product, such as the range of toys of a shard.
     """
 
     name: str
@@ -49,26 +49,26 @@ class Patch:
 
     @property
     def digest(self) -> str:
-        """Sha256 of the operations, independent of formatting."""
+        """SHA-256 of the operations, independent of formatting."""
         return json_digest(self.operations)
 
 
 def canonical_json(value: Any) -> bytes:
-    """Compact JSON with sorted keys: equal values give equal bytes."""
+    """Write a value as compact JSON with sorted keys: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def json_digest(value: Any) -> str:
-    """Sha256 of a JSON value, independent of formatting."""
+    """Compute the SHA-256 of a JSON value, independent of formatting."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def file_stem(name: str) -> str:
     """Turn any patch name into a safe and unique file name without ending.
 
-    Letters, digits, ``_``, ``-``, ``.`` and ``~`` stay; everything else (slashes, spaces) is
-    percent-encoded, as is a leading dot. Names that are too long for a file system are cut and get
-    the start of their sha256; so does an empty name.
+    Letters, digits, ``_``, ``-``, ``.`` and ``~`` stay. Everything else (slashes, spaces) is
+    percent-encoded, as is a leading dot. An empty name, and one that is too long for a file
+    system, gets the start of its SHA-256.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def file_stem(name: str) -> str:
 
 
 def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
-    """Apply a patch to a background-only workspace, which stays as it is.
+    """Apply a patch to a copy of a background-only workspace.
 
     Returns
     -------
@@ -97,10 +97,9 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     Raises
     ------
     PalletError
-        The patch does not apply, leaves no valid workspace, or brings numbers that are not finite.
+        The patch does not apply, leaves no valid workspace, or adds numbers that are not finite.
     """
-    # A copy, because the values that are added become parts of the workspace, which later
-    # operations of the same patch may change.
+    # Added values become parts of the workspace, which later operations may change.
     operations = copy.deepcopy(patch.operations)
     with _patch_errors(patch):
         spec: dict[str, Any] = jsonpatch.apply_patch(workspace, operations)
@@ -111,11 +110,11 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
 
 
 def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
-    """Apply a patch like :func:`apply`, but share what stays as it is.
+    """Apply a patch like :func:`apply`, but share the content of samples.
 
-    The contents of samples that the patch does not touch are the workspace's own objects, those
-    of samples that it adds are its operations': neither may be changed. That numbers are finite
-    is left to who makes a model of them.
+    Samples that the patch does not change are objects of the workspace. Samples that it adds are
+    objects of its operations. The caller must change neither. Numbers are not checked to be
+    finite: the engine does so when it builds a model.
 
     Returns
     -------
@@ -128,45 +127,45 @@ def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
         As :func:`apply`.
     """
     spec: dict[str, Any] = _copy_above_samples(workspace)
-    # Samples that only this document has, by their id; they stay alive, so that it stays theirs.
+    # Samples of this document alone, by their id. Holding them keeps the ids unique.
     owned: dict[int, _Sample] = {}
     with _patch_errors(patch):
         for operation in patch.operations:
             if not isinstance(operation, Mapping):
                 raise jsonpatch.InvalidJsonPatch("an operation is not an object")
-            item = dict(operation)
-            if _add_sample(spec, item):
+            copied = dict(operation)
+            if _add_sample(spec, copied):
                 continue
             for key in ("path", "from"):
-                if key in item:
-                    _own_sample(spec, jsonpointer.JsonPointer(item[key]).parts, owned)
-            if "value" in item:
-                item["value"] = _copy_above_samples(item["value"])
-            spec = jsonpatch.JsonPatch([item]).apply(spec, in_place=True)
-            if item.get("op") == "copy":
-                owned.clear()  # a sample may now stand in two places
+                if key in copied:
+                    _unshare_sample(spec, jsonpointer.JsonPointer(copied[key]).parts, owned)
+            if "value" in copied:
+                copied["value"] = _copy_above_samples(copied["value"])
+            spec = jsonpatch.JsonPatch([copied]).apply(spec, in_place=True)
+            if copied.get("op") == "copy":
+                owned.clear()  # two paths may now share a sample
     _check(spec, patch)
     return spec
 
 
-def _add_sample(spec: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Add a sample to a channel, as most operations of most patches do, if that is all.
+def _add_sample(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> bool:
+    """Add a sample to a channel without jsonpatch; return whether the operation did just that.
 
-    Whatever is not exactly that, and all that may be wrong, is left to jsonpatch, whose pointers
-    cost more than everything else of such an operation.
+    Most operations of most patches do. The pointers of jsonpatch cost more than the rest of such
+    an operation. All other operations, and wrong ones, are left to jsonpatch.
     """
-    path, value = item.get("path"), item.get("value")
-    place = _SAMPLE_PLACE.fullmatch(path) if isinstance(path, str) else None
-    if place is None or item.get("op") != "add" or not isinstance(value, dict):
+    path, value = operation.get("path"), operation.get("value")
+    position = _SAMPLE_POINTER.fullmatch(path) if isinstance(path, str) else None
+    if position is None or operation.get("op") != "add" or not isinstance(value, dict):
         return False
     channels = spec.get("channels")
-    if not isinstance(channels, list) or int(place["channel"]) >= len(channels):
+    if not isinstance(channels, list) or int(position["channel"]) >= len(channels):
         return False
-    channel = channels[int(place["channel"])]
+    channel = channels[int(position["channel"])]
     samples = channel.get("samples") if isinstance(channel, dict) else None
     if not isinstance(samples, list):
         return False
-    number = len(samples) if place["sample"] == "-" else int(place["sample"])
+    number = len(samples) if position["sample"] == "-" else int(position["sample"])
     if number > len(samples):
         return False
     samples.insert(number, _copy_above_samples(value))
@@ -174,7 +173,7 @@ def _add_sample(spec: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
 
 
 class _Sample(dict[str, Any]):
-    """A sample that is shared: jsonpatch, which copies what it adds, leaves it as it is."""
+    """Shared sample, which jsonpatch does not copy when it adds it."""
 
     def __deepcopy__(self, _: dict[int, Any]) -> _Sample:
         return self
@@ -185,24 +184,24 @@ def _copy_above_samples(value: Any) -> Any:
     if isinstance(value, dict):
         if "data" in value and "modifiers" in value:
             return _Sample(value)
-        return {key: _copy_above_samples(item) for key, item in value.items()}
+        return {key: _copy_above_samples(member) for key, member in value.items()}
     if isinstance(value, list):
-        return [_copy_above_samples(item) for item in value]
+        return [_copy_above_samples(member) for member in value]
     return value
 
 
-def _own_sample(spec: Any, parts: Sequence[str], owned: dict[int, _Sample]) -> None:
+def _unshare_sample(spec: Any, pointer: Sequence[str], owned: dict[int, _Sample]) -> None:
     """Copy the sample that a pointer leads into, so that it can be changed."""
-    if len(parts) < 5 or parts[0] != "channels" or parts[2] != "samples":
+    if len(pointer) < 5 or pointer[0] != "channels" or pointer[2] != "samples":
         return
     try:
-        samples = spec["channels"][int(parts[1])]["samples"]
-        sample = samples[int(parts[3])]
+        samples = spec["channels"][int(pointer[1])]["samples"]
+        sample = samples[int(pointer[3])]
     except (KeyError, IndexError, TypeError, ValueError):
         return  # applying the operation fails, with a better message
     if id(sample) not in owned:
-        own = _Sample(copy.deepcopy(dict(sample)))
-        samples[int(parts[3])] = owned[id(own)] = own
+        copied = _Sample(copy.deepcopy(dict(sample)))
+        samples[int(pointer[3])] = owned[id(copied)] = copied
 
 
 @contextmanager
@@ -251,11 +250,13 @@ def _check(spec: Any, patch: Patch) -> None:
 
 
 def inconsistency(workspace: Mapping[str, Any]) -> str | None:
-    """What pyhf overlooks when it makes a model, or None.
+    """Describe an inconsistency that pyhf does not notice, or return None.
 
-    Of two samples with one name in a channel pyhf 0.7 keeps the last only, without a word.
+    Of two samples with one name in a channel, pyhf 0.7 silently keeps only the last.
     """
-    observed = {item["name"]: item["data"] for item in workspace["observations"]}
+    observed = {
+        observation["name"]: observation["data"] for observation in workspace["observations"]
+    }
     channels: set[str] = set()
     for channel in workspace["channels"]:
         name = channel["name"]
@@ -278,12 +279,12 @@ def inconsistency(workspace: Mapping[str, Any]) -> str | None:
 
 
 def not_finite(value: Any, pointer: str) -> Iterator[str]:
-    """JSON pointers of all numbers in a JSON value that are infinite or not a number."""
+    """Yield JSON pointers of all numbers that are infinite or not a number."""
     if isinstance(value, dict):
-        for key, item in value.items():
-            yield from not_finite(item, f"{pointer}/{key}")
+        for key, member in value.items():
+            yield from not_finite(member, f"{pointer}/{key}")
     elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from not_finite(item, f"{pointer}/{index}")
+        for index, member in enumerate(value):
+            yield from not_finite(member, f"{pointer}/{index}")
     elif isinstance(value, float) and not math.isfinite(value):
         yield pointer

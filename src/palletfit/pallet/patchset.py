@@ -1,4 +1,4 @@
-"""A pallet's two files: read, checked against each other once, and summarised."""
+"""Workspace and patchset of a pallet: read them, check them once, and summarise them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palletfit.config import FitSettings
-from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
@@ -25,7 +23,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 @dataclass(frozen=True)
 class Patchset:
-    """All signal patches of one likelihood.
+    """Signal patches of one likelihood.
 
     Attributes
     ----------
@@ -39,30 +37,33 @@ class Patchset:
     patches: tuple[Patch, ...]
 
     def select(self, patterns: Sequence[str]) -> tuple[Patch, ...]:
-        """Patches whose name matches one of some shell patterns (exact names match too)."""
+        """Select patches by shell patterns of their names; an exact name matches, too."""
         return tuple(
             patch
             for patch in self.patches
-            if any(patch.name == item or fnmatch.fnmatchcase(patch.name, item) for item in patterns)
+            if any(
+                patch.name == pattern or fnmatch.fnmatchcase(patch.name, pattern)
+                for pattern in patterns
+            )
         )
 
 
 def parse_patchset(spec: Any, path: Path) -> Patchset:
-    """Turn the content of a patchset file into a :class:`Patchset`.
+    """Convert the content of a patchset file to a :class:`Patchset`.
 
     Raises
     ------
     PalletError
-        It is not shaped like a patchset.
+        The content is not a patchset.
     """
     try:
         patches = tuple(
             Patch(
-                name=str(item["metadata"]["name"]),
-                values=tuple(item["metadata"]["values"]),
-                operations=item["patch"],
+                name=str(entry["metadata"]["name"]),
+                values=tuple(entry["metadata"]["values"]),
+                operations=entry["patch"],
             )
-            for item in spec["patches"]
+            for entry in spec["patches"]
         )
         return Patchset(labels=tuple(spec["metadata"]["labels"]), patches=patches)
     except (KeyError, TypeError) as error:
@@ -74,18 +75,18 @@ def parse_patchset(spec: Any, path: Path) -> Patchset:
 
 
 def validate(workspace_path: Path, patchset_path: Path, labels: Sequence[str]) -> dict[str, Any]:
-    """Check a workspace and its patchset, thoroughly and once.
+    """Check a workspace and its patchset.
 
-    Checked are both pyhf schemas, the patchset's digest of the workspace, duplicate patch names and
-    values, the number of values against the labels, the labels against the analysis file, and
-    that all numbers of the background are finite. Patch names beyond pyhf's schema (slashes, dots)
-    are accepted. A single patch that cannot be applied or fitted is the business of its own record.
+    The checks cover both pyhf schemas, the patchset's digest of the workspace, duplicate patch
+    names and values, the number of values, the labels of the analysis file, and numbers of the
+    background that are not finite. Patch names beyond pyhf's schema (slashes, dots) are accepted. A
+    single patch that cannot be applied or fitted is left to its own record.
 
     Returns
     -------
     dict
-        Summary: channels, bins, samples, modifiers by type, parameters, patches, labels,
-        observed events by channel, digests, remarks.
+        Summary: channels with their bins, samples and observed events, modifiers by type,
+        parameters, patches, labels, digests, remarks.
 
     Raises
     ------
@@ -111,9 +112,9 @@ def check(
     workspace, spec
         Contents of the two files.
     labels
-        The patchset's labels as they should be; None takes its own.
+        Expected labels of the patchset; None accepts any.
     workspace_path, patchset_path
-        What errors call the two.
+        Files that errors name.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def check(
 
 
 def check_workspace(workspace: Any, path: Path) -> None:
-    """Check a background-only workspace alone: its schema, and that it makes sense.
+    """Check the schema and the consistency of a background-only workspace.
 
     Raises
     ------
@@ -180,7 +181,7 @@ def _validate_schema(spec: Any, schema: str, path: Path) -> None:
 def _with_plain_names(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a patchset (not its patches) with names that the schema accepts."""
     patches = [
-        {**item, "metadata": {**item["metadata"], "name": "plain"}} for item in spec["patches"]
+        {**entry, "metadata": {**entry["metadata"], "name": "plain"}} for entry in spec["patches"]
     ]
     return {**spec, "patches": patches}
 
@@ -238,7 +239,7 @@ def _check_values(patchset: Patchset, labels: Sequence[str], path: Path) -> None
 
 
 def _half_a_character(value: float | str) -> bool:
-    """Whether JSON escaped something that is no text: one half of a surrogate pair."""
+    """Return whether JSON escaped one half of a surrogate pair, which is no text."""
     return isinstance(value, str) and any("\ud800" <= character < "\ue000" for character in value)
 
 
@@ -248,11 +249,11 @@ def _verify_digest(
     import pyhf
 
     for algorithm, expected in spec["metadata"]["digests"].items():
-        found = pyhf.utils.digest(workspace, algorithm=algorithm)
-        if found != expected.lower():
+        actual = pyhf.utils.digest(workspace, algorithm=algorithm)
+        if actual != expected.lower():
             raise PalletError(
                 f"The patchset was made for another workspace: its {algorithm} is {expected}, "
-                f"but that of {workspace_path.name} is {found}.",
+                f"but that of {workspace_path.name} is {actual}.",
                 remedy="Take both files from the same version of the same archive.",
                 file=patchset_path,
             )
@@ -263,7 +264,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Describe a checked pallet, see :func:`validate`."""
     parameters = _count_parameters(workspace, patchset)
-    unusual = [item.name for item in patchset.patches if not _PLAIN_NAME.fullmatch(item.name)]
+    unusual = [patch.name for patch in patchset.patches if not _PLAIN_NAME.fullmatch(patch.name)]
     return {
         **summarise_workspace(workspace),
         "parameters": parameters,
@@ -289,7 +290,7 @@ def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
     import pyhf
 
     background = pyhf.Workspace(workspace, validate=False)
-    observations = {item["name"]: item["data"] for item in workspace["observations"]}
+    observations = {entry["name"]: entry["data"] for entry in workspace["observations"]}
     modifiers: Counter[str] = Counter()
     for _, kind in background.modifiers:
         modifiers[kind] += 1
@@ -305,19 +306,25 @@ def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
         "bins": sum(len(data) for data in observations.values()),
         "samples": list(background.samples),
         "modifiers": dict(sorted(modifiers.items())),
-        "measurements": [item["name"] for item in workspace["measurements"]],
+        "measurements": [entry["name"] for entry in workspace["measurements"]],
         "poi": workspace["measurements"][0]["config"]["poi"],
     }
 
 
 def _count_parameters(workspace: Mapping[str, Any], patchset: Patchset) -> int | None:
-    """Parameters of the first patch's full model that can be made; None if none can."""
+    """Count the parameters of the first full model that can be built; None if none can."""
+    import pyhf
+
     for patch in patchset.patches:
         try:
-            model, _ = build_model(apply(workspace, patch), FitSettings())
-        except PalletError:
+            patched = pyhf.Workspace(apply(workspace, patch), validate=False)
+            model = patched.model(validate=False)
+            patched.data(model)
+        # pyhf raises many types of errors; the record of the patch tells them.
+        except Exception:  # noqa: BLE001, S112
             continue
-        return int(model.config.npars)
+        if any(name == model.config.poi_name for name, _ in patched.modifiers):
+            return int(model.config.npars)
     return None
 
 

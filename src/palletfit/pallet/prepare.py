@@ -1,19 +1,17 @@
-"""From an archive to one region's checked workspace and patchset."""
+"""Prepare the workspace and patchset of a region from an archive."""
 
 from __future__ import annotations
 
-import html
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from palletfit.config import Analysis, DownloadSettings
-from palletfit.core.files import write_atomically, write_json
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.archive import unpack
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patchset import check_workspace, summarise_workspace, validate
+from palletfit.pallet.summary_page import write_summary
 
 
 def prepare_region(
@@ -30,13 +28,13 @@ def prepare_region(
     Parameters
     ----------
     analysis, region
-        What is prepared.
+        The analysis, and the name of its region.
     archive
-        The pallet.
+        Archive of the pallet.
     workspace, patchset
-        Where the two files go, once they are found good.
+        Paths of the two files, which are written after all checks.
     page
-        Where their summary goes, as an HTML page, and as JSON beside it.
+        Path of their summary as an HTML page. Its JSON file is next to it.
     settings
         Limits of unpacking.
 
@@ -70,32 +68,25 @@ def prepare_region(
             f"The region {region} of {analysis.name} has no patchset, but `points`.",
             remedy="Ask for the target `points`.",
         )
-    wanted = [files.workspace, files.patchset]
-    pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in wanted}
+    names = [files.workspace, files.patchset]
+    pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in names}
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
-        found = unpack(archive, wanted, Path(folder), settings, sha256=pins)
-        names = {str(path): f"{name} in {archive}" for name, path in found.items()}
+        paths = unpack(archive, names, Path(folder), settings, sha256=pins)
+        sources = {str(path): f"{name} in {archive}" for name, path in paths.items()}
         try:
-            summary = validate(found[files.workspace], found[files.patchset], analysis.labels)
+            summary = validate(paths[files.workspace], paths[files.patchset], analysis.labels)
         except PalletError as error:
             raise PalletError(
                 error.problem,
                 remedy=error.remedy,
-                file=names.get(str(error.file), error.file),
+                file=sources.get(str(error.file), error.file),
                 patch=error.patch,
             ) from None
-        found[files.workspace].replace(workspace)
-        found[files.patchset].replace(patchset)
+        paths[files.workspace].replace(workspace)
+        paths[files.patchset].replace(patchset)
     write_summary(page, f"{analysis.name}/{region}", summary)
     return summary
-
-
-def write_summary(page: Path, title: str, summary: Mapping[str, Any]) -> None:
-    """Write a summary as an HTML page, and as JSON beside it."""
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_json(page.with_suffix(".json"), summary)
-    write_atomically(page, _page(title, summary))
 
 
 def prepare_background(
@@ -106,7 +97,9 @@ def prepare_background(
     page: Path,
     settings: DownloadSettings,
 ) -> dict[str, Any]:
-    """The same for a region whose signals are the points of a scan: it has no patchset.
+    """Unpack, verify and describe the workspace of a region without a patchset.
+
+    The signals of such a region are the points of a scan.
 
     Raises
     ------
@@ -114,91 +107,14 @@ def prepare_background(
         See :func:`prepare_region`.
     """
     name = analysis.regions[region].workspace
-    known = analysis.pallet.sha256 if analysis.pallet is not None else {}
-    pins = {item: digest for item, digest in known.items() if item == name}
+    digests = analysis.pallet.sha256 if analysis.pallet is not None else {}
+    pins = {file: digest for file, digest in digests.items() if file == name}
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
-        found = unpack(archive, [name], Path(folder), settings, sha256=pins)[name]
-        content = read_pallet_json(found)
+        path = unpack(archive, [name], Path(folder), settings, sha256=pins)[name]
+        content = read_pallet_json(path)
         check_workspace(content, Path(f"{name} in {archive}"))
-        found.replace(workspace)
+        path.replace(workspace)
     summary = summarise_workspace(content)
-    write_json(page.with_suffix(".json"), summary)
-    write_atomically(page, _page(f"{analysis.name}/{region}", summary))
+    write_summary(page, f"{analysis.name}/{region}", summary)
     return summary
-
-
-_STYLE = """
-body { font: 15px/1.45 sans-serif; margin: 2em; max-width: 60em }
-table { border-collapse: collapse; margin-bottom: 1.5em }
-td, th { border-bottom: 1px solid #ccc; padding: .25em .8em; text-align: left }
-td:not(:first-child) { font-variant-numeric: tabular-nums }
-"""
-
-
-def _page(title: str, summary: Mapping[str, Any]) -> str:
-    channels = summary["channels"]
-    overview = {
-        "description": summary.get("description", ""),
-        "channels": len(channels),
-        "bins": summary["bins"],
-        "samples (background)": len(summary["samples"]),
-        "parameters (with signal)": summary.get("parameters"),
-        "parameter of interest": summary["poi"],
-        "measurements": ", ".join(summary["measurements"]),
-        "patches": summary.get("patches"),
-        **{f"{name} digest": digest for name, digest in summary.get("digests", {}).items()},
-        **{f"remark {number}": text for number, text in enumerate(summary.get("remarks", []), 1)},
-    }
-    if "patches" not in summary:  # the signals are points of a scan
-        for name in ("description", "parameters (with signal)", "patches"):
-            del overview[name]
-    labels = {
-        name: f"{len(values)} values, {values[0]} to {values[-1]}"
-        for name, values in summary.get("labels", {}).items()
-    }
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
-            f"<style>{_STYLE}</style></head><body>",
-            f"<h1>{html.escape(title)}</h1>",
-            _table(["pallet", ""], overview.items()),
-            _table(["label", "values"], labels.items()) if labels else "",
-            _table(["modifier type", "number"], summary["modifiers"].items()),
-            _table(
-                ["channel", "bins", "samples", "observed events"],
-                ((name, *map(_plain, item.values())) for name, item in channels.items()),
-            ),
-            *_combination(summary.get("combination", {})),
-            "</body></html>\n",
-        ]
-    )
-
-
-def _combination(combination: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Iterator[str]:
-    """What is one in a combination, and what it is called in each member."""
-    for what, title in (("parameters", "common parameter"), ("channels", "channel")):
-        rows = combination.get(what, {})
-        members = list(dict.fromkeys(member for own in rows.values() for member in own))
-        if rows:
-            yield _table(
-                [title, *members],
-                (
-                    (name, *(own.get(member, "") for member in members))
-                    for name, own in rows.items()
-                ),
-            )
-
-
-def _plain(number: float) -> str:
-    return f"{number:.10g}"
-
-
-def _table(header: Sequence[str], rows: Any) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"

@@ -20,11 +20,11 @@ from scipy.spatial import Delaunay
 from scipy.special import ndtr, ndtri
 
 from palletfit.config import ContourSettings, Plane
+from palletfit.core.arrays import FloatArray
 from palletfit.planes.coordinates import forbidden_border, plane_points
 from palletfit.planes.distances import Distance, distance
 from palletfit.planes.interpolation import (
     TOLERANCE,
-    FloatArray,
     Geometry,
     LeaveOneOut,
     field,

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from palletfit.config import RESULT_COLUMNS, Plane
+from palletfit.config.expressions import evaluate
+from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError
-from palletfit.planes.interpolation import FloatArray
 
 
 def plane_points(results: pd.DataFrame, plane: Plane, *, unique: bool = True) -> pd.DataFrame:
@@ -36,17 +38,11 @@ def plane_points(results: pd.DataFrame, plane: Plane, *, unique: bool = True) ->
     """
     labels = results.drop(columns=[name for name in results if name in RESULT_COLUMNS])
     if plane.select is not None:
-        chosen = _evaluate(labels, plane, "select")
-        if chosen.dtype != np.bool_:
+        selected = _evaluate(labels, plane, "select")
+        if selected.dtype != np.bool_:
             raise _wrong_expression(labels, plane, "select", "it is not a condition")
-        results, labels = results[chosen], labels[chosen]
-    coordinates = {}
-    for axis in ("x", "y"):
-        values = _evaluate(labels, plane, axis)
-        try:
-            coordinates[axis] = values.astype(np.float64)
-        except (TypeError, ValueError):
-            raise _wrong_expression(labels, plane, axis, "it is not a number") from None
+        results, labels = results[selected], labels[selected]
+    coordinates = {axis: _coordinate(labels, plane, axis) for axis in ("x", "y")}
     points = results.assign(**coordinates).reset_index(drop=True)
     if unique:
         _refuse_duplicates(points, plane)
@@ -60,34 +56,34 @@ def forbidden_border(plane: Plane, points: pd.DataFrame) -> FloatArray | None:
     low, high = points["x"].min(), points["x"].max()
     margin = max(high - low, 1.0)
     x = np.linspace(low - margin, high + margin, 1201)
-    frame = pd.DataFrame({"x": x})
     try:
-        frame["y"] = frame.eval(plane.forbidden.y_above, engine="python")
-        border = frame.to_numpy(dtype=np.float64)
-    # As above: any exception means a wrong expression.
-    except Exception as error:  # noqa: BLE001
+        y = evaluate(plane.forbidden.y_above, {"x": x}).astype(np.float64)
+    except (ValueError, TypeError) as error:
         raise ConfigError(
             f"The expression forbidden.y_above = {plane.forbidden.y_above!r} of "
-            f"{_describe(plane)} is wrong: {' '.join(str(error).split())}.",
+            f"{_describe(plane)} is wrong: {error}.",
             remedy="Write an expression of x, such as `x - 125`.",
         ) from None
+    border = np.column_stack([x, y])
     return np.asarray(border[np.isfinite(border).all(axis=1)])
 
 
-def _evaluate(labels: pd.DataFrame, plane: Plane, key: str) -> pd.Series[Any]:
-    expression = str(getattr(plane, key))
+def _coordinate(labels: pd.DataFrame, plane: Plane, axis: str) -> FloatArray:
     try:
-        value = labels.eval(expression, engine="python")
-    # pandas raises whatever the parser, the names or the values of the expression give rise to.
-    except Exception as error:  # noqa: BLE001
-        raise _wrong_expression(labels, plane, key, " ".join(str(error).split())) from None
-    if isinstance(value, pd.Series):
-        if key != "select" and not np.isfinite(value.to_numpy(dtype=np.float64)).all():
-            raise _wrong_expression(labels, plane, key, "it is not finite for every point")
-        return value
-    if isinstance(value, (bool, int, float, np.generic)):
-        return pd.Series(value, index=labels.index)
-    raise _wrong_expression(labels, plane, key, "it is not one value a point")
+        values = _evaluate(labels, plane, axis).astype(np.float64)
+    except (TypeError, ValueError):
+        raise _wrong_expression(labels, plane, axis, "it is not a number") from None
+    if not np.isfinite(values).all():
+        raise _wrong_expression(labels, plane, axis, "it is not finite for every point")
+    return values
+
+
+def _evaluate(labels: pd.DataFrame, plane: Plane, key: str) -> NDArray[Any]:
+    columns = {str(name): column.to_numpy() for name, column in labels.items()}
+    try:
+        return evaluate(str(getattr(plane, key)), columns)
+    except (ValueError, TypeError) as error:
+        raise _wrong_expression(labels, plane, key, str(error)) from None
 
 
 def _wrong_expression(labels: pd.DataFrame, plane: Plane, key: str, why: str) -> ConfigError:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from palletfit.planes.interpolation import FloatArray, Geometry
+from palletfit.core.arrays import FloatArray
+from palletfit.planes.interpolation import Geometry
 
 #: Width, in units of the axes' ranges, of the strip along the border of the points in which the
 #: published contour is not compared: it often runs along the border, where ours cannot.

@@ -17,8 +17,7 @@ from scipy.interpolate import (
 from scipy.spatial import Delaunay
 
 from palletfit.config import ContourSettings
-
-FloatArray = npt.NDArray[np.float64]
+from palletfit.core.arrays import FloatArray
 
 #: Lengths below this, in units of the axes' ranges, count as zero.
 TOLERANCE = 1e-9

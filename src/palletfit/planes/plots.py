@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,10 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from palletfit.config import Analysis, Plane
+from palletfit.core.arrays import FloatArray
 from palletfit.planes.contour import Curve, Exclusion, State
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
-
-FloatArray = npt.NDArray[np.float64]
 
 PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
 WORDS: dict[State, str] = {

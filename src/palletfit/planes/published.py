@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from palletfit.core.arrays import FloatArray
 from palletfit.errors import PalletError
-
-FloatArray = npt.NDArray[np.float64]
 
 #: A step is a gap where it is longer than this many typical steps and than this part of the axes.
 GAP_IN_STEPS = 10.0

@@ -23,8 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import palletfit
 from palletfit.core.caches import user_cache
+from palletfit.core.version import __version__
 from palletfit.engine.versions import VERSIONS
 from palletfit.runs import registry, task
 
@@ -139,7 +139,7 @@ def tiny_fit() -> float:
 
 def versions() -> dict[str, str]:
     """Versions of Python, palletfit and what its results depend on; those that are installed."""
-    found = {"python": platform.python_version(), "palletfit": palletfit.__version__}
+    found = {"python": platform.python_version(), "palletfit": __version__}
     for name in ("pyhf", "numpy", "scipy", "jax"):
         try:
             found[name] = importlib.metadata.version(name)

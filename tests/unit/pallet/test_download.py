@@ -14,8 +14,7 @@ import pytest
 
 from palletfit.config import DownloadSettings, Pallet, PublishedCurve
 from palletfit.errors import ConfigError, DownloadError
-from palletfit.pallet import download
-from palletfit.pallet.download import fetch_pallet, fetch_published
+from palletfit.pallet.download import fetch_pallet, fetch_published, network
 
 from ...loopback import Answer, Loopback
 
@@ -188,7 +187,7 @@ def test_retry_after_is_honoured(loopback, settings, target):
     ids=["a day", "for ever", "tomorrow"],
 )
 def test_retry_after_is_bounded(loopback, settings, target, monkeypatch, asked):
-    monkeypatch.setattr(download, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(network, "LONGEST_WAIT", 0.05)
     busy = Answer(status=503, headers={"Retry-After": asked})
     loopback.answers["/archive"] = [busy, Answer(ARCHIVE)]
     started = time.monotonic()
@@ -356,7 +355,7 @@ def test_body_of_a_redirect_is_not_read(loopback, settings, target):
 def test_redirects_in_a_circle(loopback, settings, target):
     loopback.answers["/archive"] = [Answer(status=302, headers={"Location": "/archive"})]
     assert "redirects" in failure(loopback, target, settings).problem
-    assert loopback.count("/archive") == download.MAX_REDIRECTS + 1
+    assert loopback.count("/archive") == network.MAX_REDIRECTS + 1
 
 
 @pytest.mark.parametrize(
@@ -557,7 +556,7 @@ def test_table_outside_the_cache(settings, tmp_path, file):
 
 def test_progress_in_a_log(loopback, settings, target, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(download, "LOG_INTERVAL", 0.0)
+    monkeypatch.setattr(network, "LOG_INTERVAL", 0.0)
     body = make_tar(b"x" * 200_000)
     loopback.answers["/archive"] = [Answer(body)]
     fetch(loopback, target, settings)
@@ -573,7 +572,7 @@ def test_progress_on_a_terminal(loopback, settings, target, monkeypatch, caplog)
             return True
 
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(download, "LOG_INTERVAL", 0.0)
+    monkeypatch.setattr(network, "LOG_INTERVAL", 0.0)
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     loopback.answers["/archive"] = [Answer(make_tar(b"x" * 200_000))]

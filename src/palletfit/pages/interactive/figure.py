@@ -12,15 +12,13 @@ import contourpy
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from numpy.typing import NDArray
 
 from palletfit.config import Plane
+from palletfit.core.arrays import FloatArray
 from palletfit.planes.colours import COLOURS
 from palletfit.planes.contour import Curve, Exclusion
 from palletfit.planes.mathtext import to_html
 from palletfit.planes.view import view
-
-FloatArray = NDArray[np.float64]
 
 #: What a curve's state is called in the legend.
 _WORDS = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +12,8 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from palletfit.config import Analysis, Plane
+from palletfit.pages.document import head, title_parts
 from palletfit.pages.interactive.figure import draw
-from palletfit.planes.colours import COLOURS
 from palletfit.planes.contour import Exclusion
 from palletfit.planes.mathtext import to_html
 from palletfit.planes.quantities import CLS, LIMIT, SCALE, SHOWN, Quantity
@@ -53,23 +51,11 @@ def render(
     figure = draw(exclusion, plane, details, shown_bands)
     shown = {str(name): details[name] for name in exclusion.points["patch"] if name in details}
     colourings = list(_colourings(figure.data, shown, exclusion.confidence_level))
-    hashes = " ".join(f"'sha256-{_digest(text)}'" for text in (library, script))
-    policy = (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; form-action 'none'; base-uri 'none'"
-    )
-    colours = "".join(f"--{name}:{value};" for name, value in COLOURS.items())
     name = html.escape(analysis.name)
-    titles = [to_html(part.strip()) for part in analysis.title.split(";")]
     level = f"limits at {100 * exclusion.confidence_level:g}% CL"
-    about = [*titles, *([to_html(plane.title)] if plane.title else []), level]
+    about = [*title_parts(analysis), *([to_html(plane.title)] if plane.title else []), level]
     parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width">',
-        f'<link rel="icon" href="data:,"><title>{name}: exclusion</title>',
-        f"<style>:root{{{colours}}}\n{style}</style></head><body>",
+        *head(f"{name}: exclusion", style, [library, script], images="data: blob:"),
         f"<header><h1>{name}</h1><p>{'; '.join(about)}</p></header>",
         '<main><section><div id="colouring"></div><div id="plot"></div>',
         f'<p class=help>{_HELP}</p></section><aside id="panel"></aside></main>',
@@ -80,10 +66,6 @@ def render(
         f"<script>{script}</script></body></html>\n",
     ]
     return "\n".join(parts)
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _data(name: str, value: Any) -> str:

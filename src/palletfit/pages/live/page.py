@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import time
 from collections import Counter
@@ -15,9 +13,9 @@ import numpy as np
 
 from palletfit.config import Analysis
 from palletfit.core.progress import duration
+from palletfit.pages.document import head, title_parts
 from palletfit.pages.live import plane as planes
 from palletfit.pages.live.snapshot import Snapshot, merged
-from palletfit.planes.colours import COLOURS
 from palletfit.planes.mathtext import to_html
 from palletfit.planes.quantities import SCALE, SHOWN, Quantity
 from palletfit.runs.product import Product
@@ -74,16 +72,9 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
         Seconds since the epoch.
     """
     style, script = ((_FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
-    colours = "".join(f"--{name}:{value};" for name, value in COLOURS.items())
     title = html.escape(f"{run.analysis.name}: {run.product.words()}")
     state = _state(regions)
     interval = run.interval if state == "running" else _IDLE_INTERVAL
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Names in here come from archives: whatever they may hold, no other script runs.
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "img-src data:; form-action 'none'; base-uri 'none'"
-    )
     data = {
         "state": state,
         "written": f"{now:.3f}",
@@ -92,13 +83,7 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
     }
     attributes = "".join(f' data-{name}="{value}"' for name, value in data.items())
     parts = [
-        "<!DOCTYPE html>",
-        f'<html lang="en"{attributes}><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width">',
-        f'<noscript><meta http-equiv="refresh" content="{interval:g}"></noscript>',
-        f'<link rel="icon" href="data:,"><title>{title}</title>',
-        f"<style>:root{{{colours}}}\n{style}</style></head><body>",
+        *head(title, style, [script], attributes=attributes, refresh=interval),
         *_header(run, state, now),
         *_table(run, regions, now),
         *_planes(run, regions),
@@ -117,13 +102,12 @@ def _state(regions: Mapping[str, Sequence[Snapshot]]) -> str:
 
 
 def _header(run: Run, state: str, now: float) -> Iterator[str]:
-    lines = [to_html(part.strip()) for part in run.analysis.title.split(";")]
     words = {"running": "fits are made", "ended": "all fits are made", "interrupted": "interrupted"}
     yield (
         f"<header><h1>{html.escape(run.analysis.name)} <small>{run.product.words()}</small></h1>"
         f'<p class="state {state}" id="state">{words[state]}</p></header>'
     )
-    yield f"<p class=about>{'; '.join(lines)}</p>"
+    yield f"<p class=about>{'; '.join(title_parts(run.analysis))}</p>"
     yield (
         f'<p class=written>Last written <time id="written">{_clock(now)}</time>. '
         f'<span id="news">If that is more than {duration(silence(run.interval))} ago while fits '

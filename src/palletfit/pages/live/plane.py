@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from palletfit.config import Plane
 from palletfit.config.expressions import evaluate
+from palletfit.core.arrays import FloatArray
 from palletfit.pages.live.snapshot import Point
 from palletfit.planes.mathtext import to_html
 from palletfit.planes.quantities import Quantity, colour
 from palletfit.planes.view import view
-
-FloatArray = NDArray[np.float64]
 
 #: Size of the picture, and what is left free around the axes: left, top, right, bottom.
 _WIDTH, _HEIGHT = 720, 500

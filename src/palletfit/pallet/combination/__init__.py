@@ -1,8 +1,8 @@
-"""Several likelihoods as one: a combined workspace, and one patch for each signal point.
+"""Combine likelihoods into one workspace with one patch for each signal point.
 
-pyhf renames, prunes and joins the workspaces. Here is what it leaves to its users: which parameters
-are one, that their settings and types agree, that no events are counted twice, and the patches of
-the members as one patch whose pointers are those of the combined workspace.
+pyhf renames, prunes and joins the workspaces. This package does the rest: it identifies common
+parameters, compares their settings and types, refuses events that count twice, and rewrites the
+members' patches as one patch of the combined workspace.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Channels of a combination: their names, and that no events are counted twice."""
+"""Channels of a combination: choose their names, and refuse events that count twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palletfit.errors import ConfigError, PalletError
-from palletfit.pallet.combination.members import Member, Spec, joined
+from palletfit.pallet.combination.members import Member, Spec, join_names
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ChannelNames:
     names
         By member, then by the member's name of the channel.
     shared
-        Channels, by their name in the combination, that are taken once.
+        Channels of several members that enter once, by their name in the combination.
     """
 
     names: Mapping[str, Mapping[str, str]]
@@ -29,7 +29,7 @@ class ChannelNames:
 
     @classmethod
     def find(cls, members: Sequence[Member], shared: Sequence[str]) -> ChannelNames:
-        """Choose the names; equal ones of different channels get the member's name as a prefix.
+        """Choose the names; equal names of different channels get the member's name as a prefix.
 
         Raises
         ------
@@ -38,7 +38,7 @@ class ChannelNames:
         PalletError
             Two members hold the same events.
         """
-        wanted = {
+        names = {
             member.name: {
                 name: member.settings.channels.get(name, name) for name in member.channels
             }
@@ -46,48 +46,50 @@ class ChannelNames:
         }
         owners: dict[str, list[tuple[Member, str]]] = {}
         for member in members:
-            for old, new in wanted[member.name].items():
-                owners.setdefault(new, []).append((member, old))
+            for member_channel, channel in names[member.name].items():
+                owners.setdefault(channel, []).append((member, member_channel))
         for name in shared:
             if len({member.name for member, _ in owners.get(name, [])}) < 2:
+                common = [name for name, group in owners.items() if len(group) > 1]
                 raise ConfigError(
                     f"The shared channel {name!r} is not one of several members.",
                     remedy="Correct combine.shared_channels; channels of several members are: "
-                    f"{', '.join(name for name, own in owners.items() if len(own) > 1) or 'none'}.",
+                    f"{', '.join(common) or 'none'}.",
                 )
             _require_same_events(name, owners[name])
-        _refuse_double_counting(members, wanted, shared)
+        _refuse_double_counting(members, names, shared)
         remarks = []
-        for name, own in owners.items():
-            if len(own) == 1 or name in shared:
+        for name, group in owners.items():
+            if len(group) == 1 or name in shared:
                 continue
-            for member, old in own:
-                wanted[member.name][old] = f"{member.name}_{name}"
-            who = joined([member.name for member, _ in own])
+            for member, member_channel in group:
+                names[member.name][member_channel] = f"{member.name}_{name}"
+            titles = join_names([member.name for member, _ in group])
             remarks.append(
-                f"{who} have different channels {name}: they got the member's name as a prefix"
+                f"{titles} have different channels {name}: they got the member's name as a prefix"
             )
-        found = cls(wanted, frozenset(shared), tuple(remarks))
-        found._refuse_clashes()
-        return found
+        channel_names = cls(names, frozenset(shared), tuple(remarks))
+        channel_names._refuse_clashes()
+        return channel_names
 
     def _refuse_clashes(self) -> None:
-        for name, own in self.origins.items():
-            twice = [member for member in self.names if _count(self.names[member], name) > 1]
-            if twice or (len(own) > 1 and name not in self.shared):
+        for name, origins in self.origins.items():
+            duplicates = [member for member in self.names if _count(self.names[member], name) > 1]
+            if duplicates or (len(origins) > 1 and name not in self.shared):
                 raise ConfigError(
-                    f"Two channels of {joined(twice or list(own))} would be called {name!r}.",
+                    f"Two channels of {join_names(duplicates or list(origins))} would be called "
+                    f"{name!r}.",
                     remedy="Rename one of them in combine.members.MEMBER.channels.",
                 )
 
     @property
     def origins(self) -> dict[str, dict[str, str]]:
-        """By name in the combination: the members that have the channel, with its name there."""
-        found: dict[str, dict[str, str]] = {}
+        """Members that have each channel of the combination, with its name there."""
+        origins: dict[str, dict[str, str]] = {}
         for member, names in self.names.items():
-            for old, new in names.items():
-                found.setdefault(new, {})[member] = old
-        return found
+            for member_channel, channel in names.items():
+                origins.setdefault(channel, {})[member] = member_channel
+        return origins
 
 
 def _count(names: Mapping[str, str], name: str) -> int:
@@ -95,8 +97,8 @@ def _count(names: Mapping[str, str], name: str) -> int:
 
 
 def _require_same_events(name: str, owners: Sequence[tuple[Member, str]]) -> None:
-    for (first, one), (second, other) in itertools.pairwise(owners):
-        if list(first.observed[one]) != list(second.observed[other]):
+    for (first, left), (second, right) in itertools.pairwise(owners):
+        if list(first.observed[left]) != list(second.observed[right]):
             raise PalletError(
                 f"The shared channel {name!r} has other observed events in {first.name} than in "
                 f"{second.name}.",
@@ -107,22 +109,25 @@ def _require_same_events(name: str, owners: Sequence[tuple[Member, str]]) -> Non
 def _refuse_double_counting(
     members: Sequence[Member], names: Mapping[str, Mapping[str, str]], shared: Sequence[str]
 ) -> None:
-    """Refuse channels of two members that hold the same events, but those that are shared.
+    """Refuse channels of two members that hold the same events, unless they are shared.
 
-    Under one name these are channels with the same observed events, under any name those which also
-    have the same expected events of all samples.
+    Two channels of one name hold the same events if their observed events are equal. Two channels
+    of different names do if the expected events of all samples are equal, too.
     """
     for first, second in itertools.combinations(members, 2):
-        for one, other in itertools.product(first.channels, second.channels):
-            new, other_new = names[first.name][one], names[second.name][other]
-            if new == other_new and new in shared:
+        for left, right in itertools.product(first.channels, second.channels):
+            left_name, right_name = (
+                names[first.name][left],
+                names[second.name][right],
+            )
+            if left_name == right_name and left_name in shared:
                 continue
-            if list(first.observed[one]) != list(second.observed[other]):
+            if list(first.observed[left]) != list(second.observed[right]):
                 continue
-            if new != other_new and _yields(first, one) != _yields(second, other):
+            if left_name != right_name and _yields(first, left) != _yields(second, right):
                 continue
             raise PalletError(
-                f"The channel {one} of {first.name} and the channel {other} of {second.name} "
+                f"The channel {left} of {first.name} and the channel {right} of {second.name} "
                 "have the same observed events: they would count twice.",
                 remedy="If it is one channel, list it under combine.shared_channels, or leave it "
                 "out of one of them with combine.members.MEMBER.without. If they differ, rename "
@@ -135,7 +140,9 @@ def _yields(member: Member, channel: str) -> list[Any]:
 
 
 def require_same_channel(
-    name: str, own: Mapping[str, tuple[Spec | None, Mapping[str, str]]], patch: str | None = None
+    name: str,
+    versions: Mapping[str, tuple[Spec | None, Mapping[str, str]]],
+    patch: str | None = None,
 ) -> None:
     """Refuse a shared channel that is not the same in all members that have it.
 
@@ -143,17 +150,17 @@ def require_same_channel(
     ----------
     name
         Its name in the combination.
-    own
+    versions
         By member: the channel (None if a patch removes it), and the new names of parameters.
     patch
         The patch with which they differ.
     """
-    contents = {member: _content(*item) for member, item in own.items()}
-    for (first, one), (second, other) in itertools.pairwise(contents.items()):
-        if one != other:
+    contents = {member: _content(*version) for member, version in versions.items()}
+    for (first_member, first), (second_member, second) in itertools.pairwise(contents.items()):
+        if first != second:
             raise PalletError(
-                f"The shared channel {name!r} is not the same in {first} and {second}: "
-                f"{_difference(one, other)}.",
+                f"The shared channel {name!r} is not the same in {first_member} and "
+                f"{second_member}: {_difference(first, second)}.",
                 remedy="If a parameter is apart, correlate it; if the channels are different "
                 "estimates of the same events, leave one out (combine.members.MEMBER.without); "
                 "if they hold different events, rename one (combine.members.MEMBER.channels).",
@@ -162,7 +169,7 @@ def require_same_channel(
 
 
 def _content(channel: Spec | None, names: Mapping[str, str]) -> dict[str, dict[Any, Any]]:
-    """What a channel says, independent of the order of samples and modifiers."""
+    """Describe a channel independent of the order of samples and modifiers."""
     return {
         sample["name"]: {
             "yields": sample["data"],
@@ -176,16 +183,16 @@ def _content(channel: Spec | None, names: Mapping[str, str]) -> dict[str, dict[A
 
 
 def _difference(
-    one: Mapping[str, Mapping[Any, Any]], other: Mapping[str, Mapping[Any, Any]]
+    first: Mapping[str, Mapping[Any, Any]], second: Mapping[str, Mapping[Any, Any]]
 ) -> str:
-    """The first thing in which two channels differ."""
-    for name in sorted(one.keys() | other.keys()):
-        if name not in one or name not in other:
+    """Describe the first difference of two channels."""
+    for name in sorted(first.keys() | second.keys()):
+        if name not in first or name not in second:
             return f"only one of them has the sample {name}"
-        for key in sorted(one[name].keys() | other[name].keys(), key=str):
-            if key not in one[name] or key not in other[name]:
+        for key in sorted(first[name].keys() | second[name].keys(), key=str):
+            if key not in first[name] or key not in second[name]:
                 return f"only one of them has the modifier {' of type '.join(key)} of {name}"
-            if one[name][key] != other[name][key]:
-                what = key if isinstance(key, str) else " of type ".join(key)
-                return f"the {what} of {name} differ"
+            if first[name][key] != second[name][key]:
+                quantity = key if isinstance(key, str) else " of type ".join(key)
+                return f"the {quantity} of {name} differ"
     return "nothing"

@@ -1,4 +1,4 @@
-"""Combine likelihoods, and the prepared files of an analysis' members."""
+"""Combine likelihoods, in memory or from the prepared files of an analysis' members."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from palletfit.pallet.combination.points import PatchWriter, common_points
 from palletfit.pallet.combination.workspaces import combined_workspace
 from palletfit.pallet.patches import canonical_json
 from palletfit.pallet.patchset import check, summarise
-from palletfit.pallet.prepare import write_summary
+from palletfit.pallet.summary_page import write_summary
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Combined:
-    """A combination, shaped like any other pallet.
+    """Combination in the form of a pallet.
 
     Attributes
     ----------
     workspace, patchset
-        Contents of the two files; the patchset has the digest of the workspace.
+        Contents of the two files. The patchset holds the digest of the workspace.
     parameters
-        Parameters of several members: by their name in the combination, their name in each member.
+        Parameters of several members: for each name in the combination, the names in the members.
     channels
-        By their name in the combination, their name in each member that has them.
+        For each name in the combination, the names in the members that have the channel.
     remarks
-        What a user has to know: points without a patch in some member, parameters kept apart.
+        Messages to the user: points without a patch in a member, parameters kept apart.
     """
 
     workspace: dict[str, Any]
@@ -65,20 +65,20 @@ def combine_region(
     workspaces, patchsets
         Files of the members, in the order in which the analysis names them.
     workspace, patchset
-        Where the combined files go.
+        Paths of the combined files.
     page
-        Where their summary goes, as an HTML page, and as JSON beside it.
+        Path of their summary as an HTML page. Its JSON file is next to it.
 
     Returns
     -------
     dict
-        The summary, see :func:`palletfit.pallet.patchset.validate`, with what was combined beside
-        it.
+        The summary, see :func:`palletfit.pallet.patchset.validate`, with the common parameters and
+        channels.
 
     Raises
     ------
     ConfigError, PalletError
-        See :func:`combine`; also if the analysis is no combination of so many members.
+        See :func:`combine`; also if the number of files is not that of the members.
     """
     if analysis.combine is None or len(analysis.combine.members) != len(workspaces):
         raise ConfigError(
@@ -86,8 +86,10 @@ def combine_region(
             remedy="Give the files of all members, in the order of its `combine.members`.",
         )
     likelihoods = {
-        name: (read_json(first), read_json(second))
-        for name, first, second in zip(analysis.combine.members, workspaces, patchsets, strict=True)
+        name: (read_json(workspace_file), read_json(patchset_file))
+        for name, workspace_file, patchset_file in zip(
+            analysis.combine.members, workspaces, patchsets, strict=True
+        )
     }
     combined = combine(
         likelihoods, analysis.combine, analysis.labels, title=f"combination {analysis.name}"
@@ -120,27 +122,27 @@ def combine(
 ) -> Combined:
     """Combine likelihoods, each a background-only workspace with its patchset.
 
-    The likelihood of a point is the product of those of the members, in which common parameters
-    stand, and have their constraint term, once (CERN-OPEN-2012-016, section 2).
+    The likelihood of a point is the product of those of the members. Each common parameter, and
+    its constraint term, enters once (CERN-OPEN-2012-016, section 2).
 
     Parameters
     ----------
     likelihoods
-        By the names of the combination's members.
+        Workspace and patchset of each member, by its name in the combination.
     combination
-        What is one parameter, one channel, one point.
+        Rules by which parameters, channels and points are identified.
     labels
         Labels of the combined patchset.
     title
-        What the patchset calls itself.
+        Name of the patchset.
 
     Raises
     ------
     ConfigError
-        The combination names what does not exist, or leaves something undecided; the error names
-        the members and the channel or parameter.
+        The combination names an object that does not exist, or is ambiguous. The error names the
+        members and the channel or parameter.
     PalletError
-        The likelihoods contradict each other, or count events twice.
+        The likelihoods are inconsistent, or count events twice.
     """
     if likelihoods.keys() != combination.members.keys():
         raise ConfigError(
@@ -173,8 +175,8 @@ def combine(
         "name": title,
         "description": f"{title}: "
         + "; ".join(
-            f"{name}: {item.get('description', '')} ({item['references']['hepdata']})"
-            for name, item in zip(likelihoods, published, strict=True)
+            f"{name}: {source.get('description', '')} ({source['references']['hepdata']})"
+            for name, source in zip(likelihoods, published, strict=True)
         ),
         "digests": {"sha256": pyhf.utils.digest(workspace)},
         "labels": list(labels),

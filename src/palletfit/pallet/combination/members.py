@@ -1,4 +1,4 @@
-"""The likelihoods that are combined: their channels, parameters and signal points."""
+"""Members of a combination: their channels, parameters and signal points."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Values = tuple[float | str, ...]
 
 #: Modifiers whose parameters belong to the bins of a channel: independent between channels.
 OF_BINS = frozenset({"staterror", "shapesys"})
-#: What a measurement may say about a parameter, as pyhf calls it.
+#: Settings of a parameter in a measurement, as pyhf calls them.
 SETTINGS = ("inits", "bounds", "auxdata", "sigmas", "fixed", "factors")
-#: How many names a remark or an error gives.
+#: Largest number of names in a remark or an error.
 _NAMED = 5
 
 
 @dataclass
 class Parameter:
-    """Where a parameter of a member stands, and pyhf's settings of it.
+    """Parameter of a member: its modifiers and pyhf's settings of it.
 
     Attributes
     ----------
     kinds, channels
-        Types of its modifiers, and names of the channels with them.
+        Types of its modifiers, and names of the channels that have them.
     settings
-        pyhf's default, and over it what the measurement says; lists and numbers.
+        Settings of the measurement, and pyhf's defaults for the others; lists and numbers.
     """
 
     kinds: set[str] = field(default_factory=set)
@@ -46,7 +46,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Point:
-    """A signal point of a member: its full channels by name, or why there are none."""
+    """Signal point of a member: its full channels by name, or the reason for having none."""
 
     patch: Patch
     channels: Mapping[str, Spec]
@@ -55,7 +55,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Member:
-    """One likelihood of the combination."""
+    """Likelihood of the combination."""
 
     name: str
     settings: CombinationMember
@@ -68,7 +68,7 @@ class Member:
 
     @property
     def poi(self) -> str:
-        """The parameter of interest of the measurement."""
+        """Parameter of interest of the measurement."""
         return str(self.measurement["config"]["poi"])
 
     @classmethod
@@ -90,16 +90,16 @@ class Member:
             The file is no patchset, or two patches have the same values.
         """
         patchset = parse_patchset(spec, Path(f"patchset of {name}"))
-        known = [channel["name"] for channel in workspace["channels"]]
+        channel_names = [channel["name"] for channel in workspace["channels"]]
         for key in ("channels", "without"):
             for channel in getattr(settings, key):
-                if channel not in known:
+                if channel not in channel_names:
                     raise ConfigError(
                         f"The member {name} has no channel {channel!r}.",
                         remedy=f"Correct combine.members.{name}.{key}; there are "
-                        f"{', '.join(known)}.",
+                        f"{', '.join(channel_names)}.",
                     )
-        channels = _kept(workspace, settings)
+        channels = _used_channels(workspace, settings)
         if not channels:
             raise ConfigError(
                 f"No channel of the member {name} is left.",
@@ -131,13 +131,16 @@ class Member:
             workspace=workspace,
             measurement=measurement,
             channels=channels,
-            observed={item["name"]: item["data"] for item in workspace["observations"]},
+            observed={
+                observation["name"]: observation["data"]
+                for observation in workspace["observations"]
+            },
             points=points,
             parameters=_read_parameters(channels, points, measurement),
         )
 
 
-def _kept(workspace: Spec, settings: CombinationMember) -> dict[str, Spec]:
+def _used_channels(workspace: Spec, settings: CombinationMember) -> dict[str, Spec]:
     return {
         channel["name"]: channel
         for channel in workspace["channels"]
@@ -146,16 +149,16 @@ def _kept(workspace: Spec, settings: CombinationMember) -> dict[str, Spec]:
 
 
 def _measurement(name: str, settings: CombinationMember, workspace: Spec) -> Spec:
-    known: list[Spec] = workspace["measurements"]
+    measurements: list[Spec] = workspace["measurements"]
     if settings.measurement is None:
-        return known[0]
-    for measurement in known:
+        return measurements[0]
+    for measurement in measurements:
         if measurement["name"] == settings.measurement:
             return measurement
     raise ConfigError(
         f"The member {name} has no measurement {settings.measurement!r}.",
         remedy=f"Set combine.members.{name}.measurement to one of "
-        f"{', '.join(item['name'] for item in known)}.",
+        f"{', '.join(candidate['name'] for candidate in measurements)}.",
     )
 
 
@@ -164,8 +167,8 @@ def _read_point(workspace: Spec, patch: Patch, settings: CombinationMember) -> P
         full = apply_sharing(workspace, patch)
     except PalletError as error:
         return Point(patch, {}, error.problem)
-    channels = _kept(full, settings)
-    added = sorted(channels.keys() - _kept(workspace, settings).keys())
+    channels = _used_channels(full, settings)
+    added = sorted(channels.keys() - _used_channels(workspace, settings).keys())
     if added:
         return Point(patch, {}, f"The patch adds the channel {added[0]}.")
     for key in ("observations", "measurements"):
@@ -177,31 +180,31 @@ def _read_point(workspace: Spec, patch: Patch, settings: CombinationMember) -> P
 def _read_parameters(
     channels: Mapping[str, Spec], points: Mapping[Values, Point], measurement: Spec
 ) -> dict[str, Parameter]:
-    """All parameters of a background and of all its patches."""
-    found: dict[str, Parameter] = {}
-    seen: set[int] = set()
+    """Collect the parameters of a background and of all its patches."""
+    parameters: dict[str, Parameter] = {}
+    read: set[int] = set()
     for channel in itertools.chain(
         channels.values(), *(point.channels.values() for point in points.values())
     ):
         for sample in channel["samples"]:
-            if id(sample["modifiers"]) in seen:
-                continue  # a sample that the patch leaves as it is
-            seen.add(id(sample["modifiers"]))
+            if id(sample["modifiers"]) in read:
+                continue  # a shared sample, which the patch does not change
+            read.add(id(sample["modifiers"]))
             for modifier in sample["modifiers"]:
-                parameter = found.setdefault(modifier["name"], Parameter())
+                parameter = parameters.setdefault(modifier["name"], Parameter())
                 parameter.channels.add(channel["name"])
                 if modifier["type"] not in parameter.kinds:
                     parameter.kinds.add(modifier["type"])
                     parameter.settings |= _defaults(modifier, sample)
-    for item in measurement["config"]["parameters"]:
-        if item["name"] in found:
-            said = {key: item[key] for key in SETTINGS if key in item}
-            found[item["name"]].settings |= said
-    return found
+    for entry in measurement["config"]["parameters"]:
+        if entry["name"] in parameters:
+            settings = {key: entry[key] for key in SETTINGS if key in entry}
+            parameters[entry["name"]].settings |= settings
+    return parameters
 
 
 def _defaults(modifier: Spec, sample: Spec) -> dict[str, Any]:
-    """Settings that pyhf gives a modifier's parameter; none of those that belong to bins."""
+    """Ask pyhf for the default settings of a modifier's parameter, unless it belongs to bins."""
     if modifier["type"] in OF_BINS or modifier["type"] not in histfactory_set:
         return {}
     builder, _ = histfactory_set[modifier["type"]]
@@ -210,15 +213,15 @@ def _defaults(modifier: Spec, sample: Spec) -> dict[str, Any]:
 
 
 def _as_lists(value: Any) -> Any:
-    return [_as_lists(item) for item in value] if isinstance(value, (tuple, list)) else value
+    return [_as_lists(element) for element in value] if isinstance(value, (tuple, list)) else value
 
 
-def joined(names: Sequence[str]) -> str:
-    """Names as words: `a, b and c`."""
+def join_names(names: Sequence[str]) -> str:
+    """Join names in words: `a, b and c`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+def first_names(names: Sequence[str]) -> str:
+    """List the first few names and the number of the others."""
+    remainder = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {remainder} more" if remainder > 0 else "")

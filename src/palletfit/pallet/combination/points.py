@@ -1,4 +1,4 @@
-"""Signal points of a combination, and their patches as patches of the combined workspace."""
+"""Signal points of a combination, and their patches of the combined workspace."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ import jsonpatch
 from palletfit.config import Combination
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.combination.channels import ChannelNames, require_same_channel
-from palletfit.pallet.combination.members import Member, Point, Spec, Values, joined, some
+from palletfit.pallet.combination.members import (
+    Member,
+    Point,
+    Spec,
+    Values,
+    first_names,
+    join_names,
+)
 from palletfit.pallet.combination.parameters import ParameterNames
 
 
 def common_points(
     members: Sequence[Member], combination: Combination
 ) -> tuple[dict[Values, dict[str, Point]], list[str]]:
-    """Points by their values, each with the members that have it; remarks on missing ones."""
+    """Collect the points of all members by their values, with remarks on missing ones."""
     points: dict[Values, dict[str, Point]] = {}
     for member in members:
         for values, point in member.points.items():
@@ -32,19 +39,21 @@ def common_points(
     drop = combination.missing == "drop"
     remarks = []
     for member in members:
-        lacking = [own for own in points.values() if member.name not in own]
+        lacking = [present for present in points.values() if member.name not in present]
         if lacking:
-            names = [next(iter(own.values())).patch.name for own in lacking]
+            names = [next(iter(present.values())).patch.name for present in lacking]
             remarks.append(
                 f"{len(lacking)} points that {member.name} lacks "
                 f"{'were left out' if drop else f'are fitted without {member.name}'}: "
-                f"{some(names)}"
+                f"{first_names(names)}"
             )
     if drop:
-        points = {values: own for values, own in points.items() if len(own) == len(members)}
+        points = {
+            values: present for values, present in points.items() if len(present) == len(members)
+        }
     if not points:
         raise PalletError(
-            f"{joined([member.name for member in members])} have no signal point in common.",
+            f"{join_names([member.name for member in members])} have no signal point in common.",
             remedy="Check combine.members.MEMBER.labels and combine.tolerance, or set "
             "combine.missing: keep.",
         )
@@ -52,10 +61,10 @@ def common_points(
 
 
 def _same_point(values: Values, points: Mapping[Values, Any], tolerance: float) -> Values:
-    """The values of a known point that are the same, or these if there is none."""
+    """Find the values of the same point of an earlier member; return `values` if there is none."""
     if values in points or not tolerance:
         return values
-    near = [known for known in points if _are_close(values, known, tolerance)]
+    near = [other for other in points if _are_close(values, other, tolerance)]
     if len(near) > 1:
         raise ConfigError(
             f"The point {list(values)} is the same as {list(near[0])} and as {list(near[1])} "
@@ -65,15 +74,17 @@ def _same_point(values: Values, points: Mapping[Values, Any], tolerance: float) 
     return near[0] if near else values
 
 
-def _are_close(one: Values, other: Values, tolerance: float) -> bool:
+def _are_close(first: Values, second: Values, tolerance: float) -> bool:
     return all(
-        a == b if isinstance(a, str) or isinstance(b, str) else abs(a - b) <= tolerance
-        for a, b in zip(one, other, strict=True)
+        first_value == second_value
+        if isinstance(first_value, str) or isinstance(second_value, str)
+        else abs(first_value - second_value) <= tolerance
+        for first_value, second_value in zip(first, second, strict=True)
     )
 
 
 class PatchWriter:
-    """Expresses the patches of the members for a point as one patch of the combined workspace."""
+    """Writer of one patch of the combined workspace from the members' patches of a point."""
 
     def __init__(
         self,
@@ -88,49 +99,51 @@ class PatchWriter:
         self._names = parameters.names
 
     def operations(self, name: str, present: Mapping[str, Point]) -> list[dict[str, Any]]:
-        """A JSON Patch (RFC 6902) that does to the combination what each patch does to its member.
+        """Write a JSON Patch (RFC 6902) with the effect of each member's patch.
 
         Channels of which no member has the point are removed. A patch that cannot be combined
-        becomes one that does not apply and says why, so that the point is recorded as failed.
+        becomes one that does not apply and gives the reason. The point is then recorded as failed.
         """
         for member, point in present.items():
             if point.problem is not None:
-                why = f"{point.patch.name} of {member}: {point.problem}"
-                return [{"op": "test", "path": "/version", "value": why}]
+                reason = f"{point.patch.name} of {member}: {point.problem}"
+                return [{"op": "test", "path": "/version", "value": reason}]
         operations: list[dict[str, Any]] = []
         removed = []
         for index, channel in enumerate(self._channels):
-            full = {
-                member: (present[member].channels.get(old), self._names[member])
-                for member, old in self._origins[channel["name"]].items()
+            versions = {
+                member: (present[member].channels.get(member_channel), self._names[member])
+                for member, member_channel in self._origins[channel["name"]].items()
                 if member in present
             }
-            require_same_channel(channel["name"], full, name)
-            member, (found, _) = next(iter(full.items()), ("", (None, {})))
-            if found is None:
+            require_same_channel(channel["name"], versions, name)
+            member, (changed, _) = next(iter(versions.items()), ("", (None, {})))
+            if changed is None:
                 removed.append({"op": "remove", "path": f"/channels/{index}"})
             else:
-                operations += self._of_samples(index, member, found)
+                operations += self._of_samples(index, member, changed)
         return operations + removed[::-1]
 
     def _of_samples(self, index: int, member: str, full: Spec) -> Iterator[dict[str, Any]]:
         combined = self._channels[index]["samples"]
-        place = {sample["name"]: number for number, sample in enumerate(combined)}
-        old = {
+        positions = {sample["name"]: number for number, sample in enumerate(combined)}
+        before = {
             sample["name"]: sample
             for sample in self._members[member].channels[full["name"]]["samples"]
         }
-        new = {sample["name"]: sample for sample in full["samples"]}
+        after = {sample["name"]: sample for sample in full["samples"]}
         path = f"/channels/{index}/samples"
-        for name in old.keys() & new.keys():
-            if new[name] != old[name]:
+        for name in before.keys() & after.keys():
+            if after[name] != before[name]:
                 yield from _changes(
-                    f"{path}/{place[name]}", combined[place[name]], self._renamed(member, new[name])
+                    f"{path}/{positions[name]}",
+                    combined[positions[name]],
+                    self._renamed(member, after[name]),
                 )
-        removed = sorted((place[name] for name in old.keys() - new.keys()), reverse=True)
+        removed = sorted((positions[name] for name in before.keys() - after.keys()), reverse=True)
         for number in removed:
             yield {"op": "remove", "path": f"{path}/{number}"}
-        added = [sample for name, sample in new.items() if name not in old]
+        added = [sample for name, sample in after.items() if name not in before]
         for number, sample in enumerate(added, len(combined) - len(removed)):
             yield {
                 "op": "add",
@@ -145,12 +158,12 @@ class PatchWriter:
             for modifier in sample["modifiers"]
         ]
         # In pyhf's order, which is that of the combined background.
-        modifiers.sort(key=lambda item: (item["name"], item["type"]))
+        modifiers.sort(key=lambda modifier: (modifier["name"], modifier["type"]))
         return {**sample, "modifiers": modifiers}
 
 
-def _changes(path: str, old: Spec, new: Spec) -> Iterator[dict[str, Any]]:
-    for operation in jsonpatch.make_patch(old, new):
+def _changes(path: str, before: Spec, after: Spec) -> Iterator[dict[str, Any]]:
+    for operation in jsonpatch.make_patch(before, after):
         pointers = ("path", "from")
         yield {
             key: f"{path}{value}" if key in pointers else value for key, value in operation.items()

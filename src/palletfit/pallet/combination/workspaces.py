@@ -1,4 +1,4 @@
-"""The combined background-only workspace, which pyhf makes."""
+"""Combine background-only workspaces with pyhf."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ def combined_workspace(
     PalletError
         A shared channel is not the same in all members, or pyhf cannot combine them.
     """
-    for name, own in channels.origins.items():
+    for name, member_channels in channels.origins.items():
         require_same_channel(
             name,
             {
-                member.name: (member.channels[own[member.name]], parameters.names[member.name])
+                member.name: (
+                    member.channels[member_channels[member.name]],
+                    parameters.names[member.name],
+                )
                 for member in members
-                if member.name in own
+                if member.name in member_channels
             },
         )
     measurements = {member.measurement["name"] for member in members}
@@ -45,13 +48,13 @@ def combined_workspace(
             config = {
                 "poi": parameters.poi,
                 "parameters": [
-                    {"name": name, **said}
-                    for name, said in settings.items()
+                    {"name": name, **values}
+                    for name, values in settings.items()
                     if name in parameters.names[member.name].values()
                 ],
             }
             renamed["measurements"] = [{"name": title, "config": config}]
-            # pyhf joins lists item by item: equal channels have to be in the same order.
+            # pyhf compares lists entry by entry: equal channels must be in the same order.
             renamed = pyhf.Workspace.sorted(renamed)
             combined = (
                 renamed
@@ -73,17 +76,21 @@ def combined_workspace(
 def _renamed_workspace(
     member: Member, channels: ChannelNames, parameters: ParameterNames
 ) -> pyhf.Workspace:
-    """A member's workspace with the names of the combination; its measurement is still its own."""
+    """Rename channels and modifiers of a member's workspace; its measurement is unchanged."""
     workspace = pyhf.Workspace(member.workspace, validate=False)
     if member.settings.without:
         workspace = workspace.prune(channels=member.settings.without)
-    known = {name for name, _ in workspace.modifiers}
+    modifiers = {name for name, _ in workspace.modifiers}
     return workspace.rename(
         modifiers={
-            old: new
-            for old, new in parameters.names[member.name].items()
-            # pyhf refuses what only the signal has.
-            if old in known and old != new
+            member_name: common_name
+            for member_name, common_name in parameters.names[member.name].items()
+            # pyhf refuses to rename modifiers that only the signal has.
+            if member_name in modifiers and member_name != common_name
         },
-        channels={old: new for old, new in channels.names[member.name].items() if old != new},
+        channels={
+            member_name: common_name
+            for member_name, common_name in channels.names[member.name].items()
+            if member_name != common_name
+        },
     )

@@ -1,12 +1,12 @@
 """The built-in demo pallet: a small synthetic search that fits in a minute on a laptop.
 
-It looks like the pallet of a search for electroweak supersymmetry, pp -> C1 N2 -> W h LSP LSP
-with W -> l nu and h -> b b, has every kind of HistFactory modifier (CERN-OPEN-2012-016), and is
-packed as HEPData packs its archives. All of it is invented: yields come from the tables and closed
-formulas below, rounded, so that the files are the same on every machine.
+It has the form of a search for electroweak supersymmetry, pp -> C1 N2 -> W h LSP LSP with
+W -> l nu and h -> b b. It has every kind of HistFactory modifier (CERN-OPEN-2012-016), and is
+packed as HEPData packs its archives. All of it is invented. Yields come from the tables and closed
+formulas below and are rounded, so that the files are the same on every machine.
 
-There are few free parameters on a scale much smaller than one (a numerical gradient costs one
-evaluation for each parameter, and such parameters cost iterations), so that fits are quick.
+Fits are quick because few free parameters have a scale much smaller than one: these cost
+iterations, and a numerical gradient costs one evaluation for each parameter.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ BACKGROUNDS: dict[str, Yields] = {
     },
 }
 #: Observed minus expected events of the channels' bins, in units of the Poisson standard
-#: deviation: a fixed pattern in the place of random fluctuations.
+#: deviation: a fixed pattern instead of random fluctuations.
 FLUCTUATIONS: Yields = {
     "CR_ttbar": [0.5],
     "CR_singletop": [-0.4],
@@ -85,10 +85,10 @@ FLUCTUATIONS: Yields = {
     "SR_high": [0.6, -0.4, 0.8],
 }
 SIGNAL_REGIONS = ("SR_low", "SR_med", "SR_high")
-#: Where the statistical uncertainty of the simulation counts; elsewhere it is neglected.
+#: Channels with a statistical uncertainty of the simulation; elsewhere it is neglected.
 SMALL_SIMULATION = ("SR_med", "SR_high")
 
-#: Backgrounds whose normalisation is free, because a control region measures it.
+#: Backgrounds whose normalisation is free because a control region measures it.
 NORMALISED = ("ttbar", "singletop", "wjets")
 #: The background whose shape is free: measured in CR_fakes, and transferred to SR_low.
 DATA_DRIVEN = "fakes"
@@ -191,13 +191,13 @@ def make_demo_pallet(archive: Path) -> Path:
     Parameters
     ----------
     archive
-        Where to write the archive; its folder is made if needed.
+        Path of the archive; its folder is created if needed.
 
     Returns
     -------
     Path
-        `archive`: a ``tar.gz`` with ``BkgOnly.json``, ``README.md`` and ``patchset.json``. The
-        files in it are the same on every machine, and so is the archive where zlib is the same.
+        `archive`: a ``tar.gz`` with ``BkgOnly.json``, ``README.md`` and ``patchset.json``. Its
+        files are the same on every machine. The archive is, too, where zlib is the same.
     """
     workspace = demo_workspace()
     return write_pallet(archive, workspace, README, demo_patchset(workspace))
@@ -229,7 +229,10 @@ def demo_workspace() -> Spec:
     """Make the background-only workspace, a HistFactory specification in pyhf's JSON."""
     return {
         "channels": [
-            {"name": channel, "samples": [_background(channel, *item) for item in samples.items()]}
+            {
+                "name": channel,
+                "samples": [_background(channel, *sample) for sample in samples.items()],
+            }
             for channel, samples in BACKGROUNDS.items()
         ],
         "measurements": [{"config": _measurement(), "name": "DemoMeasurement"}],
@@ -254,22 +257,23 @@ def demo_patchset(workspace: Spec) -> Spec:
 
 
 def digest(workspace: Spec) -> str:
-    """Sha256 as pyhf.utils.digest makes it, whose import takes longer than all of this."""
+    """Compute the SHA-256 of pyhf.utils.digest without the slow import of pyhf."""
     text = json.dumps(workspace, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cross_section(m1: float) -> float:
-    """Cross section (fb) of C1 N2 of mass `m1` (GeV), pure winos, in pp collisions at 13 TeV.
+    """Compute the cross section (fb) of C1 N2 of mass `m1` (GeV) in pp collisions at 13 TeV.
 
-    A power law with an exponential cut-off, which follows the NLO+NLL values of the LHC SUSY Cross
-    Section Working Group (method: arXiv:1304.0790) within about 5% from 150 to 1100 GeV.
+    It is a power law with an exponential cut-off for pure winos. It follows the NLO+NLL values of
+    the LHC SUSY Cross Section Working Group (method: arXiv:1304.0790) within about 5% from 150 to
+    1100 GeV.
     """
     return 46.35 * math.pow(m1 / 500, -3.06) * math.exp((500 - m1) / 350)
 
 
 def signal_yields(m1: float, m2: float) -> Yields:
-    """Expected events of a signal point in the bins of each signal region.
+    """Compute the expected events of a signal point in the bins of each signal region.
 
     Wider mass splittings are selected more efficiently, at higher transverse mass (the channels)
     and at higher contransverse mass (their bins).
@@ -288,14 +292,14 @@ def signal_yields(m1: float, m2: float) -> Yields:
 
 
 def _efficiency(splitting: float) -> float:
-    """Fraction of the signal that the signal regions select; the mass splitting is in GeV."""
+    """Compute the fraction of the signal that is selected; the mass splitting is in GeV."""
     turn_on = 1 / (1 + math.exp((HALF_EFFICIENCY - splitting) / 50))
     # Close to the threshold of the decay to a Higgs boson there is little missing momentum.
     return MAX_EFFICIENCY * turn_on * (1 - math.exp((HIGGS_MASS - splitting) / 100))
 
 
 def split_up(bins: int, slope: float) -> list[float]:
-    """Share one among bins, each of which has exp(slope) times its predecessor's part."""
+    """Split one into bins, each of which has exp(slope) times the content of the one before."""
     weights = [math.exp(bin_ * slope) for bin_ in range(bins)]
     return [weight / sum(weights) for weight in weights]
 
@@ -386,7 +390,7 @@ def _signal(channel: str, name: str, yields: list[float]) -> Spec:
 
 
 def modifier(name: str, kind: str, data: object = None) -> Spec:
-    """One modifier of a sample."""
+    """Make a modifier of a sample."""
     return {"data": data, "name": name, "type": kind}
 
 
@@ -399,7 +403,7 @@ def _staterror(channel: str, yields: list[float], weight: float) -> list[Spec]:
 
 
 def systematics(sources: Uncertainties, yields: list[float]) -> list[Spec]:
-    """Modifiers for some sources of uncertainty of a sample with these yields."""
+    """Make the modifiers of sources of uncertainty for a sample with these yields."""
     variation = {"normsys": _normsys, "histosys": _histosys}
     return [
         modifier(name, kind, variation[kind](size, yields))

@@ -1,9 +1,9 @@
 """A second synthetic search on the demo's signal grid, to combine with the first one.
 
-It looks for the same signal where the W boson decays to quarks. Like likelihoods of different
-groups, the two were not made to fit: they call parameter of interest, labels, signal points and
-some parameters otherwise, use the same names for what is different, and have other points. All of
-it is invented, see :mod:`palletfit.pallet.demo.electroweak`.
+It selects the same signal where the W boson decays to quarks. Like likelihoods of different
+groups, the two do not fit together. They have different names of the parameter of interest, of
+labels, of signal points and of some parameters. They use one name for different things, and have
+other points. All of it is invented, see :mod:`palletfit.pallet.demo.electroweak`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from palletfit.pallet.demo.electroweak import (
 )
 
 #: Expected events of each background in the bins of each channel. The names of two channels are
-#: those of the first search, whose events are others: they have a lepton.
+#: those of the first search, which has other events: with a lepton.
 BACKGROUNDS: dict[str, Yields] = {
     "CR_zjets": {"zjets": [88.0], "ttbar": [5.0], "other": [7.0]},
     "CR_ttbar": {"zjets": [2.5], "ttbar": [61.0], "other": [6.5]},
@@ -47,7 +47,7 @@ POI = "mu_Sig"
 TAGGING = {"btag_B": "FT_B", "btag_C": "FT_C", "btag_Light": "FT_Light"}
 THEORY: dict[str, Uncertainties] = {
     "zjets": {"zjets_Scale": ("histosys", 0.10), "zjets_Merging": ("normsys", 0.06)},
-    # The extrapolation from another control region: another uncertainty in spite of its name.
+    # The extrapolation from another control region: a different uncertainty of the same name.
     "ttbar": {"ttbar_Generator": ("normsys", 0.20)},
     "other": {"other_CrossSection": ("normsys", 0.25)},
 }
@@ -102,7 +102,7 @@ def hadronic_workspace() -> Spec:
         "channels": [
             {
                 "name": channel,
-                "samples": [_background(channel, *item) for item in samples.items()],
+                "samples": [_background(channel, *sample) for sample in samples.items()],
             }
             for channel, samples in BACKGROUNDS.items()
         ],
@@ -131,7 +131,7 @@ def hadronic_patchset(workspace: Spec) -> Spec:
 
 
 def signal_yields(m1: float, m2: float) -> list[float]:
-    """Expected events of a signal point in the bins of the signal region."""
+    """Compute the expected events of a signal point in the bins of the signal region."""
     splitting = m1 - m2
     turn_on = 1 / (1 + math.exp((HALF_EFFICIENCY - splitting) / 70))
     efficiency = MAX_EFFICIENCY * turn_on * (1 - math.exp((HIGGS_MASS - splitting) / 100))
@@ -172,7 +172,7 @@ def _patch(workspace: Spec, m1: int, m2: int) -> Spec:
 
 
 def _experimental() -> Uncertainties:
-    """The uncertainties of the first search but those of leptons, some under other names."""
+    """Take the uncertainties of the first search except those of leptons, and rename some."""
     return {
         TAGGING.get(name, name): source
         for name, source in EXPERIMENTAL.items()

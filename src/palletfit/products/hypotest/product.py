@@ -27,7 +27,7 @@ class Hypotest(Product):
 
     name = "hypotest"
     table = "results"
-    caption, what = "results.rst", "results"
+    caption, label = "results.rst", "results"
     plots = (
         Plot(
             "plot_contour",
@@ -120,7 +120,7 @@ class Hypotest(Product):
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Say how many points are excluded, and where contours and tables are."""
-        points = cls.made(folder, analysis)
+        points = cls.entries_made(folder, analysis)
         if points is None:
             return []
         contours = plot_files(folder, "exclusion", analysis, ("png", "pdf", "html"))

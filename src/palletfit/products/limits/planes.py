@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from palletfit.config import ContourSettings, Plane, Slice
+from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError
 from palletfit.planes.contour import Exclusion, exclusion
 from palletfit.planes.coordinates import plane_points
-from palletfit.planes.interpolation import FloatArray
 from palletfit.products.limits.table import SIGMAS
 
 #: Kinds of limits: in the table of limits, and what the table of results calls its CLs.

@@ -17,10 +17,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from palletfit.config import Analysis, Plane, Slice
+from palletfit.core.arrays import FloatArray
 from palletfit.core.files import read_json, write_json
 from palletfit.planes import overlay
 from palletfit.planes.contour import Exclusion
-from palletfit.planes.interpolation import FloatArray
 from palletfit.planes.plots import (
     draw_curve,
     draw_forbidden,

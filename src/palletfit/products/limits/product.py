@@ -53,7 +53,7 @@ class Limits(OfLimits):
     version = "limits-1"
     sections = ("limits",)
     table = "limits"
-    caption, what = "limits.rst", "upper limits"
+    caption, label = "limits.rst", "upper limits"
     plots = (
         Plot(
             "plot_limits",
@@ -140,7 +140,7 @@ class Limits(OfLimits):
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Say how many limits there are, and where plots and tables are."""
-        limits = cls.made(folder, analysis)
+        limits = cls.entries_made(folder, analysis)
         if limits is None:
             return []
         plots = plot_files(folder, "limits", analysis, ("png", "pdf", "html"))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from palletfit.planes.interpolation import FloatArray
+from palletfit.core.arrays import FloatArray
 
 #: Points that are that near to each other are one, in parts of the axes' ranges.
 _SAME = 1e-6

@@ -208,7 +208,7 @@ class _Run:
                 self.settings,
                 title=scan.title,
                 ledger=self.ledger,
-                most=_AHEAD * self.workers + 1,
+                in_flight=_AHEAD * self.workers + 1,
             )
             for patches, results in found:
                 self._take(patches, results)

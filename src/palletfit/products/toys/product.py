@@ -32,7 +32,7 @@ class Toys(Product):
     unit = ("shard", "shards")
     alone = True
     table = "toys"
-    caption, what = "toys.rst", "CLs from toys"
+    caption, label = "toys.rst", "CLs from toys"
     compares = True
     chosen_from = "results"
     plots = (
@@ -109,7 +109,7 @@ class Toys(Product):
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
         """Say CLs of each chosen point, and where plots and tables are."""
-        points = cls.made(folder, analysis)
+        points = cls.entries_made(folder, analysis)
         if points is None:
             return []
         plots = [folder / f"toys_{file_stem(point['patch'])}.png" for point in points]

@@ -1,0 +1,10 @@
+"""Fetch pallets and published tables: from the download cache, the network, or a local file.
+
+Requests go to allowed hosts only, over https; so do all redirects. A file appears at its
+destination only when it is complete and of the expected kind.
+"""
+
+from palletfit.pallet.download.cache import ARCHIVE_ENDINGS
+from palletfit.pallet.download.fetch import fetch_pallet, fetch_published
+
+__all__ = ["ARCHIVE_ENDINGS", "fetch_pallet", "fetch_published"]

@@ -1,0 +1,150 @@
+"""Fetch pallets and published tables, from the cache, the network or a local file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from urllib.parse import quote
+
+from palletfit.config import DownloadSettings, Pallet, PublishedCurve
+from palletfit.errors import ConfigError, DownloadError
+from palletfit.pallet.download.addresses import public_address
+from palletfit.pallet.download.cache import (
+    ARCHIVE_ENDINGS,
+    Source,
+    by_hand,
+    cached_file,
+    copy_checked,
+    keep_in_cache,
+    replacing,
+    slot_for,
+)
+from palletfit.pallet.download.content import ARCHIVE, TABLE
+from palletfit.pallet.download.network import download
+
+logger = logging.getLogger(__name__)
+
+
+def fetch_pallet(
+    pallet: Pallet, destination: Path, settings: DownloadSettings, *, analysis: str
+) -> Path:
+    """Fetch the archive of a pallet.
+
+    Parameters
+    ----------
+    pallet
+        Source of the pallet: a DOI, an address, or a local file.
+    destination
+        The file that is written, atomically.
+    settings
+        The cache, the hosts that may be asked, time-outs, retries and limits.
+    analysis
+        Name of the analysis, for the cache: the archive is searched there as
+        ``pallets/ARCHIVE``, or as ``pallets/ANALYSIS`` with one of :data:`ARCHIVE_ENDINGS`.
+
+    Returns
+    -------
+    Path
+        The destination.
+
+    Raises
+    ------
+    DownloadError
+        The archive could not be fetched, or the file is no archive.
+    ConfigError
+        The pallet is built in and has no file, or its DOI is malformed.
+    """
+    if pallet.path is not None:
+        return _take_local(pallet.path.expanduser(), destination)
+    if pallet.url is not None:
+        url = pallet.url
+    elif pallet.doi is not None:
+        url = _doi_address(pallet.doi, settings)
+    else:
+        raise ConfigError(
+            f"The pallet of {analysis} is built in; there is nothing to fetch.",
+            remedy="Give the pallet a doi, url or path.",
+        )
+    endings = ("",) if pallet.archive else ARCHIVE_ENDINGS
+    name = pallet.archive or analysis
+    slots = tuple(Path("pallets", name + ending) for ending in endings)
+    return _fetch(Source(url, ARCHIVE, slots), destination, settings)
+
+
+def fetch_published(
+    curve: PublishedCurve, destination: Path, settings: DownloadSettings, *, analysis: str
+) -> Path:
+    """Fetch a published curve as a CSV table.
+
+    Parameters
+    ----------
+    curve
+        Address of the table, and its file name in the cache.
+    destination
+        The file that is written, atomically.
+    settings
+        The cache, the hosts that may be asked, time-outs, retries and limits.
+    analysis
+        Name of the analysis: the table is searched in the cache as ``published/ANALYSIS/FILE``.
+
+    Returns
+    -------
+    Path
+        The destination.
+
+    Raises
+    ------
+    DownloadError
+        The table could not be fetched, or the file is no table.
+    ConfigError
+        The name of the file leads out of the cache.
+    """
+    file = Path(curve.file)
+    if file.is_absolute() or ".." in file.parts or not file.parts:
+        raise ConfigError(
+            f"The file name {curve.file!r} of a published curve leads out of the download cache.",
+            remedy="Give a plain file name in the analysis file.",
+        )
+    slot = Path("published", analysis, file)
+    return _fetch(Source(curve.url, TABLE, (slot,)), destination, settings)
+
+
+def _doi_address(doi: str, settings: DownloadSettings) -> str:
+    if not doi.startswith("10.") or "/" not in doi:
+        raise ConfigError(
+            f"{doi!r} is not a DOI.",
+            remedy="Write it without an address before it, such as 10.17182/hepdata.90607.v3/r3.",
+        )
+    return settings.doi_resolver.rstrip("/") + "/" + quote(doi, safe="/:;()")
+
+
+def _take_local(path: Path, destination: Path) -> Path:
+    remedy = "Correct pallet.path in the analysis file; a relative path starts at that file."
+    if not path.is_file():
+        raise DownloadError(
+            "This is a folder, not an archive." if path.is_dir() else "There is no such archive.",
+            remedy=remedy,
+            file=path,
+        )
+    copy_checked(path, destination, ARCHIVE, remedy=remedy)
+    return destination
+
+
+def _fetch(source: Source, destination: Path, settings: DownloadSettings) -> Path:
+    cached = cached_file(source, settings)
+    if cached is not None:
+        logger.info("Using %s from the download cache", cached)
+        copy_checked(cached, destination, source.kind, remedy="Delete this file and run again.")
+        return destination
+    if settings.offline or source.url is None:
+        reason = "download.offline forbids the network" if settings.offline else "it has no url"
+        raise DownloadError(
+            f"The {source.kind.name} is not in the download cache, and {reason}.",
+            remedy=by_hand(source, settings),
+            file=None if source.url is None else public_address(source.url),
+        )
+    with replacing(destination) as temporary:
+        download(source, source.url, temporary, settings)
+    if settings.cache is not None:
+        keep_in_cache(destination, settings.cache.expanduser() / slot_for(source, destination))
+    return destination
