@@ -88,7 +88,11 @@ def finished(shown: Browser) -> int:
 def server(folder: Folder) -> Iterator[str]:
     """The program that serves live pages; gives its address."""
     with subprocess.Popen(
-        [sys.executable, "-m", "palletfit.pages.live", "results", "--port", "0"],
+        # Tests that a shell runs in the background ignore interrupts, and hand that down.
+        [
+            *("env", "--default-signal=INT", sys.executable),
+            *("-m", "palletfit.pages.live", "results", "--port", "0"),
+        ],
         cwd=folder.path,
         env={**os.environ, "PYTHONPATH": str(folder.project / "src")},
         stdout=subprocess.PIPE,
