@@ -1,4 +1,7 @@
-"""Combinations: pyhf's own answer, patches in the right places, and errors that name the cause."""
+"""Combinations: pyhf's own answer, patches in the right places, and errors that name the cause.
+
+The whole package is tested here, through the function that combines.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from palletfit.pallet.combination import combine, combine_region
 from palletfit.pallet.patches import apply
 from palletfit.pallet.patchset import check
 
-from .. import models
+from ... import models
 
 JES = {"name": "JES", "type": "normsys", "data": {"hi": 1.1, "lo": 0.95}}
 SHAPE = {

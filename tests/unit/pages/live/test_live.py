@@ -1,4 +1,7 @@
-"""The live page: what it says, when it is written, and that fits do not depend on it."""
+"""The live page: what it says, when it is written, and that fits do not depend on it.
+
+The whole package is tested here: its modules are parts of one page.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from palletfit.products.limits import Limits
 from palletfit.products.toys import Toys
 from palletfit.runs import scan
 
-from .. import models
+from ... import models
 
 EVIL = "<script>alert(1)</script>"
 

@@ -1,4 +1,7 @@
-"""The interactive page: what is in it, that nothing in it can run, and that it is reproducible."""
+"""The interactive page: what is in it, that nothing in it can run, and that it is reproducible.
+
+The whole package is tested here: its modules are parts of one page.
+"""
 
 from __future__ import annotations
 
