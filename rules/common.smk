@@ -36,7 +36,7 @@ except PalletfitError as error:
     raise WorkflowError(str(error)) from None
 
 
-PRODUCTS = registry.every()
+PRODUCTS = registry.products()
 #: Made for all patches of a region, unless others are asked for.
 HYPOTEST = PRODUCTS["hypotest"]
 #: Tested in bounded memory, without a record a patch.
@@ -52,12 +52,12 @@ SCANS = {name: item for name, item in ANALYSES.items() if item.points is not Non
 
 
 def any_of(names):
-    """A wildcard's constraint to some names; to none if there are none."""
+    """Constrain a wildcard to names; to nothing if there are none."""
     return "|".join(map(re.escape, names)) or r"(?!)"
 
 
 def plane_suffixes():
-    """What the file names of planes may end with, as regular expressions."""
+    """Return the endings of file names of planes, as regular expressions."""
     return [
         re.escape(analysis.plane_suffix(name))
         for analysis in ANALYSES.values()
@@ -81,12 +81,12 @@ def pallet_file(wildcards):
 
 
 def pallet_source(wildcards):
-    """Where an archive comes from; a change fetches it again."""
+    """Return the source of an archive; a change fetches it again."""
     return KNOWN[wildcards.analysis].pallet.model_dump(mode="json", exclude={"sha256"})
 
 
 def region_members(wildcards):
-    """Files of a region inside the archive, with their pins and what they are checked against."""
+    """Return files of a region inside the archive, with their pins and labels to check."""
     analysis = KNOWN[wildcards.analysis]
     region = analysis.regions[wildcards.region]
     pins = analysis.pallet.sha256
@@ -104,7 +104,7 @@ def combinations(analyses):
 
 
 def member_files(file):
-    """An input function: a prepared file of each member of a combination, in order."""
+    """Make an input function: a prepared file of each member of a combination, in order."""
 
     def of_members(wildcards):
         sources = member_sources(KNOWN[wildcards.analysis], ANALYSIS_FOLDER)
@@ -114,7 +114,7 @@ def member_files(file):
 
 
 def combination_settings(wildcards):
-    """What is combined and how; a change combines again."""
+    """Return all that a combination depends on; a change combines again."""
     analysis = KNOWN[wildcards.analysis]
     return {"combine": analysis.combine.model_dump(mode="json"), "labels": analysis.labels}
 
@@ -157,7 +157,7 @@ def point_files(wildcards):
 
 
 def point_settings(wildcards):
-    """What the results of a scan depend on beside its files."""
+    """Return what the results of a scan depend on, in addition to its files."""
     analysis = ANALYSES[wildcards.analysis]
     return {
         "fit": SETTINGS.fit.model_dump(mode="json"),
@@ -171,7 +171,7 @@ def point_settings(wildcards):
 
 
 def product_settings(wildcards):
-    """The same of another product than hypothesis tests, with its own settings and version."""
+    """Return the same for other products, with their own settings and version."""
     product = PRODUCTS[wildcards.product]
     place = wildcards.analysis, wildcards.region
     return {
@@ -195,7 +195,7 @@ def table_to_choose_from(wildcards):
 
 
 def choice(wildcards):
-    """What the choice of patches depends on beside that table."""
+    """Return what the choice of patches depends on, in addition to that table."""
     return {
         "patterns": PRODUCTS[wildcards.product].patterns(SETTINGS),
         "level": SETTINGS.contour.confidence_level,
@@ -209,7 +209,7 @@ def selected(product):
 
 
 def product_manifests(product):
-    """An input function: one manifest of a product for each region that is fitted."""
+    """Make an input function: one manifest of a product for each region that is fitted."""
 
     def manifests(wildcards):
         regions = KNOWN[wildcards.analysis].used_regions
@@ -221,7 +221,7 @@ def product_manifests(product):
 
 
 def table_inputs(product):
-    """What the table of a product is made from."""
+    """Return the inputs of a product's table."""
     inputs = {"manifests": product_manifests(product), "files": table_files(product)}
     if product.compares:
         inputs |= {
@@ -232,7 +232,7 @@ def table_inputs(product):
 
 
 def table_files(product):
-    """An input function: further files of a table; the rule's script says if one is missing."""
+    """Make an input function: further files of a table; the rule's script says if one is missing."""
 
     def files(wildcards):
         paths = product.table_files(KNOWN[wildcards.analysis])
@@ -246,12 +246,12 @@ def table_outputs(product):
     outputs = {e: f"results/{{analysis}}/{product.table}.{e}" for e in product.endings}
     if product.caption:
         last = product.endings[-1]
-        outputs[last] = in_report(product, outputs[last], product.caption, product.what)
+        outputs[last] = in_report(product, outputs[last], product.caption, product.label)
     return outputs
 
 
 def table_settings(product):
-    """A parameter function: what a table depends on beside files."""
+    """Make a parameter function: dependencies of a table that are no files."""
 
     def settings(wildcards):
         return product.table_settings(KNOWN[wildcards.analysis], SETTINGS)
@@ -269,7 +269,7 @@ def in_report(product, file, caption, what):
 
 
 def plot_inputs(product, plot):
-    """What a plot is drawn from."""
+    """Return the inputs of a plot."""
     inputs = {}
     if plot.table:
         inputs["table"] = f"results/{{analysis}}/{product.table}.{table_ending(product, plot)}"
@@ -282,7 +282,7 @@ def plot_inputs(product, plot):
 
 
 def table_ending(product, plot):
-    """Plots of a patch take an entry of the table's first file, others read the table as such."""
+    """Return the ending of the table that a plot reads: its first file for plots of a patch."""
     return product.endings[0 if plot.of == "patch" else -1]
 
 
@@ -292,19 +292,19 @@ def plot_outputs(product, plot):
     for name, output in plot.outputs.items():
         first, *others = (f"results/{{analysis}}/{file}" for file in output.files)
         if output.caption:
-            first = in_report(product, first, output.caption, output.what)
+            first = in_report(product, first, output.caption, output.label)
         outputs[name] = [first, *others] if others else first
     return outputs
 
 
 def plot_log(plot):
-    """Stem of the files in which a plot's rule writes what it did."""
+    """Return the stem of a plot rule's logs."""
     wildcard = {"plane": "{plane}", "slice": "_{slice}", "patch": "_{stem}"}[plot.of]
     return f"logs/{{analysis}}/{plot.rule}{wildcard}"
 
 
 def plot_settings(product, plot):
-    """A parameter function: what a plot depends on beside files."""
+    """Make a parameter function: dependencies of a plot that are no files."""
     if plot.of == "slice":
         return slice_of
     if plot.of == "patch":
@@ -317,7 +317,7 @@ def plot_settings(product, plot):
 
 
 def slice_of(wildcards):
-    """What a slice's plot depends on beside the limits."""
+    """Return dependencies of a slice's plot that are no files."""
     analysis = KNOWN[wildcards.analysis]
     return {
         "title": analysis.title,
@@ -336,7 +336,7 @@ def files_of(product, names=None):
 
 
 def product_files(product):
-    """An input function: all tables and plots of a product, of all selected analyses."""
+    """Make an input function: all tables and plots of a product, of all selected analyses."""
 
     def files(wildcards):
         every = files_of(product)
@@ -389,7 +389,7 @@ def published_tables(wildcards):
 
 
 def drawn(wildcards):
-    """What a contour's plot depends on beside the results."""
+    """Return dependencies of a contour's plot that are no files."""
     return {
         "title": KNOWN[wildcards.analysis].title,
         "plane": plane_of(wildcards).model_dump(mode="json"),
@@ -398,7 +398,7 @@ def drawn(wildcards):
 
 
 def explored(wildcards):
-    """What a page to explore depends on beside files that are made for it.
+    """Return dependencies of a page to explore that are no inputs of it.
 
     Upper limits and diagnostics are on it if they are there, but no reason to make them.
     """
@@ -439,7 +439,7 @@ def hepdata_limits(wildcards):
 
 
 def hepdata_said(wildcards):
-    """What a submission takes from the analysis file beside the contours' settings."""
+    """Return what a submission takes from the analysis file."""
     return ANALYSES[wildcards.analysis].model_dump(mode="json", exclude={"patches", "use"})
 
 
@@ -454,7 +454,7 @@ def benchmark_inputs(what):
 
 
 def benchmark_case(wildcards):
-    """What a repetition's time depends on; a change repeats it."""
+    """Return dependencies of a repetition's time; a change repeats it."""
     return {
         "fit": SETTINGS.fit.model_dump(mode="json"),
         "engine": VERSIONS[SETTINGS.fit.engine],
@@ -474,7 +474,7 @@ def benchmark_times():
 
 
 def benchmark_shown():
-    """What the table shows beside the times."""
+    """Return what the table shows in addition to the times."""
     published = {name: analysis.published_time for name, analysis in GRIDS.items()}
     return {
         "published": {name: time and time.model_dump() for name, time in published.items()},
@@ -504,7 +504,7 @@ def all_manifests():
 
 
 def all_submissions(product):
-    """What sending leaves behind, for all regions that are fitted."""
+    """Return the files that sending leaves behind, for all regions that are fitted."""
     file = product.file("submitted")
     return [
         f"results/{name}/{region}/{file}.json"
@@ -514,7 +514,7 @@ def all_submissions(product):
 
 
 def started(wildcards):
-    """When this run began, which is never the same."""
+    """Return the time when this run began, which is never the same."""
     return STARTED
 
 

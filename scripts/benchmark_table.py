@@ -30,7 +30,11 @@ def main(
         repetitions.setdefault(case, []).append(read_json(path))
     executors = {name: settings.benchmark_executor(name) for name in settings.benchmark.executors}
     rows = scaling.fold(analyses, executors, repetitions, settings.benchmark.single_node)
-    machines = [item["machine"] for found in repetitions.values() for item in found]
+    machines = [
+        repetition["machine"]
+        for times_of_case in repetitions.values()
+        for repetition in times_of_case
+    ]
     write_atomically(table, scaling.as_table(rows).to_csv(index=False))
     write_atomically(markdown, scaling.as_markdown(rows, machines))
     save(draw_times(rows), [png, pdf])

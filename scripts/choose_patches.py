@@ -12,8 +12,10 @@ def main(
     *, analysis: Analysis, product: type[Product], settings: Settings, table: Path, chosen: Path
 ) -> None:
     """Write the names of the chosen patches by region."""
-    every = len(settings.analysis_names) == 1
-    names = product.choose(read_json(table), settings, analysis=analysis.name, every=every)
+    # A configuration for several analyses may name patches of each.
+    alone = len(settings.analysis_names) == 1
+    content = read_json(table)
+    names = product.choose(content, settings, analysis=analysis.name, all_patterns=alone)
     write_json(chosen, names)
 
 

@@ -10,13 +10,13 @@ from palletfit.workflow import scripting
 
 def main(*, analysis: Analysis, plane: str, settings: Settings, curves: Path) -> None:
     """Write the published curves, or why there are none, as JSON."""
-    found = overlay.fetch(
+    content = overlay.fetch(
         analysis.plane_of_suffix(plane).published,
         folder=curves.with_suffix(""),
         settings=settings.download,
         analysis=analysis.name,
     )
-    write_json(curves, found)
+    write_json(curves, content)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ def main(
     """Write files of results into the folder ``points`` beside the manifest; then that."""
     todo = run.of_region(analysis, region, settings, workspace)
     ledger = open_ledger(settings.executor, manifest.parent / "tasks-points.jsonl")
-    place = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
-    with make_executor(settings.executor, **place) as executor:
-        found = run.run(
+    options = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
+    with make_executor(settings.executor, **options) as executor:
+        content = run.run(
             todo,
             manifest.parent / "points",
             executor,
@@ -31,7 +31,7 @@ def main(
             workers=executor.workers,
             ledger=ledger,
         )
-    write_json(manifest, found)
+    write_json(manifest, content)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ def main(
 ) -> None:
     """Write the page; limits and diagnostics are on it if they are beside the results."""
     chosen = analysis.plane_of_suffix(plane)
-    both = settings.contour.model_copy(update={"bands": [1, 2]})
+    bands = settings.contour.model_copy(update={"bands": [1, 2]})
     segments = overlay.segments(read_json(curves))
-    exclusion = contours.exclusion(read_table(table), chosen, both, segments)
+    exclusion = contours.exclusion(read_table(table), chosen, bands, segments)
     limits = results.with_name("limits.json")
     details = interactive.details(
         read_json(results),

@@ -36,9 +36,9 @@ def main(
             f"Fits of `executor.kind: {settings.executor.kind}` end with the run that made them.",
             remedy="Leave out `submit`, or choose a profile with an endpoint.",
         )
-    place = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
+    options = {"cores": cores, "ledger": ledger, "backend": settings.fit.backend}
     store = RecordStore(submitted.parent / product.folder())
-    with make_executor(settings.executor, **place, collect=False) as executor:
+    with make_executor(settings.executor, **options, collect=False) as executor:
         workers = executor.workers
         sent, before = runs.submit(
             todo, store, executor, settings.executor, workers=workers, ledger=ledger

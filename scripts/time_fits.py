@@ -34,17 +34,17 @@ def main(
         for region, *files in zip(analysis.used_regions, workspaces, patchsets, strict=True)
     ]
     # A worker on this machine has one thread, whatever their number.
-    place = {"cores": chosen.workers or cores, "backend": settings.fit.backend}
+    options = {"cores": chosen.workers or cores, "backend": settings.fit.backend}
     # Two timings side by side would both be wrong.
     with waiting_lock(times.parents[2] / ".lock", what="timing fits"):
-        found = scaling.measure(
+        content = scaling.measure(
             scans,
             chosen,
             times.parent,
-            lambda ledger: make_executor(chosen, ledger=ledger, **place),
+            lambda ledger: make_executor(chosen, ledger=ledger, **options),
             lambda path: open_ledger(chosen, path),
         )
-    write_json(times, found)
+    write_json(times, content)
 
 
 if __name__ == "__main__":

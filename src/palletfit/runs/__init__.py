@@ -1,4 +1,4 @@
-"""How a product of many patches is made: tasks, records, resume, and the state of a run.
+"""Making a product of many patches: tasks, records, resume, and the state of a run.
 
 Knows no executor and no single product.
 """

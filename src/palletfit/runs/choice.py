@@ -1,4 +1,4 @@
-"""Which patches a product of chosen ones is made for.
+"""The choice of patches that a product is made for.
 
 All functions take the content of ``results.json`` or ``limits.json``, and give the patches by
 region: of each signal point the patch of the region that the point is taken from.
@@ -22,15 +22,15 @@ def choose(
     *,
     analysis: str,
     section: str,
-    every: bool = True,
+    all_patterns: bool = True,
 ) -> dict[str, list[str]]:
-    """Patches that match one of some patterns; without any the one that is nearest to exclusion.
+    """Choose patches that match a pattern; without patterns the one that is nearest to exclusion.
 
     Parameters
     ----------
     patterns, results, confidence_level
         See :func:`matching` and :func:`near_threshold`.
-    analysis, section, every
+    analysis, section, all_patterns
         See :func:`matching`.
 
     Raises
@@ -39,7 +39,9 @@ def choose(
         A pattern matches no patch; or there is none, and no point has an expected CLs.
     """
     if patterns:
-        return matching(patterns, results, analysis=analysis, section=section, every=every)
+        return matching(
+            patterns, results, analysis=analysis, section=section, all_patterns=all_patterns
+        )
     chosen = near_threshold(results, confidence_level)
     if not chosen:
         raise ConfigError(
@@ -50,14 +52,14 @@ def choose(
 
 
 def near_threshold(results: Results, confidence_level: float) -> dict[str, list[str]]:
-    """The patch whose median expected CLs is nearest to one minus the confidence level.
+    """Return the patch whose median expected CLs is nearest to one minus the confidence level.
 
     Near is meant in the significance Z = Phi^-1(1 - CLs), in which contours are interpolated, too.
 
     Parameters
     ----------
     results
-        Content of ``results.json``; points without values are passed over.
+        Content of ``results.json``; points without values are ignored.
     confidence_level
         Such as 0.95.
 
@@ -83,9 +85,9 @@ def matching(
     *,
     analysis: str,
     section: str,
-    every: bool = True,
+    all_patterns: bool = True,
 ) -> dict[str, list[str]]:
-    """Patches whose name matches one of some shell patterns, in the order of the points.
+    """Return patches whose name matches a shell pattern, in the order of the points.
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ def matching(
     analysis, section
         Name of the analysis, and of the section of the configuration whose ``patches`` the
         patterns are, for errors.
-    every
+    all_patterns
         Whether each pattern has to match a patch. Else one is enough: a configuration for several
         analyses may name patches of each.
 
@@ -106,7 +108,7 @@ def matching(
         A pattern (if not every one has to match: all of them) matches no patch.
     """
     lost = [pattern for pattern in patterns if not any(_means(pattern, name) for name in results)]
-    if lost and (every or len(lost) == len(patterns)):
+    if lost and (all_patterns or len(lost) == len(patterns)):
         raise ConfigError(
             f"No patch of {analysis} matches {', '.join(map(repr, lost))}.",
             remedy=f"Correct {section}.patches; the first patch is {next(iter(results), None)!r}.",
@@ -121,7 +123,7 @@ def _means(pattern: str, name: str) -> bool:
 
 
 def by_region(names: Iterable[str], results: Results) -> dict[str, list[str]]:
-    """Patches of some signal points, by the region that each point is taken from."""
+    """Return patches of signal points, by the region that each point is taken from."""
     chosen: dict[str, list[str]] = {}
     for name in names:
         entry = results[name]

@@ -1,4 +1,4 @@
-"""Send tasks to an executor, and again what was lost, until each has a result or a reason."""
+"""Sending tasks to an executor, and lost ones again, until each has a result or a reason."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def dispatch(
     title: str,
     recorded: Callable[[Patch], bool] = lambda _: False,
     ledger: Ledger | None = None,
-    most: float = math.inf,
+    in_flight: float = math.inf,
 ) -> Iterator[tuple[Sequence[Patch], list[dict[str, Any]]]]:
     """Send tasks and yield their results as they arrive, in any order.
 
@@ -74,7 +74,7 @@ def dispatch(
         Whether a patch needs no fit any more.
     ledger
         Where tasks that are over are noted, once the caller asks for the next results.
-    most
+    in_flight
         How many tasks are in flight at a time.
 
     Raises
@@ -85,22 +85,23 @@ def dispatch(
     waiting = iter(tasks)
     pending: dict[Future[bytes], tuple[Task, int]] = {}
     while True:
-        while len(pending) < most and (item := next(waiting, None)) is not None:
-            pending[_send(executor, item[1], workspace)] = item, 0
+        while len(pending) < in_flight and (new := next(waiting, None)) is not None:
+            pending[_send(executor, new[1], workspace)] = new, 0
         if not pending:
             return
         done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
         for future in done:
-            (some, content), attempt = pending.pop(future)
+            (patches, content), attempt = pending.pop(future)
             if isinstance(future.exception(), ExecutorError):
                 future.result()
-            left = [patch for patch in some if not recorded(patch)]
-            again = _again(title, some, left, content, make, future.exception(), settings, attempt)
-            for item in again:
-                number = attempt + (len(some) == 1)
-                pending[_send(executor, item[1], workspace)] = item, number
+            left = [patch for patch in patches if not recorded(patch)]
+            error = future.exception()
+            again = _again(title, patches, left, content, make, error, settings, attempt)
+            for sent_again in again:
+                number = attempt + (len(patches) == 1)
+                pending[_send(executor, sent_again[1], workspace)] = sent_again, number
             if not again:
-                yield some, _results(future, len(some))
+                yield patches, _results(future, len(patches))
                 if ledger is not None:  # only now that they are recorded
                     ledger.ended(content_digest(content))
 
@@ -116,7 +117,7 @@ def _send(executor: Executor, content: bytes, workspace: bytes) -> Future[bytes]
 
 def _again(
     title: str,
-    some: Sequence[Patch],
+    patches: Sequence[Patch],
     left: Sequence[Patch],
     content: bytes,
     make: Callable[[Sequence[Patch]], bytes],
@@ -124,18 +125,18 @@ def _again(
     settings: ExecutorSettings,
     attempt: int,
 ) -> list[Task]:
-    """What is sent again after a task was lost."""
+    """Return the tasks that are sent again after one was lost."""
     lost = isinstance(error, (WorkerDied, DeadlineExceeded, TaskLost, TaskTooLarge))
-    if lost and len(some) > 1:
+    if lost and len(patches) > 1:
         # In the end each alone, so that one that kills or blocks its worker costs no other.
-        size = max(1, len(some) // _PIECES)
+        size = max(1, len(patches) // _PIECES)
         pieces = [left[first : first + size] for first in range(0, len(left), size)]
-        how = "one by one" if size == 1 else f"in {len(pieces)} tasks"
-        logger.warning("%s: lost %d patches; sent again %s", title, len(some), how)
+        manner = "one by one" if size == 1 else f"in {len(pieces)} tasks"
+        logger.warning("%s: lost %d patches; sent again %s", title, len(patches), manner)
         return [(piece, make(piece)) for piece in pieces]
     if isinstance(error, WorkerDied) and attempt < settings.retries:
-        logger.warning("%s: the worker of %s died; sent again", title, some[0].name)
-        return [(some, content)]
+        logger.warning("%s: the worker of %s died; sent again", title, patches[0].name)
+        return [(patches, content)]
     return []
 
 
@@ -166,7 +167,7 @@ def _results(future: Future[bytes], count: int) -> list[dict[str, Any]]:
             f"The patch is larger than the service takes: {error}.",
             "Fit it with another executor, as `executor.kind: local`.",
         )
-    except Exception as error:  # noqa: BLE001  what befalls one task must not end the others
+    except Exception as error:  # noqa: BLE001  a failure of one task must not end the others
         failed = task.failure(
             type(error).__name__,
             f"The executor could not run the fit: {error}",

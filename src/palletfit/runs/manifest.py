@@ -38,59 +38,59 @@ def entry(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One manifest of the parts of a region, whose patches are in turns of the parts."""
+    """Make one manifest of the parts of a region, whose patches are in turns of the parts."""
     rounds = itertools.zip_longest(*(part["patches"].items() for part in parts))
     return {
         "title": title,
         "labels": parts[0]["labels"],
         "fitted": sum(part["fitted"] for part in parts),
-        "patches": dict(item for items in rounds for item in items if item is not None),
+        "patches": dict(entry for entries in rounds for entry in entries if entry is not None),
     }
 
 
 def problem(record: Mapping[str, Any]) -> str:
-    """Why a record's patch failed."""
+    """Return the reason why a record's patch failed."""
     return str(record["error"]["problem"])
 
 
-def patch_of(name: str, item: Mapping[str, Any]) -> str:
-    """The patch that an entry is about, which may be one of several about it."""
-    return str(item.get("of", name))
+def patch_of(name: str, entry: Mapping[str, Any]) -> str:
+    """Return the patch that an entry is about, which may be one of several about it."""
+    return str(entry.get("of", name))
 
 
 def failures(manifest: Mapping[str, Any], region: Region) -> dict[str, str]:
-    """Failed patches with their problem, those excepted that the analysis file knows."""
+    """Return failed patches with their problem, without those that the analysis file knows."""
     return {
-        name: item["problem"]
-        for name, item in manifest["patches"].items()
-        if item["status"] == "failed" and patch_of(name, item) not in region.known_failures
+        name: entry["problem"]
+        for name, entry in manifest["patches"].items()
+        if entry["status"] == "failed" and patch_of(name, entry) not in region.known_failures
     }
 
 
 def is_complete(manifest: Mapping[str, Any], store: RecordStore, region: Region) -> bool:
-    """Whether a manifest leaves nothing to fit.
+    """Say whether a manifest leaves nothing to fit.
 
     All its records have to be there as they were written, and no patch may have failed for a
     reason that may pass (a dead worker, the deadline), unless the analysis file knows it.
     """
     may_pass = any(
-        item.get("retry", False)
-        for name, item in manifest["patches"].items()
-        if patch_of(name, item) not in region.known_failures
+        entry.get("retry", False)
+        for name, entry in manifest["patches"].items()
+        if patch_of(name, entry) not in region.known_failures
     )
     return not may_pass and all(
-        _is_intact(item, store, name) for name, item in manifest["patches"].items()
+        _is_intact(entry, store, name) for name, entry in manifest["patches"].items()
     )
 
 
-def _is_intact(item: Mapping[str, Any], store: RecordStore, patch: str) -> bool:
+def _is_intact(entry: Mapping[str, Any], store: RecordStore, patch: str) -> bool:
     path = store.path(patch)
     try:
         status = path.stat()
     except OSError:
         return False
-    if (status.st_size, status.st_mtime_ns) == (item["size"], item["mtime_ns"]):
+    if (status.st_size, status.st_mtime_ns) == (entry["size"], entry["mtime_ns"]):
         return True
     # A copied record has another time; its checksum and its key still hold.
     record = store.read(path)
-    return record is not None and record["key"]["digest"] == item["key"]
+    return record is not None and record["key"]["digest"] == entry["key"]

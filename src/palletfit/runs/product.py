@@ -1,4 +1,4 @@
-"""The base class of products: what can be asked of a patch, and what becomes of the answers.
+"""The base class of products: a question to each patch, and what becomes of the answers.
 
 A hypothesis test is one product of a patch; upper limits are another. All go the same way: a task
 through an executor, one record a unit under a key that holds the product's settings, a table of all
@@ -45,13 +45,13 @@ class Output:
         Patterns below ``results/ANALYSIS`` with ``{plane}``, ``{slice}`` or ``{stem}``.
     caption
         File in ``report/`` that explains the first of the files there; empty: not in the report.
-    what
+    label
         Its label in the report.
     """
 
     files: tuple[str, ...]
     caption: str = ""
-    what: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a product's table is made from.
+    """The sources of a product's table.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What one plot is drawn from, and where it goes.
+    """The sources of a plot, and the files that it goes to.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Product:
-    """What is asked of every patch: a subclass for each product, an instance for given settings.
+    """A question to every patch: a subclass for each product, an instance for given settings.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class Product:
         Stem of its table; None: there is none.
     endings
         Of its table's files.
-    caption, what
+    caption, label
         File in ``report/`` that explains its table there, and the table's label.
     subcategory
         Of its files in the report.
@@ -184,7 +184,7 @@ class Product:
     table: ClassVar[str | None] = None
     endings: ClassVar[tuple[str, ...]] = ("json", "csv")
     caption: ClassVar[str] = ""
-    what: ClassVar[str] = ""
+    label: ClassVar[str] = ""
     subcategory: ClassVar[str] = ""
     compares: ClassVar[bool] = False
     chosen_from: ClassVar[str | None] = None
@@ -226,7 +226,7 @@ class Product:
 
     @classmethod
     def choose(
-        cls, table: choice.Results, settings: Settings, *, analysis: str, every: bool
+        cls, table: choice.Results, settings: Settings, *, analysis: str, all_patterns: bool
     ) -> dict[str, list[str]]:
         """Choose patches by region; without patterns the one that is nearest to exclusion.
 
@@ -236,7 +236,7 @@ class Product:
             Content of the table :attr:`chosen_from`.
         settings
             The configuration.
-        analysis, every
+        analysis, all_patterns
             See :func:`palletfit.runs.choice.matching`.
 
         Raises
@@ -250,7 +250,7 @@ class Product:
             settings.contour.confidence_level,
             analysis=analysis,
             section=cls.name,
-            every=every,
+            all_patterns=all_patterns,
         )
 
     @classmethod
@@ -455,14 +455,14 @@ class Product:
         analysis, settings
             The configuration.
         """
-        entries = cls.made(folder, analysis)
+        entries = cls.entries_made(folder, analysis)
         if entries is None:
             return []
         files = " and ".join(str(folder / f"{cls.table}.{e}") for e in reversed(cls.endings))
         return [f"{analysis.name}: {cls.words()} of {len(entries)} points", f"  results: {files}"]
 
     @classmethod
-    def made(cls, folder: Path, analysis: Analysis) -> list[Mapping[str, Any]] | None:
+    def entries_made(cls, folder: Path, analysis: Analysis) -> list[Mapping[str, Any]] | None:
         """Return the entries of a table that is newer than its regions' manifests.
 
         None if there is none: another target than this was asked for.
@@ -478,11 +478,11 @@ class Product:
         return list(entries.values())
 
 
-def is_newer(file: Path, others: Sequence[Path]) -> bool:
-    """Say whether a file is there, and not older than any of some others, which are there, too."""
+def is_newer(file: Path, sources: Sequence[Path]) -> bool:
+    """Say whether a file and its sources are there, and none of them is newer than the file."""
     try:
         written = file.stat().st_mtime
-        return written >= max(path.stat().st_mtime for path in others)
+        return written >= max(path.stat().st_mtime for path in sources)
     except (OSError, ValueError):
         return False
 

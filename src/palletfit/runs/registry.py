@@ -33,8 +33,8 @@ _VARIABLE = "PALLETFIT_PRODUCTS"
 def built_in() -> tuple[str, ...]:
     """Return the names of the products that come with palletfit."""
     spec = importlib.util.find_spec(_PACKAGE)
-    places = spec.submodule_search_locations if spec is not None else None
-    return tuple(module.name for module in pkgutil.iter_modules(places))
+    folders = spec.submodule_search_locations if spec is not None else None
+    return tuple(module.name for module in pkgutil.iter_modules(folders))
 
 
 def names() -> tuple[str, ...]:
@@ -59,10 +59,10 @@ def find(name: str) -> type[Product]:
     return _load(folders[name])
 
 
-def every() -> dict[str, type[Product]]:
+def products() -> dict[str, type[Product]]:
     """Return the classes of all products by name, in their order."""
-    products = sorted(map(find, names()), key=lambda product: (product.order, product.name))
-    return {product.name: product for product in products}
+    classes = sorted(map(find, names()), key=lambda product: (product.order, product.name))
+    return {product.name: product for product in classes}
 
 
 def product_of(name: str, settings: Settings) -> Product:
@@ -78,7 +78,7 @@ def product_of(name: str, settings: Settings) -> Product:
 
 def versions() -> dict[str, str]:
     """Return the versions of all products that have one of their own."""
-    return {name: product.version for name, product in every().items() if product.version}
+    return {name: product.version for name, product in products().items() if product.version}
 
 
 def add(settings: Settings) -> None:
@@ -130,9 +130,9 @@ def _load(folder: Path) -> type[Product]:
 def _package(folder: Path) -> ModuleType:
     """Import the package in a folder, wherever that is."""
     name = f"palletfit_product_{folder.name}"
-    known = sys.modules.get(name)
-    if known is not None and known.__file__ == str(folder / "__init__.py"):
-        return known
+    imported = sys.modules.get(name)
+    if imported is not None and imported.__file__ == str(folder / "__init__.py"):
+        return imported
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )

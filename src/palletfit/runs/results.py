@@ -126,13 +126,13 @@ def most_sensitive(
             points.setdefault(values, {})[region.name] = (patch, record)
     entries: dict[str, Any] = {}
     for values, candidates in points.items():
-        region_taken = min(candidates, key=lambda name: rank(candidates[name][1]))
-        patch, record = candidates[region_taken]
-        entries[unique(patch, entries, region_taken)] = {
+        best_region = min(candidates, key=lambda name: rank(candidates[name][1]))
+        patch, record = candidates[best_region]
+        entries[unique(patch, entries, best_region)] = {
             "mass_hypotheses": list(values),
             **numbers(record),
             "status": record["status"],
-            "region": region_taken,
+            "region": best_region,
             "regions": {
                 region: {"patch": name, "status": other["status"], **numbers(other)}
                 for region, (name, other) in candidates.items()
@@ -141,13 +141,15 @@ def most_sensitive(
     return entries
 
 
-def unique(name: str, taken: Mapping[str, Any], region: str) -> str:
-    """A patch's name, with that of its region where another point has it already."""
-    return name if name not in taken else f"{name} ({region})"
+def unique(name: str, entries: Mapping[str, Any], region: str) -> str:
+    """Return a patch's name, with that of its region where another point has it already."""
+    return name if name not in entries else f"{name} ({region})"
 
 
 def first_columns(name: str, entry: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
-    """What the row of a signal point begins with in every table: patch, labels, region, status.
+    """Return what the row of a signal point begins with in every table.
+
+    That is patch, labels, region and status.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fit every patch of a region through an executor, and record each result as it arrives."""
+"""Making a product of every patch of a region, with a record of each result as it arrives."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def run(
     """
     with _lock(scan, store, lock or scan.product.file(".lock")):
         open_ = _Open.find(scan, store)
-        kept = len(scan.patches) - len(open_.missing)
+        finished = len(scan.patches) - len(open_.missing)
         with (
             Progress(
-                scan.title, total=len(scan.patches), kept=kept, unit=scan.product.unit
+                scan.title, total=len(scan.patches), kept=finished, unit=scan.product.unit
             ) as progress,
             observer(scan, open_.records) if observer else nullcontext() as see,
         ):
@@ -179,10 +179,10 @@ def submit(
         workspace = task.pack(scan.workspace)
         for _, content in tasks:
             executor.submit(task.run, content, workspace)
-        flying = {patch.name for some, _ in before for patch in some} & {
+        flying = {patch.name for patches, _ in before for patch in patches} & {
             patch.name for patch in open_.missing
         }
-        return sum(len(some) for some, _ in tasks), len(flying)
+        return sum(len(patches) for patches, _ in tasks), len(flying)
 
 
 def _lock(scan: Scan, store: RecordStore, name: str) -> AbstractContextManager[None]:
@@ -191,7 +191,7 @@ def _lock(scan: Scan, store: RecordStore, name: str) -> AbstractContextManager[N
 
 @dataclass
 class _Open:
-    """What a scan has and lacks: keys and records by patch name, and the missing patches."""
+    """Keys and records of a scan by patch name, and its missing patches."""
 
     digest: str
     keys: dict[str, Key]
@@ -235,25 +235,25 @@ def _tasks(
     workers: int,
     ledger: Ledger | None,
 ) -> tuple[list[Task], list[Task]]:
-    """Tasks that are in flight and hold missing patches, and tasks for all other missing ones."""
+    """Return tasks in flight that hold missing patches, and tasks for all other missing ones."""
     flying: list[Task] = []
-    asked: set[str] = set()
+    covered: set[str] = set()
     by_name = {patch.name: patch for patch in scan.patches}
     missing = {patch.name for patch in open_.missing}
     for sent in list(ledger.in_flight.values()) if ledger is not None else []:
-        some = [by_name[name] for name in sent.patches if name in by_name]
-        content = scan.task(some, open_.digest) if some else b""
-        wanted = missing.intersection(sent.patches) - asked
-        if wanted and content and content_digest(content) == sent.digest:
-            flying.append((some, content))
-            asked |= wanted
+        patches = [by_name[name] for name in sent.patches if name in by_name]
+        content = scan.task(patches, open_.digest) if patches else b""
+        useful = missing.intersection(sent.patches) - covered
+        if useful and content and content_digest(content) == sent.digest:
+            flying.append((patches, content))
+            covered |= useful
         elif ledger is not None:
             ledger.ended(sent.digest)  # recorded, or of other settings
-    rest = [patch for patch in open_.missing if patch.name not in asked]
+    rest = [patch for patch in open_.missing if patch.name not in covered]
     size = patches_per_task(len(rest), scan.settings, settings, workers, scan.product)
     parts = [rest[first : first + size] for first in range(0, len(rest), size)]
     make = partial(scan.task, workspace_digest=open_.digest)
-    return flying, [item for some in parts for item in fitting_tasks(some, make, executor)]
+    return flying, [new for part in parts for new in fitting_tasks(part, make, executor)]
 
 
 def _fit(

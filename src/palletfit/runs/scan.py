@@ -1,4 +1,4 @@
-"""What is asked of the patches of one region, and how they are cut into tasks."""
+"""The patches of one region that a product is made for, and the size of their tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGEST_TASK, _TASKS_A_WORKER = 32, 2
 
 @dataclass(frozen=True)
 class Scan:
-    """What is fitted: the patches of one region under one set of fit settings.
+    """The patches of one region under one set of fit settings, and a product.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a run of the workflow has to know about earlier and concurrent runs in the same folder."""
+"""The state of a results folder: earlier and concurrent runs of the workflow in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def end_with_run() -> None:
     """End this process when the run that started it is gone, however it ended.
 
     A run that is killed cannot tell its jobs, and they would go on fitting unseen. Jobs on
-    other machines, and those of a batch system, do not descend from the run and are let alone.
+    other machines, and those of a batch system, do not descend from the run and are ignored.
     """
     process, _, host = os.environ.get(_ANNOUNCED, "").partition("@")
     if host == socket.gethostname() and process.isdigit() and int(process) in _ancestors():
@@ -50,8 +50,8 @@ def _ancestors() -> Iterator[int]:
 
 def export_package(source: Path) -> None:
     """Let scripts import this checkout's package in other software environments (conda), too."""
-    others = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(source), others]))
+    paths = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(source), paths]))
 
 
 def claim(results: Path) -> None:
@@ -79,14 +79,14 @@ def note_incomplete(results: Path, analyses: Mapping[str, Analysis]) -> list[Pat
         The manifests of these regions.
     """
     incomplete = []
-    products = registry.every().values()
-    places = [
+    products = registry.products().values()
+    regions = [
         (name, region, product)
         for name, analysis in analyses.items()
         for region in analysis.used_regions
         for product in products
     ]
-    for name, region, product in places:
+    for name, region, product in regions:
         path = results / name / region / f"{product.name}.json"
         if path.exists() and not _is_complete(path, analyses[name].regions[region], product):
             count = refits(results, name, region, product) + 1
@@ -111,15 +111,15 @@ def _is_complete(path: Path, region: Region, product: type[Product]) -> bool:
 
 
 def further(results: Path, analysis: str) -> dict[str, int]:
-    """Upper limits and diagnostics of an analysis that are there, and when they were written."""
+    """Return files of limits and diagnostics of an analysis, and when they were written."""
     folder = results / analysis
-    found = {}
+    times = {}
     for path in (folder / "limits.json", *sorted(folder.glob("*/diagnostics.json"))):
         try:
-            found[str(path)] = path.stat().st_mtime_ns
+            times[str(path)] = path.stat().st_mtime_ns
         except OSError:
             continue
-    return found
+    return times
 
 
 def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings) -> str:
@@ -127,7 +127,7 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
     lines = [
         line
         for name, analysis in analyses.items()
-        for product in registry.every().values()
+        for product in registry.products().values()
         if product.records == (analysis.points is None)
         for line in product.last_words(results / name, analysis, settings)
     ]

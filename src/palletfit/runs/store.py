@@ -26,7 +26,7 @@ _CHECKSUM = "sha256"
 
 @dataclass(frozen=True)
 class Key:
-    """What a record depends on; `digest` identifies it."""
+    """All that a record depends on; `digest` identifies it."""
 
     workspace: str
     patch: str
@@ -49,7 +49,7 @@ class Key:
         return cls(workspace_digest, patch.digest, plain, engine, product, patch.options)
 
     def as_json(self) -> dict[str, Any]:
-        """The key as plain data, its own digest included."""
+        """Return the key as plain data, its own digest included."""
         content = {
             "workspace": self.workspace,
             "patch": self.patch,
@@ -78,7 +78,7 @@ class RecordStore:
         return self.folder / f"{file_stem(patch)}.json"
 
     def find(self, patch: str, key_digest: str) -> dict[str, Any] | None:
-        """The finished record of a patch for a key, or None.
+        """Return the finished record of a patch for a key, or None.
 
         A record with this key that was set aside is put back. Failed, damaged and foreign records
         are not found.
@@ -95,7 +95,7 @@ class RecordStore:
         return None
 
     def read(self, path: Path) -> dict[str, Any] | None:
-        """A record whose checksum holds, or None."""
+        """Return a record whose checksum holds, or None."""
         try:
             record = json.loads(path.read_bytes())
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a worker runs: some patches in, as many results out, both as compressed JSON.
+"""The work of a worker: patches in, as many results out, both as compressed JSON.
 
 The function is called by name in the installed package, so that what is kept in this module (the
 workspaces a worker has seen, lowered to arrays) lives as long as the worker does. Nothing but plain
@@ -95,8 +95,8 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
     began = time.time() if began is None else began
     content = unpack(task)
     patches = [
-        Patch(item["name"], tuple(item["values"]), item["operations"], item.get("options", {}))
-        for item in content["patches"]
+        Patch(spec["name"], tuple(spec["values"]), spec["operations"], spec.get("options", {}))
+        for spec in content["patches"]
     ]
     warm = knows(content["workspace"])
     compiled = _compilations.seconds
@@ -118,14 +118,14 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
 def _fit(
     patches: Sequence[Patch], content: Mapping[str, Any], workspace: bytes
 ) -> dict[str, dict[str, Any]]:
-    """Results by name. What befalls one patch must not end the others."""
+    """Return results by name. A failure of one patch must not end the others."""
     results: dict[str, dict[str, Any]] = {}
     try:
         settings = FitSettings.model_validate(content["settings"])
         spec = _workspace(content["workspace"], workspace)
         # A task that names no product is of hypothesis tests.
-        asked = content.get("product", {"name": _DEFAULT, "settings": {}})
-        product = registry.find(asked["name"])(asked["settings"])
+        question = content.get("product", {"name": _DEFAULT, "settings": {}})
+        product = registry.find(question["name"])(question["settings"])
         engine = _engine(content["workspace"], spec, settings)
         for patch, answer in product.compute(engine, patches):
             results[patch.name] = (
@@ -160,12 +160,12 @@ def failure(kind: str, problem: str, remedy: str, *, details: str = "") -> dict[
 
 
 def knows(digest: str) -> bool:
-    """Whether this process has a workspace."""
+    """Say whether this process has a workspace."""
     return digest in _workspaces
 
 
 def device(backend: str) -> str:
-    """What a backend computes on here."""
+    """Name the device that a backend computes on here."""
     if backend != "jax":
         return "cpu"
     import jax
@@ -198,14 +198,14 @@ _compilations = _Compilations()
 
 
 def _workspace(digest: str, packed: bytes) -> dict[str, Any]:
-    known = _workspaces.get(digest)
-    if known is None:
-        known = unpack(packed)
-        _workspaces[digest] = known
+    workspace = _workspaces.get(digest)
+    if workspace is None:
+        workspace = unpack(packed)
+        _workspaces[digest] = workspace
         while len(_workspaces) > _KEPT_WORKSPACES:
             _workspaces.popitem(last=False)
     _workspaces.move_to_end(digest)
-    return known
+    return workspace
 
 
 def _engine(digest: str, workspace: dict[str, Any], settings: FitSettings) -> Engine:

@@ -1,1 +1,1 @@
-"""What scripts of the Snakemake workflow share; imports no Snakemake."""
+"""Parts that scripts of the Snakemake workflow share; imports no Snakemake."""

@@ -130,7 +130,7 @@ def _convert(value: Any, kind: Any) -> Any:
         return _product(value)
     if typing.get_origin(kind) is list:
         inner = typing.get_args(kind)[0]
-        return [inner(item) for item in ([value] if isinstance(value, str) else value)]
+        return [inner(part) for part in ([value] if isinstance(value, str) else value)]
     return kind(value)
 
 
@@ -141,8 +141,8 @@ def _from_command_line(main: Callable[..., None], folder: Path) -> dict[str, Any
     types = _types(main)
     for name, kind in types.items():
         _add_option(parser, name, kind, inspect.signature(main).parameters[name].default, folder)
-    given = vars(parser.parse_args())
-    return {name: _given(name, kind, given, folder) for name, kind in types.items()}
+    options = vars(parser.parse_args())
+    return {name: _argument(name, kind, options, folder) for name, kind in types.items()}
 
 
 def _add_option(
@@ -174,22 +174,22 @@ def _add_option(
     parser.add_argument(f"--{name}", **options)
 
 
-def _given(name: str, kind: Any, given: Mapping[str, Any], folder: Path) -> Any:
+def _argument(name: str, kind: Any, options: Mapping[str, Any], folder: Path) -> Any:
     """Return the value of a parameter of a script's ``main`` from the command line's options."""
     if kind is Settings:
-        return parse(Settings, read_yaml(given[name]), file=given[name])
+        return parse(Settings, read_yaml(options[name]), file=options[name])
     if kind is Analysis:
-        (analysis,) = load_analyses(Settings(analyses=[given[name]]), folder).values()
+        (analysis,) = load_analyses(Settings(analyses=[options[name]]), folder).values()
         return analysis
     if kind == dict[str, Analysis]:
-        selected = parse(Settings, read_yaml(given["settings"]), file=given["settings"])
+        selected = parse(Settings, read_yaml(options["settings"]), file=options["settings"])
         return load_analyses(selected, folder)
     if kind == Outputs:
         files: Outputs = {}
-        for output, path in given[name]:
+        for output, path in options[name]:
             files.setdefault(output, []).append(path)
         return files
-    return given[name]
+    return options[name]
 
 
 def _types(main: Callable[..., None]) -> dict[str, Any]:

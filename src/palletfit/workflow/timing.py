@@ -44,7 +44,7 @@ MakeExecutor = Callable[[Ledger | None], AbstractContextManager[Executor]]
 
 
 def select(todo: Scan, patterns: Sequence[str]) -> Scan:
-    """The patches of a scan that match shell patterns.
+    """Select the patches of a scan that match shell patterns.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def measure(
     regions: dict[str, float] = {}
     hosts: set[str] = set()
     fit_seconds = 0.0
-    found = _machine()
+    machine = _machine()
     with tempfile.TemporaryDirectory(prefix=".records-", dir=folder) as name:
         began = time.perf_counter()
         ledger = make_ledger(Path(name) / "tasks.jsonl")
@@ -125,7 +125,7 @@ def measure(
         "workers": workers,
         "hosts": len(hosts),
         "fit_seconds": fit_seconds,
-        "machine": found,
+        "machine": machine,
     }
 
 
@@ -196,9 +196,10 @@ def blocks(settings: ExecutorSettings) -> tuple[int | None, int | None]:
     if settings.kind == "local":
         return 1, 1
     if settings.kind == "globus-compute":
-        given = [settings.endpoint_config.get(name) for name in ("nodes_per_block", "max_blocks")]
-        nodes, most = (int(value) if value is not None else None for value in given)
-        return nodes, most
+        names = ("nodes_per_block", "max_blocks")
+        values = [settings.endpoint_config.get(name) for name in names]
+        nodes, largest = (int(value) if value is not None else None for value in values)
+        return nodes, largest
     return settings.cluster.nodes_per_block, settings.cluster.max_blocks
 
 
@@ -242,46 +243,48 @@ def _row(
     analysis: str,
     executor: str,
     settings: ExecutorSettings,
-    found: Sequence[Mapping[str, Any]],
+    repetitions: Sequence[Mapping[str, Any]],
     of_one: Sequence[Mapping[str, Any]],
 ) -> Row:
-    times = tuple(float(item["seconds"]) for item in found)
-    nodes, most = blocks(settings)
+    times = tuple(float(repetition["seconds"]) for repetition in repetitions)
+    nodes, largest = blocks(settings)
     return Row(
         analysis=analysis,
         executor=executor,
         kind=settings.kind,
-        patches=max(item["patches"] for item in found),
-        failed=max(item["status"].get("failed", 0) for item in found),
-        workers=max(item["workers"] for item in found),
+        patches=max(repetition["patches"] for repetition in repetitions),
+        failed=max(repetition["status"].get("failed", 0) for repetition in repetitions),
+        workers=max(repetition["workers"] for repetition in repetitions),
         nodes_per_block=nodes,
-        max_blocks=most,
+        max_blocks=largest,
         times=times,
         mean=statistics.fmean(times),
         deviation=statistics.stdev(times) if len(times) > 1 else None,
         repetitions=len(times),
-        single_node=statistics.fmean(item["seconds"] for item in of_one) if of_one else None,
+        single_node=statistics.fmean(repetition["seconds"] for repetition in of_one)
+        if of_one
+        else None,
     )
 
 
 def _published(analysis: Analysis) -> Row:
-    said = analysis.published_time
-    if said is None:
+    published = analysis.published_time
+    if published is None:
         raise ValueError(f"nothing is published for {analysis.name}")
     return Row(
         analysis=analysis.name,
         executor=PUBLISHED,
-        kind=said.source,
-        patches=said.patches,
+        kind=published.source,
+        patches=published.patches,
         failed=0,
         workers=None,
-        nodes_per_block=said.nodes_per_block,
-        max_blocks=said.max_blocks,
+        nodes_per_block=published.nodes_per_block,
+        max_blocks=published.max_blocks,
         times=(),
-        mean=said.mean,
-        deviation=said.deviation,
-        repetitions=said.repetitions,
-        single_node=said.single_node,
+        mean=published.mean,
+        deviation=published.deviation,
+        repetitions=published.repetitions,
+        single_node=published.single_node,
     )
 
 
@@ -310,7 +313,7 @@ def as_table(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def as_markdown(rows: Sequence[Row], machines: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The table for people, with the machine below it.
+    """Write the table for people, with the machine below it.
 
     Parameters
     ----------
@@ -351,8 +354,8 @@ def as_markdown(rows: Sequence[Row], machines: Sequence[Mapping[str, Any]] = ())
     for machine in machines:
         loads.setdefault(_describe(machine), []).append(machine["load"])
     return text + "".join(
-        f"\n{words}; load {min(found):.1f} to {max(found):.1f} when repetitions began.\n"
-        for words, found in sorted(loads.items())
+        f"\n{words}; load {min(values):.1f} to {max(values):.1f} when repetitions began.\n"
+        for words, values in sorted(loads.items())
     )
 
 
@@ -370,7 +373,7 @@ def spread(row: Row) -> str:
 
 
 def significant(seconds: float) -> str:
-    """A time in seconds with three digits, or all before the point."""
+    """Write a time in seconds with three digits, or all before the point."""
     if seconds <= 0:
         return "0"
     return f"{seconds:.{max(0, 2 - math.floor(math.log10(seconds)))}f}"

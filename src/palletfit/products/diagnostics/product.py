@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from palletfit.pallet.patches import Patch
 
 
-def _output(kind: str, caption: str, what: str) -> Output:
+def _output(kind: str, caption: str, label: str) -> Output:
     stem = f"diagnostics_{{stem}}_{kind}"
-    return Output((f"{stem}.png", f"{stem}.pdf"), f"diagnostics_{caption}.rst", f"{what}, {{stem}}")
+    return Output(
+        (f"{stem}.png", f"{stem}.pdf"), f"diagnostics_{caption}.rst", f"{label}, {{stem}}"
+    )
 
 
 class Diagnostics(Product):
@@ -31,7 +33,7 @@ class Diagnostics(Product):
     sections = ("diagnostics",)
     engines = frozenset({"batched"})
     table = "diagnostics"
-    caption, what, subcategory = "diagnostics.rst", "diagnostics", "diagnostics"
+    caption, label, subcategory = "diagnostics.rst", "diagnostics", "diagnostics"
     compares = True
     chosen_from = "results"
     plots = (
@@ -53,7 +55,7 @@ class Diagnostics(Product):
     def compute(
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
-        """Diagnose the fits of some patches, on a worker."""
+        """Diagnose the fits of patches on a worker."""
         from palletfit.products.diagnostics.compute import compute
 
         return compute(engine, patches, self.settings)
@@ -85,8 +87,8 @@ class Diagnostics(Product):
 
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
-        """Say of how many fits there are diagnostics, and where plots and tables are."""
-        patches = cls.made(folder, analysis)
+        """Give the number of fits with diagnostics, and the paths of plots and tables."""
+        patches = cls.entries_made(folder, analysis)
         if patches is None:
             return []
         status = Counter(patch["status"] for patch in patches)

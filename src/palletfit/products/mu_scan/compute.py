@@ -296,7 +296,7 @@ def choose(
         A pattern matches no patch, or no limit is known.
     """
     if patterns:
-        return matching(patterns, found, analysis=analysis, section="mu_scan", every=every)
+        return matching(patterns, found, analysis=analysis, section="mu_scan", all_patterns=every)
     nearest = nearest_to_one(found)
     if nearest is None:
         raise ConfigError(

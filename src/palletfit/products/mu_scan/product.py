@@ -38,17 +38,17 @@ class MuScan(OfLimits):
 
     @classmethod
     def choose(
-        cls, table: choice.Results, settings: Settings, *, analysis: str, every: bool
+        cls, table: choice.Results, settings: Settings, *, analysis: str, all_patterns: bool
     ) -> dict[str, list[str]]:
         """Choose patches; without patterns the one whose expected limit is nearest to one."""
         from palletfit.products.mu_scan.compute import choose
 
-        return choose(analysis, cls.patterns(settings), table, every=every)
+        return choose(analysis, cls.patterns(settings), table, every=all_patterns)
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
-        """Scan some patches, on a worker."""
+        """Scan patches on a worker."""
         from palletfit.products.mu_scan.compute import compute
 
         return compute(engine, patches, self.settings)
