@@ -117,7 +117,7 @@ class BatchFits:
         frozen = {name: fit_records(batch, fits, brief=brief) for name, fits in named.items()}
         for row in range(len(batch)):
             fits_of = {name: fits[row] for name, fits in frozen.items()}
-            below_zero = [name for name, where in negative.items() if where[row].any()]
+            below_zero = [name for name, below in negative.items() if below[row].any()]
             asimov = named["asimov_fixed"]
             yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
 
@@ -239,13 +239,13 @@ class BatchFits:
         count = frozen.shape[1]
         columns = np.repeat(hessian[:1], count, axis=0), np.repeat(frozen[:1], count, axis=0)
         covariance, _ = solve_free(*columns, np.eye(count) * ~frozen[0])
-        own = np.flatnonzero(batch.present[0])
-        names = [str(batch.names[0][column]) for column in own]
+        present = np.flatnonzero(batch.present[0])
+        names = [str(batch.names[0][column]) for column in present]
         errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
         return BestFit(
-            parameters=dict(zip(names, fits.point[0, own].tolist(), strict=True)),
-            errors=dict(zip(names, errors[own].tolist(), strict=True)),
-            covariance=covariance[np.ix_(own, own)],
+            parameters=dict(zip(names, fits.point[0, present].tolist(), strict=True)),
+            errors=dict(zip(names, errors[present].tolist(), strict=True)),
+            covariance=covariance[np.ix_(present, present)],
             evidence=evidence,
         )
 

@@ -183,8 +183,8 @@ class BatchedEngine:
         return DataFits(batch, evidence, points, expected)
 
     def _lower_one(self, patch: Patch, remedy: str) -> Lowered:
-        batches, others = self.lower([patch])
-        for _, reason in others:
+        batches, refused = self.lower([patch])
+        for _, reason in refused:
             if isinstance(reason, PalletfitError):
                 raise reason
             raise PalletError(
@@ -207,16 +207,16 @@ class BatchedEngine:
         """
         specs: list[Spec] = []
         applied: list[Patch] = []
-        others: list[tuple[Patch, PalletfitError | str]] = []
+        refused: list[tuple[Patch, PalletfitError | str]] = []
         for patch in patches:
             try:
                 specs.append(apply_sharing(self.workspace, patch))
                 applied.append(patch)
             except PalletfitError as error:
-                others.append((patch, error))
+                refused.append((patch, error))
         batches, unsupported = self._background.lower(specs)
-        others += [(applied[index], reason) for index, reason in unsupported.items()]
-        return [(batch, [applied[index] for index in batch.index]) for batch in batches], others
+        refused += [(applied[index], reason) for index, reason in unsupported.items()]
+        return [(batch, [applied[index] for index in batch.index]) for batch in batches], refused
 
     def batch_fits(self, batch: Lowered, settings: FitSettings | None = None) -> BatchFits:
         """Make the fits of a lowered batch, with these settings or the engine's own."""

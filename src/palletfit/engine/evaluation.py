@@ -45,7 +45,7 @@ class Compiled:
         self.value = arrays.compile(partial(value, arrays, layout))
         self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
         #: With the patches' own samples, and without.
-        self.solvers = {own: Solver(arrays, layout, self.shared) for own in (True, False)}
+        self.solvers = {with_own: Solver(arrays, layout, self.shared) for with_own in (True, False)}
 
 
 class BatchLikelihood:
@@ -64,20 +64,20 @@ class BatchLikelihood:
         Positions of all patches, ``(P,)``.
     poi
         Column of the parameter of interest.
-    own
+    patch_samples
         The patches' own samples, for the compiled functions.
     """
 
     def __init__(self, compiled: Compiled, batch: Lowered) -> None:
         self.compiled, self.batch = compiled, batch
         self.arrays = compiled.arrays
-        self.own = self.arrays.put(own_arrays(batch))
+        self.patch_samples = self.arrays.put(own_arrays(batch))
         self.rows = np.arange(len(batch))
         self.poi = batch.layout.poi
 
     @cached_property
     def only_signal(self) -> bool:
-        """Whether all samples of the patches vanish with the signal."""
+        """True if all samples of the patches vanish with the signal."""
         return all(
             np.all((part["factors"][..., 0] > 0) | ~np.any(part["nominal"] != 0, axis=-1))
             and np.all((part["factors"][..., 0] > 0) | ~np.any(part["odd"] != 0, axis=(-2, -1)))
@@ -87,7 +87,7 @@ class BatchLikelihood:
 
     @cached_property
     def without_signal(self) -> NDArray[np.int64]:
-        """For each patch the first one that is the same where there is no signal."""
+        """First one, for each patch, that is the same where there is no signal."""
         batch = self.batch
         if not self.only_signal:
             return self.rows
@@ -126,7 +126,7 @@ class BatchLikelihood:
             positions = positions if arrays.flexible else np.resize(positions, size)
             piece = rows[positions]
             lane = {
-                "own": own_of(self.own, piece),
+                "own": own_of(self.patch_samples, piece),
                 "data": arrays.put(fits.data[piece]),
                 "aux": arrays.put(fits.aux[piece]),
                 "precision": arrays.put(batch.precision[piece]),
@@ -214,13 +214,13 @@ def inverse_free(hessian: FloatArray, frozen: NDArray[np.bool_]) -> FloatArray:
         ``(L, K, K)``; all zero if one of them is singular.
     """
     count = hessian.shape[-1]
-    held = frozen[:, :, None] | frozen[:, None, :]
-    masked = np.where(held, np.eye(count), hessian)
+    masked_out = frozen[:, :, None] | frozen[:, None, :]
+    masked = np.where(masked_out, np.eye(count), hessian)
     try:
         inverse = np.linalg.inv(masked)
     except np.linalg.LinAlgError:
         return np.zeros_like(hessian)
-    return np.where(held | ~np.isfinite(inverse), 0.0, inverse)
+    return np.where(masked_out | ~np.isfinite(inverse), 0.0, inverse)
 
 
 def solve_free(

@@ -45,17 +45,17 @@ def fit_records(
     tried = np.zeros(count, dtype=int)
     for _, attempted, _, _ in fits.attempts:
         tried[attempted] += 1
-    known = np.isfinite(ends)
-    lowest = np.where(known, ends, np.inf).min(axis=1, initial=np.inf)
-    highest = np.where(known, ends, -np.inf).max(axis=1, initial=-np.inf)
-    spreads = np.where(known.any(axis=1), 2 * (highest - lowest), np.inf)
+    finite = np.isfinite(ends)
+    lowest = np.where(finite, ends, np.inf).min(axis=1, initial=np.inf)
+    highest = np.where(finite, ends, -np.inf).max(axis=1, initial=-np.inf)
+    spreads = np.where(finite.any(axis=1), 2 * (highest - lowest), np.inf)
     agreed = fits.agreed()
-    every = np.arange(count)
-    bounds = _at_bounds(batch, every, fits.point)
+    all_rows = np.arange(count)
+    bounds = _at_bounds(batch, all_rows, fits.point)
     records = []
-    for row in every if rows is None else rows:
+    for row in all_rows if rows is None else rows:
         reason = f"{agreed[row]} of {tried[row]} starts agree, edm {fits.edm[row]:.1e}"
-        if agreed[row] < tried[row] and known[row].any():
+        if agreed[row] < tried[row] and finite[row].any():
             reason += f", the others end up to {spreads[row]:.1e} above in 2 NLL"
         if not fits.converged[row]:
             reason = f"not converged: {doubt[row] or 'the last steps to the minimum'}"

@@ -69,10 +69,13 @@ class Fits:
                 minima.converged,
             )
         )
-        into, which = rows[better], np.flatnonzero(better)
-        self.point[into], self.value[into] = minima.point[which], minima.value[which]
-        self.edm[into], self.gradient_norm[into] = minima.edm[which], minima.gradient_norm[which]
-        self.converged[into] = minima.converged[which]
+        targets, sources = rows[better], np.flatnonzero(better)
+        self.point[targets], self.value[targets] = minima.point[sources], minima.value[sources]
+        self.edm[targets], self.gradient_norm[targets] = (
+            minima.edm[sources],
+            minima.gradient_norm[sources],
+        )
+        self.converged[targets] = minima.converged[sources]
 
     def _spread(self, rows: NDArray[np.int64], minima: Minima) -> tuple[NDArray[np.int64], Minima]:
         """Extend leading rows to all that they lead."""

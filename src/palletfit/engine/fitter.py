@@ -39,8 +39,8 @@ class Fitter:
         """Make one lane for each of some rows, from its own start."""
         batch = self.batch
         fixed, point = batch.fixed[rows].copy(), np.array(start, dtype=float)
-        held = batch.fixed[rows]
-        point[held] = batch.init[rows][held]
+        never_free = batch.fixed[rows]
+        point[never_free] = batch.init[rows][never_free]
         if fits.mu is not None:
             fixed[:, self.poi] = True
             point[:, self.poi] = np.broadcast_to(fits.mu, len(self.batch))[rows]
@@ -105,7 +105,7 @@ class Fitter:
         signal = fits.mu is None or bool(np.any(fits.mu != 0.0))
         with_own = signal or not likelihood.only_signal
         solver = likelihood.compiled.solvers[with_own]
-        solver.own = likelihood.own if with_own else {}
+        solver.patch_samples = likelihood.patch_samples if with_own else {}
         return solver
 
     def displaced_starts(self, first: int = 1, count: int = DISPLACED) -> dict[str, FloatArray]:
@@ -114,7 +114,7 @@ class Fitter:
         return {name: self._displaced(name) for name in names}
 
     def _displaced(self, name: str) -> FloatArray:
-        """Starts about one prefit width away from the suggested ones, the same in every batch."""
+        """Choose starts about one prefit width off the suggested ones, the same in every batch."""
         batch = self.batch
         seed = int.from_bytes(name.encode()[-8:], "little")
         pattern = np.random.default_rng(seed).standard_normal(batch.init.shape[1])

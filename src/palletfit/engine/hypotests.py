@@ -32,14 +32,14 @@ class Hypotests(Calculation[HypotestResult]):
         waiting = iter(patches)
         while chunk := list(itertools.islice(waiting, engine.chunk_size())):
             began = time.perf_counter()
-            batches, others = engine.lower(chunk)
+            batches, refused = engine.lower(chunk)
             build_time = (time.perf_counter() - began) / len(chunk)
             for batch, members in batches:
                 for row, result in engine.batch_fits(batch).hypotests(brief=self.brief):
                     if isinstance(result, HypotestResult):
                         result = replace(result, build_time=build_time)
                     yield members[row], result
-            yield from others
+            yield from refused
 
     def by_patch(self, engine: PatchEngine, patch: Patch) -> HypotestResult:
         """Test one patch."""

@@ -18,7 +18,7 @@ from palletfit.engine.samples import ALPHA, LUMI, NORM, Sample, bin_modifiers, k
 
 @dataclass(frozen=True)
 class Extra:
-    """How many columns patches need for parameters that the shared samples do not have.
+    """Numbers of columns that patches need for parameters that the shared samples do not have.
 
     Their names may differ from patch to patch, so that only their number counts.
     """
@@ -47,7 +47,7 @@ class Block:
         Positions in the layout's channels.
     bins
         Number of bins, N.
-    own
+    added
         Samples that patches may add to each channel.
     slots
         Column of each bin parameter, counted from the first bin parameter; the number of those
@@ -58,13 +58,13 @@ class Block:
 
     channels: tuple[int, ...]
     bins: int
-    own: int
+    added: int
     slots: NDArray[np.int64]
     shared: dict[str, Any]
 
     @property
     def all_bins(self) -> bool:
-        """Whether every bin has one parameter of its own, which multiplies all shared samples."""
+        """True if every bin has one parameter of its own, which multiplies all shared samples."""
         mask = self.shared["bins"]
         return mask.shape[-1] == 1 and bool(np.all(mask > 0))
 
@@ -117,9 +117,9 @@ class Layout:
         self.sample_names = tuple(tuple(name for name, _ in pairs) for pairs in samples)
         self.samples = [[sample for _, sample in pairs] for pairs in samples]
         self.kinds = kinds_of(sample for samples in self.samples for sample in samples)
-        everything = [sample for samples in self.samples for sample in samples]
-        histosys = {name for sample in everything for name in sample.hist_names} | {*extra.hist}
-        normsys = {name for sample in everything for name in sample.norm_names} | {*extra.norm}
+        all_samples = [sample for samples in self.samples for sample in samples]
+        histosys = {name for sample in all_samples for name in sample.hist_names} | {*extra.hist}
+        normsys = {name for sample in all_samples for name in sample.norm_names} | {*extra.norm}
         extra_alphas = [role_name(ALPHA, number) for number in range(extra.alphas)]
         names = [
             *sorted(histosys - normsys),
@@ -131,7 +131,7 @@ class Layout:
         self.hist = len(histosys) + extra.alphas
         self.norm = len(normsys) + extra.alphas
         self.alphas = len(names)
-        factors = {name: kind for sample in everything for name, kind in sample.factors}
+        factors = {name: kind for sample in all_samples for name, kind in sample.factors}
         self.poi = len(names)
         names.append("")
         names += sorted(name for name in factors if name != poi)
@@ -164,7 +164,7 @@ class Layout:
         """Numbers in the largest temporary arrays of one fit: Jacobian, Hessian, slopes."""
         bins = sum(bins for _, bins in self.channels)
         rows = sum(
-            len(block.channels) * (block.own + block.shared["nominal"].shape[1])
+            len(block.channels) * (block.added + block.shared["nominal"].shape[1])
             for block in self.blocks
         )
         derivatives = self.parameters * (bins + self.parameters)
@@ -246,14 +246,14 @@ class Layout:
                 for number in range(bins):
                     columns = self.in_bin.get((channel, number), ())
                     slots[row, number, : len(columns)] = columns
-            own = max((self.extra.samples[c] for c in channels), default=0)
+            added = max((self.extra.samples[c] for c in channels), default=0)
             # One at least, of no effect: a patch's own samples may be switched off.
             samples = max(1, *(len(self.samples[c]) for c in channels))
             part = empty_part(self, len(channels), samples, bins, depth)
             for row, channel in enumerate(channels):
                 for position, sample in enumerate(self.samples[channel]):
                     self.fill(part, (row, position), sample, channel, slots[row], self.column, {})
-            yield Block(channels, bins, own, slots, part)
+            yield Block(channels, bins, added, slots, part)
 
     def fill(
         self,

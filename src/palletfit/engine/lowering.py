@@ -39,7 +39,7 @@ class Reading:
 
     channels: tuple[tuple[str, int], ...]
     shared: tuple[tuple[str, ...], ...]
-    own: tuple[tuple[tuple[str, Sample], ...], ...]
+    added: tuple[tuple[tuple[str, Sample], ...], ...]
     data: FloatArray
     user: dict[str, Spec]
     poi: str
@@ -73,7 +73,7 @@ class Background:
         self._layouts: dict[Any, Layout] = {}
 
     def sample(self, channel: str, name: str) -> Sample:
-        """A sample of the background."""
+        """Give a sample of the background."""
         key = channel, name
         if key not in self._samples:
             self._samples[key] = read_sample(self._specs[key])
@@ -87,20 +87,20 @@ class Background:
         Unsupported
             See :func:`read_sample`; also if observed counts are not finite or below zero.
         """
-        channels, shared, own = [], [], []
-        for channel in sorted(spec["channels"], key=lambda item: str(item["name"])):
+        channels, shared, added = [], [], []
+        for channel in sorted(spec["channels"], key=lambda entry: str(entry["name"])):
             name = channel["name"]
             same, other = [], []
-            for item in sorted(channel["samples"], key=lambda item: str(item["name"])):
-                published = self._specs.get((name, item["name"]))
-                if published is not None and _same(item, published):
-                    same.append(item["name"])
+            for entry in sorted(channel["samples"], key=lambda entry: str(entry["name"])):
+                published = self._specs.get((name, entry["name"]))
+                if published is not None and _same(entry, published):
+                    same.append(entry["name"])
                 else:
-                    other.append((item["name"], read_sample(item)))
+                    other.append((entry["name"], read_sample(entry)))
             channels.append((name, len(channel["samples"][0]["data"])))
             shared.append(tuple(same))
-            own.append(tuple(other))
-        observed = {item["name"]: item["data"] for item in spec["observations"]}
+            added.append(tuple(other))
+        observed = {entry["name"]: entry["data"] for entry in spec["observations"]}
         data = np.concatenate([np.asarray(observed[name], dtype=float) for name, _ in channels])
         if not np.all((data >= 0) & (data < np.inf)):
             raise Unsupported("an observed count is not finite, or below zero")
@@ -108,7 +108,7 @@ class Background:
         return Reading(
             channels=tuple(channels),
             shared=tuple(shared),
-            own=tuple(own),
+            added=tuple(added),
             data=data,
             user=user_settings(measurement),
             poi=measurement["config"]["poi"],
@@ -159,7 +159,7 @@ class Background:
 
 
 def _same(sample: Spec, published: Spec) -> bool:
-    """Whether two samples have the same content; quick where they share it."""
+    """Compare the content of two samples; quick where they share it."""
     if sample["modifiers"] is published["modifiers"] and sample["data"] is published["data"]:
         return True
     same: bool = sample == published
@@ -167,10 +167,10 @@ def _same(sample: Spec, published: Spec) -> bool:
 
 
 def _measurement(spec: Spec, name: str | None) -> Spec:
-    for item in spec["measurements"]:
-        if name is None or item["name"] == name:
-            found: Spec = item
-            return found
+    for measurement in spec["measurements"]:
+        if name is None or measurement["name"] == name:
+            chosen: Spec = measurement
+            return chosen
     raise Unsupported(f"there is no measurement {name!r}")
 
 
@@ -217,7 +217,7 @@ class Lowered:
         return len(self.index)
 
     def take(self, rows: NDArray[np.int64]) -> Lowered:
-        """Some of the patches, any of them several times."""
+        """Take some of the patches, any of them several times."""
         arrays = {
             name: getattr(self, name)[rows] for name in ("index", "data", "present", *SETTINGS)
         }
@@ -231,8 +231,8 @@ class Lowered:
 
 
 @dataclass
-class _Own:
-    """What one patch has beyond the shared samples."""
+class _Additions:
+    """Parameters and modifiers that one patch has beyond the shared samples."""
 
     alphas: list[str] = field(default_factory=list)
     hist: set[str] = field(default_factory=set)
@@ -248,25 +248,33 @@ def _lower_group(
     background: Background, group: list[tuple[int, Reading]], unsupported: dict[int, str]
 ) -> Lowered | None:
     plain = None
-    members: list[tuple[int, Reading, _Own]] = []
+    members: list[tuple[int, Reading, _Additions]] = []
     for index, reading in group:
         try:
             plain = plain or background.layout(reading, _no_extra(reading))
-            members.append((index, reading, _own(plain, reading)))
+            members.append((index, reading, _additions_of(plain, reading)))
         except Unsupported as reason:
             unsupported[index] = str(reason)
     if not members:
         return None
     channels = range(len(members[0][1].channels))
     extra = Extra(
-        alphas=max(len(own.alphas) for _, _, own in members),
-        hist=tuple(sorted(set[str]().union(*(own.hist for _, _, own in members)))),
-        norm=tuple(sorted(set[str]().union(*(own.norm for _, _, own in members)))),
-        norms=max(len(own.norms) for _, _, own in members),
-        lumis=max(len(own.lumis) for _, _, own in members),
-        samples=tuple(max(len(reading.own[c]) for _, reading, _ in members) for c in channels),
-        bins=tuple(max(len(own.bins[c]) for _, _, own in members) for c in channels),
-        shapefactors=tuple(sorted({item for _, _, own in members for item in own.shapefactors})),
+        alphas=max(len(additions.alphas) for _, _, additions in members),
+        hist=tuple(sorted(set[str]().union(*(additions.hist for _, _, additions in members)))),
+        norm=tuple(sorted(set[str]().union(*(additions.norm for _, _, additions in members)))),
+        norms=max(len(additions.norms) for _, _, additions in members),
+        lumis=max(len(additions.lumis) for _, _, additions in members),
+        samples=tuple(max(len(reading.added[c]) for _, reading, _ in members) for c in channels),
+        bins=tuple(max(len(additions.bins[c]) for _, _, additions in members) for c in channels),
+        shapefactors=tuple(
+            sorted(
+                {
+                    shapefactor
+                    for _, _, additions in members
+                    for shapefactor in additions.shapefactors
+                }
+            )
+        ),
     )
     layout = background.layout(members[0][1], extra)
     return _Filler(layout, members).fill(unsupported)
@@ -277,10 +285,10 @@ def _no_extra(reading: Reading) -> Extra:
     return Extra(samples=none, bins=none)
 
 
-def _own(plain: Layout, reading: Reading) -> _Own:
+def _additions_of(plain: Layout, reading: Reading) -> _Additions:
     """Find the parameters of a patch that the shared samples do not have."""
     kinds = dict(plain.kinds)
-    samples = [sample for own in reading.own for _, sample in own]
+    samples = [sample for additions in reading.added for _, sample in additions]
     for sample in samples:
         merge_kinds(kinds, sample)
     if kinds.get(reading.poi) != NORM:
@@ -288,7 +296,7 @@ def _own(plain: Layout, reading: Reading) -> _Own:
     fresh = sorted(set(kinds) - set(plain.kinds) - {reading.poi})
     hist = {name for sample in samples for name in sample.hist_names}
     norm = {name for sample in samples for name in sample.norm_names}
-    own = _Own(
+    additions = _Additions(
         alphas=[name for name in fresh if kinds[name] == ALPHA],
         hist=hist - plain.histosys - set(fresh),
         norm=norm - plain.normsys - set(fresh),
@@ -298,24 +306,24 @@ def _own(plain: Layout, reading: Reading) -> _Own:
     if sum(kind == LUMI for kind in kinds.values()) > 1:
         raise Unsupported("there is more than one lumi parameter")
     _check_shapesys(plain, samples)
-    for channel, items in enumerate(reading.own):
+    for channel, channel_samples in enumerate(reading.added):
         mine: set[tuple[str, str]] = set()
-        for kind, name in (pair for _, sample in items for pair in bin_modifiers(sample)):
+        for kind, name in (pair for _, sample in channel_samples for pair in bin_modifiers(sample)):
             if kind == "shapefactor":
-                known = plain.local_column.get((kind, name, None, 0), -1)
-                if known not in plain.in_bin.get((channel, 0), ()):
-                    own.shapefactors.append((name, channel))
+                column = plain.local_column.get((kind, name, None, 0), -1)
+                if column not in plain.in_bin.get((channel, 0), ()):
+                    additions.shapefactors.append((name, channel))
             elif (kind, name, channel, 0) not in plain.local_column:
                 if name in plain.kinds:
                     raise Unsupported(f"the {kind} {name!r} couples other channels, too")
                 mine.add((kind, name))
-        own.bins.append(sorted(mine))
+        additions.bins.append(sorted(mine))
     _check_staterrors(plain, reading)
-    return own
+    return additions
 
 
 def _check_shapesys(plain: Layout, samples: Sequence[Sample]) -> None:
-    """No two samples may share a shapesys, or pyhf refuses them."""
+    """Refuse samples that share a shapesys, as pyhf does."""
     seen: set[str] = set()
     shared = (sample for of_channel in plain.samples for sample in of_channel)
     for name in (name for sample in (*shared, *samples) for name, _ in sample.shapesys):
@@ -325,22 +333,22 @@ def _check_shapesys(plain: Layout, samples: Sequence[Sample]) -> None:
 
 
 def _check_staterrors(plain: Layout, reading: Reading) -> None:
-    """A staterror that couples channels must do so in all samples alike, or pyhf refuses it."""
+    """Refuse a staterror that couples channels in some samples only, as pyhf does."""
     channels: dict[str, dict[str, set[int]]] = {}
-    for channel, (names, own) in enumerate(zip(reading.shared, reading.own, strict=True)):
-        both = [*zip(names, plain.samples[channel], strict=True), *own]
-        for title, sample in both:
+    for channel, (names, added) in enumerate(zip(reading.shared, reading.added, strict=True)):
+        all_samples = [*zip(names, plain.samples[channel], strict=True), *added]
+        for title, sample in all_samples:
             for name, _ in sample.staterror:
                 channels.setdefault(name, {}).setdefault(title, set()).add(channel)
     for name, by_sample in channels.items():
-        if len({frozenset(found) for found in by_sample.values()}) > 1:
+        if len({frozenset(positions) for positions in by_sample.values()}) > 1:
             raise Unsupported(f"the staterror {name!r} is not in the same channels of all samples")
 
 
 class _Filler:
     """Writes patches into the arrays of a batch."""
 
-    def __init__(self, layout: Layout, members: list[tuple[int, Reading, _Own]]) -> None:
+    def __init__(self, layout: Layout, members: list[tuple[int, Reading, _Additions]]) -> None:
         self.layout, self.members = layout, members
         self._template: _Settings | None = None
 
@@ -351,67 +359,83 @@ class _Filler:
         count = len(self.members)
         parts = [
             empty_part(
-                layout, count, len(block.channels), block.own, block.bins, block.slots.shape[2]
+                layout, count, len(block.channels), block.added, block.bins, block.slots.shape[2]
             )
             for block in layout.blocks
         ]
-        for index, reading, own in self.members:
+        for index, reading, additions in self.members:
             try:
-                settings, names = self._parameters(reading, own)
+                settings, names = self._parameters(reading, additions)
             except Unsupported as reason:
                 unsupported[index] = str(reason)
                 continue
-            self._samples(parts, len(rows), reading, own)
+            self._samples(parts, len(rows), reading, additions)
             rows.append((index, reading.data[layout.bin_order], settings, names))
-            samples.append([tuple(name for name, _ in items) for items in reading.own])
+            samples.append(
+                [tuple(name for name, _ in channel_samples) for channel_samples in reading.added]
+            )
         if not rows:
             return None
-        kept = len(rows)
+        count_lowered = len(rows)
         values = {name: np.stack([row[2][name] for row in rows]) for name in SETTINGS}
         present = np.array([[name is not None for name in row[3]] for row in rows])
         return Lowered(
             layout=layout,
             index=np.array([row[0] for row in rows]),
             names=[row[3] for row in rows],
-            parts=[{name: array[:kept] for name, array in part.items()} for part in parts],
+            parts=[{name: array[:count_lowered] for name, array in part.items()} for part in parts],
             sample_names=samples,
             data=np.stack([row[1] for row in rows]),
             present=present,
             **values,
         )
 
-    def _samples(self, parts: list[dict[str, Any]], row: int, reading: Reading, own: _Own) -> None:
+    def _samples(
+        self, parts: list[dict[str, Any]], row: int, reading: Reading, additions: _Additions
+    ) -> None:
         layout = self.layout
         column = dict(layout.column)
         column[reading.poi] = layout.poi
-        for kind, names in ((ALPHA, own.alphas), (NORM, own.norms), (LUMI, own.lumis)):
+        for kind, names in (
+            (ALPHA, additions.alphas),
+            (NORM, additions.norms),
+            (LUMI, additions.lumis),
+        ):
             for number, name in enumerate(names):
                 column[name] = layout.column[role_name(kind, number)]
         for block, part in zip(layout.blocks, parts, strict=True):
-            for place, channel in enumerate(block.channels):
+            for slot, channel in enumerate(block.channels):
                 extra = {
-                    item: role_name("bin", number) for number, item in enumerate(own.bins[channel])
+                    modifier: role_name("bin", number)
+                    for number, modifier in enumerate(additions.bins[channel])
                 }
-                for position, (_, sample) in enumerate(reading.own[channel]):
-                    at = row, place, position
-                    layout.fill(part, at, sample, channel, block.slots[place], column, extra)
+                for position, (_, sample) in enumerate(reading.added[channel]):
+                    at = row, slot, position
+                    layout.fill(part, at, sample, channel, block.slots[slot], column, extra)
 
-    def _parameters(self, reading: Reading, own: _Own) -> tuple[dict[str, Any], list[str | None]]:
+    def _parameters(
+        self, reading: Reading, additions: _Additions
+    ) -> tuple[dict[str, Any], list[str | None]]:
         if self._template is None or self._template.user != reading.user:
             self._template = self._shared_parameters(reading.user)
         settings, layout = self._template.copy(), self.layout
         settings.put(reading.poi, NORM, [layout.poi])
-        for kind, fresh in ((ALPHA, own.alphas), (NORM, own.norms), (LUMI, own.lumis)):
+        for kind, fresh in (
+            (ALPHA, additions.alphas),
+            (NORM, additions.norms),
+            (LUMI, additions.lumis),
+        ):
             for number, name in enumerate(fresh):
                 settings.put(name, kind, [layout.column[role_name(kind, number)]])
-        for name, bins in _staterrors(layout, reading, own).items():
+        for name, bins in _staterrors(layout, reading, additions).items():
             columns, values = _widths(bins)
             settings.put(name, "staterror", columns, values)
-        for channel, items in enumerate(reading.own):
+        for channel, channel_samples in enumerate(reading.added):
             extra = {
-                item: role_name("bin", number) for number, item in enumerate(own.bins[channel])
+                modifier: role_name("bin", number)
+                for number, modifier in enumerate(additions.bins[channel])
             }
-            for _, sample in items:
+            for _, sample in channel_samples:
                 for name, errors in sample.shapesys:
                     role = extra["shapesys", name]
                     columns = [layout.local("extra", role, channel, n) for n in range(len(errors))]
@@ -422,7 +446,7 @@ class _Filler:
         return settings.values, settings.names
 
     def _shared_parameters(self, user: Mapping[str, Spec]) -> _Settings:
-        """Settings of the parameters that do not depend on the patch."""
+        """Set the parameters that do not depend on the patch."""
         layout = self.layout
         settings = _Settings.of(layout, user)
         for name, kind in layout.kinds.items():
@@ -446,7 +470,7 @@ class _Settings:
     values: dict[str, Any]
     names: list[str | None]
     #: Parameters that do not depend on yields, by name, kind and size; shared by all copies.
-    known: dict[tuple[str, str, int], ParameterSet] = field(default_factory=dict)
+    common: dict[tuple[str, str, int], ParameterSet] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, user: Mapping[str, Spec]) -> _Settings:
@@ -459,7 +483,7 @@ class _Settings:
 
     def copy(self) -> _Settings:
         values = {name: array.copy() for name, array in self.values.items()}
-        return _Settings(self.user, values, list(self.names), self.known)
+        return _Settings(self.user, values, list(self.names), self.common)
 
     def put(
         self,
@@ -470,13 +494,13 @@ class _Settings:
     ) -> None:
         key, user = (name, kind, len(columns)), self.user.get(name, {})
         if defaults is not None:
-            found = parameter_set(*key, user, **defaults)
+            parameters = parameter_set(*key, user, **defaults)
         else:
-            if key not in self.known:
-                self.known[key] = parameter_set(*key, user)
-            found = self.known[key]
+            if key not in self.common:
+                self.common[key] = parameter_set(*key, user)
+            parameters = self.common[key]
         for setting in SETTINGS:
-            self.values[setting][columns] = getattr(found, setting)
+            self.values[setting][columns] = getattr(parameters, setting)
         scalar = kind in (ALPHA, NORM, LUMI)
         for number, target in enumerate(columns):
             self.names[target] = name if scalar else f"{name}[{number}]"
@@ -486,9 +510,9 @@ def _widths(
     bins: Sequence[tuple[Sequence[int], FloatArray, FloatArray]],
 ) -> tuple[list[int], dict[str, Any]]:
     """Columns and relative uncertainties of a staterror: of the sum of its samples."""
-    columns = [column for item in bins for column in item[0]]
-    nominal = np.concatenate([item[1] for item in bins])
-    squares = np.concatenate([item[2] for item in bins])
+    columns = [column for of_channel in bins for column in of_channel[0]]
+    nominal = np.concatenate([of_channel[1] for of_channel in bins])
+    squares = np.concatenate([of_channel[2] for of_channel in bins])
     usable = nominal > 0
     sigmas = np.where(usable, np.sqrt(squares) / np.where(usable, nominal, 1.0), 0.0)
     none = sigmas == 0
@@ -496,23 +520,26 @@ def _widths(
 
 
 def _shapesys(nominal: FloatArray, errors: FloatArray) -> dict[str, Any]:
-    """Expected counts of the Poisson constraints, ``(nominal / error)**2``."""
+    """Compute expected counts of the Poisson constraints, ``(nominal / error)**2``."""
     valid = (nominal > 0) & (errors > 0)
     safe = np.where(valid, errors, 1.0)
     return {"factors": np.where(valid, (nominal / safe) ** 2, 1.0), "fixed": ~valid}
 
 
 def _staterrors(
-    layout: Layout, reading: Reading, own: _Own
+    layout: Layout, reading: Reading, additions: _Additions
 ) -> dict[str, list[tuple[list[int], FloatArray, FloatArray]]]:
-    """By name and channel: columns, sum of yields and of squared errors of the bins.
+    """Sum by name and channel: columns, sum of yields and of squared errors of the bins.
 
     The sums go over the samples of the channel that carry the modifier.
     """
-    found: dict[str, list[tuple[list[int], FloatArray, FloatArray]]] = {}
+    by_name: dict[str, list[tuple[list[int], FloatArray, FloatArray]]] = {}
     for channel, (_, bins) in enumerate(reading.channels):
-        extra = {item: role_name("bin", number) for number, item in enumerate(own.bins[channel])}
-        samples = [*layout.samples[channel], *(sample for _, sample in reading.own[channel])]
+        extra = {
+            modifier: role_name("bin", number)
+            for number, modifier in enumerate(additions.bins[channel])
+        }
+        samples = [*layout.samples[channel], *(sample for _, sample in reading.added[channel])]
         sums: dict[str, list[FloatArray]] = {}
         for sample in samples:
             for name, errors in sample.staterror:
@@ -523,15 +550,15 @@ def _staterrors(
             role = extra.get(("staterror", name))
             key = ("staterror", name) if role is None else ("extra", role)
             columns = [layout.local(*key, channel, n) for n in range(bins)]
-            found.setdefault(name, []).append((columns, nominal, squares))
-    return found
+            by_name.setdefault(name, []).append((columns, nominal, squares))
+    return by_name
 
 
 def _shapefactors(layout: Layout, reading: Reading) -> dict[str, int]:
-    """Number of components of each shapefactor: the bins of the first channel that has it."""
+    """Count the components of each shapefactor: the bins of the first channel that has it."""
     sizes: dict[str, int] = {}
     for channel, (_, bins) in enumerate(reading.channels):
-        samples = [*layout.samples[channel], *(sample for _, sample in reading.own[channel])]
+        samples = [*layout.samples[channel], *(sample for _, sample in reading.added[channel])]
         for sample in samples:
             for name in sample.shapefactor:
                 if sizes.setdefault(name, bins) < bins:

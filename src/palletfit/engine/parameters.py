@@ -84,14 +84,14 @@ def parameter_set(
         if not np.all(widths > 0):
             raise Unsupported(f"a width of {name!r} is not above zero")
         precision = widths**-2.0
-    held = user.get("fixed", fixed)
-    if held is not fixed and not isinstance(held, bool):
+    fixed_setting = user.get("fixed", fixed)
+    if fixed_setting is not fixed and not isinstance(fixed_setting, bool):
         raise Unsupported(f"the measurement's 'fixed' of {name!r} is neither true nor false")
     return ParameterSet(
         init=get("inits", None if init is None else [init] * size),
         lower=limits[:, 0],
         upper=limits[:, 1],
-        fixed=np.broadcast_to(np.asarray(held, dtype=bool), (size,)),
+        fixed=np.broadcast_to(np.asarray(fixed_setting, dtype=bool), (size,)),
         aux=aux,
         precision=precision,
         factor=factor,
@@ -99,7 +99,7 @@ def parameter_set(
 
 
 def _numbers(name: str, key: str, value: Any, shape: tuple[int, ...]) -> FloatArray:
-    """What a measurement says about a parameter, as an array."""
+    """Read a setting of a measurement as an array."""
     if value is None:
         raise Unsupported(f"the measurement does not set {key!r} of {name!r}")
     try:
@@ -114,10 +114,10 @@ def _numbers(name: str, key: str, value: Any, shape: tuple[int, ...]) -> FloatAr
 def user_settings(measurement: Spec) -> dict[str, Spec]:
     """Read a measurement's settings of parameters, by name."""
     settings: dict[str, Spec] = {}
-    for item in measurement["config"]["parameters"]:
-        if item["name"] in settings:
-            raise Unsupported(f"the measurement configures {item['name']!r} twice")
-        settings[item["name"]] = item
+    for entry in measurement["config"]["parameters"]:
+        if entry["name"] in settings:
+            raise Unsupported(f"the measurement configures {entry['name']!r} twice")
+        settings[entry["name"]] = entry
     return settings
 
 

@@ -1,4 +1,4 @@
-"""What every engine offers, and the calculations that any of them can make.
+"""The interface of engines, and the calculations that any of them can make.
 
 There are two kinds of engines: one that fits many patches together, and one that tests patches one
 by one. A product asks an :class:`Engine`; where the two kinds go different ways, it describes both

@@ -1,4 +1,4 @@
-"""What a hypothesis test leaves behind: plain, frozen, and ready for JSON."""
+"""The records of a hypothesis test: plain, frozen, and ready for JSON."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class HypotestResult:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data with the field's keys (``CLs_obs``, ``CLs_exp``, ``fit_time``) on top."""
+        """Give plain data with the field's keys (``CLs_obs``, ``CLs_exp``, ``fit_time``) on top."""
         p_values = asdict(self.p_values)
         data = asdict(self)
         del data["p_values"]
@@ -194,9 +194,9 @@ def by_sigma(name: str, values: Sequence[Any]) -> dict[str, Any]:
 def finite(value: Any) -> Any:
     """Replace numbers that JSON does not know (infinite, NaN) by None, and tuples by lists."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: finite(element) for key, element in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [finite(element) for element in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -23,7 +23,7 @@ _BIN_KINDS = ("staterror", "shapesys", "shapefactor")
 
 
 class Unsupported(Exception):  # noqa: N818  not an error: another engine takes over
-    """What this engine does not fit, with the reason; pyhf decides whether anything can."""
+    """A model that this engine does not fit, with the reason; pyhf decides if anything can."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ def read_sample(spec: Spec) -> Sample:
     """
     nominal = np.asarray(spec["data"], dtype=float)
     # Of two modifiers with one type and name pyhf keeps the last.
-    found: dict[tuple[str, str], Any] = {}
+    modifiers: dict[tuple[str, str], Any] = {}
     for modifier in spec["modifiers"]:
         kind, name = modifier["type"], modifier["name"]
-        if kind == "shapesys" and (kind, name) in found:
+        if kind == "shapesys" and (kind, name) in modifiers:
             raise Unsupported(f"the shapesys {name!r} stands twice in one sample")
-        found[kind, name] = modifier.get("data")
+        modifiers[kind, name] = modifier.get("data")
     kinds: dict[str, list[tuple[str, Any]]] = {
         kind: [] for kind in ("histosys", "normsys", "normfactor", "lumi", *_BIN_KINDS)
     }
-    for (kind, name), data in found.items():
+    for (kind, name), data in modifiers.items():
         if kind not in kinds:
             raise Unsupported(f"the modifier type {kind!r} of {name!r} is unknown")
         kinds[kind].append((name, data))
@@ -143,11 +143,11 @@ def kinds_of(samples: Iterator[Sample]) -> dict[str, str]:
 
 def merge_kinds(kinds: dict[str, str], sample: Sample) -> None:
     """Add the parameters of a sample to the kinds of parameters by name."""
-    found = [
+    named = [
         *((name, ALPHA) for name in sample.alphas),
         *sample.factors,
         *((name, kind) for kind, name in bin_modifiers(sample)),
     ]
-    for name, kind in found:
+    for name, kind in named:
         if kinds.setdefault(name, kind) != kind:
             raise Unsupported(f"{name!r} names a {kinds[name]} and a {kind}")

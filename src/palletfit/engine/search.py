@@ -59,9 +59,9 @@ class Search:
         before = fits.value.copy()
         rows = np.flatnonzero(doubtful)
         for first in range(DISPLACED + 1, DISPLACED + _FURTHER + 1, _TOGETHER):
-            known = fits.minima(rows)
+            count = fits.minima(rows)
             self.fitter.fit(fits, self.fitter.displaced_starts(first, _TOGETHER), rows)
-            rows = rows[fits.minima(rows) > known]
+            rows = rows[fits.minima(rows) > count]
         self.mirror(fits, np.flatnonzero(fits.value < before - SAME))
 
     def mirror(self, fits: Fits, rows: NDArray[np.int64]) -> None:
@@ -95,9 +95,9 @@ class Search:
         positions, columns = np.nonzero(chosen)
         rows = rows[positions]
         mirrored = fits.point[rows]
-        there = mirrored[np.arange(len(rows)), columns]
-        beside = np.where(kinked[columns], np.minimum(np.abs(there), _BESIDE), np.abs(there))
-        mirrored[np.arange(len(rows)), columns] = -np.sign(there) * beside
+        value = mirrored[np.arange(len(rows)), columns]
+        beside = np.where(kinked[columns], np.minimum(np.abs(value), _BESIDE), np.abs(value))
+        mirrored[np.arange(len(rows)), columns] = -np.sign(value) * beside
         half_way = mirrored.copy()
         half_way[np.arange(len(rows)), columns] = 0.0
         return self._beyond_hump(fits, rows, mirrored, half_way, kinked[columns])
@@ -193,16 +193,16 @@ class Search:
             for side in (-1.0, 1.0):
                 step = side - at[:, columns]
                 free = (variance > 0) & ~frozen[:, columns] & (np.abs(step) > _FAR)
-                position, which = np.nonzero(free)
-                wanted = step[position, which] / variance[position, which]
-                direction = wanted[:, None] * slopes[position, which]
+                position, leap = np.nonzero(free)
+                scaled_step = step[position, leap] / variance[position, leap]
+                direction = scaled_step[:, None] * slopes[position, leap]
                 lower, upper = batch.lower[piece[position]], batch.upper[piece[position]]
-                there = np.clip(at[position] + direction, lower, upper)
-                value = self.likelihood.values(fits, there, piece[position])
+                reached = np.clip(at[position] + direction, lower, upper)
+                value = self.likelihood.values(fits, reached, piece[position])
                 rise = value - fits.value[piece[position]]
-                low = rise < _LOW * wanted * step[position, which] / 2
+                low = rise < _LOW * scaled_step * step[position, leap] / 2
                 chosen_rows.append(piece[position[low]])
-                points.append(there[low])
+                points.append(reached[low])
                 middles.append(np.clip(at[position] + direction / 2, lower, upper)[low])
         if not chosen_rows:
             return np.zeros(0, dtype=int), np.zeros((0, batch.init.shape[1]))

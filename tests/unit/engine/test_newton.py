@@ -35,7 +35,7 @@ def make(lowered: Lowered, arrays: Arrays | None = None, **options: int) -> Solv
     arrays = arrays or Arrays()
     shared = arrays.put(shared_arrays(lowered.layout))
     solver = Solver(arrays, lowered.layout, shared, **options)
-    solver.own = arrays.put(own_arrays(lowered))
+    solver.patch_samples = arrays.put(own_arrays(lowered))
     return solver
 
 

@@ -1,4 +1,4 @@
-"""How far a point is from the minimum of pyhf's likelihood, and the last steps to it.
+"""The distance of a point from the minimum of pyhf's likelihood, and the last steps to it.
 
 Everything is evaluated with pyhf's NumPy backend in double precision, whichever backend and
 optimizer found the point, so that minima of different origin can be compared. The caller has to
@@ -35,7 +35,7 @@ _TINY = 1e-15
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the likelihood says about one point.
+    """Properties of the likelihood at one point.
 
     Attributes
     ----------
@@ -137,8 +137,8 @@ class Likelihood:
 
         def nll(*moves: tuple[int, float]) -> float:
             point = parameters.copy()
-            for place, sign in moves:
-                point[free[place]] += sign * steps[place]
+            for index, sign in moves:
+                point[free[index]] += sign * steps[index]
             return 0.5 * self.twice_nll(point)
 
         hessian = np.zeros((len(free), len(free)))
@@ -226,12 +226,12 @@ def polish(
         The last point, its evidence, and the number of steps that were taken.
     """
     evidence = likelihood.evidence(parameters)
-    for taken in range(steps):
+    for step_number in range(steps):
         if evidence.edm <= edm or not np.isfinite(evidence.edm):
-            return parameters, evidence, taken
+            return parameters, evidence, step_number
         moved = _descend(likelihood, parameters, evidence)
         if moved is None:
-            return parameters, evidence, taken
+            return parameters, evidence, step_number
         parameters, evidence = moved, likelihood.evidence(moved)
     return parameters, evidence, steps
 

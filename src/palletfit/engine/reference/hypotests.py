@@ -179,10 +179,10 @@ def poi_bounds(spec: Mapping[str, Any], settings: FitSettings) -> tuple[float, f
 
 def _declares(spec: Mapping[str, Any], modifier: str) -> bool:
     return any(
-        item["name"] == modifier
+        entry["name"] == modifier
         for channel in spec["channels"]
         for sample in channel["samples"]
-        for item in sample["modifiers"]
+        for entry in sample["modifiers"]
     )
 
 
@@ -223,7 +223,7 @@ class _Search:
         return np.inf if value is None else value
 
     def verdict(self, settings: FitSettings) -> tuple[bool, str]:
-        """Whether the lowest minimum is trusted, and why (not)."""
+        """Judge the lowest minimum: trusted or not, and the reason."""
         best = self.attempts[self.lowest]
         tolerance = 2 * settings.nll_tolerance
         if best.twice_nll is None or best.edm is None:
@@ -240,15 +240,17 @@ class _Search:
         for attempt in agreeing:
             if not attempt.doubts:
                 return True, f"{attempt.optimizer} from {attempt.start}: edm {best.edm:.1e}"
-        ways = list(dict.fromkeys(f"{item.optimizer} from {item.start}" for item in agreeing))
-        if len({item.optimizer for item in agreeing if item.moved}) > 1:
+        ways = list(
+            dict.fromkeys(f"{attempt.optimizer} from {attempt.start}" for attempt in agreeing)
+        )
+        if len({attempt.optimizer for attempt in agreeing if attempt.moved}) > 1:
             return True, f"{' and '.join(ways)} agree, edm {best.edm:.1e}"
         return False, f"only {' and '.join(ways)}: {'; '.join(best.doubts)}"
 
     def freeze(self, settings: FitSettings) -> Fit:
         best = self.attempts[self.lowest]
         trusted, reason = self.verdict(settings)
-        ends = [item.twice_nll for item in self.attempts if item.twice_nll is not None]
+        ends = [attempt.twice_nll for attempt in self.attempts if attempt.twice_nll is not None]
         return Fit(
             twice_nll=self.twice_nll,
             edm=np.inf if best.edm is None else best.edm,
@@ -329,9 +331,9 @@ class _Fits:
         if (optimizer, point.tobytes()) in search.tried:
             return
         search.tried.add((optimizer, point.tobytes()))
-        attempt, found = self._attempt(search.likelihood, optimizer, start, point)
+        attempt, reached = self._attempt(search.likelihood, optimizer, start, point)
         search.attempts.append(attempt)
-        search.points.append(found)
+        search.points.append(reached)
 
     def _sharpen(self, search: _Search) -> None:
         """Go on with Newton steps from the lowest minimum, as far as the likelihood falls."""
@@ -455,7 +457,9 @@ class _Hypotest(_Fits):
         )
 
     def _rounding(self) -> float:
-        """Rounding error of the NLL: terms of size ``n log n`` cancel in a Poisson constraint.
+        """Estimate the rounding error of the NLL.
+
+        Terms of size ``n log n`` cancel in a Poisson constraint.
 
         A relative uncertainty of 2e-6 (a shapesys of 0.001 on 435 events) is a Poisson term with
         n = 2e11.
@@ -487,7 +491,7 @@ class _Hypotest(_Fits):
             self.starts[name] = search.best
 
     def _compare_nested(self, searches: Mapping[str, _Search]) -> None:
-        """The free fit contains the others: NLL(free) <= NLL(fixed), NLL(free) <= NLL(mu=0)."""
+        """Check that NLL(free) <= NLL(fixed) and NLL(free) <= NLL(mu=0): the fits are nested."""
         free = searches["free"]
         for nested in (searches["background"], searches["fixed"]):
             free.ceiling = min(free.ceiling, nested.twice_nll)
@@ -535,10 +539,10 @@ def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend
         return _Outcome(start, False, False, f"{type(error).__name__}: {error}")
     finally:
         pyhf.set_backend("numpy")
-    found = np.asarray(result.x, dtype=float).reshape(-1)
-    usable = found.shape == start.shape and bool(np.all(np.isfinite(found)))
+    point = np.asarray(result.x, dtype=float).reshape(-1)
+    usable = point.shape == start.shape and bool(np.all(np.isfinite(point)))
     return _Outcome(
-        parameters=found if usable else start,
+        parameters=point if usable else start,
         moved=usable,
         success=bool(result.success) and usable,
         message=str(result.message) if usable else "its parameters are not finite",

@@ -107,11 +107,11 @@ class MuScan:
 def compute(
     engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
-    """Scans as plain data, see :func:`scans`."""
-    own = MuScanSettings.model_validate(settings["mu_scan"])
+    """Make scans as plain data, see :func:`scans`."""
+    grid = MuScanSettings.model_validate(settings["mu_scan"])
     search = LimitSettings.model_validate(settings["limits"])
-    for patch, found in scans(engine, patches, settings["confidence_level"], own, search):
-        yield patch, found if isinstance(found, PalletfitError) else found.as_json()
+    for patch, scan in scans(engine, patches, settings["confidence_level"], grid, search):
+        yield patch, scan if isinstance(scan, PalletfitError) else scan.as_json()
 
 
 def scans(
@@ -177,7 +177,7 @@ def _scan(engine: Engine, patch: Patch, of_patch: Limits, settings: MuScanSettin
     )
 
 
-def strengths(found: Limits, settings: MuScanSettings) -> FloatArray:
+def strengths(limits: Limits, settings: MuScanSettings) -> FloatArray:
     """Signal strengths of a scan, shape (points,).
 
     Raises
@@ -187,17 +187,17 @@ def strengths(found: Limits, settings: MuScanSettings) -> FloatArray:
     """
     if settings.range is not None:
         first, last = settings.range
-        if last > found.mu_max:
+        if last > limits.mu_max:
             raise ConfigError(
-                f"mu_scan.range ends at {last:g}, above {found.mu_max:g}, the upper bound of the "
+                f"mu_scan.range ends at {last:g}, above {limits.mu_max:g}, the upper bound of the "
                 "parameter of interest.",
                 remedy="Choose a smaller range, or set `limits.mu_max`.",
             )
         return np.linspace(first, last, settings.points)
-    every = (found.observed, *found.expected)
-    known = [item.mu for item in every if item.mu is not None]
-    complete = len(known) == len(every)
-    last = min(_BEYOND * max(known), found.mu_max) if complete else found.mu_max
+    all_limits = (limits.observed, *limits.expected)
+    values = [limit.mu for limit in all_limits if limit.mu is not None]
+    complete = len(values) == len(all_limits)
+    last = min(_BEYOND * max(values), limits.mu_max) if complete else limits.mu_max
     return np.linspace(0.0, last, settings.points)
 
 
@@ -231,8 +231,8 @@ class MuTestsAt(Calculation[MuTests]):
     ) -> Iterator[tuple[Patch, MuTests | PalletfitError | str]]:
         """Test all signal strengths of a patch together."""
         for patch in patches:
-            batches, others = engine.lower([patch])
-            yield from others
+            batches, refused = engine.lower([patch])
+            yield from refused
             for batch, _ in batches:
                 yield patch, self._test(Profile(engine.batch_fits(batch), len(self.mu)))
 
@@ -273,11 +273,11 @@ class MuTestsAt(Calculation[MuTests]):
 def choose(
     analysis: str,
     patterns: Sequence[str],
-    found: Mapping[str, Mapping[str, Any]],
+    table: Mapping[str, Mapping[str, Any]],
     *,
-    every: bool = True,
+    all_patterns: bool = True,
 ) -> dict[str, list[str]]:
-    """Patches that are scanned, by region.
+    """Choose the patches that are scanned, by region.
 
     Parameters
     ----------
@@ -285,9 +285,9 @@ def choose(
         Name, for errors.
     patterns
         Shell patterns; without any it is the patch whose expected limit is nearest to one.
-    found
+    table
         Content of ``limits.json``: a patch is scanned in the region that it is taken from.
-    every
+    all_patterns
         See :func:`palletfit.runs.choice.matching`.
 
     Raises
@@ -296,11 +296,13 @@ def choose(
         A pattern matches no patch, or no limit is known.
     """
     if patterns:
-        return matching(patterns, found, analysis=analysis, section="mu_scan", all_patterns=every)
-    nearest = nearest_to_one(found)
+        return matching(
+            patterns, table, analysis=analysis, section="mu_scan", all_patterns=all_patterns
+        )
+    nearest = nearest_to_one(table)
     if nearest is None:
         raise ConfigError(
             f"No patch of {analysis} has an expected upper limit, so that none is near to one.",
             remedy="Name patches under mu_scan.patches, or set limits.mu_max.",
         )
-    return by_region([nearest], found)
+    return by_region([nearest], table)

@@ -43,7 +43,7 @@ class MuScan(OfLimits):
         """Choose patches; without patterns the one whose expected limit is nearest to one."""
         from palletfit.products.mu_scan.compute import choose
 
-        return choose(analysis, cls.patterns(settings), table, every=all_patterns)
+        return choose(analysis, cls.patterns(settings), table, all_patterns=all_patterns)
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]

@@ -1,4 +1,4 @@
-"""What is kept of the hypothesis test of one point among very many.
+"""The summary of the hypothesis test of one point among very many.
 
 The fits are those of every hypothesis test, with all their starts and the same proof of each
 minimum; of the evidence a few numbers are kept, and in words whatever is not as it should be.
@@ -24,7 +24,7 @@ def compute(
 
 
 def summary(result: HypotestResult) -> dict[str, Any]:
-    """A few plain numbers of one result.
+    """Summarise one result in a few plain numbers.
 
     Returns
     -------

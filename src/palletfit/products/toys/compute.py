@@ -59,20 +59,20 @@ def compute(
     test statistic, else ``suspect``.
     """
     batched = require_batched(engine, "toys")
-    own = ToySettings.model_validate(settings["toys"])
+    toy_settings = ToySettings.model_validate(settings["toys"])
     for patch in patches:
         try:
-            made = _toys(batched, patch, own)
-            found = made.shard(patch.options["first"], patch.options["count"])
+            maker = _toys(batched, patch, toy_settings)
+            shard = maker.shard(patch.options["first"], patch.options["count"])
         except PalletfitError as error:
             yield patch, error
             continue
-        whole = not any(found[hypothesis]["failed"] for hypothesis in HYPOTHESES)
-        yield patch, {**found, "status": "ok" if whole else "suspect", "patch": patch.name}
+        complete = not any(shard[hypothesis]["failed"] for hypothesis in HYPOTHESES)
+        yield patch, {**shard, "status": "ok" if complete else "suspect", "patch": patch.name}
 
 
 def _toys(engine: BatchedEngine, patch: Patch, settings: ToySettings) -> Toys:
-    """What shards of a patch are made with; their engine stays alive, so that its id stays its."""
+    """Give the maker of a patch's shards; it keeps its engine alive, so that the id stays valid."""
     key = id(engine), patch.digest, settings.seed
     if key not in _prepared:
         _prepared[key] = Toys(engine, replace(patch, name=patch.options["of"]), settings)
@@ -99,7 +99,7 @@ def statistic(
 
 @dataclass(frozen=True)
 class Source:
-    """What toys of one hypothesis are drawn from.
+    """Source that toys of one hypothesis are drawn from.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class Toys:
             raise
 
     def _observe(self, fits: DataFits, tested: str) -> dict[str, Any]:
-        """The test statistic of the observed data, by the same fits as those of the toys.
+        """Compute the test statistic of the observed data, by the same fits as those of the toys.
 
         They start where the engine's own ended, so that they do not end higher.
         """
@@ -289,14 +289,14 @@ class Toys:
             numbers = np.arange(begin, begin + BLOCK)
             pairs = self.fit(hypothesis, self.draw(hypothesis, numbers))
             values, converged = self._statistic(pairs), pairs.converged
-            wanted = np.flatnonzero((numbers >= first) & (numbers < end))
-            q += [float(values[row]) if converged[row] else None for row in wanted]
+            rows = np.flatnonzero((numbers >= first) & (numbers < end))
+            q += [float(values[row]) if converged[row] else None for row in rows]
             failed += [
                 {"toy": int(numbers[row]), "reason": _reason(pairs, row)}
-                for row in wanted[~converged[wanted]]
+                for row in rows[~converged[rows]]
             ]
-            searched += numbers[wanted[pairs.searched[wanted]]].tolist()
-            iterations += int((pairs.fixed.iterations + pairs.free.iterations)[wanted].sum())
+            searched += numbers[rows[pairs.searched[rows]]].tolist()
+            iterations += int((pairs.fixed.iterations + pairs.free.iterations)[rows].sum())
         return {
             "mu": self.sources[hypothesis].mu,
             "q": q,
@@ -307,7 +307,7 @@ class Toys:
 
 
 def _reason(pairs: Pairs, row: int) -> str:
-    """Why a data set has no test statistic."""
+    """Say why a data set has no test statistic."""
     ends: Mapping[str, Ends] = {"fixed": pairs.fixed, "free": pairs.free}
     for name, fits in ends.items():
         if not fits.converged[row]:

@@ -202,7 +202,7 @@ def test_correlations_are_pruned():
     whole = Correlations(("a", "b", "c", "mu"), matrix)
     assert whole.pruned(0.3).parameters == ("a", "b")
     assert whole.pruned(0.3, keep=["mu"]).parameters == ("a", "b", "mu")
-    assert whole.pruned(most=2, keep=["mu"]).parameters == ("a", "mu")
+    assert whole.pruned(limit=2, keep=["mu"]).parameters == ("a", "mu")
     assert whole.pruned(0.1, 3).matrix == ((1.0, 0.5, 0.0), (0.5, 1.0, -0.2), (0, -0.2, 1.0))
     assert Correlations((), ()).pruned(0.5) == Correlations((), ())
 
