@@ -132,7 +132,7 @@ class Transport(Protocol[T]):
     def describe(self, count: int) -> str:
         """Describe in a line what a number of tasks is waiting for."""
 
-    def unusable(self, why: str) -> ExecutorError:
+    def unusable(self, reason: str) -> ExecutorError:
         """Make the error for workers that cannot fit at all."""
 
     def close(self, *, cancelled: bool) -> None:
@@ -264,15 +264,15 @@ class TaskQueue(Executor, Generic[T]):
         if self._take(task):
             self._end(task, error)
 
-    def lose(self, task: T, why: str, *, late: bool = False) -> None:
+    def lose(self, task: T, reason: str, *, late: bool = False) -> None:
         """Send a task again that was lost through no fault of its own, unless that is too often."""
         if not self._take(task):
             return
         if task.resent >= self._retries:
-            self._end(task, DeadlineExceeded(why) if late else TaskLost(why))
+            self._end(task, DeadlineExceeded(reason) if late else TaskLost(reason))
             return
         task.resent += 1
-        logger.warning("a task of %d patches was lost (%s); sent again", len(task.patches), why)
+        logger.warning("a task of %d patches was lost (%s); sent again", len(task.patches), reason)
         self._append(task)
 
     def requeue(self, task: T, *, after: float = 0.0) -> None:
