@@ -167,6 +167,38 @@ def test_an_error_is_a_message_without_a_trace(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+DAMAGED = {
+    "SR/hypotest.json": "aggregate --product hypotest --manifests SR/hypotest.json",
+    "results.json": "aggregate --product toys --manifests SR/toys.json --results results.json",
+    "curves.json": "plot --product limits --kind plane --table t.csv --curves curves.json",
+    "limits.json": "choose_patches --product mu_scan --table limits.json --chosen c.json",
+    "SR/patchset.json": "make_product --region SR --cores 1 --workspace SR/workspace.json "
+    "--patchset SR/patchset.json --manifest SR/hypotest.json",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("damaged", "command"), DAMAGED.items(), ids=list(DAMAGED))
+def test_a_damaged_file_of_a_run_says_how_to_mend_it(search, tmp_path, damaged, command):
+    folder = tmp_path / "results"
+    for file in (*DAMAGED, "SR/toys.json", "SR/workspace.json"):
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"patches": {}}')
+    (folder / "t.csv").write_text("patch\n")
+    name, *arguments = command.split()
+    path = folder / damaged
+    path.write_bytes(path.read_bytes()[:1])  # cut short, as by a full disk
+    outputs = ["--outputs", "json=a", "csv=b"] if name in ("aggregate", "plot") else []
+    settings = ["--config", ROOT / "config" / "config.yaml"]
+    done = script(name, "--analysis", search, *arguments, *outputs, *settings, cwd=folder)
+    assert done.returncode == 1, done.stderr
+    assert "A file of this run is damaged" in done.stderr
+    assert damaged in done.stderr
+    assert "remedy: Remove it and run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def from_shell(monkeypatch, main, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["script.py", *map(str, arguments)])
     scripting.run(main, {"__file__": str(ROOT / "scripts" / "script.py")})
