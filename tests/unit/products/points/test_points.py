@@ -31,14 +31,14 @@ NAMES = [f"p{number}" for number in range(10)]
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Scan:
-    made = Scan(tmp_path)
-    made.write(10)
-    return made
+    project = Scan(tmp_path)
+    project.write(10)
+    return project
 
 
 def patches(source):
     return [
-        patch for _, some in source.chunks([range(3), range(3, source.count)]) for patch in some
+        patch for _, chosen in source.chunks([range(3), range(3, source.count)]) for patch in chosen
     ]
 
 
@@ -47,14 +47,14 @@ def patches(source):
 
 def test_csv_and_parquet_give_the_same_points(tmp_path):
     content = scans.columns(7)
-    found = []
+    points = []
     for ending in ("csv", "parquet"):
-        made = Scan(tmp_path)
-        made.points["table"] = str(scans.write_table(tmp_path / f"t.{ending}", content))
-        found.append(patches(made.scan().source))
-    assert found[0] == found[1]
-    assert [patch.name for patch in found[0]] == content["name"]
-    patch = found[0][3]
+        project = Scan(tmp_path)
+        project.points["table"] = str(scans.write_table(tmp_path / f"t.{ending}", content))
+        points.append(patches(project.scan().source))
+    assert points[0] == points[1]
+    assert [patch.name for patch in points[0]] == content["name"]
+    patch = points[0][3]
     assert patch.values == (103.0, "higgsino")  # noqa: PD011  no pandas
     (operation,) = patch.operations  # CR has no columns
     assert operation["path"] == "/channels/0/samples/-"
@@ -71,14 +71,14 @@ def test_any_part_of_a_table_can_be_had(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "palletfit.products.points.tables._ROWS", 3
     )  # pieces and chunks do not match
-    made = Scan(tmp_path)
-    made.write(20)
-    source = made.scan().source
-    wanted = [range(2, 4), range(8, 15), range(15, 16), range(19, 20)]
-    found = list(source.chunks(wanted))
-    assert [some for some, _ in found] == wanted
-    for some, group in found:
-        assert [patch.name for patch in group] == [f"p{number}" for number in some]
+    project = Scan(tmp_path)
+    project.write(20)
+    source = project.scan().source
+    ranges = [range(2, 4), range(8, 15), range(15, 16), range(19, 20)]
+    chunks = list(source.chunks(ranges))
+    assert [chosen for chosen, _ in chunks] == ranges
+    for chosen, group in chunks:
+        assert [patch.name for patch in group] == [f"p{number}" for number in chosen]
 
 
 def changed(row, **cells):
@@ -107,21 +107,21 @@ def changed(row, **cells):
 def test_a_wrong_row_is_named(tmp_path, ending, cell, value, words):
     content = scans.columns(8)
     content[cell][5] = value
-    made = Scan(tmp_path)
-    made.points["table"] = str(scans.write_table(tmp_path / f"t.{ending}", content))
+    project = Scan(tmp_path)
+    project.points["table"] = str(scans.write_table(tmp_path / f"t.{ending}", content))
     with pytest.raises(PalletError) as caught:
-        made.scan()
-    for word in [*words, made.points["table"], "remedy"]:
+        project.scan()
+    for word in [*words, project.points["table"], "remedy"]:
         assert word in str(caught.value)
 
 
 def test_a_text_among_yields_is_named(tmp_path):
     content = scans.columns(8)
     content["SR[0]"][5] = "many"
-    made = Scan(tmp_path)
-    made.points["table"] = str(scans.write_table(tmp_path / "t.csv", content))
+    project = Scan(tmp_path)
+    project.points["table"] = str(scans.write_table(tmp_path / "t.csv", content))
     with pytest.raises(PalletError, match=r"Row 6 .*'many' in column 'SR\[0\]'"):
-        made.scan()
+        project.scan()
 
 
 @pytest.mark.parametrize(
@@ -140,12 +140,12 @@ def test_a_text_among_yields_is_named(tmp_path):
 def test_columns_are_as_they_should_be(tmp_path, change, words):
     content = scans.columns(4)
     change(content)
-    made = Scan(tmp_path)
-    made.points["table"] = str(scans.write_table(tmp_path / "t.csv", content))
+    project = Scan(tmp_path)
+    project.points["table"] = str(scans.write_table(tmp_path / "t.csv", content))
     with pytest.raises(ConfigError) as caught:
-        made.scan()
+        project.scan()
     assert words in str(caught.value)
-    assert made.points["table"] in str(caught.value)
+    assert project.points["table"] in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -329,9 +329,9 @@ def test_a_killed_run_goes_on_where_it_was(scan):
         scan.run()
     scan.executor.disturb = lambda _: None
     # A task in flight is not recorded any more; the first chunk may be.
-    there = [path.name for path in scan.parts.glob("*.parquet")]
+    written = [path.name for path in scan.parts.glob("*.parquet")]
     fitted = scan.run()
-    assert fitted == (NAMES[4:] if there else NAMES)
+    assert fitted == (NAMES[4:] if written else NAMES)
 
 
 def test_the_third_chunk_is_asked_for_when_the_first_is_recorded(scan):
@@ -344,16 +344,16 @@ def test_the_third_chunk_is_asked_for_when_the_first_is_recorded(scan):
     scan.executor.disturb = look
     scan.run()
     # At most so many are in flight: chunks are made one by one, not all at once.
-    assert all(number - there <= 3 for number, there in recorded)
+    assert all(number - written <= 3 for number, written in recorded)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "lost", "foreign"])
 def test_a_damaged_part_is_made_again(scan, damage):
     scan.run()
     path = scan.parts / "part-000001.parquet"
-    whole = path.read_bytes()
+    content = path.read_bytes()
     if damage == "cut":
-        path.write_bytes(whole[:500])
+        path.write_bytes(content[:500])
     elif damage == "lost":
         path.unlink()
     elif damage == "foreign":
@@ -361,8 +361,8 @@ def test_a_damaged_part_is_made_again(scan, damage):
     else:
         table = pq.read_table(path)
         values = pa.array([0.5] * len(table))
-        place = table.column_names.index("CLs_obs")
-        pq.write_table(table.set_column(place, "CLs_obs", values), path)
+        position = table.column_names.index("CLs_obs")
+        pq.write_table(table.set_column(position, "CLs_obs", values), path)
     assert not run.is_complete(json.loads(scan.manifest.read_bytes()), scan.parts)
     assert scan.run() == ["p4", "p5", "p6", "p7"]
     assert pd.read_parquet(path).name.tolist() == ["p4", "p5", "p6", "p7"]
@@ -447,10 +447,10 @@ def test_results_are_those_of_the_engine(scan):
     scan.run()
     table = scan.folder / "points.parquet"
     collect([scan.manifest], scan.labels, table, 0.95)
-    found = pd.read_parquet(table).set_index("name")
+    results = pd.read_parquet(table).set_index("name")
     engine = make_engine(scan.background, FitSettings())
     for patch, result in engine.hypotests(patches(scan.scan().source)):
-        row = found.loc[patch.name]
+        row = results.loc[patch.name]
         assert row.CLs_obs == pytest.approx(result.p_values.CLs_obs, rel=1e-9)
         assert row.CLs_exp_plus1 == pytest.approx(result.p_values.CLs_exp[3], rel=1e-9)
         assert row.mu_hat == pytest.approx(result.mu_hat, rel=1e-6)
@@ -459,24 +459,26 @@ def test_results_are_those_of_the_engine(scan):
         assert (row.status, row.engine, row.region) == ("ok", "batched", "SR")
         assert row.starts_agreed >= 2
         assert 0 <= row.edm < 1e-9
-    assert found.mass.tolist() == [100.0 + number for number in range(10)]
-    assert found.kind.tolist() == ["wino", "higgsino"] * 5
+    assert results.mass.tolist() == [100.0 + number for number in range(10)]
+    assert results.kind.tolist() == ["wino", "higgsino"] * 5
     counts = counts_of(table)
     assert counts["points"] == counts["ok"] == 10
-    assert counts["excluded"] == (found.CLs_obs < 0.05).sum()
+    assert counts["excluded"] == (results.CLs_obs < 0.05).sum()
 
 
 def test_both_engines_summarise_alike(scan):
-    some = patches(scan.scan().source)[:2]
-    found = {}
+    chosen = patches(scan.scan().source)[:2]
+    results = {}
     for engine in ("batched", "reference"):
-        made = make_engine(scan.background, FitSettings(engine=engine))
-        found[engine] = {patch.name: item for patch, item in summaries.compute(made, some, {})}
-    for name, item in found["batched"].items():
-        other = found["reference"][name]
-        assert other["CLs_obs"] == pytest.approx(item["CLs_obs"], abs=1e-5)
-        assert (item["engine"], other["engine"]) == ("batched", "reference")
-        assert set(item) == set(other)
+        fitting = make_engine(scan.background, FitSettings(engine=engine))
+        results[engine] = {
+            patch.name: entry for patch, entry in summaries.compute(fitting, chosen, {})
+        }
+    for name, entry in results["batched"].items():
+        other = results["reference"][name]
+        assert other["CLs_obs"] == pytest.approx(entry["CLs_obs"], abs=1e-5)
+        assert (entry["engine"], other["engine"]) == ("batched", "reference")
+        assert set(entry) == set(other)
 
 
 def test_of_several_regions_the_most_sensitive_one_counts(scan):
@@ -491,13 +493,13 @@ def test_of_several_regions_the_most_sensitive_one_counts(scan):
     other.manifest.parent.rename(moved)
     table = scan.folder / "points.parquet"
     collect([scan.manifest, moved / "points.json"], scan.labels, table, 0.95)
-    found = pd.read_parquet(table)
+    results = pd.read_parquet(table)
     mine = pd.concat(pd.read_parquet(path) for path in sorted(scan.parts.glob("*.parquet")))
     its = pd.concat(pd.read_parquet(path) for path in sorted((moved / "points").glob("*.parquet")))
     better = mine.CLs_exp_0.to_numpy() <= its.CLs_exp_0.to_numpy()
     assert 0 < better.sum() < 10
-    assert found.region.tolist() == ["SR" if item else "B" for item in better]
-    assert found.name.tolist() == NAMES
+    assert results.region.tolist() == ["SR" if entry else "B" for entry in better]
+    assert results.name.tolist() == NAMES
 
 
 def test_a_damaged_part_is_not_collected(scan):
@@ -512,17 +514,19 @@ def test_a_damaged_part_is_not_collected(scan):
 
 def test_parts_say_what_they_are_of(scan):
     scan.run()
-    said = json.loads(pq.read_metadata(scan.parts / "part-000000.parquet").metadata[parts.METADATA])
-    assert said["key"]["engine"].startswith("batched")
-    assert said["key"]["settings"]["mu"] == 1.0
-    assert said["key"]["product"]["name"] == "points"
-    assert len(said["key"]["workspace"]) == 64
+    metadata = json.loads(
+        pq.read_metadata(scan.parts / "part-000000.parquet").metadata[parts.METADATA]
+    )
+    assert metadata["key"]["engine"].startswith("batched")
+    assert metadata["key"]["settings"]["mu"] == 1.0
+    assert metadata["key"]["product"]["name"] == "points"
+    assert len(metadata["key"]["workspace"]) == 64
 
 
 def test_the_excluded_fraction_is_counted_in_bins(tmp_path, monkeypatch):
     monkeypatch.setattr("palletfit.products.points.fractions._ROWS", 4)  # several pieces
     plane = {"x": "mass", "y": "10 * kind", "x_title": "x", "y_title": "y", "select": "mass < 9"}
-    made = scans.analysis({"table": "t.csv", "plot_bins": 2}, planes={"p": plane})
+    analysis = scans.analysis({"table": "t.csv", "plot_bins": 2}, planes={"p": plane})
     table = tmp_path / "points.parquet"
     content = {
         "mass": [0.0, 0.1, 8.0, 7.9, 8.0, 1.0, 9.0],
@@ -531,35 +535,35 @@ def test_the_excluded_fraction_is_counted_in_bins(tmp_path, monkeypatch):
         "CLs_exp_0": [0.2, 0.2, 0.01, 0.01, 0.01, None, 0.01],
     }
     pd.DataFrame(content).to_parquet(table)
-    found = excluded_fraction(table, made, made.planes["p"], 0.95)
-    assert found.x.tolist() == [0.0, 4.0, 8.0]
-    assert found.y.tolist() == [0.0, 5.0, 10.0]
-    np.testing.assert_array_equal(found.points, [[2, 0], [1, 2]])
-    np.testing.assert_array_equal(found.of("observed"), [[0.5, np.nan], [1.0, 0.5]])
-    np.testing.assert_array_equal(found.of("expected"), [[0.0, np.nan], [1.0, 1.0]])
-    assert found.failed == 1
-    figure = draw_fraction(found, made, made.planes["p"])
+    fraction = excluded_fraction(table, analysis, analysis.planes["p"], 0.95)
+    assert fraction.x.tolist() == [0.0, 4.0, 8.0]
+    assert fraction.y.tolist() == [0.0, 5.0, 10.0]
+    np.testing.assert_array_equal(fraction.points, [[2, 0], [1, 2]])
+    np.testing.assert_array_equal(fraction.of("observed"), [[0.5, np.nan], [1.0, 0.5]])
+    np.testing.assert_array_equal(fraction.of("expected"), [[0.0, np.nan], [1.0, 1.0]])
+    assert fraction.failed == 1
+    figure = draw_fraction(fraction, analysis, analysis.planes["p"])
     (title,) = (legend.get_title().get_text() for legend in figure.legends)
     assert title == "scan\n5 points, 1 more failed"
-    (mesh,) = (item for item in figure.axes[0].collections if item.get_array() is not None)
+    (mesh,) = (entry for entry in figure.axes[0].collections if entry.get_array() is not None)
     np.testing.assert_array_equal(mesh.get_array().filled(-1), [[0.5, 1.0], [-1, 0.5]])
 
 
 def test_a_plane_without_points_is_told(tmp_path):
     plane = {"x": "mass", "y": "mass", "x_title": "x", "y_title": "y", "select": "mass > 9"}
-    made = scans.analysis({"table": "t.csv"}, planes={"p": plane})
+    analysis = scans.analysis({"table": "t.csv"}, planes={"p": plane})
     table = tmp_path / "points.parquet"
     content = {"mass": [1.0], "kind": [1.0], "CLs_obs": [0.1], "CLs_exp_0": [0.1]}
     pd.DataFrame(content).to_parquet(table)
     with pytest.raises(ConfigError, match="No point lies in the plane"):
-        excluded_fraction(table, made, made.planes["p"], 0.95)
+        excluded_fraction(table, analysis, analysis.planes["p"], 0.95)
 
 
 # --------------------------------------------------------------------------- analysis files
 
 
 @pytest.mark.parametrize(
-    ("points", "others", "words"),
+    ("points", "further", "words"),
     [
         ({}, {}, "exactly one of table and function"),
         ({"table": "a.csv", "function": "m:f", "count": 1}, {}, "exactly one of"),
@@ -576,9 +580,9 @@ def test_a_plane_without_points_is_told(tmp_path):
         (None, {}, "patchset: this key is missing"),
     ],
 )
-def test_wrong_sections_are_told(points, others, words):
+def test_wrong_sections_are_told(points, further, words):
     with pytest.raises(ValueError, match=words):
-        scans.analysis(points, **others)
+        scans.analysis(points, **further)
 
 
 def test_sources_are_of_one_kind(scan):
