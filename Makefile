@@ -12,7 +12,8 @@
 ARGS   ?=
 VENV   ?= .venv
 UV     ?= uv
-JOBS   ?= 2
+# One more than two processors: tests of remote fits wait for most of their time.
+JOBS   ?= 3
 SITE   ?=
 VARIANT ?=
 # The first that starts: a name on PATH can be a shim without an interpreter behind it.
@@ -21,6 +22,8 @@ PYTHON ?= $(shell unset PYTHONHOME PYTHONPATH; for name in python3.11 python3; d
 
 # Another environment that is active must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+# Every job of a run is a process: without compiled files each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One dependency (connection-pool) has no wheel: old pip would build it in a deprecated way.
@@ -36,6 +39,9 @@ MAKEFLAGS += --no-builtin-rules
 BIN         := $(VENV)/bin
 # Errors only: pip's warnings are about the machine's own configuration, not about this project.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
+# Half of an installation's time is compiling, which pip does on one processor and Python on all.
+# Some packages have files for other versions of Python, which do not compile.
+COMPILE     := $(BIN)/python -W ignore -m compileall -q -q -j 0 $(VENV)/lib || :
 # Programs that start others by name (shell rules of Snakemake, tests) find this environment's.
 IN_VENV     := PATH="$(CURDIR)/$(BIN):$$PATH"
 
@@ -67,7 +73,7 @@ report: $(PACKAGE) ## write report.html about the last run
 
 .PHONY: test
 test: $(DEV) ## run the tests
-	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
+	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 # Files and folders whose words are checked.
 WORDS := README.md docs report benchmarks .ci
@@ -141,7 +147,8 @@ $(WORKFLOW): envs/workflow.txt
 	@if "$(PYTHON)" -c "import ensurepip" 2>/dev/null; then "$(PYTHON)" -m venv $(VENV); else \
 	    "$(PYTHON)" -m venv --without-pip $(VENV) && \
 	    "$(PYTHON)" -m pip --python $(BIN)/python install --quiet --no-input pip; fi
-	@$(PIP_INSTALL) --require-hashes -r envs/workflow.txt
+	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/workflow.txt
+	@$(COMPILE)
 	@echo "$(CURDIR)" > $@
 
 $(PACKAGE): pyproject.toml $(WORKFLOW)
@@ -150,17 +157,20 @@ $(PACKAGE): pyproject.toml $(WORKFLOW)
 
 $(DEV): envs/dev.txt $(PACKAGE)
 	@echo "Installing what tests and linters need."
-	@$(PIP_INSTALL) --require-hashes -r envs/dev.txt
+	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/dev.txt
+	@$(COMPILE)
 	@touch $@
 
 $(CLUSTERS): envs/clusters.txt $(PACKAGE)
-	@$(PIP_INSTALL) --require-hashes -r envs/clusters.txt
+	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/clusters.txt
+	@$(COMPILE)
 	@touch $@
 
 $(EXTRAS): envs/extras.txt envs/pytorch.txt $(PACKAGE)
 	@echo "Installing PyTorch and TensorFlow: some minutes."
-	@$(PIP_INSTALL) --require-hashes -r envs/extras.txt
-	@$(PIP_INSTALL) -r envs/pytorch.txt
+	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/extras.txt
+	@$(PIP_INSTALL) --no-compile -r envs/pytorch.txt
+	@$(COMPILE)
 	@touch $@
 
 # The largest environment is resolved first and binds the others, so that all of them agree.

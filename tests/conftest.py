@@ -14,6 +14,41 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 PROJECT = Path(__file__).resolve().parents[1]
 
+#: Files that take longest, in the order in which processes side by side begin them: the last tests
+#: to run should be short ones. Each process starts with one of the first three, goes on with one of
+#: the next three, and then takes what is left. The first two mostly wait, the third computes.
+LONGEST = (
+    "integration/test_globus_compute.py",
+    "integration/test_clusters.py",
+    "workflow/test_published.py",
+    "integration/test_stack.py",
+    "integration/test_expanse.py",
+    "workflow/test_resume.py",
+    "integration/test_sites.py",
+    "integration/test_slurm_profile.py",
+    "workflow/test_combine.py",
+    "workflow/test_bad_input.py",
+    "workflow/test_pages.py",
+    "workflow/test_demo.py",
+    "unit/engine/test_batched.py",
+    "unit/engine/test_likelihood.py",
+    "workflow/",
+    "unit/engine/",
+    "unit/products/",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let files that take long begin first, where several processes share the tests."""
+    if not hasattr(config, "workerinput"):
+        return
+
+    def rank(item: pytest.Item) -> int:
+        file = item.path.relative_to(PROJECT / "tests").as_posix()
+        return next((i for i, start in enumerate(LONGEST) if file.startswith(start)), len(LONGEST))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
 def project() -> Path:

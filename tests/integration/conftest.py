@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..workflow.conftest import folder, prepared, prepared_once, tiny  # noqa: F401  fixtures
 from .stack import Stack, missing, running_stack
 
 

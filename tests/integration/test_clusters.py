@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..workflow.conftest import folder, tiny  # noqa: F401  fixtures
 from .site import HOOKS, Site
 from .stack import Stack
 from .stack.processes import processes, until
@@ -74,8 +74,8 @@ class Login(Site):
 
 
 @pytest.fixture(params=["parsl", "dask"])
-def login(request, services: Stack, folder, tiny, tmp_path_factory) -> Iterator[Login]:  # noqa: F811
-    made = Login(request.param, services, folder, tiny, tmp_path_factory.mktemp("control"))
+def login(request, services: Stack, prepared, tmp_path_factory) -> Iterator[Login]:
+    made = Login(request.param, services, *prepared, tmp_path_factory.mktemp("control"))
     yield made
     made.release()
     services.slurm.cancel_all()
@@ -172,10 +172,19 @@ def test_blocks_without_workers_are_given_up(login: Login) -> None:
 )
 def test_a_run_that_ends_early_ends_its_jobs(login: Login, end: signal.Signals) -> None:
     login.hold()
+    # Workers miss a run that was killed only after some time, which is a minute elsewhere.
+    login.folder.variables |= {
+        "PYTHONPATH": str(HOOKS),
+        "PALLETFIT_TEST_CONSTANTS": json.dumps(
+            {
+                "palletfit.executors.cluster.dask_pool": {"_DEATH": 15},
+                "palletfit.executors.cluster.parsl_pool": {"_HEARTBEAT": 3, "_SILENCE": 15},
+            }
+        ),
+    }
     with login.running() as process:
         login.until_held()
         os.killpg(process.pid, end)
-        # Workers miss a run that was killed only after some time.
         process.wait(timeout=30)
         until(lambda: not login.stack.slurm.squeue(), 90, "jobs stay")
         until(lambda: not login.fitters(), 10, "workers stay")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ..workflow.conftest import Folder, folder, tiny  # noqa: F401  fixtures
+from ..workflow.conftest import Folder
 from ..workflow.pallets import TinyPallet
 from .site import HOOKS, Site
 from .stack import Stack
@@ -39,7 +39,7 @@ class Published:
 class Laptop(Site):
     """Where nothing is set up but `make profiles`, and what only a user knows."""
 
-    def __init__(self, stack: Stack, folder: Folder, pallet: TinyPallet, control: Path) -> None:  # noqa: F811
+    def __init__(self, stack: Stack, folder: Folder, pallet: TinyPallet, control: Path) -> None:
         super().__init__(stack, folder, pallet, control)
         configuration = folder.path / "xdg"
         folder.variables |= {
@@ -81,7 +81,7 @@ def _endpoint(services: Stack, control: Path, project: Path) -> Iterator[None]:
 
 def test_a_published_pallet_survives_all_faults(
     services: Stack,
-    folder: Folder,  # noqa: F811
+    folder: Folder,
     control: Path,
     shared: Path,
 ) -> None:
@@ -120,10 +120,10 @@ def test_a_published_pallet_survives_all_faults(
 
 def test_workers_compute_with_jax_on_the_gpu_of_their_job(
     services: Stack,
-    folder: Folder,  # noqa: F811
-    tiny: TinyPallet,  # noqa: F811
+    prepared: tuple[Folder, TinyPallet],
     control: Path,
 ) -> None:
+    folder, tiny = prepared
     site = Laptop(services, folder, tiny, control)
     site.run()
     records = folder.records().values()

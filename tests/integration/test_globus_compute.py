@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..workflow.conftest import folder, tiny  # noqa: F401  fixtures
 from .site import Site
 from .stack import Stack
 from .stack.processes import until
@@ -25,11 +24,11 @@ def control(tmp_path_factory):
 
 
 @pytest.fixture
-def site(services: Stack, folder, tiny, control) -> Iterator[Site]:  # noqa: F811
+def site(services: Stack, prepared, control) -> Iterator[Site]:
     """A sound endpoint whose workers look into the control folder."""
     services.service.web.clear_faults()
     services.service.rate_limit = None
-    made = Site(services, folder, tiny, control)
+    made = Site(services, *prepared, control)
     if not services.endpoint.sound:
         services.slurm.cancel_all()
         made.start_endpoint()

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from ..workflow.conftest import Folder, folder, tiny  # noqa: F401  fixtures
+from ..workflow.conftest import Folder
 from ..workflow.pallets import TinyPallet
 from .stack import Stack
 
@@ -34,8 +34,8 @@ class OnSlurm(Folder):
 
 def test_parts_are_fitted_in_slurm_jobs(
     services: Stack,
-    folder: Folder,  # noqa: F811
-    tiny: TinyPallet,  # noqa: F811
+    folder: Folder,
+    tiny: TinyPallet,
 ) -> None:
     services.slurm.cancel_all()
     # Snakemake's jobs forget all SLURM_ variables, also the one that says which Slurm this is.

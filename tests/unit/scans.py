@@ -108,6 +108,19 @@ def died() -> ProcessExpired:
     return ProcessExpired("Abnormal termination", code=-9, pid=1)
 
 
+#: Names of the points of a scan of ten.
+NAMES = [f"p{number}" for number in range(10)]
+#: A module with a function that gives them.
+GOOD = """
+ASKED = []
+
+def points(first, stop):
+    ASKED.append((first, stop))
+    for number in range(first, stop):
+        yield f"p{number}", {"mass": 100 + number, "kind": "wino"}, {"SR": [number + 1, 2.0]}
+"""
+
+
 class Scan:
     """A scan in a folder of its own."""
 
@@ -146,3 +159,18 @@ class Scan:
         found = run.run(self.scan(), self.parts, self.executor, executing)
         self.manifest.write_text(json.dumps(found))
         return sorted(self.executor.names, key=lambda name: int(name[1:]))
+
+
+def patches(source):
+    """All patches of a source, in two chunks."""
+    return [
+        patch for _, some in source.chunks([range(3), range(3, source.count)]) for patch in some
+    ]
+
+
+def by_function(scan: Scan, code: str, **points) -> Scan:
+    """Let a scan have the points of a function, whose module has this code."""
+    path = scan.folder / "mine.py"
+    path.write_text(code)
+    scan.points = {"function": f"{path}:points", "count": 10, **points}
+    return scan

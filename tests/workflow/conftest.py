@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +63,7 @@ class Folder:
 
     def environment(self) -> dict[str, str]:
         """A plain environment; nothing of the test process's own settings."""
-        hidden = re.compile(r"PYTEST|OMP_|OPENBLAS_|MKL_")
+        hidden = re.compile(r"PYTEST|PYTHONDONTWRITEBYTECODE|OMP_|OPENBLAS_|MKL_")
         kept = {name: value for name, value in os.environ.items() if not hidden.match(name)}
         return {**kept, **self.variables}
 
@@ -108,3 +111,56 @@ def tiny(folder: Folder) -> TinyPallet:
     pallet.write()
     folder.config["analyses"] = [str(pallet.analysis_path)]
     return pallet
+
+
+class Snapshot:
+    """A folder after a run of the tiny analysis, put back for every test that asks for it.
+
+    Always at the same path, because records of runs hold absolute ones.
+
+    Attributes
+    ----------
+    run
+        That run.
+    """
+
+    def __init__(self, folder: Folder, target: Callable[[TinyPallet], str]) -> None:
+        self._folder = folder
+        self._pallet = TinyPallet(folder.path)
+        self._pallet.write()
+        folder.config["analyses"] = [str(self._pallet.analysis_path)]
+        self.run = folder.run(target(self._pallet))
+        self._copy = folder.path.with_name(f"{folder.path.name}-copy")
+        shutil.copytree(folder.path, self._copy)
+
+    def restore(self) -> tuple[Folder, TinyPallet]:
+        """Undo what tests did to the folder, and return it and the analysis in it."""
+        shutil.rmtree(self._folder.path)
+        shutil.copytree(self._copy, self._folder.path)
+        return copy.deepcopy((self._folder, self._pallet))
+
+
+@pytest.fixture(scope="session")
+def prepared_once(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Snapshot:
+    """A snapshot of the tiny analysis when everything but the fits is done."""
+    folder = Folder(tmp_path_factory.mktemp("prepared"), project, {"download": {"offline": True}})
+    return Snapshot(folder, lambda tiny: f"results/{tiny.name}/SR/workspace.json")
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Snapshot:
+    """A snapshot of the tiny analysis at its end."""
+    folder = Folder(tmp_path_factory.mktemp("finished"), project, {"download": {"offline": True}})
+    return Snapshot(folder, lambda _: "all")
+
+
+@pytest.fixture
+def prepared(prepared_once: Snapshot) -> tuple[Folder, TinyPallet]:
+    """A folder in which the tiny analysis is prepared but not fitted."""
+    return prepared_once.restore()
+
+
+@pytest.fixture
+def finished(finished_once: Snapshot) -> tuple[Folder, TinyPallet]:
+    """A folder in which the tiny analysis was run to its end."""
+    return finished_once.restore()

@@ -7,15 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import Folder
+from .hepdata import tables, validate
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Folder:
     """A folder in which the demo was run."""
     folder = Folder(tmp_path_factory.mktemp("demo"), project)
-    folder.run()
+    folder.variables["DONE"] = folder.run().output
     return folder
 
 
@@ -91,3 +93,41 @@ def test_toys_and_their_report(demo: Folder) -> None:
     page = (demo.path / "toys.html").read_text()
     assert f"toys_{entry['patch']}.png" in page
     assert "pseudo-experiments" in page  # a caption
+
+
+def test_a_submission_of_it_to_hepdata(demo: Folder) -> None:
+    assert "demo: 70 signal points" in demo.variables["DONE"]
+    assert demo.run("hepdata").fitted == []
+    made = demo.path / "results" / "demo"
+    assert "cls.yaml is valid HEPData data YAML" in validate(made / "hepdata.tar.gz")
+    results = json.loads((made / "results.json").read_text())
+    found = tables(made / "hepdata")
+    observed = found["CLs"]["dependent_variables"][0]["values"]
+    assert [item["value"] for item in observed] == [
+        float(f"{result['CLs_obs']:.6g}") for result in results.values()
+    ]
+    curves = json.loads((made / "contour.json").read_text())["curves"]
+    assert len(found) == 1 + len(curves)
+    provenance = json.loads((made / "hepdata" / "provenance.json").read_text())
+    digests = yaml.safe_load((demo.project / "config/analyses/demo.yaml").read_text())["pallet"]
+    region = provenance["regions"]["combined"]
+    assert region["sha256"]["workspace"] == digests["sha256"]["BkgOnly.json"]
+    assert region["sha256"]["patchset"] == digests["sha256"]["patchset.json"]
+    assert provenance["fits"][0]["patches"] == 70
+    # The same results give the same archive; and limits, once there are some, a table more.
+    before = (made / "hepdata.tar.gz").read_bytes()
+    (made / "hepdata.tar.gz").unlink()
+    assert demo.run("hepdata").fitted == []
+    assert (made / "hepdata.tar.gz").read_bytes() == before
+    limits = {
+        name: {
+            "mass_hypotheses": result["mass_hypotheses"],
+            "status": "ok",
+            "mu_obs": 1.0,
+            "mu_exp": [0.5, 0.7, 1.0, 1.4, 2.0],
+        }
+        for name, result in results.items()
+    }
+    (made / "limits.json").write_text(json.dumps(limits))
+    demo.run("hepdata")
+    assert "upper_limits.yaml is valid" in validate(made / "hepdata.tar.gz")

@@ -41,7 +41,7 @@ def slow_run(folder: Folder, target: str, seconds: float = 0.4) -> Iterator[subp
         "import time\nimport palletfit.pages.live.watching\nimport palletfit.runs.task\n"
         "palletfit.pages.live.watching.SHARE = 0.9\n"
         f"def fit(*args, fit=palletfit.runs.task._fit):\n    time.sleep({seconds})\n"
-        "    return fit(*args)\npalletfit.task._fit = fit\n"
+        "    return fit(*args)\npalletfit.runs.task._fit = fit\n"
     )
     folder.variables["PYTHONPATH"] = f"{folder.path}{os.pathsep}{folder.project / 'src'}"
     folder.config["executor"] = {"patches_per_task": 1, "workers": 1}
@@ -88,7 +88,11 @@ def finished(shown: Browser) -> int:
 def server(folder: Folder) -> Iterator[str]:
     """The program that serves live pages; gives its address."""
     with subprocess.Popen(
-        [sys.executable, "-m", "palletfit.pages.live", "results", "--port", "0"],
+        # Tests that a shell runs in the background ignore interrupts, and hand that down.
+        [
+            *("env", "--default-signal=INT", sys.executable),
+            *("-m", "palletfit.pages.live", "results", "--port", "0"),
+        ],
         cwd=folder.path,
         env={**os.environ, "PYTHONPATH": str(folder.project / "src")},
         stdout=subprocess.PIPE,

@@ -11,12 +11,15 @@ import time
 import pytest
 
 from ..disks import small_file_system
-from .conftest import Folder
+from .conftest import Folder, Snapshot
 from .pallets import TinyPallet
 
+Finished = tuple[Folder, TinyPallet]
 
-def test_a_second_run_has_nothing_to_do(folder: Folder, tiny: TinyPallet) -> None:
-    first = folder.run()
+
+def test_a_second_run_has_nothing_to_do(finished: Finished, finished_once: Snapshot) -> None:
+    folder, tiny = finished
+    first = finished_once.run
     assert first.fitted == tiny.names
     assert "results/tiny/results.csv" in first.output
     assert "results/tiny/exclusion.png" in first.output
@@ -26,8 +29,8 @@ def test_a_second_run_has_nothing_to_do(folder: Folder, tiny: TinyPallet) -> Non
 
 
 @pytest.mark.parametrize("target", ["all", "results/tiny/contour.json"])
-def test_damaged_records_are_fitted_again(folder: Folder, tiny: TinyPallet, target: str) -> None:
-    folder.run(target)
+def test_damaged_records_are_fitted_again(finished: Finished, target: str) -> None:
+    folder, tiny = finished
     truncated, edited, lost = (tiny.record(name) for name in tiny.names[:3])
     kept = {path: path.read_bytes() for path in folder.records()}
 
@@ -48,15 +51,15 @@ def test_damaged_records_are_fitted_again(folder: Folder, tiny: TinyPallet, targ
     assert folder.run(target).idle
 
 
-def test_a_copied_folder_needs_no_fits(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run(tiny.hypotest())
+def test_a_copied_folder_needs_no_fits(finished: Finished) -> None:
+    folder, tiny = finished
     for path in folder.records():
         os.utime(path)
     assert folder.run(tiny.hypotest()).idle
 
 
-def test_another_mu_fits_all_and_the_first_one_comes_back(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run(tiny.hypotest())
+def test_another_mu_fits_all_and_the_first_one_comes_back(finished: Finished) -> None:
+    folder, tiny = finished
     first = tiny.record(tiny.names[0]).read_bytes()
     folder.config["fit"] = {"mu": 0.5}
     assert folder.run(tiny.hypotest()).fitted == tiny.names
@@ -66,8 +69,8 @@ def test_another_mu_fits_all_and_the_first_one_comes_back(folder: Folder, tiny: 
     assert tiny.record(tiny.names[0]).read_bytes() == first
 
 
-def test_one_changed_patch_is_one_fit(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run(tiny.hypotest())
+def test_one_changed_patch_is_one_fit(finished: Finished) -> None:
+    folder, tiny = finished
     changed = tiny.patches[2]
     changed["patch"][0]["value"]["data"] = [3.0, 3.0]
     tiny.write()
@@ -91,7 +94,7 @@ def test_a_failed_patch_costs_no_other_and_is_fitted_when_repaired(
 
     broken["patch"][0]["path"] = "/channels/0/samples/1"
     tiny.write()
-    run = folder.run()
+    run = folder.run(tiny.hypotest())
     assert run.fitted == [name]
     for path, content in done.items():
         assert path == tiny.record(name) or path.read_bytes() == content
@@ -131,22 +134,23 @@ def test_patches_over_the_deadline_are_fitted_with_a_longer_one(
     folder.variables["PYTHONPATH"] = str(folder.path)
     folder.config["executor"] = {"deadline": 0.5}
     folder.config["on_failure"] = "continue"
-    folder.run()
-    results = json.loads((folder.path / "results/tiny/results.json").read_bytes())
+    target = "results/tiny/results.json"
+    folder.run(target)
+    results = json.loads((folder.path / target).read_bytes())
     assert {result["problem"] for result in results.values()} == {
         "The fit did not end before the deadline."
     }
     folder.config["executor"] = {"deadline": 60}
-    assert folder.run().fitted == tiny.names
+    assert folder.run(target).fitted == tiny.names
     slow.unlink()
-    assert folder.run().idle
+    assert folder.run(target).idle
 
 
-def test_a_new_engine_version_makes_records_outdated(folder: Folder, tiny: TinyPallet) -> None:
-    folder.run()
+def test_a_new_engine_version_makes_records_outdated(finished: Finished) -> None:
+    folder, tiny = finished
     # The workflow's own processes, with another version than the one in this checkout.
     (folder.path / "sitecustomize.py").write_text(
-        "import palletfit.engine.versions\npalletfit.engines.VERSIONS['batched'] = 'batched-next'\n"
+        "from palletfit.engine.versions import VERSIONS\nVERSIONS['batched'] = 'batched-next'\n"
     )
     folder.variables["PYTHONPATH"] = str(folder.path)
     assert folder.run().fitted == tiny.names
@@ -270,10 +274,10 @@ def test_parts_share_the_patches_and_only_failed_ones_are_fitted_again(
     assert len(list(parts.iterdir())) == 3  # the one with the failure is asked for again
     broken["data"] = sound
     tiny.write()
-    second = folder.run()
+    second = folder.run(tiny.hypotest())
     assert second.fitted == [name]
     manifest = json.loads((folder.path / tiny.hypotest()).read_bytes())
     assert list(manifest["patches"]) == [item["metadata"]["name"] for item in tiny.patches]
-    assert folder.run().idle
+    assert folder.run(tiny.hypotest()).idle
     tiny.record(tiny.names[0]).unlink()
-    assert folder.run().fitted == tiny.names[:1]
+    assert folder.run(tiny.hypotest()).fitted == tiny.names[:1]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyhf
-import pyhf.exceptions
-
 from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
+
+# pyhf is imported where it is used: with scipy.stats it is half of the start of a run and of each
+# of its workers, which only read a patchset that was checked before.
 
 #: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -160,6 +160,8 @@ def check_workspace(workspace: Any, path: Path) -> None:
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
+    import pyhf
+
     try:
         pyhf.schema.validate(spec, schema)
     except pyhf.exceptions.InvalidSpecification as error:
@@ -244,6 +246,8 @@ def _half_a_character(value: float | str) -> bool:
 def _verify_digest(
     workspace: Any, spec: Mapping[str, Any], workspace_path: Path, patchset_path: Path
 ) -> None:
+    import pyhf
+
     for algorithm, expected in spec["metadata"]["digests"].items():
         actual = pyhf.utils.digest(workspace, algorithm=algorithm)
         if actual != expected.lower():
@@ -283,6 +287,8 @@ def summarise(
 
 def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a checked background-only workspace."""
+    import pyhf
+
     background = pyhf.Workspace(workspace, validate=False)
     observations = {entry["name"]: entry["data"] for entry in workspace["observations"]}
     modifiers: Counter[str] = Counter()
@@ -307,6 +313,8 @@ def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
 
 def _count_parameters(workspace: Mapping[str, Any], patchset: Patchset) -> int | None:
     """Count the parameters of the first full model that can be built; None if none can."""
+    import pyhf
+
     for patch in patchset.patches:
         try:
             patched = pyhf.Workspace(apply(workspace, patch), validate=False)

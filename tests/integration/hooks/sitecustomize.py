@@ -6,10 +6,14 @@ PALLETFIT_TEST_CONTROL, while ``hold`` exists tasks wait, and ``held-PID`` says 
 one; ``kill-PATCH`` kills the worker that is about to fit a patch, once if it says so; ``engine`` is
 another version of the engine. Every patch that is fitted is a line of ``fitted``, and the GPUs that
 its worker may use are one of ``gpus``.
+
+PALLETFIT_TEST_CONSTANTS holds other values of modules' constants, as JSON: for runs that would make
+a test wait for a minute.
 """
 
 import importlib.abc
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -18,11 +22,13 @@ from pathlib import Path
 
 
 class _Hook(importlib.abc.MetaPathFinder):
-    def __init__(self, control: Path) -> None:
-        self.control = control
+    """Changes a module when it is imported."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
 
     def find_spec(self, name, path=None, target=None):  # noqa: ARG002
-        if name != "palletfit.runs.task":
+        if name != self.module:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -34,6 +40,23 @@ class _Hook(importlib.abc.MetaPathFinder):
 
         spec.loader.exec_module = execute_and_change
         return spec
+
+
+class _Constants(_Hook):
+    def __init__(self, module: str, values) -> None:
+        super().__init__(module)
+        self.values = values
+
+    def change(self, module) -> None:
+        for name, value in self.values.items():
+            assert hasattr(module, name), f"{module.__name__} has no constant {name}"
+            setattr(module, name, value)
+
+
+class _Workers(_Hook):
+    def __init__(self, control: Path) -> None:
+        super().__init__("palletfit.runs.task")
+        self.control = control
 
     def change(self, module) -> None:
         run = module.run
@@ -65,4 +88,6 @@ class _Hook(importlib.abc.MetaPathFinder):
 
 
 if folder := os.environ.get("PALLETFIT_TEST_CONTROL"):
-    sys.meta_path.insert(0, _Hook(Path(folder)))
+    sys.meta_path.insert(0, _Workers(Path(folder)))
+for _module, _values in json.loads(os.environ.get("PALLETFIT_TEST_CONSTANTS", "{}")).items():
+    sys.meta_path.insert(0, _Constants(_module, _values))

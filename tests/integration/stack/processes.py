@@ -80,12 +80,15 @@ def until(
 ) -> T:
     """Wait for something that is true, at most so many seconds."""
     deadline = time.monotonic() + timeout
+    pause = 0.02
     while True:
         if found := ready():
             return found
         if time.monotonic() > deadline:
             raise StackError(f"{complaint} after {timeout:g} s\n{tails(logs)}")
-        time.sleep(0.05)
+        time.sleep(pause)
+        # Looking costs time of the processors that what is waited for needs.
+        pause = min(1.5 * pause, 0.3)
 
 
 def tails(logs: Sequence[Path], lines: int = 20) -> str:

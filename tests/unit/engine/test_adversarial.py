@@ -132,7 +132,10 @@ def _numpy():
     pyhf.set_backend("numpy")
 
 
-@pytest.mark.parametrize("title", MODELS)
+@pytest.mark.parametrize(
+    "title",
+    [pytest.param(title, marks=[pytest.mark.slow] * (title == "many bins")) for title in MODELS],
+)
 def test_nobody_finds_a_lower_minimum(title):
     spec = MODELS[title]
     result = batched(spec)

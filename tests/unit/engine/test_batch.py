@@ -309,7 +309,10 @@ HARD: dict[str, tuple[Spec, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "many bins")) for name in HARD],
+)
 def test_nobody_beats_a_trusted_fit(name: str, watch: Any) -> None:
     spec, engine = HARD[name]
     seen = watch(spec)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
 
 from palletfit.core.arrays import FloatArray
 
@@ -277,6 +276,8 @@ def _bounded_newton_step(
     curved = values > _FLAT
     if np.any(np.abs(along[~curved]) > _SLOPE):
         return step, np.inf
+    from scipy.optimize import lsq_linear  # rarely needed, and slow to import
+
     # The same problem as least squares with bounds: min |A u - b| with H = A^T A, A^T b = -g.
     root = np.sqrt(values[curved])
     solution = lsq_linear(

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyhf
-import pyhf.exceptions
 
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
@@ -70,6 +68,8 @@ def hypotest(spec: Mapping[str, Any], settings: FitSettings) -> HypotestResult:
     FitError
         No optimizer gave a finite minimum.
     """
+    import pyhf
+
     started = time.perf_counter()
     pyhf.set_backend("numpy")
     model, data = build_model(spec, settings)
@@ -106,6 +106,8 @@ def fit(spec: Mapping[str, Any], settings: FitSettings, mu: float | None) -> Bes
     FitError
         No optimizer gave a trusted minimum.
     """
+    import pyhf
+
     pyhf.set_backend("numpy")
     model, data = build_model(spec, settings)
     with _quiet():
@@ -120,6 +122,8 @@ def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, Fl
     PalletError
         See :func:`hypotest`.
     """
+    import pyhf
+
     try:
         workspace = pyhf.Workspace(spec, validate=False)
         measurement = workspace.get_measurement(measurement_name=settings.measurement)
@@ -509,6 +513,8 @@ class _Outcome:
 
 def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend: str) -> _Outcome:
     """Minimise with one of pyhf's optimizers in one of its backends; NumPy is set again after."""
+    import pyhf
+
     if np.all(likelihood.fixed):
         return _Outcome(start, True, True, "there is nothing to fit")
     _set_backend(backend, optimizer)
@@ -546,6 +552,8 @@ def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend
 
 
 def _set_backend(backend: str, optimizer: str) -> None:
+    import pyhf
+
     try:
         pyhf.set_backend(backend, _optimizer(optimizer), precision="64b")
     except pyhf.exceptions.ImportBackendError as error:
@@ -558,6 +566,8 @@ def _set_backend(backend: str, optimizer: str) -> None:
 
 
 def _optimizer(name: str) -> Any:
+    import pyhf
+
     if name == "scipy":
         return pyhf.optimize.scipy_optimizer()
     _, _, strategy = name.partition("-strategy")

@@ -121,7 +121,7 @@ class PoolTransport:
         self._blocks.note_worker()
 
     def describe(self, count: int) -> str:
-        """Say what so many tasks are waiting for."""
+        """Describe what a number of tasks is waiting for."""
         states = ", ".join(sorted(self._blocks.states.values())) or "none"
         return f"{count} tasks open; blocks: {states}"
 

@@ -131,7 +131,7 @@ class GlobusTransport:
         self._ledger.ended(task.digest)
 
     def describe(self, count: int) -> str:
-        """Say what so many tasks are waiting for."""
+        """Describe what a number of tasks is waiting for."""
         return f"{count} tasks at the endpoint"
 
     def unusable(self, why: str) -> ExecutorError:

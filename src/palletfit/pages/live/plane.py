@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay, QhullError
 
 from palletfit.config import Plane
 from palletfit.config.expressions import evaluate
@@ -151,6 +150,7 @@ def contour(positions: FloatArray, score: FloatArray) -> list[FloatArray]:
         return []
     # Imported here, because it is only needed when there is a contour.
     import shapely
+    from scipy.spatial import Delaunay, QhullError
 
     low = positions.min(axis=0)
     size = np.maximum(np.ptp(positions, axis=0), np.finfo(float).tiny)

@@ -271,33 +271,46 @@ class _Run:
                 yield from fitting_tasks(missing, self.make, self.executor)
 
     def _open(self, number: int, span: range, patches: list[Patch]) -> list[Patch]:
-        """Begin a chunk; return its points that have to be fitted."""
+        """Begin a chunk; return its points that have to be fitted.
+
+        Raises
+        ------
+        PalletError
+            A name is that of another point in flight.
+        """
+        self._check_names(span, patches)
         chunk = _Chunk(number, patches, self._key(content_digest(patches)))
-        # The same points, from any source.
-        part = read(self.store.path(number))
-        if part is not None and part.key == chunk.key.digest:
-            rows = part.rows()
-            chunk.rows = {
-                patch.name: relabelled(rows[patch.name], patch, self.scan.labels)
-                for patch in patches
-                if not rows[patch.name][RETRY]
-            }
-        positions: dict[str, int] = {}
-        for position, patch in zip(span, patches, strict=True):
-            if patch.name in positions or patch.name in self.chunks:
-                other = positions.get(patch.name)
-                if other is None:
-                    first = self.chunks[patch.name]
-                    names = [point.name for point in first.patches]
-                    other = self.scan.ranges[first.number].start + names.index(patch.name)
-                raise duplicate(self.scan.source.path, patch.name, other, position)
-            positions[patch.name] = position
+        chunk.rows = self._finished_rows(chunk)
         missing = [patch for patch in patches if patch.name not in chunk.rows]
         self.progress.keep(len(chunk.rows))
         self.chunks |= {patch.name: chunk for patch in patches}
         if not missing:
             self._close(chunk)
         return missing
+
+    def _check_names(self, span: range, patches: Sequence[Patch]) -> None:
+        positions: dict[str, int] = {}
+        for position, patch in zip(span, patches, strict=True):
+            if patch.name in positions:
+                raise duplicate(self.scan.source.path, patch.name, positions[patch.name], position)
+            if patch.name in self.chunks:
+                first = self.chunks[patch.name]
+                names = [point.name for point in first.patches]
+                other = self.scan.ranges[first.number].start + names.index(patch.name)
+                raise duplicate(self.scan.source.path, patch.name, other, position)
+            positions[patch.name] = position
+
+    def _finished_rows(self, chunk: _Chunk) -> dict[str, dict[str, Any]]:
+        """Read the finished rows of the same points, which may come from another source."""
+        part = read(self.store.path(chunk.number))
+        if part is None or part.key != chunk.key.digest:
+            return {}
+        rows = part.rows()
+        return {
+            patch.name: relabelled(rows[patch.name], patch, self.scan.labels)
+            for patch in chunk.patches
+            if not rows[patch.name][RETRY]
+        }
 
     # ------------------------------------------------------------------ results
 
