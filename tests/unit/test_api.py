@@ -142,7 +142,9 @@ def test_files_and_their_content_give_the_same(tmp_path: Path, content: tuple) -
     read = palletfit.hypotest(*content)
     written = palletfit.hypotest(*models.write(tmp_path, *content))
     assert (
-        list(read) == list(written) == [item["metadata"]["name"] for item in content[1]["patches"]]
+        list(read)
+        == list(written)
+        == [entry["metadata"]["name"] for entry in content[1]["patches"]]
     )
     for name, result in read.items():
         assert result.p_values == written[name].p_values
@@ -160,7 +162,7 @@ def test_cls_is_that_of_pyhf(content: tuple) -> None:
 
 
 def test_patches_are_chosen_by_name(content: tuple) -> None:
-    names = [item["metadata"]["name"] for item in content[1]["patches"]]
+    names = [entry["metadata"]["name"] for entry in content[1]["patches"]]
     assert list(palletfit.hypotest(*content, patches=names[1])) == [names[1]]
     assert list(palletfit.hypotest(*content, patches=[names[2], names[0]])) == [names[0], names[2]]
 

@@ -113,7 +113,7 @@ def batched(spec: Spec, **settings: Any) -> HypotestResult:
 
 def lowest_of_pyhf(spec: Spec, **settings: Any) -> dict[str, float]:
     """2 NLL of each fit on the data, from several starts and with two optimizers."""
-    found: dict[str, float] = {}
+    lowest: dict[str, float] = {}
     for optimizer in ("scipy", "minuit"):
         chosen = FitSettings(
             engine="reference",
@@ -123,8 +123,8 @@ def lowest_of_pyhf(spec: Spec, **settings: Any) -> dict[str, float]:
         )
         for name, fit in reference.hypotest(spec, chosen).fits.items():
             if name != "asimov_fixed":  # its data depend on another fit
-                found[name] = min(found.get(name, float("inf")), fit.twice_nll)
-    return found
+                lowest[name] = min(lowest.get(name, float("inf")), fit.twice_nll)
+    return lowest
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ PAIRS = list(itertools.product((0.0, 1e-6, 0.3, 1.0, 2.5, 9.0, 40.0), (1e-6, 0.2
 
 
 def calculated(kind: str, q: float, q_asimov: float):
-    """What pyhf makes of two values of the test statistic."""
+    """pyhf's p-values of two values of the test statistic."""
     model = pyhf.simplemodels.uncorrelated_background([5.0], [50.0], [7.0])
     calculator = AsymptoticCalculator([50.0, *model.config.auxdata], model, test_stat=kind)
     pars = model.config.suggested_init()
@@ -46,18 +46,18 @@ def calculated(kind: str, q: float, q_asimov: float):
 def test_agrees_with_pyhf(kind, q, q_asimov):
     with np.errstate(invalid="ignore"):
         (clsb, clb, cls), (clsb_exp, _, cls_exp) = calculated(kind, q, q_asimov)
-    found = p_values(kind, q, q_asimov)
-    np.testing.assert_allclose(found.CLsb_obs, clsb, rtol=1e-10)
-    np.testing.assert_allclose(found.CLb_obs, clb, rtol=1e-10)
+    result = p_values(kind, q, q_asimov)
+    np.testing.assert_allclose(result.CLsb_obs, clsb, rtol=1e-10)
+    np.testing.assert_allclose(result.CLb_obs, clb, rtol=1e-10)
     if kind == "q0":
-        assert found.CLs_obs == found.CLsb_obs
+        assert result.CLs_obs == result.CLsb_obs
     elif clb > 0:
-        np.testing.assert_allclose(found.CLs_obs, cls, rtol=1e-10)
+        np.testing.assert_allclose(result.CLs_obs, cls, rtol=1e-10)
     else:  # pyhf: NaN
-        np.testing.assert_allclose(found.CLs_obs, math.exp(-q / 2), rtol=2e-2)
+        np.testing.assert_allclose(result.CLs_obs, math.exp(-q / 2), rtol=2e-2)
     expected = clsb_exp if kind == "q0" else cls_exp
-    np.testing.assert_allclose(found.CLs_exp, np.ravel(expected), rtol=1e-10)
-    assert (found.q, found.q_asimov) == (q, q_asimov)
+    np.testing.assert_allclose(result.CLs_exp, np.ravel(expected), rtol=1e-10)
+    assert (result.q, result.q_asimov) == (q, q_asimov)
 
 
 def test_qtilde_is_continuous_where_its_formula_changes():
@@ -68,9 +68,9 @@ def test_qtilde_is_continuous_where_its_formula_changes():
 @pytest.mark.parametrize("kind", ["qtilde", "q"])
 @pytest.mark.parametrize("q", [0.0, 1e-12, 3.0])
 def test_no_sensitivity_excludes_nothing(kind, q):
-    found = p_values(kind, q, 0.0)
-    assert found.CLs_obs == 1.0
-    assert found.CLs_exp == (1.0,) * 5
+    result = p_values(kind, q, 0.0)
+    assert result.CLs_obs == 1.0
+    assert result.CLs_exp == (1.0,) * 5
 
 
 def test_no_sensitivity_is_where_pyhf_gives_nan():
@@ -81,9 +81,9 @@ def test_no_sensitivity_is_where_pyhf_gives_nan():
 
 def test_discovery_without_sensitivity_keeps_the_observed_p_value():
     # With qA = 0 the expected outcomes are those of the background-only hypothesis.
-    found = p_values("q0", 4.0, 0.0)
-    assert found.CLs_obs == pytest.approx(0.0227501, rel=1e-5)
-    assert found.CLs_exp[2] == 0.5
+    result = p_values("q0", 4.0, 0.0)
+    assert result.CLs_obs == pytest.approx(0.0227501, rel=1e-5)
+    assert result.CLs_exp[2] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_discovery_without_sensitivity_keeps_the_observed_p_value():
     ],
 )
 def test_cls_has_its_limit_where_both_tails_underflow(q, q_asimov, expected):
-    found = p_values("qtilde", q, q_asimov)
-    assert found.CLb_obs == 0.0
-    assert found.CLs_obs == pytest.approx(expected, rel=1e-4, abs=1e-12)
+    result = p_values("qtilde", q, q_asimov)
+    assert result.CLb_obs == 0.0
+    assert result.CLs_obs == pytest.approx(expected, rel=1e-4, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_distributions_are_those_of_the_p_values(kind, q_asimov):
     tested, other = survival(kind, q, q_asimov)
     assert (tested[0], other[0]) == (1.0, 1.0)
     for at, *rates in zip(q[1:], tested[1:], other[1:], strict=True):
-        found = p_values(kind, at, q_asimov)
-        assert rates == pytest.approx([found.CLsb_obs, found.CLb_obs], rel=1e-12)
+        result = p_values(kind, at, q_asimov)
+        assert rates == pytest.approx([result.CLsb_obs, result.CLb_obs], rel=1e-12)
     # What is at zero: half of the tested hypothesis' toys have a best fit on the wrong side.
     assert tested[1] == pytest.approx(0.5, abs=1e-3)
     assert np.all(np.diff(other) < 0)

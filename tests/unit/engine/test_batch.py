@@ -34,7 +34,7 @@ NAMES = ("background", "free", "fixed", "asimov_fixed")
 
 @dataclass
 class Seen:
-    """What one run of the engine made: results by patch, and the fits behind them."""
+    """One run of the engine: results by patch, and the fits behind them."""
 
     results: dict[str, HypotestResult | PalletfitError]
     fits: list[tuple[Lowered, Fits, list[Fit]]]
@@ -43,33 +43,33 @@ class Seen:
         """Fits of one patch, their records and best-fit parameters by name."""
         for lowered, fits, records in self.fits:
             named = zip(lowered.names[row], fits.point[row].tolist(), strict=True)
-            found = {name: value for name, value in named if name is not None}
-            yield fits, records[row], found
+            parameters = {name: value for name, value in named if name is not None}
+            yield fits, records[row], parameters
 
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the engine and look at its fits: records hold no parameters."""
-    kept: list[tuple[Lowered, Fits, list[Fit]]] = []
+    recorded: list[tuple[Lowered, Fits, list[Fit]]] = []
 
     def keep(lowered: Lowered, fits: Fits, **options: Any) -> list[Fit]:
         records = fit_records(lowered, fits, **options)
-        kept.append((lowered, fits, records))
+        recorded.append((lowered, fits, records))
         return records
 
     monkeypatch.setattr(batch_module, "fit_records", keep)
 
     def run(workspace: Spec, patches: Sequence[Patch] | None = None, **settings: Any) -> Seen:
-        kept.clear()
+        recorded.clear()
         engine = BatchedEngine(workspace, FitSettings(**settings))
-        found = engine.hypotests(patches or [Patch("all", (), ())])
-        return Seen({patch.name: result for patch, result in found}, list(kept))
+        parameters = engine.hypotests(patches or [Patch("all", (), ())])
+        return Seen({patch.name: result for patch, result in parameters}, list(recorded))
 
     return run
 
 
 def likelihood_of(spec: Spec, fits: Fits, points: dict[str, FloatArray], **settings: Any) -> Any:
-    """pyhf's likelihood of one of the four fits; Asimov data are made anew from a best fit."""
+    """pyhf's likelihood of one of the four fits; Asimov data are made again from a best fit."""
     model, data = reference.build_model(spec, FitSettings(**settings))
     if "asimov" in points:
         data = np.asarray(model.expected_data(points["asimov"]), dtype=float)
@@ -90,8 +90,8 @@ def rivals(likelihood: Likelihood, near: FloatArray, count: int = 3) -> float:
     with reference._quiet():
         for optimizer, start in starts:
             begin = likelihood.start(start)
-            found = reference._minimise(likelihood, optimizer, begin, "numpy").parameters
-            point, evidence, _ = polish(likelihood, likelihood.start(found), edm=1e-9)
+            parameters = reference._minimise(likelihood, optimizer, begin, "numpy").parameters
+            point, evidence, _ = polish(likelihood, likelihood.start(parameters), edm=1e-9)
             assert likelihood.twice_nll(point) == evidence.twice_nll
             lowest = min(lowest, evidence.twice_nll)
     return lowest
@@ -104,20 +104,20 @@ def check_all_fits(seen: Seen, spec: Spec, *, row: int = 0, **settings: Any) -> 
     source = "fixed" if settings.get("test_statistic") == "q0" else "background"
     asimov: dict[str, FloatArray] = {}
     points = {}
-    for title, (fits, record, found) in zip(NAMES, seen.points(row), strict=True):
-        assert set(found) == set(names)
-        point = np.array([found[name] for name in names])
+    for title, (fits, record, parameters) in zip(NAMES, seen.points(row), strict=True):
+        assert set(parameters) == set(names)
+        point = np.array([parameters[name] for name in names])
         points[title] = point
         if title == "asimov_fixed":
             asimov = {"asimov": points[source]}
         likelihood = likelihood_of(spec, fits, asimov, **settings)
         free = ~likelihood.fixed
         assert np.all((point >= likelihood.lower) & (point <= likelihood.upper) | ~free)
-        here = likelihood.twice_nll(point)
+        value = likelihood.twice_nll(point)
         rounding = 1e-13 * np.sum(np.abs(likelihood.data[likelihood.data > 0]) ** 1.1)
-        assert record.twice_nll == pytest.approx(here, abs=1e-8 + rounding), title
+        assert record.twice_nll == pytest.approx(value, abs=1e-8 + rounding), title
         assert record.trusted, title
-        assert here <= rivals(likelihood, point) + ABOVE + rounding, title
+        assert value <= rivals(likelihood, point) + ABOVE + rounding, title
 
 
 # --------------------------------------------------------------------------- adversarial models
@@ -344,17 +344,17 @@ def test_fits_that_are_the_same_without_signal_are_made_once(
         for name, signal in signals.items()
     ]
     alone = {patch.name: watch(workspace, [patch]).results[patch.name] for patch in patches}
-    made: list[tuple[float | None, int]] = []
+    lane_counts: list[tuple[float | None, int]] = []
     lanes = Fitter.lanes
 
     def count(fitter: Fitter, fits: Fits, *args: Any, **options: Any) -> Any:
-        made.append((fits.mu, len(args[1])))
+        lane_counts.append((fits.mu, len(args[1])))
         return lanes(fitter, fits, *args, **options)
 
     monkeypatch.setattr(Fitter, "lanes", count)
     together = watch(workspace, patches).results
-    assert made[0] == (0.0, 2)  # the widths of "uncertain" are others
-    assert max(number for mu, number in made if mu is None) == 3
+    assert lane_counts[0] == (0.0, 2)  # the widths of "uncertain" are others
+    assert max(number for mu, number in lane_counts if mu is None) == 3
     for name, result in together.items():
         for title in NAMES:
             ours, theirs = result.fits[title], alone[name].fits[title]

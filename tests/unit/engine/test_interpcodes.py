@@ -43,20 +43,20 @@ def terms(*, shared):
     """Two rows: factors of the parameters, and their inverse."""
     hi, lo = np.stack([HI, 1 / HI], axis=1), np.stack([LO, 1 / LO], axis=1)
     coefficients, log_hi, log_lo = scale_coefficients(hi, lo)
-    made = {"coefficients": coefficients, "log_hi": log_hi, "log_lo": log_lo}
+    tables = {"coefficients": coefficients, "log_hi": log_hi, "log_lo": log_lo}
     if shared:
         ones = np.ones_like(log_hi)[None]
-        made["polynomials"] = np.moveaxis(np.concatenate([ones, coefficients]), 1, 0)
-    return made
+        tables["polynomials"] = np.moveaxis(np.concatenate([ones, coefficients]), 1, 0)
+    return tables
 
 
 def scales(code, alpha, side=None, *, eager=True, shared=False):
     """Factor and its two derivatives, each ``(lanes, parameters, 2)``."""
     side = np.where(alpha < 0, -1.0, 1.0) if side is None else side
-    made = terms(shared=shared)
+    tables = terms(shared=shared)
     if not shared:
-        made = {name: np.stack([values] * len(alpha)) for name, values in made.items()}
-    return scale(code, alpha, side, made, np, eager=eager)
+        tables = {name: np.stack([values] * len(alpha)) for name, values in tables.items()}
+    return scale(code, alpha, side, tables, np, eager=eager)
 
 
 def everywhere(alphas=ALPHAS):
@@ -74,10 +74,10 @@ def test_shifts_are_those_of_pyhf(code):
 @pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.parametrize("code", SCALES)
 def test_scales_are_those_of_pyhf(code, eager, shared):
-    found = scales(code, everywhere(), eager=eager, shared=shared)[0]
+    scale_values = scales(code, everywhere(), eager=eager, shared=shared)[0]
     one = np.ones(COUNT)
-    np.testing.assert_allclose(found[..., 0], of_pyhf(code, LO, one, HI), rtol=1e-12)
-    np.testing.assert_allclose(found[..., 1], of_pyhf(code, 1 / LO, one, 1 / HI), rtol=1e-12)
+    np.testing.assert_allclose(scale_values[..., 0], of_pyhf(code, LO, one, HI), rtol=1e-12)
+    np.testing.assert_allclose(scale_values[..., 1], of_pyhf(code, 1 / LO, one, 1 / HI), rtol=1e-12)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -140,11 +140,11 @@ def test_a_modifier_of_no_effect(code):
 def test_without_parameters(code, eager):
     none = np.zeros((3, 0))
     empty = np.zeros((0, 2))
-    made = {
+    tables = {
         "coefficients": np.zeros((6, 0, 2)),
         "log_hi": empty,
         "log_lo": empty,
         "polynomials": np.zeros((0, 7, 2)),
     }
-    for values in scale(code, none, none, made, np, eager=eager):
+    for values in scale(code, none, none, tables, np, eager=eager):
         assert values.shape == (3, 0, 2)

@@ -37,39 +37,43 @@ class Batch:
 
     def __init__(self, lowered) -> None:
         self.lowered = lowered
-        self.shared, self.own = shared_arrays(lowered.layout), own_arrays(lowered)
+        self.shared, self.patch_samples = shared_arrays(lowered.layout), own_arrays(lowered)
 
-    def lane(self, rows, own=True):
+    def lane(self, rows, with_own=True):
         """One lane for each of some rows."""
         rows, lowered = np.atleast_1d(rows), self.lowered
-        found = {
+        arrays = {
             name: getattr(lowered, name)[rows] for name in ("data", "aux", "precision", "factor")
         }
         picked = {
-            "rows": {name: array[rows] for name, array in self.own["rows"].items()},
-            "blocks": [{name: a[rows] for name, a in part.items()} for part in self.own["blocks"]],
+            "rows": {name: array[rows] for name, array in self.patch_samples["rows"].items()},
+            "blocks": [
+                {name: a[rows] for name, a in part.items()} for part in self.patch_samples["blocks"]
+            ],
         }
-        return {"own": picked if own else {}, **found}
+        return {"own": picked if with_own else {}, **arrays}
 
-    def call(self, function, rows, points, *more, arrays=None, own=True):
+    def call(self, function, rows, points, *more, arrays=None, with_own=True):
         arrays = arrays or Arrays()
         with np.errstate(all="ignore"):  # as the solver does: far points have no finite value
             return function(
-                arrays, self.lowered.layout, self.shared, self.lane(rows, own), points, *more
+                arrays, self.lowered.layout, self.shared, self.lane(rows, with_own), points, *more
             )
 
     def evaluate(self, row, point):
         """Value (as pyhf has it) and derivatives of one row at one point, without lanes."""
-        found = self.call(evaluate, row, point[None], None)
-        found = type(found)(*(np.asarray(item)[0] for item in found))
+        derivatives = self.call(evaluate, row, point[None], None)
+        derivatives = type(derivatives)(*(np.asarray(element)[0] for element in derivatives))
         data, aux = self.lowered.data, self.lowered.aux
-        return found._replace(value=found.value + constants(self.lowered, data, aux)[row])
+        return derivatives._replace(
+            value=derivatives.value + constants(self.lowered, data, aux)[row]
+        )
 
     def in_order(self, rates):
         """Rates in pyhf's order."""
-        found = np.zeros_like(rates)
-        found[..., self.lowered.layout.bin_order] = rates
-        return found
+        ordered = np.zeros_like(rates)
+        ordered[..., self.lowered.layout.bin_order] = rates
+        return ordered
 
 
 def plain(model, data, point):
@@ -83,17 +87,17 @@ def check_values(pair, batch, rng, count):
     observed = pair.data[: pair.model.config.nmaindata]
     for point in pair.points(rng, count):
         nll, rates = plain(pair.model, pair.data, point)
-        found = batch.evaluate(pair.row, pair.to_columns(point))
+        derivatives = batch.evaluate(pair.row, pair.to_columns(point))
         scale = np.abs(rates).max()
-        ordered = batch.in_order(found.rates)
+        ordered = batch.in_order(derivatives.rates)
         np.testing.assert_allclose(ordered, rates, rtol=1e-10, atol=1e-12 * scale + 1e-15)
         # A factor of zero is replaced by 1e-20, so that the least rates are not pyhf's.
         if np.any(rates[observed > 0] < 1e-7) and np.all(rates[observed > 0] >= 0):
             continue
         if np.isfinite(nll):
-            assert found.value == pytest.approx(nll, rel=1e-10, abs=1e-10)
+            assert derivatives.value == pytest.approx(nll, rel=1e-10, abs=1e-10)
         else:
-            assert not np.isfinite(found.value)
+            assert not np.isfinite(derivatives.value)
 
 
 # --------------------------------------------------------------------------- values
@@ -141,7 +145,7 @@ def test_without_the_patches_own_samples():
     point = lowered.init + 0.1
     point[:, lowered.layout.poi] = 0.0
     with_own = batch.call(evaluate, 0, point, None)
-    without = batch.call(evaluate, 0, point, None, own=False)
+    without = batch.call(evaluate, 0, point, None, with_own=False)
     np.testing.assert_allclose(without.rates, with_own.rates, atol=1e-15)
     np.testing.assert_allclose(without.value, with_own.value, rtol=1e-14)
     other = np.arange(lowered.layout.parameters) != lowered.layout.poi
@@ -166,8 +170,8 @@ def test_a_rate_much_below_what_is_observed():
     spec = models.counting(10.0, 0.0, 5.0)
     (lowered,), _ = Background(spec, FitSettings()).lower([spec])
     nll, _ = plain(*build_model(spec, FitSettings()), [1e-11])
-    found = Batch(lowered).evaluate(0, np.array([1e-11]))
-    assert found.value == pytest.approx(nll, rel=1e-14)
+    derivatives = Batch(lowered).evaluate(0, np.array([1e-11]))
+    assert derivatives.value == pytest.approx(nll, rel=1e-14)
 
 
 # --------------------------------------------------------------------------- narrow constraints
@@ -205,8 +209,8 @@ def test_a_narrow_shapesys_is_exact_where_pyhf_is_not():
                 + exact_poisson(counts, counts * wide)
                 + two_pi.ln() / 2
             )
-        found = batch.evaluate(0, np.array([at[name] for name in names]))
-        assert abs(Decimal(float(found.value)) - exact) < Decimal("1e-9")
+        derivatives = batch.evaluate(0, np.array([at[name] for name in names]))
+        assert abs(Decimal(float(derivatives.value)) - exact) < Decimal("1e-9")
         nll, _ = plain(model, data, [at[name] for name in model.config.par_names])
         worst_of_pyhf = max(worst_of_pyhf, abs(float(Decimal(nll) - exact)))
     assert 1e-6 < worst_of_pyhf < 1e-2
@@ -238,26 +242,28 @@ def test_derivatives_against_differences(case):
         size = len(point)
         around = np.concatenate([point + step * np.eye(size), point - step * np.eye(size)])
         near = batch.call(evaluate, [row] * len(around), around, None)
-        found = batch.evaluate(row, point)
-        if not np.all(np.isfinite(near.value)) or found.rates.min() < 1e-2:
+        derivatives = batch.evaluate(row, point)
+        if not np.all(np.isfinite(near.value)) or derivatives.rates.min() < 1e-2:
             continue
-        scale = np.abs(found.hessian).max()
+        scale = np.abs(derivatives.hessian).max()
 
         def slopes(values, size=size):
             return (values[:size] - values[size:]) / (2 * step)
 
-        noise = 1e-7 * (np.abs(found.value) + scale)
-        np.testing.assert_allclose(found.gradient, slopes(near.value), rtol=1e-5, atol=noise)
+        noise = 1e-7 * (np.abs(derivatives.value) + scale)
+        np.testing.assert_allclose(derivatives.gradient, slopes(near.value), rtol=1e-5, atol=noise)
         np.testing.assert_allclose(
-            found.hessian, slopes(near.gradient), rtol=1e-5, atol=1e-6 * scale
+            derivatives.hessian, slopes(near.gradient), rtol=1e-5, atol=1e-6 * scale
         )
-        np.testing.assert_allclose(found.hessian, found.hessian.T, rtol=1e-12, atol=1e-12 * scale)
+        np.testing.assert_allclose(
+            derivatives.hessian, derivatives.hessian.T, rtol=1e-12, atol=1e-12 * scale
+        )
         lowered = pair.batch
-        fisher = (slopes(near.rates) ** 2 / found.rates).sum(axis=1) + lowered.precision[row]
+        fisher = (slopes(near.rates) ** 2 / derivatives.rates).sum(axis=1) + lowered.precision[row]
         poisson = lowered.factor[row] > 0
         fisher[poisson] += lowered.aux[row][poisson] / point[poisson] ** 2
         largest = np.abs(fisher).max()
-        np.testing.assert_allclose(found.fisher, fisher, rtol=1e-5, atol=1e-6 * largest)
+        np.testing.assert_allclose(derivatives.fisher, fisher, rtol=1e-5, atol=1e-6 * largest)
 
 
 @settings(histfactory.FIXED, max_examples=30)
@@ -267,13 +273,13 @@ def test_the_information_is_the_hessian_of_data_as_expected(case):
     for pair in histfactory.pairs(case):
         batch, lowered = Batch(pair.batch), pair.batch
         point = pair.to_columns(inner_point(pair, rng))[None]
-        found = batch.call(evaluate, pair.row, point, None)
-        if found.rates.min() < 1e-2:
+        derivatives = batch.call(evaluate, pair.row, point, None)
+        if derivatives.rates.min() < 1e-2:
             continue
-        matrix = information(Arrays(), found, slice(None))
-        np.testing.assert_allclose(np.einsum("...ii->...i", matrix), found.fisher, rtol=1e-12)
+        matrix = information(Arrays(), derivatives, slice(None))
+        np.testing.assert_allclose(np.einsum("...ii->...i", matrix), derivatives.fisher, rtol=1e-12)
         # Auxiliary counts are not expected values here: their term is taken as it is.
-        lowered.data[pair.row] = found.rates[0]
+        lowered.data[pair.row] = derivatives.rates[0]
         asimov = batch.call(evaluate, pair.row, point, None)
         scale = np.abs(matrix).max()
         np.testing.assert_allclose(asimov.hessian, matrix, rtol=1e-9, atol=1e-11 * scale)
@@ -282,18 +288,18 @@ def test_the_information_is_the_hessian_of_data_as_expected(case):
 @pytest.fixture
 def jax() -> Iterator:
     """JAX, with pyhf on it."""
-    found = pytest.importorskip("jax")
+    module = pytest.importorskip("jax")
     pyhf.set_backend("jax", precision="64b")
-    yield found
+    yield module
     pyhf.set_backend("numpy")
 
 
-EVERYTHING = tuple(models.MODIFIERS)
+ALL_MODIFIERS = tuple(models.MODIFIERS)
 
 
 def rich(normsys, histosys):
     """All types of modifiers, shared and not; one patch with its own of all types."""
-    spec = models.background(*EVERYTHING)
+    spec = models.background(*ALL_MODIFIERS)
     theory = {"name": "theory", "type": "normsys", "data": {"hi": 1.2, "lo": 0.85}}
     shape = {"name": "shape", "type": "normsys", "data": {"hi": 0.9, "lo": 1.07}}
     other = {
@@ -355,15 +361,15 @@ def check_against_jax(jax, pair, points, directions):
     compiled = jax.jit(lambda point, along: jax.jvp(nll_and_gradient, (point,), (along,)))
     batch, columns = Batch(pair.batch), pair.columns
     for point in points:
-        found = batch.evaluate(pair.row, pair.to_columns(point))
-        assert np.isfinite(found.value)
-        hessian = found.hessian[np.ix_(columns, columns)]
+        derivatives = batch.evaluate(pair.row, pair.to_columns(point))
+        assert np.isfinite(derivatives.value)
+        hessian = derivatives.hessian[np.ix_(columns, columns)]
         scale = np.abs(hessian).max()
         for direction in directions:
             (nll, gradient), (_, curvature) = compiled(point, direction)
-            assert found.value == pytest.approx(float(nll), rel=1e-10)
+            assert derivatives.value == pytest.approx(float(nll), rel=1e-10)
             np.testing.assert_allclose(
-                found.gradient[columns], gradient, rtol=1e-9, atol=1e-12 * scale
+                derivatives.gradient[columns], gradient, rtol=1e-9, atol=1e-12 * scale
             )
             np.testing.assert_allclose(
                 hessian @ direction, curvature, rtol=1e-9, atol=1e-12 * scale
@@ -399,16 +405,16 @@ def test_jax_gives_the_same(make):
     side = np.where(points < 0, -1.0, 1.0)
     plainly = batch.call(evaluate, rows, points, side)
     compiled = arrays.compile(partial(evaluate, arrays, pair.batch.layout))
-    found = compiled(
+    derivatives = compiled(
         arrays.put(batch.shared), arrays.put(batch.lane(rows)), arrays.put(points), side
     )
     for name in plainly._fields:
-        one, other = np.asarray(getattr(found, name)), getattr(plainly, name)
+        one, other = np.asarray(getattr(derivatives, name)), getattr(plainly, name)
         for lane in np.flatnonzero(np.isfinite(plainly.value)):
             scale = np.abs(other[lane]).max()
             np.testing.assert_allclose(one[lane], other[lane], rtol=1e-12, atol=1e-12 * scale)
     assert np.isfinite(plainly.value).sum() >= 4
-    np.testing.assert_array_equal(np.isfinite(found.value), np.isfinite(plainly.value))
+    np.testing.assert_array_equal(np.isfinite(derivatives.value), np.isfinite(plainly.value))
 
 
 def plain_case(*kinds):

@@ -28,7 +28,7 @@ LIMITS = re.compile(
 
 
 def refusal(spec, settings):
-    """Why pyhf makes no model, or None."""
+    """The reason why pyhf makes no model, or None."""
     try:
         build_model(spec, settings)
     except PalletError as error:
@@ -41,10 +41,10 @@ def refusal(spec, settings):
 def lowered(background, *operations, settings=None):
     """Lower one patch: the batches, and why it is not supported (or None)."""
     patch = Patch("one", (1.0,), list(operations))
-    found = Background(background, settings or FitSettings()).lower(
+    lowered_batches = Background(background, settings or FitSettings()).lower(
         [apply_sharing(background, patch)]
     )
-    return found[0], found[1].get(0)
+    return lowered_batches[0], lowered_batches[1].get(0)
 
 
 def add(*modifiers, name="signal", events=(8.0, 14.0), channel=0):
@@ -61,15 +61,19 @@ def replace(path, value):
 
 def expected_auxiliary(config):
     """By name: auxiliary datum, one over the variance, and expected count of a constraint."""
-    found = {}
+    constraints = {}
     for name in config.auxdata_order:
-        item = config.param_set(name)
-        for number, datum in enumerate(item.auxdata):
-            label = name if item.is_scalar else f"{name}[{number}]"
-            poisson = item.pdf_type == "poisson"
-            precision = 0.0 if poisson else item.width()[number] ** -2.0
-            found[label] = datum, precision, item.factors[number] if poisson else 0.0
-    return found
+        parameter_set = config.param_set(name)
+        for number, datum in enumerate(parameter_set.auxdata):
+            label = name if parameter_set.is_scalar else f"{name}[{number}]"
+            poisson = parameter_set.pdf_type == "poisson"
+            precision = 0.0 if poisson else parameter_set.width()[number] ** -2.0
+            constraints[label] = (
+                datum,
+                precision,
+                parameter_set.factors[number] if poisson else 0.0,
+            )
+    return constraints
 
 
 @histfactory.FIXED
@@ -92,8 +96,8 @@ def test_parameters_and_data_are_those_of_pyhf(case):
         np.testing.assert_array_equal(batch.fixed[row][pair.columns], config.suggested_fixed())
         constraints = expected_auxiliary(config)
         columns = [constraints.get(name, (0.0, 0.0, 0.0)) for name in config.par_names]
-        found = np.stack([batch.aux[row], batch.precision[row], batch.factor[row]], axis=1)
-        np.testing.assert_allclose(found[pair.columns], columns, rtol=1e-13)
+        settings = np.stack([batch.aux[row], batch.precision[row], batch.factor[row]], axis=1)
+        np.testing.assert_allclose(settings[pair.columns], columns, rtol=1e-13)
         data = pair.data[: config.nmaindata]
         np.testing.assert_array_equal(batch.data[row], data[batch.layout.bin_order])
 
@@ -132,7 +136,7 @@ def test_patches_of_one_shape_make_one_batch():
 def test_own_names_share_columns():
     background = models.background("normsys")
     shape = {"hi_data": [9.0, 15.0], "lo_data": [7.0, 13.0]}
-    own = [
+    additions = [
         [
             add(
                 {"name": f"isr_{n}", "type": "normsys", "data": {"hi": 1.1, "lo": 0.9}},
@@ -141,8 +145,8 @@ def test_own_names_share_columns():
         ]
         for n in range(2)
     ]
-    own.append([add()])
-    specs = [apply_sharing(background, Patch("x", (1.0,), items)) for items in own]
+    additions.append([add()])
+    specs = [apply_sharing(background, Patch("x", (1.0,), operations)) for operations in additions]
     (batch,), _ = Background(background, FitSettings()).lower(specs)
     assert len(batch) == 3
     column = batch.names[0].index("isr_0")
@@ -258,8 +262,8 @@ def test_one_bad_patch_does_not_stop_the_others(operation, reason):
     kinds = ("normsys", "histosys", "shapesys", "staterror", "normfactor")
     background = models.background(*kinds)
     specs = [
-        apply_sharing(background, Patch("x", (1.0,), items))
-        for items in ([add()], [add(), operation], [add(name="last")])
+        apply_sharing(background, Patch("x", (1.0,), operations))
+        for operations in ([add()], [add(), operation], [add(name="last")])
     ]
     batches, unsupported = Background(background, FitSettings()).lower(specs)
     assert sorted(i for batch in batches for i in batch.index) == [0, 2]

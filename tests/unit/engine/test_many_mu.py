@@ -18,11 +18,11 @@ STRENGTHS = (0.3, 1.0, 4.0)
 
 
 def patches(count: int = 2) -> list[Patch]:
-    return [Patch(item["metadata"]["name"], (), item["patch"]) for item in models.grid(count)]
+    return [Patch(entry["metadata"]["name"], (), entry["patch"]) for entry in models.grid(count)]
 
 
-def profile(engine: BatchedEngine, some: list[Patch], copies: int = len(STRENGTHS)) -> Profile:
-    ((batch, _),) = engine.lower(some)[0]
+def profile(engine: BatchedEngine, chosen: list[Patch], copies: int = len(STRENGTHS)) -> Profile:
+    ((batch, _),) = engine.lower(chosen)[0]
     return Profile(engine.batch_fits(batch), copies)
 
 
@@ -30,52 +30,52 @@ def profile(engine: BatchedEngine, some: list[Patch], copies: int = len(STRENGTH
 @pytest.mark.parametrize("thorough", [True, False])
 def test_the_same_as_a_test_at_each_strength(statistic, thorough):
     spec = models.background("normsys", "histosys", "staterror")
-    some = patches()
-    made = profile(BatchedEngine(spec, FitSettings(test_statistic=statistic)), some)
-    mu = np.repeat(STRENGTHS, len(some))
-    q, q_asimov = made.test(made.rows, mu, on_data=np.ones(len(made), bool), thorough=thorough)
-    found = profiles.tested(made.settings, q, q_asimov)
+    chosen = patches()
+    tests = profile(BatchedEngine(spec, FitSettings(test_statistic=statistic)), chosen)
+    mu = np.repeat(STRENGTHS, len(chosen))
+    q, q_asimov = tests.test(tests.rows, mu, on_data=np.ones(len(tests), bool), thorough=thorough)
+    reasons = profiles.tested(tests.settings, q, q_asimov)
     for number, strength in enumerate(STRENGTHS):
         engine = BatchedEngine(spec, FitSettings(test_statistic=statistic, mu=strength))
-        results = {patch.name: result for patch, result in engine.hypotests(some)}
-        for place, patch in enumerate(some):
-            wanted = results[patch.name]
-            p_values = found[number * len(some) + place]
-            assert p_values.CLs_obs == pytest.approx(wanted.p_values.CLs_obs, abs=1e-8)
-            assert p_values.CLs_exp == pytest.approx(wanted.p_values.CLs_exp, abs=1e-8)
-            assert made.mu_hat[place] == pytest.approx(wanted.mu_hat, abs=1e-4)
-            assert made.mu_error[place] == pytest.approx(wanted.mu_hat_error, rel=1e-4)
+        results = {patch.name: result for patch, result in engine.hypotests(chosen)}
+        for position, patch in enumerate(chosen):
+            expected = results[patch.name]
+            p_values = reasons[number * len(chosen) + position]
+            assert p_values.CLs_obs == pytest.approx(expected.p_values.CLs_obs, abs=1e-8)
+            assert p_values.CLs_exp == pytest.approx(expected.p_values.CLs_exp, abs=1e-8)
+            assert tests.mu_hat[position] == pytest.approx(expected.mu_hat, abs=1e-4)
+            assert tests.mu_error[position] == pytest.approx(expected.mu_hat_error, rel=1e-4)
             if thorough:
-                trusted, reason = made.evidence(number * len(some) + place, on_data=True)
+                trusted, reason = tests.evidence(number * len(chosen) + position, on_data=True)
                 assert trusted
                 assert "asimov: " in reason
                 assert "data: " in reason
 
 
 def test_rows_without_data_are_not_fitted_there():
-    made = profile(BatchedEngine(models.background("normsys"), FitSettings()), patches(), 2)
+    tests = profile(BatchedEngine(models.background("normsys"), FitSettings()), patches(), 2)
     rows = np.array([1, 2])
     on_data = np.array([False, True])
-    q, q_asimov = made.test(rows, np.array([1.0, 2.0]), on_data=on_data, thorough=True)
+    q, q_asimov = tests.test(rows, np.array([1.0, 2.0]), on_data=on_data, thorough=True)
     assert np.isnan(q[0])
     assert q[1] >= 0
     assert np.all(q_asimov > 0)
-    assert made.evidence(1, on_data=False)[0]
+    assert tests.evidence(1, on_data=False)[0]
     with pytest.raises(KeyError):
-        made.evidence(1, on_data=True)
+        tests.evidence(1, on_data=True)
 
 
 def test_a_free_fit_is_not_above_a_fixed_one():
-    """Where a fit at a signal strength ends lower, the free fit goes on from there."""
-    made = profile(BatchedEngine(models.background("normsys"), FitSettings()), patches(1), 1)
-    true = made.mu_hat[0]
-    value = made._free.value[0]
+    """A free fit goes on from a fit at a signal strength that ends lower."""
+    tests = profile(BatchedEngine(models.background("normsys"), FitSettings()), patches(1), 1)
+    true = tests.mu_hat[0]
+    value = tests._free.value[0]
     # As if the free fit had stopped early.
-    made._free.point[0] = made._background.point[0]
-    made._free.value[0] = made._background.value[0] + 1.0
-    made.test(np.array([0]), np.array([0.5]), on_data=np.array([True]), thorough=False)
-    assert made._free.value[0] == pytest.approx(value, abs=1e-9)
-    assert made.mu_hat[0] == pytest.approx(true, abs=1e-5)
+    tests._free.point[0] = tests._background.point[0]
+    tests._free.value[0] = tests._background.value[0] + 1.0
+    tests.test(np.array([0]), np.array([0.5]), on_data=np.array([True]), thorough=False)
+    assert tests._free.value[0] == pytest.approx(value, abs=1e-9)
+    assert tests.mu_hat[0] == pytest.approx(true, abs=1e-5)
 
 
 def test_what_stands_against_tests():
@@ -83,8 +83,8 @@ def test_what_stands_against_tests():
     spec["measurements"][0]["config"]["parameters"] = [
         {"name": models.POI, "bounds": [[0.5, 2.0]], "inits": [1.0]}
     ]
-    found = profile(BatchedEngine(spec, FitSettings()), [Patch("all", (), ())], 1).unsound()
-    assert isinstance(found[0], PalletError)
+    p_values = profile(BatchedEngine(spec, FitSettings()), [Patch("all", (), ())], 1).unsound()
+    assert isinstance(p_values[0], PalletError)
     sound = profile(BatchedEngine(models.counting(), FitSettings()), [Patch("all", (), ())], 1)
     assert sound.unsound() == {}
     sound._free.converged[0] = False

@@ -61,12 +61,12 @@ def test_every_start_ends_at_the_same_minimum(lowered: Lowered, scoring: bool) -
     rows = np.arange(len(lowered))
     near = make(lowered).minimise(lanes(lowered, rows, lowered.init), 1e-12)
     far = lanes(lowered, rows, displaced(lowered, rows, 0.7), scoring=scoring)
-    found = make(lowered).minimise(far, 1e-12)
+    minima = make(lowered).minimise(far, 1e-12)
     assert np.all(near.outcome == CONVERGED)
-    assert np.all(found.outcome == CONVERGED)
-    assert found.edm.max() <= 1e-12
-    np.testing.assert_allclose(found.value, near.value, atol=1e-11)
-    np.testing.assert_allclose(found.point, near.point, atol=1e-4)
+    assert np.all(minima.outcome == CONVERGED)
+    assert minima.edm.max() <= 1e-12
+    np.testing.assert_allclose(minima.value, near.value, atol=1e-11)
+    np.testing.assert_allclose(minima.point, near.point, atol=1e-4)
 
 
 def test_lanes_that_wait_end_as_lanes_that_do_not(lowered: Lowered) -> None:
@@ -74,8 +74,8 @@ def test_lanes_that_wait_end_as_lanes_that_do_not(lowered: Lowered) -> None:
     starts = displaced(lowered, rows, 0.5)
     together = make(lowered).minimise(lanes(lowered, rows, starts), 1e-10)
     for row in (0, 17, 39):
-        some = rows[row : row + 1]
-        alone = make(lowered).minimise(lanes(lowered, some, starts[some]), 1e-10)
+        piece = rows[row : row + 1]
+        alone = make(lowered).minimise(lanes(lowered, piece, starts[piece]), 1e-10)
         assert alone.iterations[0] == together.iterations[row]
         np.testing.assert_allclose(alone.point[0], together.point[row], rtol=1e-9, atol=1e-12)
 
@@ -94,34 +94,36 @@ def test_where_the_last_step_leads_is_known_without_going_there(lowered: Lowered
 def test_minima_on_bounds(lowered: Lowered) -> None:
     rows = np.arange(len(lowered))
     free = lanes(lowered, rows, lowered.init)
-    found = make(lowered).minimise(free, 1e-10)
-    column = int(np.argmax(np.where(lowered.fixed[0], 0, np.abs(found.point[0] - lowered.init[0]))))
-    edge = 0.5 * (found.point[:, column] + lowered.init[:, column])
-    free.upper[:, column] = np.where(found.point[:, column] > edge, edge, free.upper[:, column])
-    free.lower[:, column] = np.where(found.point[:, column] < edge, edge, free.lower[:, column])
+    minima = make(lowered).minimise(free, 1e-10)
+    column = int(
+        np.argmax(np.where(lowered.fixed[0], 0, np.abs(minima.point[0] - lowered.init[0])))
+    )
+    edge = 0.5 * (minima.point[:, column] + lowered.init[:, column])
+    free.upper[:, column] = np.where(minima.point[:, column] > edge, edge, free.upper[:, column])
+    free.lower[:, column] = np.where(minima.point[:, column] < edge, edge, free.lower[:, column])
     bounded = make(lowered).minimise(free, 1e-10)
     assert np.all(bounded.outcome == CONVERGED)
     np.testing.assert_array_equal(bounded.point[:, column], edge)
-    assert np.all(bounded.value > found.value)
+    assert np.all(bounded.value > minima.value)
     assert bounded.gradient_norm.max() < 1e-3  # of what is not at a bound
 
 
 def test_a_lane_that_takes_too_long_gives_up(lowered: Lowered) -> None:
     rows = np.arange(3)
-    found = make(lowered, iterations=2).minimise(
+    minima = make(lowered, iterations=2).minimise(
         lanes(lowered, rows, displaced(lowered, rows, 1.0)), 1e-10
     )
-    assert set(found.outcome) == {EXHAUSTED}
-    assert set(found.iterations) == {2}
-    assert not found.converged.any()
+    assert set(minima.outcome) == {EXHAUSTED}
+    assert set(minima.iterations) == {2}
+    assert not minima.converged.any()
 
 
 def test_a_start_without_a_likelihood_costs_its_own_lane_only(lowered: Lowered) -> None:
     rows = np.arange(3)
     starts = lowered.init[rows].copy()
     starts[1] = np.nan
-    found = make(lowered).minimise(lanes(lowered, rows, starts), 1e-10)
-    assert found.outcome.tolist() == [CONVERGED, HOPELESS, CONVERGED]
+    minima = make(lowered).minimise(lanes(lowered, rows, starts), 1e-10)
+    assert minima.outcome.tolist() == [CONVERGED, HOPELESS, CONVERGED]
 
 
 @pytest.mark.parametrize("scoring", [False, True])
@@ -129,11 +131,11 @@ def test_jax_takes_the_same_way(lowered: Lowered, scoring: bool) -> None:
     pytest.importorskip("jax")
     rows = np.arange(5)
     starts = lanes(lowered, rows, displaced(lowered, rows, 0.7), scoring=scoring)
-    there = make(lowered, JaxArrays()).minimise(starts, 1e-10)
-    here = make(lowered).minimise(starts, 1e-10)
-    assert np.all(there.outcome == CONVERGED)
-    np.testing.assert_array_equal(there.iterations, here.iterations)
-    np.testing.assert_allclose(there.value, here.value, atol=1e-9)
+    on_jax = make(lowered, JaxArrays()).minimise(starts, 1e-10)
+    on_numpy = make(lowered).minimise(starts, 1e-10)
+    assert np.all(on_jax.outcome == CONVERGED)
+    np.testing.assert_array_equal(on_jax.iterations, on_numpy.iterations)
+    np.testing.assert_allclose(on_jax.value, on_numpy.value, atol=1e-9)
 
 
 @pytest.mark.parametrize("arrays", [Arrays, JaxArrays])
@@ -146,9 +148,9 @@ def test_an_indefinite_matrix_is_replaced_or_damped(arrays: type[Arrays]) -> Non
         library.put(np.array([True, True, False])),
         lambda lanes: library.put(np.broadcast_to(4.0 * np.eye(2), (3, 2, 2)))[lanes],
     )
-    arguments = (library.put(item) for item in (matrix.copy(), metric, right, np.zeros(3), free))
-    found = library.solve(*arguments, instead)
-    solution, damping, used, replaced = (library.get(item) for item in found)
+    arguments = (library.put(array) for array in (matrix.copy(), metric, right, np.zeros(3), free))
+    solved = library.solve(*arguments, instead)
+    solution, damping, used, replaced = (library.get(array) for array in solved)
     assert replaced.tolist() == [False, True, False]
     np.testing.assert_allclose(solution[:2], [[0.5, 1.0], [0.25, 0.25]])
     np.testing.assert_allclose(solution[2], 1.0 / (np.array([2.0, -1.0]) + damping[2]))
@@ -172,13 +174,13 @@ def test_few_unknowns_are_solved_as_many_are(monkeypatch, instead):
     free[7] = False
     damping = np.where(rng.uniform(size=lanes) < 0.5, 1e-11, 0.3)
     positive = half @ np.swapaxes(half, 1, 2) + np.eye(size)
-    others = Instead(rng.uniform(size=lanes) < 0.5, lambda rows: positive[rows])
-    found = []
+    replacement = Instead(rng.uniform(size=lanes) < 0.5, lambda rows: positive[rows])
+    solutions = []
     for few in (0, 32):
         monkeypatch.setattr("palletfit.engine.arrays._FEW", few)
-        asked = (matrix.copy(), metric, np.where(free, right, 0.0), damping, free)
-        found.append(Arrays().solve(*asked, others if instead else None))
-    by_lane, together = found
+        system = (matrix.copy(), metric, np.where(free, right, 0.0), damping, free)
+        solutions.append(Arrays().solve(*system, replacement if instead else None))
+    by_lane, together = solutions
     assert (by_lane[1] != damping).any()
     assert by_lane[3].any() == instead
     np.testing.assert_allclose(together[0], by_lane[0], rtol=1e-9, atol=1e-12)

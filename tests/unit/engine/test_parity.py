@@ -43,7 +43,7 @@ def test_no_fit_ends_above_the_lowest_of_the_peers(load, shared, tmp_path, analy
 def test_the_staus_differ_from_pyhf_by_the_far_minimum_alone(shared, tmp_path, monkeypatch):
     """The engine without its look at far minima gives what pyhf gives; docs/validation.md."""
     path = shared / "reference" / "staus-combined.pyhf-scipy.json"
-    theirs = {item["name"]: item for item in json.loads(path.read_bytes())["results"]}
+    theirs = {entry["name"]: entry for entry in json.loads(path.read_bytes())["results"]}
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
     monkeypatch.setattr(Search, "leap", lambda *_: None)
     differences = {
@@ -77,6 +77,6 @@ def test_a_minimum_that_is_missed_is_seen(load, tmp_path):
         f"{patch.name},asimov_fixed,0,0,0,0\n"
     )
     rows = parity.compare(workspace, [patch], parity.read_peers(table))
-    found = {row["fit"]: row["above"] for row in rows}
+    above = {row["fit"]: row["above"] for row in rows}
     expected = {"background": np.nan, "free": 1.0, "fixed": -0.5}
-    assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    assert above == pytest.approx(expected, abs=1e-9, nan_ok=True)

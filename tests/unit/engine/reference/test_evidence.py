@@ -34,7 +34,7 @@ def quadratic() -> Likelihood:
 
 
 @pytest.fixture
-def everything() -> Likelihood:
+def full_likelihood() -> Likelihood:
     return Likelihood(*models.model_and_data(models.full(*EVERY_MODIFIER)), None)
 
 
@@ -47,49 +47,52 @@ def test_the_edm_of_a_parabola_is_exact(quadratic, displacement):
     point = quadratic.start(np.asarray(quadratic.model.config.suggested_init()))
     index = position(quadratic, "alpha")
     point[index] = displacement
-    found = quadratic.evidence(point)
-    assert found.edm == pytest.approx(displacement**2 / 2, rel=1e-4, abs=1e-12)
-    assert found.gradient_norm == pytest.approx(abs(displacement), rel=1e-5, abs=1e-8)
-    assert found.step[index] == pytest.approx(-displacement, rel=1e-4, abs=1e-8)
-    assert found.step[position(quadratic, models.POI)] == 0.0
-    assert found.at_bounds == ()
+    evidence = quadratic.evidence(point)
+    assert evidence.edm == pytest.approx(displacement**2 / 2, rel=1e-4, abs=1e-12)
+    assert evidence.gradient_norm == pytest.approx(abs(displacement), rel=1e-5, abs=1e-8)
+    assert evidence.step[index] == pytest.approx(-displacement, rel=1e-4, abs=1e-8)
+    assert evidence.step[position(quadratic, models.POI)] == 0.0
+    assert evidence.at_bounds == ()
 
 
-def test_twice_nll_is_pyhfs(everything):
-    point = np.asarray(everything.model.config.suggested_init())
-    assert everything.twice_nll(point) == pytest.approx(
-        float(pyhf.infer.mle.twice_nll(point, everything.data, everything.model)[0]), rel=1e-14
+def test_twice_nll_is_pyhfs(full_likelihood):
+    point = np.asarray(full_likelihood.model.config.suggested_init())
+    assert full_likelihood.twice_nll(point) == pytest.approx(
+        float(pyhf.infer.mle.twice_nll(point, full_likelihood.data, full_likelihood.model)[0]),
+        rel=1e-14,
     )
 
 
-def test_twice_nll_is_infinite_where_rates_are_negative(everything):
-    point = np.asarray(everything.model.config.suggested_init())
-    point[position(everything, models.POI)] = -50.0
-    assert everything.twice_nll(point) == np.inf
+def test_twice_nll_is_infinite_where_rates_are_negative(full_likelihood):
+    point = np.asarray(full_likelihood.model.config.suggested_init())
+    point[position(full_likelihood, models.POI)] = -50.0
+    assert full_likelihood.twice_nll(point) == np.inf
 
 
-def test_the_edm_promises_what_the_fit_delivers(everything):
-    point = np.asarray(everything.model.config.suggested_init())
-    promised = everything.evidence(point).edm
-    minimum, evidence, _ = polish(everything, point, edm=1e-9)
-    delivered = (everything.twice_nll(point) - everything.twice_nll(minimum)) / 2
+def test_the_edm_promises_what_the_fit_delivers(full_likelihood):
+    point = np.asarray(full_likelihood.model.config.suggested_init())
+    promised = full_likelihood.evidence(point).edm
+    minimum, evidence, _ = polish(full_likelihood, point, edm=1e-9)
+    delivered = (full_likelihood.twice_nll(point) - full_likelihood.twice_nll(minimum)) / 2
     assert delivered > 0.5
     assert promised == pytest.approx(delivered, rel=0.3)
     assert evidence.edm <= 1e-9
 
 
-def test_polish_reaches_the_minimum_from_a_displaced_point(everything):
-    count = everything.model.config.npars
+def test_polish_reaches_the_minimum_from_a_displaced_point(full_likelihood):
+    count = full_likelihood.model.config.npars
     rng = np.random.default_rng(1)
     pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=1e-4))
-    best, value = pyhf.infer.mle.fit(everything.data, everything.model, return_fitted_val=True)
-    displaced = everything.start(best + 0.1 * rng.standard_normal(count))
-    reached, evidence, steps = polish(everything, displaced, edm=1e-9)
-    assert everything.twice_nll(displaced) > value + 0.1
+    best, value = pyhf.infer.mle.fit(
+        full_likelihood.data, full_likelihood.model, return_fitted_val=True
+    )
+    displaced = full_likelihood.start(best + 0.1 * rng.standard_normal(count))
+    reached, evidence, steps = polish(full_likelihood, displaced, edm=1e-9)
+    assert full_likelihood.twice_nll(displaced) > value + 0.1
     assert 1 <= steps <= 8
     assert evidence.twice_nll == pytest.approx(float(value), abs=1e-6)
     # The rates, because a free norm and a free shape of the same sample are not unique.
-    expected = everything.model.expected_data
+    expected = full_likelihood.model.expected_data
     np.testing.assert_allclose(expected(reached), expected(best), rtol=1e-4, atol=1e-3)
 
 
@@ -101,15 +104,15 @@ def test_polish_takes_no_step_at_the_minimum(quadratic):
     assert evidence.edm <= 1e-9
 
 
-def test_polish_never_goes_uphill(everything):
+def test_polish_never_goes_uphill(full_likelihood):
     rng = np.random.default_rng(2)
-    init = np.asarray(everything.model.config.suggested_init())
+    init = np.asarray(full_likelihood.model.config.suggested_init())
     for _ in range(10):
-        point = everything.start(init + rng.standard_normal(len(init)))
-        before = everything.twice_nll(point)
-        reached, evidence, _ = polish(everything, point, edm=1e-9, steps=2)
+        point = full_likelihood.start(init + rng.standard_normal(len(init)))
+        before = full_likelihood.twice_nll(point)
+        reached, evidence, _ = polish(full_likelihood, point, edm=1e-9, steps=2)
         assert evidence.twice_nll <= before
-        assert np.all((reached >= everything.lower) & (reached <= everything.upper))
+        assert np.all((reached >= full_likelihood.lower) & (reached <= full_likelihood.upper))
 
 
 def test_a_deficit_ends_at_the_bound_with_an_edm_of_zero():
@@ -137,11 +140,11 @@ def test_nuisance_parameters_at_a_bound_are_named():
     assert evidence.edm < 1e-12
 
 
-def test_start_respects_bounds_and_the_fixed_poi(everything):
-    fixed = Likelihood(everything.model, everything.data, 1.5)
-    inside = fixed.start(np.full(everything.model.config.npars, 1e3))
-    assert np.all(inside <= everything.upper)
-    assert inside[position(everything, models.POI)] == 1.5
+def test_start_respects_bounds_and_the_fixed_poi(full_likelihood):
+    fixed = Likelihood(full_likelihood.model, full_likelihood.data, 1.5)
+    inside = fixed.start(np.full(full_likelihood.model.config.npars, 1e3))
+    assert np.all(inside <= full_likelihood.upper)
+    assert inside[position(full_likelihood, models.POI)] == 1.5
 
 
 def test_fixed_parameters_stay():

@@ -44,9 +44,9 @@ def exact(spec, kind, mu=1.0):
     return plain(spec, kind, mu, tolerance=1e-11)
 
 
-def assert_agrees(found, observed, expected, atol=2e-5):
-    assert found.p_values.CLs_obs == pytest.approx(observed, abs=atol)
-    np.testing.assert_allclose(found.p_values.CLs_exp, expected, atol=atol)
+def assert_agrees(result, observed, expected, atol=2e-5):
+    assert result.p_values.CLs_obs == pytest.approx(observed, abs=atol)
+    np.testing.assert_allclose(result.p_values.CLs_exp, expected, atol=atol)
 
 
 @pytest.mark.parametrize("kind", ["qtilde", "q", "q0"])
@@ -58,10 +58,10 @@ def assert_agrees(found, observed, expected, atol=2e-5):
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # of plain pyhf
 def test_agrees_with_pyhf(modifiers, kind):
     spec = models.full(*modifiers)
-    found = hypotest(spec, test_statistic=kind)
-    assert_agrees(found, *exact(spec, kind))
-    assert found.status == "ok"
-    assert found.remarks == ()
+    result = hypotest(spec, test_statistic=kind)
+    assert_agrees(result, *exact(spec, kind))
+    assert result.status == "ok"
+    assert result.remarks == ()
 
 
 @pytest.mark.parametrize("kind", ["qtilde", "q0"])
@@ -76,9 +76,9 @@ def test_agrees_with_pyhf_for_deficits_and_excesses(observed, kind):
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
 def test_agrees_with_pyhf_at_other_mu(mu):
     spec = models.full("normsys", "histosys")
-    found = hypotest(spec, mu=mu)
-    assert_agrees(found, *exact(spec, "qtilde", mu))
-    assert found.fits["fixed"].mu == mu
+    result = hypotest(spec, mu=mu)
+    assert_agrees(result, *exact(spec, "qtilde", mu))
+    assert result.fits["fixed"].mu == mu
 
 
 def test_minuit_agrees_with_scipy():
@@ -98,10 +98,10 @@ def test_interpolation_codes_reach_the_model():
 
 
 def test_more_starts_are_tried():
-    found = hypotest(
+    result = hypotest(
         models.full("normsys", "staterror"), starts=["suggested", "background", "free"]
     )
-    assert {item.start for item in found.fits["fixed"].attempts} == {
+    assert {attempt.start for attempt in result.fits["fixed"].attempts} == {
         "suggested",
         "background",
         "free",
@@ -119,10 +119,10 @@ def test_another_measurement_is_fitted():
 
 
 def test_the_result_is_plain_json():
-    found = hypotest(models.full("normsys")).as_json()
-    copied = json.loads(json.dumps(found, allow_nan=False))
+    result = hypotest(models.full("normsys")).as_json()
+    copied = json.loads(json.dumps(result, allow_nan=False))
     assert copied["status"] == "ok"
-    assert copied["CLs_obs"] == found["CLs_obs"]
+    assert copied["CLs_obs"] == result["CLs_obs"]
     assert len(copied["CLs_exp"]) == 5
     assert set(copied["fits"]) == {"background", "free", "fixed", "asimov_fixed"}
     assert {"pyhf", "numpy", "scipy", "iminuit", "python"} <= set(copied["software"])
@@ -142,16 +142,16 @@ def test_the_backend_is_numpy_afterwards():
 
 def test_a_constraint_of_a_millionth_is_no_trap():
     """SLSQP stops after one iteration of such a fit, and says that it succeeded."""
-    found, easy = hypotest(models.narrow(trap=True)), hypotest(models.narrow(trap=False))
-    assert_agrees(found, easy.p_values.CLs_obs, easy.p_values.CLs_exp, atol=1e-3)
-    assert found.mu_hat == pytest.approx(easy.mu_hat, abs=2e-3)
-    assert found.status == "ok"
-    free = found.fits["free"]
+    result, easy = hypotest(models.narrow(trap=True)), hypotest(models.narrow(trap=False))
+    assert_agrees(result, easy.p_values.CLs_obs, easy.p_values.CLs_exp, atol=1e-3)
+    assert result.mu_hat == pytest.approx(easy.mu_hat, abs=2e-3)
+    assert result.status == "ok"
+    free = result.fits["free"]
     assert "scipy stopped after 1 iteration" in free.attempts[0].doubts
     assert free.attempts[0].reported_success
     assert len(free.attempts) > 1
-    assert {item.optimizer for item in free.attempts} > {"scipy"}
-    assert any("NLL is uncertain by about" in remark for remark in found.remarks)
+    assert {attempt.optimizer for attempt in free.attempts} > {"scipy"}
+    assert any("NLL is uncertain by about" in remark for remark in result.remarks)
     assert easy.remarks == ()
 
 
@@ -162,34 +162,34 @@ def test_the_trap_is_one_for_pyhf():
 
 
 def test_without_escalation_the_trap_is_suspect():
-    found = hypotest(models.narrow(trap=True), escalate=False)
-    assert found.status == "suspect"
-    suspect = [fit for fit in found.fits.values() if not fit.trusted]
+    result = hypotest(models.narrow(trap=True), escalate=False)
+    assert result.status == "suspect"
+    suspect = [fit for fit in result.fits.values() if not fit.trusted]
     assert suspect
     assert all(fit.reason for fit in suspect)
-    assert all(len({item.optimizer for item in fit.attempts}) == 1 for fit in suspect)
+    assert all(len({attempt.optimizer for attempt in fit.attempts}) == 1 for fit in suspect)
 
 
 @pytest.mark.parametrize("events", [0.0, 1e-9])
 def test_a_signal_without_effect_excludes_nothing(events):
-    found = hypotest(models.full("normsys", events=(events, events)))
-    assert found.p_values.CLs_obs == 1.0
-    assert found.p_values.CLs_exp == (1.0,) * 5
-    assert "no sensitivity: the tested signal does not change the likelihood" in found.remarks
-    assert found.status == "ok"
+    result = hypotest(models.full("normsys", events=(events, events)))
+    assert result.p_values.CLs_obs == 1.0
+    assert result.p_values.CLs_exp == (1.0,) * 5
+    assert "no sensitivity: the tested signal does not change the likelihood" in result.remarks
+    assert result.status == "ok"
 
 
 def test_mu_zero_is_never_excluded():
-    found = hypotest(models.full("normsys"), mu=0.0)
-    assert found.p_values.CLs_obs == 1.0
+    result = hypotest(models.full("normsys"), mu=0.0)
+    assert result.p_values.CLs_obs == 1.0
 
 
 def test_a_deficit_has_mu_hat_zero():
-    found = hypotest(models.full("normsys", observed=(40.0, 22.0)))
-    assert found.mu_hat == 0.0
-    assert found.status == "ok"
-    assert found.fits["free"].twice_nll == pytest.approx(
-        found.fits["background"].twice_nll, abs=1e-6
+    result = hypotest(models.full("normsys", observed=(40.0, 22.0)))
+    assert result.mu_hat == 0.0
+    assert result.status == "ok"
+    assert result.fits["free"].twice_nll == pytest.approx(
+        result.fits["background"].twice_nll, abs=1e-6
     )
 
 
@@ -198,14 +198,14 @@ def test_a_negative_mu_hat_is_remarked_where_it_has_no_meaning(kind, remarks):
     spec = models.full("normsys", observed=(40.0, 22.0))
     parameter = {"name": models.POI, "inits": [1.0], "bounds": [[-5.0, 10.0]]}
     spec["measurements"][0]["config"]["parameters"] = [parameter]
-    found = hypotest(spec, test_statistic=kind)
-    assert found.mu_hat < -0.5
-    assert [remark.split(",")[0] for remark in found.remarks] == ["mu-hat is negative"] * remarks
+    result = hypotest(spec, test_statistic=kind)
+    assert result.mu_hat < -0.5
+    assert [remark.split(",")[0] for remark in result.remarks] == ["mu-hat is negative"] * remarks
 
 
 def test_an_excess_beyond_the_bounds_of_mu_is_remarked():
-    found = hypotest(models.full("normsys", events=(1.0, 1.0), observed=(90.0, 80.0)))
-    assert "mu-hat is at its upper bound" in found.remarks
+    result = hypotest(models.full("normsys", events=(1.0, 1.0), observed=(90.0, 80.0)))
+    assert "mu-hat is at its upper bound" in result.remarks
 
 
 def test_nuisance_parameters_at_a_bound_are_remarked():
@@ -213,16 +213,16 @@ def test_nuisance_parameters_at_a_bound_are_remarked():
     spec["measurements"][0]["config"]["parameters"] = [
         {"name": "norm", "inits": [1.2], "bounds": [[1.1, 2.0]]}
     ]
-    found = hypotest(spec)
-    assert any(remark.startswith("free fit: 1 nuisance parameters") for remark in found.remarks)
+    result = hypotest(spec)
+    assert any(remark.startswith("free fit: 1 nuisance parameters") for remark in result.remarks)
 
 
 def test_nothing_expected_and_nothing_observed():
-    found = hypotest(models.counting(3.0, 0.0, 0.0))
+    result = hypotest(models.counting(3.0, 0.0, 0.0))
     # The exact Poisson result is exp(-3); in the asymptotic one q = qA = 2 * 3.
-    assert found.p_values.q == pytest.approx(6.0, abs=1e-4)
-    assert found.mu_hat == pytest.approx(0.0, abs=1e-5)
-    assert found.status == "ok"
+    assert result.p_values.q == pytest.approx(6.0, abs=1e-4)
+    assert result.mu_hat == pytest.approx(0.0, abs=1e-5)
+    assert result.status == "ok"
 
 
 def stuck(monkeypatch, *, mu=None, times=math.inf):
@@ -248,10 +248,10 @@ def test_a_free_fit_above_its_nested_fits_is_repeated(monkeypatch):
     expected = hypotest(spec)
     # Blind to the edm, only the comparison of nested fits can see it.
     stuck(monkeypatch, times=1)
-    found = hypotest(spec, edm_tolerance=1e3)
-    assert_agrees(found, expected.p_values.CLs_obs, expected.p_values.CLs_exp, atol=1e-4)
-    assert found.status == "ok"
-    tried = [(item.optimizer, item.start) for item in found.fits["free"].attempts]
+    result = hypotest(spec, edm_tolerance=1e3)
+    assert_agrees(result, expected.p_values.CLs_obs, expected.p_values.CLs_exp, atol=1e-4)
+    assert result.status == "ok"
+    tried = [(attempt.optimizer, attempt.start) for attempt in result.fits["free"].attempts]
     assert tried[0] == ("scipy", "suggested")
     assert tried[1] == ("scipy", "nested")
 
@@ -260,22 +260,22 @@ def test_a_free_fit_far_from_its_minimum_is_repeated(monkeypatch):
     spec = models.full("normsys", "staterror")
     expected = hypotest(spec)
     stuck(monkeypatch)
-    found = hypotest(spec)
-    assert_agrees(found, expected.p_values.CLs_obs, expected.p_values.CLs_exp, atol=1e-4)
-    assert found.status == "ok"
-    free = found.fits["free"]
+    result = hypotest(spec)
+    assert_agrees(result, expected.p_values.CLs_obs, expected.p_values.CLs_exp, atol=1e-4)
+    assert result.status == "ok"
+    free = result.fits["free"]
     assert free.reason.startswith("minuit")
     assert free.attempts[0].doubts[0].startswith("edm of")
 
 
 def test_without_escalation_a_bad_free_fit_is_suspect_and_says_so(monkeypatch):
     stuck(monkeypatch)
-    found = hypotest(models.full("normsys", "staterror"), escalate=False)
-    assert found.status == "suspect"
-    assert not found.fits["free"].trusted
-    assert "is above" in found.fits["free"].reason
-    assert found.fits["background"].trusted
-    assert found.as_json()["status"] == "suspect"
+    result = hypotest(models.full("normsys", "staterror"), escalate=False)
+    assert result.status == "suspect"
+    assert not result.fits["free"].trusted
+    assert "is above" in result.fits["free"].reason
+    assert result.fits["background"].trusted
+    assert result.as_json()["status"] == "suspect"
 
 
 def test_a_nested_fit_that_stays_lower_is_suspect_and_says_so(monkeypatch):
@@ -292,19 +292,19 @@ def test_a_nested_fit_that_stays_lower_is_suspect_and_says_so(monkeypatch):
     monkeypatch.setattr(
         reference, "polish", lambda likelihood, point, **_: (point, likelihood.evidence(point), 0)
     )
-    found = hypotest(models.full("normsys"), edm_tolerance=1e3)
-    assert found.status == "suspect"
-    assert "a nested fit is lower by" in found.fits["free"].reason
+    result = hypotest(models.full("normsys"), edm_tolerance=1e3)
+    assert result.status == "suspect"
+    assert "a nested fit is lower by" in result.fits["free"].reason
 
 
 def test_a_bad_asimov_fit_does_not_look_like_no_sensitivity(monkeypatch):
     spec = models.full("normsys")
     expected = hypotest(spec)
     stuck(monkeypatch, mu=1.0)
-    found = hypotest(spec, escalate=False)
-    assert found.status == "suspect"
-    assert not any("no sensitivity" in remark for remark in found.remarks)
-    assert found.p_values.q_asimov > 0.5 * expected.p_values.q_asimov
+    result = hypotest(spec, escalate=False)
+    assert result.status == "suspect"
+    assert not any("no sensitivity" in remark for remark in result.remarks)
+    assert result.p_values.q_asimov > 0.5 * expected.p_values.q_asimov
 
 
 def test_newton_steps_reach_the_minimum_where_all_optimizers_raise(monkeypatch):
@@ -314,10 +314,10 @@ def test_newton_steps_reach_the_minimum_where_all_optimizers_raise(monkeypatch):
         raise ValueError("no")
 
     monkeypatch.setattr(pyhf.infer.mle, "fit", raising)
-    found = hypotest(models.full("normsys"))
-    assert_agrees(found, expected.p_values.CLs_obs, expected.p_values.CLs_exp)
-    assert found.fits["free"].attempts[0].message == "ValueError: no"
-    assert not found.fits["free"].attempts[0].reported_success
+    result = hypotest(models.full("normsys"))
+    assert_agrees(result, expected.p_values.CLs_obs, expected.p_values.CLs_exp)
+    assert result.fits["free"].attempts[0].message == "ValueError: no"
+    assert not result.fits["free"].attempts[0].reported_success
 
 
 def test_optimizers_that_all_fail_are_an_error(monkeypatch):

@@ -68,9 +68,9 @@ def compare(batch: Lowered, size: float) -> None:
     """Value, gradient and Schur complement at points where all bin-local gradients vanish."""
     model, sets, point = compact(batch), toys(batch), displaced(batch, size)
     local, shared = model.local, model.shared
-    columns, own = local.column[local.exists], local.column
+    columns, local_columns = local.column[local.exists], local.column
     profile = ProfiledModel(model, precise=False)
-    local_aux = np.where(local.exists, sets.aux[:, own], 1.0)
+    local_aux = np.where(local.exists, sets.aux[:, local_columns], 1.0)
     point[:, columns] = profile.locals_at(point[:, shared], sets.data, local_aux)[:, local.exists]
     state = {
         "data": sets.data,
@@ -79,7 +79,7 @@ def compare(batch: Lowered, size: float) -> None:
         "factor": np.repeat(batch.factor[:, shared], LANES, axis=0),
     }
     with np.errstate(all="ignore"):
-        found = profile.evaluate(state, point[:, shared])
+        derivatives = profile.evaluate(state, point[:, shared])
     lane = {
         "own": own_of(own_arrays(batch), np.zeros(LANES, dtype=int)),
         "data": sets.data,
@@ -87,28 +87,28 @@ def compare(batch: Lowered, size: float) -> None:
         "precision": np.repeat(batch.precision, LANES, axis=0),
         "factor": np.repeat(batch.factor, LANES, axis=0),
     }
-    whole = evaluate(Arrays(), batch.layout, shared_arrays(batch.layout), lane, point, None)
+    full = evaluate(Arrays(), batch.layout, shared_arrays(batch.layout), lane, point, None)
     # Parameters that no bin knows of, and fixed ones.
     gauss = 0.5 * batch.precision * (point - sets.aux) ** 2
     counts = np.where(batch.factor > 0, sets.aux, 0.0)
     rest = gauss + poisson_term(counts, np.where(batch.factor > 0, point * batch.factor, 0.0), np)
-    value = whole.value - np.sum(rest[:, model.rest], axis=1)
-    usable = np.isfinite(value) & np.all(whole.rates > 0, axis=1)
+    value = full.value - np.sum(rest[:, model.rest], axis=1)
+    usable = np.isfinite(value) & np.all(full.rates > 0, axis=1)
     assert usable.sum() > LANES / 2
     inner = (point > batch.lower) & (point < batch.upper)
-    stationary = np.abs(whole.gradient * inner)[:, columns][usable]
+    stationary = np.abs(full.gradient * inner)[:, columns][usable]
     assert np.max(stationary, initial=0.0) < 1e-9
-    hessian = np.array(whole.hessian)
+    hessian = np.array(full.hessian)
     schur = hessian[:, shared][:, :, shared]
     mixed = hessian[:, shared][:, :, columns] * inner[:, None, columns]
     diagonal = np.where(inner[:, columns], np.einsum("...ii->...i", hessian)[:, columns], 1.0)
     schur = schur - (mixed / diagonal[:, None]) @ np.swapaxes(mixed, 1, 2)
     scale = np.abs(schur).max()
-    np.testing.assert_allclose(found.value[usable], value[usable], rtol=1e-12, atol=1e-11)
+    np.testing.assert_allclose(derivatives.value[usable], value[usable], rtol=1e-12, atol=1e-11)
     np.testing.assert_allclose(
-        found.gradient[usable], whole.gradient[:, shared][usable], atol=1e-11 * scale
+        derivatives.gradient[usable], full.gradient[:, shared][usable], atol=1e-11 * scale
     )
-    np.testing.assert_allclose(found.hessian[usable], schur[usable], atol=1e-11 * scale)
+    np.testing.assert_allclose(derivatives.hessian[usable], schur[usable], atol=1e-11 * scale)
 
 
 @pytest.mark.parametrize("kinds", KINDS, ids=NAMES)
@@ -156,13 +156,13 @@ def test_minima_are_those_of_the_whole_likelihood(kinds: tuple[str, ...], mu: fl
     batch = lower(engine.workspace)
     sets, start = toys(batch), np.repeat(batch.init, LANES, axis=0)
     ensemble = Ensemble(engine, batch)
-    found = ensemble.fit(sets, start, mu)
+    derivatives = ensemble.fit(sets, start, mu)
     ensemble.profiled = False
-    whole = ensemble.fit(sets, start, mu)
-    assert found.converged.all()
-    assert whole.converged.all()
-    np.testing.assert_allclose(found.value, whole.value, atol=1e-9)
-    np.testing.assert_allclose(found.point, whole.point, atol=1e-3)
+    full = ensemble.fit(sets, start, mu)
+    assert derivatives.converged.all()
+    assert full.converged.all()
+    np.testing.assert_allclose(derivatives.value, full.value, atol=1e-9)
+    np.testing.assert_allclose(derivatives.point, full.point, atol=1e-3)
 
 
 def test_large_counts_do_not_cancel() -> None:
@@ -172,11 +172,11 @@ def test_large_counts_do_not_cancel() -> None:
     assert batch.factor.max() > 1e10
     ensemble = Ensemble(engine, batch)
     sets, start = toys(batch), np.repeat(batch.init, LANES, axis=0)
-    found = ensemble.fit(sets, start, 1.0)
+    derivatives = ensemble.fit(sets, start, 1.0)
     ensemble.profiled = False
-    whole = ensemble.fit(sets, start, 1.0)
-    assert found.converged.all()
-    np.testing.assert_allclose(found.value, whole.value, atol=1e-8)
+    full = ensemble.fit(sets, start, 1.0)
+    assert derivatives.converged.all()
+    np.testing.assert_allclose(derivatives.value, full.value, atol=1e-8)
 
 
 def wild() -> Any:
@@ -194,6 +194,6 @@ def test_rates_of_empty_bins_end_at_the_wall() -> None:
     assert -0.03 < ensemble.rates(free.point)[0, 0] < 0.0
     # Without the wall the rate falls until the constraint stops it.
     ensemble.profiled = False
-    whole = ensemble.fit(DataSets(batch.data, batch.aux), batch.init, 0.0)
-    assert ensemble.rates(whole.point)[0, 0] < -1.0
-    assert not whole.converged[0]
+    full = ensemble.fit(DataSets(batch.data, batch.aux), batch.init, 0.0)
+    assert ensemble.rates(full.point)[0, 0] < -1.0
+    assert not full.converged[0]

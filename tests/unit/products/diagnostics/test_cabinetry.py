@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @dataclass
-class Both:
+class Pair:
     """One model, as palletfit and cabinetry see it, with parameters in pyhf's order."""
 
     workspace: Any
@@ -63,9 +63,9 @@ class Both:
     def correlations(self) -> np.ndarray:
         """Ours; zero where a parameter is not free, as Minuit has it."""
         names = self.ours.correlations.parameters
-        where = [self.fit.labels.index(name) for name in names]
+        positions = [self.fit.labels.index(name) for name in names]
         matrix = np.zeros((len(self.fit.labels),) * 2)
-        matrix[np.ix_(where, where)] = self.ours.correlations.matrix
+        matrix[np.ix_(positions, positions)] = self.ours.correlations.matrix
         return matrix
 
     @property
@@ -89,7 +89,7 @@ def read_demo() -> tuple[Any, Patch]:
     scope="module",
     params=["demo", pytest.param("staus", marks=pytest.mark.slow)],
 )
-def both(request, tmp_path_factory) -> Iterator[Both]:
+def pair(request, tmp_path_factory) -> Iterator[Pair]:
     if request.param == "demo":
         workspace, patch = read_demo()
     else:
@@ -102,107 +102,107 @@ def both(request, tmp_path_factory) -> Iterator[Both]:
     fit = cabinetry.fit.fit(model, data, tolerance=TOLERANCE)
     ((_, ours),) = diagnose(BatchedEngine(workspace, FitSettings()), [patch])
     assert ours.status == "ok"
-    yield Both(workspace, patch, ours, model, data, fit)
+    yield Pair(workspace, patch, ours, model, data, fit)
     pyhf.set_backend("numpy")
 
 
-def test_best_fit(both: Both):
-    assert {item.name for item in both.ours.parameters} == {*both.fit.labels}
-    assert both.ours.twice_nll == pytest.approx(both.twice_nll(both.values), abs=1e-9)
-    above = both.fit.best_twice_nll - both.ours.twice_nll
+def test_best_fit(pair: Pair):
+    assert {entry.name for entry in pair.ours.parameters} == {*pair.fit.labels}
+    assert pair.ours.twice_nll == pytest.approx(pair.twice_nll(pair.values), abs=1e-9)
+    above = pair.fit.best_twice_nll - pair.ours.twice_nll
     assert -1e-9 < above < 5 * EDM
     # A parameter that is n standard deviations off costs at least n**2 in 2 NLL.
-    distance = np.abs(both.fit.bestfit - both.values) / both.errors
+    distance = np.abs(pair.fit.bestfit - pair.values) / pair.errors
     assert np.all(distance < 1.1 * np.sqrt(above) + 1e-6)
 
 
-def test_uncertainties(both: Both):
+def test_uncertainties(pair: Pair):
     """Minuit moves a parameter with limits by the sine of an internal one.
 
     Its uncertainty is the mean of the two distances to which one internal standard deviation
     leads, which with limits of +-5 is 0.7 % short of a width of one: MINUIT manual (F. James,
     CERN D506), section 1.3, and the code of `MnUserTransformation::Int2extError`.
     """
-    bounds = np.array(both.model.config.suggested_bounds())
+    bounds = np.array(pair.model.config.suggested_bounds())
     half, centre = (bounds[:, 1] - bounds[:, 0]) / 2, bounds.mean(axis=1)
-    inner = np.arcsin((both.values - centre) / half)
-    width = both.errors / (half * np.cos(inner))
+    inner = np.arcsin((pair.values - centre) / half)
+    width = pair.errors / (half * np.cos(inner))
     ends = [centre + half * np.sin(inner + sign * width) for sign in (1, -1)]
-    expected = (np.abs(ends[0] - both.values) + np.abs(ends[1] - both.values)) / 2
+    expected = (np.abs(ends[0] - pair.values) + np.abs(ends[1] - pair.values)) / 2
     # Minuit's second derivatives are numerical.
-    np.testing.assert_allclose(both.fit.uncertainty, expected, rtol=2e-3)
+    np.testing.assert_allclose(pair.fit.uncertainty, expected, rtol=2e-3)
 
 
-def test_correlations(both: Both):
-    np.testing.assert_allclose(both.fit.corr_mat, both.correlations, atol=4e-3)
+def test_correlations(pair: Pair):
+    np.testing.assert_allclose(pair.fit.corr_mat, pair.correlations, atol=4e-3)
 
 
-def test_yields_before_and_after_the_same_fit(both: Both):
+def test_yields_before_and_after_the_same_fit(pair: Pair):
     for when, predicted in {
-        "prefit": model_utils.prediction(both.model),
-        "postfit": model_utils.prediction(both.model, fit_results=both.our_fit),
+        "prefit": model_utils.prediction(pair.model),
+        "postfit": model_utils.prediction(pair.model, fit_results=pair.our_fit),
     }.items():
-        assert [item.name for item in both.ours.channels] == both.model.config.channels
-        for number, channel in enumerate(both.ours.channels):
-            found = getattr(channel, when)
-            data = both.model.config.channel_slices[channel.name]
-            assert channel.data == tuple(both.data[data])
+        assert [entry.name for entry in pair.ours.channels] == pair.model.config.channels
+        for number, channel in enumerate(pair.ours.channels):
+            prediction = getattr(channel, when)
+            data = pair.model.config.channel_slices[channel.name]
+            assert channel.data == tuple(pair.data[data])
             bins = predicted.total_stdev_model_bins[number]
-            np.testing.assert_allclose(found.model.errors, bins[-1], rtol=1e-9)
+            np.testing.assert_allclose(prediction.model.errors, bins[-1], rtol=1e-9)
             total = predicted.total_stdev_model_channels[number]
-            assert found.model.total_error == pytest.approx(total[-1], rel=1e-9)
-            scale = max(found.model.values)
-            for place, name in enumerate(both.model.config.samples):
-                yields = np.array(predicted.model_yields[number][place])
-                if name not in found.samples:
+            assert prediction.model.total_error == pytest.approx(total[-1], rel=1e-9)
+            scale = max(prediction.model.values)
+            for position, name in enumerate(pair.model.config.samples):
+                yields = np.array(predicted.model_yields[number][position])
+                if name not in prediction.samples:
                     assert not yields.any()
                     continue
-                sample = found.samples[name]
+                sample = prediction.samples[name]
                 np.testing.assert_allclose(sample.values, yields, rtol=1e-9, atol=1e-12 * scale)
                 np.testing.assert_allclose(
-                    sample.errors, bins[place], rtol=1e-9, atol=1e-12 * scale
+                    sample.errors, bins[position], rtol=1e-9, atol=1e-12 * scale
                 )
                 assert sample.total_error == pytest.approx(
-                    total[place], rel=1e-9, abs=1e-12 * scale
+                    total[position], rel=1e-9, abs=1e-12 * scale
                 )
 
 
-def test_impacts(both: Both, monkeypatch: pytest.MonkeyPatch):
-    ranked = both.ours.impacts[:RANKED]
-    chosen = np.isin(both.fit.labels, [item.parameter for item in ranked])
-    widths = model_utils.prefit_uncertainties(both.model)
+def test_impacts(pair: Pair, monkeypatch: pytest.MonkeyPatch):
+    ranked = pair.ours.impacts[:RANKED]
+    chosen = np.isin(pair.fit.labels, [entry.parameter for entry in ranked])
+    widths = model_utils.prefit_uncertainties(pair.model)
     # cabinetry leaves out what has no width.
     monkeypatch.setattr(model_utils, "prefit_uncertainties", lambda _: widths * chosen)
-    fit = both.our_fit._replace(uncertainty=both.errors * chosen)
-    theirs = cabinetry.fit.ranking(both.model, both.data, fit_results=fit, tolerance=TOLERANCE)
+    fit = pair.our_fit._replace(uncertainty=pair.errors * chosen)
+    theirs = cabinetry.fit.ranking(pair.model, pair.data, fit_results=fit, tolerance=TOLERANCE)
     # By how much mu may be off where 2 NLL is by a few edm.
-    precision = both.ours.mu_hat_error * np.sqrt(5 * EDM)
-    for item in ranked:
-        place = theirs.labels.index(item.parameter)
+    precision = pair.ours.mu_hat_error * np.sqrt(5 * EDM)
+    for entry in ranked:
+        position = theirs.labels.index(entry.parameter)
         for name in ("postfit_up", "postfit_down", "prefit_up", "prefit_down"):
-            shift = getattr(theirs, name)[place]
-            assert (getattr(item, name) or 0.0) == pytest.approx(shift, abs=precision)
-    assert max(abs(item.postfit_up) for item in ranked) > 20 * precision
+            shift = getattr(theirs, name)[position]
+            assert (getattr(entry, name) or 0.0) == pytest.approx(shift, abs=precision)
+    assert max(abs(entry.postfit_up) for entry in ranked) > 20 * precision
 
 
-def test_significance(both: Both):
-    engine = BatchedEngine(both.workspace, FitSettings())
-    (((batch, _),), _) = engine.lower([both.patch])
+def test_significance(pair: Pair):
+    engine = BatchedEngine(pair.workspace, FitSettings())
+    (((batch, _),), _) = engine.lower([pair.patch])
     fits = engine.batch_fits(batch, FitSettings(test_statistic="q0")).four_fits()
     named = dict(zip(batch.names[0], fits["background"].point[0].tolist(), strict=True))
-    background = [named[name] for name in both.fit.labels]
-    q0 = both.twice_nll(np.array(background)) - both.twice_nll(both.values)
-    ours = both.ours.discovery
+    background = [named[name] for name in pair.fit.labels]
+    q0 = pair.twice_nll(np.array(background)) - pair.twice_nll(pair.values)
+    ours = pair.ours.discovery
     assert ours.significance**2 == pytest.approx(q0, abs=1e-7)
-    theirs = cabinetry.fit.significance(both.model, both.data, tolerance=TOLERANCE)
+    theirs = cabinetry.fit.significance(pair.model, pair.data, tolerance=TOLERANCE)
     # Where theirs is larger, their background-only fit stopped at a higher minimum than ours.
     above = theirs.observed_significance**2 - q0
     assert above > -5 * EDM
     if above > 5 * EDM:
         _, lower = pyhf.infer.mle.fixed_poi_fit(
-            0.0, both.data, both.model, init_pars=background, return_fitted_val=True
+            0.0, pair.data, pair.model, init_pars=background, return_fitted_val=True
         )
-        assert float(lower) - both.ours.twice_nll == pytest.approx(q0, abs=5 * EDM)
+        assert float(lower) - pair.ours.twice_nll == pytest.approx(q0, abs=5 * EDM)
     # The Asimov data depend on the fit at mu = 1 to first order, unlike its minimum.
     expected = theirs.expected_significance
     assert ours.significance_expected == pytest.approx(expected, abs=np.sqrt(5 * EDM))

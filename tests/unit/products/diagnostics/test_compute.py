@@ -53,13 +53,13 @@ def linear(name: str, size: float, nominal: float) -> Spec:
 
 def test_a_counting_experiment():
     signal, background, observed = 10.0, 50.0, 62.0
-    found = sound(models.counting(signal, background, observed))
-    assert found.mu_hat == pytest.approx((observed - background) / signal)
-    assert found.mu_hat_error == pytest.approx(math.sqrt(observed) / signal)
-    assert found.impacts == ()
-    assert found.correlations == Correlations((models.POI,), ((1.0,),))
-    (channel,) = found.channels
-    assert (channel.name, channel.data, found.signals) == ("SR", (observed,), ("signal",))
+    diagnosis = sound(models.counting(signal, background, observed))
+    assert diagnosis.mu_hat == pytest.approx((observed - background) / signal)
+    assert diagnosis.mu_hat_error == pytest.approx(math.sqrt(observed) / signal)
+    assert diagnosis.impacts == ()
+    assert diagnosis.correlations == Correlations((models.POI,), ((1.0,),))
+    (channel,) = diagnosis.channels
+    assert (channel.name, channel.data, diagnosis.signals) == ("SR", (observed,), ("signal",))
     # The signal strength has no width before the fit; after it the data are met exactly.
     assert channel.prefit.model.values == pytest.approx((signal + background,))
     assert channel.prefit.model.errors == (0.0,)
@@ -68,32 +68,34 @@ def test_a_counting_experiment():
     q0 = 2 * (background - observed + observed * math.log(observed / background))
     total = signal + background
     expected = 2 * (background - total + total * math.log(total / background))
-    assert found.discovery.significance == pytest.approx(math.sqrt(q0))
-    assert found.discovery.p0 == pytest.approx(norm.sf(math.sqrt(q0)))
-    assert found.discovery.significance_expected == pytest.approx(math.sqrt(expected))
-    assert found.discovery.p0_expected == pytest.approx(norm.sf(math.sqrt(expected)))
+    assert diagnosis.discovery.significance == pytest.approx(math.sqrt(q0))
+    assert diagnosis.discovery.p0 == pytest.approx(norm.sf(math.sqrt(q0)))
+    assert diagnosis.discovery.significance_expected == pytest.approx(math.sqrt(expected))
+    assert diagnosis.discovery.p0_expected == pytest.approx(norm.sf(math.sqrt(expected)))
 
 
 def test_impacts_of_what_only_the_constraint_knows():
     # mu s + b + d alpha events: mu absorbs whatever alpha does.
     signal, background, observed, size = 10.0, 50.0, 62.0, 6.0
-    found = sound(models.counting(signal, background, observed, linear("shape", size, background)))
-    alpha = found.parameter("shape")
+    diagnosis = sound(
+        models.counting(signal, background, observed, linear("shape", size, background))
+    )
+    alpha = diagnosis.parameter("shape")
     assert (alpha.kind, alpha.state, alpha.prefit_value, alpha.prefit_width) == (
         *("alpha", "free"),
         *(0.0, 1.0),
     )
     assert alpha.pull == pytest.approx(0.0, abs=1e-9)
     assert alpha.constraint == pytest.approx(1.0)
-    assert found.mu_hat_error == pytest.approx(math.sqrt(observed + size**2) / signal)
-    (impact,) = found.impacts
+    assert diagnosis.mu_hat_error == pytest.approx(math.sqrt(observed + size**2) / signal)
+    (impact,) = diagnosis.impacts
     shift = size / signal
     assert (impact.postfit_up, impact.postfit_down) == pytest.approx((-shift, shift), abs=1e-8)
     assert (impact.prefit_up, impact.prefit_down) == pytest.approx((-shift, shift), abs=1e-8)
     assert impact.size == pytest.approx(shift)
-    correlation = found.correlations.matrix[0][1]
+    correlation = diagnosis.correlations.matrix[0][1]
     assert correlation == pytest.approx(-size / math.sqrt(observed + size**2))
-    (channel,) = found.channels
+    (channel,) = diagnosis.channels
     assert channel.prefit.model.errors == pytest.approx((size,))
     # Of the sum less is left than of its parts, because these are anticorrelated.
     assert channel.postfit.model.errors == pytest.approx((math.sqrt(observed),))
@@ -110,26 +112,26 @@ def test_pull_and_constraint_by_a_control_region():
         },
         {"CR": [n], "SR": [55.0]},
     )
-    found = sound(workspace)
+    diagnosis = sound(workspace)
     # d alpha**2 + (b + d**2) alpha + d (b - n) = 0
     middle = b + d * d
     alpha = (-middle + math.sqrt(middle**2 - 4 * d * d * (b - n))) / (2 * d)
     width = 1 / math.sqrt(1 + n * d * d / (b + d * alpha) ** 2)
-    pulled = found.parameter("shape")
+    pulled = diagnosis.parameter("shape")
     assert pulled.pull == pytest.approx(alpha)
     assert pulled.constraint == pytest.approx(width)
-    (impact,) = found.impacts
+    (impact,) = diagnosis.impacts
     # It does not touch the signal region.
     assert impact.size == pytest.approx(0.0, abs=1e-9)
-    control, _ = found.channels
+    control, _ = diagnosis.channels
     assert control.prefit.model.errors == pytest.approx((d,))
     assert control.postfit.model.errors == pytest.approx((d * width,))
 
 
 def test_widths_are_those_of_each_kind_of_constraint():
-    found = sound(models.full("normsys", "staterror", "lumi", "normfactor"), impacts=False)
-    of = {item.name: item for item in found.parameters}
-    assert {name: item.kind for name, item in of.items()} == {
+    diagnosis = sound(models.full("normsys", "staterror", "lumi", "normfactor"), impacts=False)
+    of = {entry.name: entry for entry in diagnosis.parameters}
+    assert {name: entry.kind for name, entry in of.items()} == {
         "scale": "alpha",
         "lumi": "lumi",
         "norm": "normfactor",
@@ -164,25 +166,25 @@ def test_parameters_that_share_a_direction_are_not_determined():
         },
         {"CR": [130.0], "SR": [55.0]},
     )
-    found = sound(workspace)
+    diagnosis = sound(workspace)
     for name in ("one", "other"):
-        assert found.parameter(name).state == "undetermined"
-        assert found.parameter(name).error is None
-    assert found.impacts == ()
-    assert found.correlations.parameters == (models.POI,)
-    assert any("not determined by the data: one, other" in remark for remark in found.remarks)
+        assert diagnosis.parameter(name).state == "undetermined"
+        assert diagnosis.parameter(name).error is None
+    assert diagnosis.impacts == ()
+    assert diagnosis.correlations.parameters == (models.POI,)
+    assert any("not determined by the data: one, other" in remark for remark in diagnosis.remarks)
 
 
 def test_mu_at_its_bound_is_said():
-    found = sound(models.counting(10.0, 50.0, 40.0, linear("shape", 6.0, 50.0)))
-    assert found.mu_hat == 0.0
-    assert found.parameter(models.POI).state == "at_bound"
-    assert "mu-hat is at its lower bound" in found.remarks[0]
-    assert models.POI not in found.correlations.parameters
+    diagnosis = sound(models.counting(10.0, 50.0, 40.0, linear("shape", 6.0, 50.0)))
+    assert diagnosis.mu_hat == 0.0
+    assert diagnosis.parameter(models.POI).state == "at_bound"
+    assert "mu-hat is at its lower bound" in diagnosis.remarks[0]
+    assert models.POI not in diagnosis.correlations.parameters
     # q0 is zero but for rounding, of which p0 sees the root.
-    assert found.discovery.p0 == pytest.approx(0.5, abs=1e-6)
-    assert found.discovery.significance == pytest.approx(0.0, abs=1e-6)
-    (impact,) = found.impacts
+    assert diagnosis.discovery.p0 == pytest.approx(0.5, abs=1e-6)
+    assert diagnosis.discovery.significance == pytest.approx(0.0, abs=1e-6)
+    (impact,) = diagnosis.impacts
     # The downward fit of the background lets mu go up to (40 - 44) / 10 only: not above zero.
     assert impact.size == 0.0
 
@@ -199,11 +201,11 @@ def test_a_held_parameter_stays_inside_its_bounds():
 
 def test_correlations_are_pruned():
     matrix = ((1.0, 0.5, 0.0, 0.01), (0.5, 1.0, -0.2, 0), (0, -0.2, 1.0, 0), (0.01, 0, 0, 1.0))
-    whole = Correlations(("a", "b", "c", "mu"), matrix)
-    assert whole.pruned(0.3).parameters == ("a", "b")
-    assert whole.pruned(0.3, keep=["mu"]).parameters == ("a", "b", "mu")
-    assert whole.pruned(limit=2, keep=["mu"]).parameters == ("a", "mu")
-    assert whole.pruned(0.1, 3).matrix == ((1.0, 0.5, 0.0), (0.5, 1.0, -0.2), (0, -0.2, 1.0))
+    correlations = Correlations(("a", "b", "c", "mu"), matrix)
+    assert correlations.pruned(0.3).parameters == ("a", "b")
+    assert correlations.pruned(0.3, keep=["mu"]).parameters == ("a", "b", "mu")
+    assert correlations.pruned(limit=2, keep=["mu"]).parameters == ("a", "mu")
+    assert correlations.pruned(0.1, 3).matrix == ((1.0, 0.5, 0.0), (0.5, 1.0, -0.2), (0, -0.2, 1.0))
     assert Correlations((), ()).pruned(0.5) == Correlations((), ())
 
 
@@ -232,25 +234,25 @@ def test_records_are_plain_and_do_not_depend_on_other_patches(demo):
         assert Diagnostics.from_json(read).as_json() == record
         ((_, alone),) = diagnose(engine, [patch], settings)
         assert alone.twice_nll == pytest.approx(record["twice_nll"], abs=1e-9)
-        values = {item.name: item.value for item in alone.parameters}
-        for item in record["parameters"]:
-            assert item["value"] == pytest.approx(values[item["name"]], abs=1e-6)
-        shifts = {item.parameter: item.postfit_up for item in alone.impacts}
-        for item in record["impacts"]:
-            assert item["postfit_up"] == pytest.approx(shifts[item["parameter"]], abs=1e-6)
+        values = {entry.name: entry.value for entry in alone.parameters}
+        for entry in record["parameters"]:
+            assert entry["value"] == pytest.approx(values[entry["name"]], abs=1e-6)
+        shifts = {entry.parameter: entry.postfit_up for entry in alone.impacts}
+        for entry in record["impacts"]:
+            assert entry["postfit_up"] == pytest.approx(shifts[entry["parameter"]], abs=1e-6)
 
 
 def test_impacts_are_ranked_and_chosen_by_patterns(demo):
     workspace, patches = demo
-    found = sound(workspace, patches[-1], parameters=["JE*", "staterror_SR_med", "btag_B"])
-    names = [impact.parameter for impact in found.impacts]
+    diagnosis = sound(workspace, patches[-1], parameters=["JE*", "staterror_SR_med", "btag_B"])
+    names = [impact.parameter for impact in diagnosis.impacts]
     assert sorted(names) == sorted(
         [
             *("JER", "JES_Detector", "JES_Flavour", "JES_Modelling", "btag_B"),
             *(f"staterror_SR_med[{number}]" for number in range(3)),
         ]
     )
-    sizes = [impact.size for impact in found.impacts]
+    sizes = [impact.size for impact in diagnosis.impacts]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 0
     # The full name of one component works, too.
@@ -264,14 +266,14 @@ def test_the_fits_are_those_of_the_hypothesis_test(demo):
     ((_, test),) = BatchedEngine(workspace, FitSettings(test_statistic="q0")).hypotests(
         patches[-1:]
     )
-    found = sound(workspace, patches[-1])
-    assert found.mu_hat == pytest.approx(test.mu_hat, abs=1e-8)
-    assert found.mu_hat_error == pytest.approx(test.mu_hat_error, rel=1e-6)
-    assert found.discovery.p0 == pytest.approx(test.p_values.CLs_obs, abs=1e-9)
-    assert found.discovery.p0_expected == pytest.approx(test.p_values.CLs_exp[2], abs=1e-9)
+    diagnosis = sound(workspace, patches[-1])
+    assert diagnosis.mu_hat == pytest.approx(test.mu_hat, abs=1e-8)
+    assert diagnosis.mu_hat_error == pytest.approx(test.mu_hat_error, rel=1e-6)
+    assert diagnosis.discovery.p0 == pytest.approx(test.p_values.CLs_obs, abs=1e-9)
+    assert diagnosis.discovery.p0_expected == pytest.approx(test.p_values.CLs_exp[2], abs=1e-9)
     best = BatchedEngine(workspace, FitSettings()).fit(patches[-1], None)
-    for item in found.parameters:
-        assert item.error == pytest.approx(best.errors[item.name], rel=1e-6)
+    for entry in diagnosis.parameters:
+        assert entry.error == pytest.approx(best.errors[entry.name], rel=1e-6)
 
 
 def test_an_impact_fit_that_ends_below_the_best_fit_corrects_it(shared, tmp_path, monkeypatch):
@@ -284,11 +286,11 @@ def test_an_impact_fit_that_ends_below_the_best_fit_corrects_it(shared, tmp_path
     monkeypatch.setattr(Search, "leap", lambda *_: None)
     ((_, test),) = BatchedEngine(workspace, FitSettings()).hypotests([patch])
     assert test.fits["background"].twice_nll == pytest.approx(217.1876, abs=1e-4)
-    found = sound(workspace, patch, parameters=["TopSystHardCodeSR1"])
-    assert found.twice_nll == pytest.approx(217.067118, abs=1e-6)
+    diagnosis = sound(workspace, patch, parameters=["TopSystHardCodeSR1"])
+    assert diagnosis.twice_nll == pytest.approx(217.067118, abs=1e-6)
     # The other fits follow: there is no evidence for a signal that is not there.
-    assert found.mu_hat == 0.0
-    assert found.discovery.p0 == pytest.approx(0.5, abs=1e-6)
+    assert diagnosis.mu_hat == 0.0
+    assert diagnosis.discovery.p0 == pytest.approx(0.5, abs=1e-6)
 
 
 @pytest.mark.slow
@@ -298,12 +300,12 @@ def test_jax_gives_the_same(demo):
     settings = DiagnosticsSettings(parameters=["JES_*"])
     ((_, expected),) = diagnose(BatchedEngine(workspace, FitSettings()), patches[-1:], settings)
     engine = BatchedEngine(workspace, FitSettings(backend="jax"))
-    ((_, found),) = diagnose(engine, patches[-1:], settings)
-    assert found.status == "ok"
-    for one, other in zip(found.impacts, expected.impacts, strict=True):
+    ((_, diagnosis),) = diagnose(engine, patches[-1:], settings)
+    assert diagnosis.status == "ok"
+    for one, other in zip(diagnosis.impacts, expected.impacts, strict=True):
         assert one.parameter == other.parameter
         assert one.postfit_up == pytest.approx(other.postfit_up, abs=1e-7)
-    for one, other in zip(found.channels, expected.channels, strict=True):
+    for one, other in zip(diagnosis.channels, expected.channels, strict=True):
         assert one.postfit.model.errors == pytest.approx(other.postfit.model.errors, rel=1e-6)
 
 
@@ -335,19 +337,19 @@ def test_a_patch_that_does_not_apply_is_an_error_and_costs_no_other_one():
     workspace = models.background("normsys", "staterror")
     specs = models.grid(3)
     specs[1]["patch"][0]["path"] = "/channels/9/samples/-"
-    patches = [Patch(item["metadata"]["name"], (), item["patch"]) for item in specs]
-    found = {
+    patches = [Patch(entry["metadata"]["name"], (), entry["patch"]) for entry in specs]
+    diagnosis = {
         patch.name: result
         for patch, result in diagnose(BatchedEngine(workspace, FitSettings()), patches)
     }
-    assert [isinstance(found[patch.name], Diagnostics) for patch in patches] == [
+    assert [isinstance(diagnosis[patch.name], Diagnostics) for patch in patches] == [
         *(True, False),
         True,
     ]
-    assert found[patches[1].name].patch == patches[1].name
+    assert diagnosis[patches[1].name].patch == patches[1].name
 
 
-def held(workspace: Spec, *names: str) -> Spec:
+def with_fixed(workspace: Spec, *names: str) -> Spec:
     workspace["measurements"][0]["config"]["parameters"] = [
         {"name": name, "fixed": True} for name in names
     ]
@@ -355,19 +357,24 @@ def held(workspace: Spec, *names: str) -> Spec:
 
 
 def test_a_fixed_parameter_of_interest_is_an_error():
-    error = run(held(models.full("normsys"), models.POI, "scale"))
+    error = run(with_fixed(models.full("normsys"), models.POI, "scale"))
     assert isinstance(error, PalletError)
     assert "fixes the parameter of interest 'mu_SIG'" in error.problem
     assert error.patch == "all"
 
 
 def test_fixed_nuisance_parameters_are_named_and_have_no_impact():
-    found = sound(held(models.full("normsys", "histosys"), "scale", "shape"))
+    diagnosis = sound(with_fixed(models.full("normsys", "histosys"), "scale", "shape"))
     for name in ("scale", "shape"):
-        item = found.parameter(name)
-        assert (item.state, item.error, item.prefit_width, item.pull) == ("fixed", 0.0, None, None)
-    assert found.impacts == ()
-    control, signal = found.channels
+        entry = diagnosis.parameter(name)
+        assert (entry.state, entry.error, entry.prefit_width, entry.pull) == (
+            "fixed",
+            0.0,
+            None,
+            None,
+        )
+    assert diagnosis.impacts == ()
+    control, signal = diagnosis.channels
     assert control.prefit.model.errors == (0.0,) * 2
     assert signal.prefit.model.errors == (0.0,) * 2
 
@@ -376,10 +383,10 @@ def test_a_signal_strength_of_one_out_of_bounds_leaves_no_significance():
     workspace = models.full("normsys")
     settings = {"name": models.POI, "bounds": [[0.0, 0.5]], "inits": [0.1]}
     workspace["measurements"][0]["config"]["parameters"] = [settings]
-    found = sound(workspace)
-    assert found.discovery is None
-    assert any("no significance" in remark and "bounds" in remark for remark in found.remarks)
-    assert Diagnostics.from_json(found.as_json()).discovery is None
+    diagnosis = sound(workspace)
+    assert diagnosis.discovery is None
+    assert any("no significance" in remark and "bounds" in remark for remark in diagnosis.remarks)
+    assert Diagnostics.from_json(diagnosis.as_json()).discovery is None
 
 
 def test_a_fit_without_a_proven_minimum_is_suspect(monkeypatch):
@@ -387,8 +394,8 @@ def test_a_fit_without_a_proven_minimum_is_suspect(monkeypatch):
 
     workspace = models.full("normsys", "histosys")
     engine = BatchedEngine(workspace, FitSettings())
-    ((_, found),) = diagnose(engine, [ALL])
-    assert found.status == "ok"
+    ((_, diagnosis),) = diagnose(engine, [ALL])
+    assert diagnosis.status == "ok"
     minimise = newton.Solver.minimise
 
     def worse(solver: Any, lanes: Any, *arguments: Any, **options: Any) -> Any:
@@ -398,7 +405,7 @@ def test_a_fit_without_a_proven_minimum_is_suspect(monkeypatch):
         return minima
 
     monkeypatch.setattr(newton.Solver, "minimise", worse)
-    ((_, found),) = diagnose(engine, [ALL])
-    assert found.status == "suspect"
-    assert found.reasons
-    assert all("has no proven minimum" in reason for reason in found.reasons)
+    ((_, diagnosis),) = diagnose(engine, [ALL])
+    assert diagnosis.status == "suspect"
+    assert diagnosis.reasons
+    assert all("has no proven minimum" in reason for reason in diagnosis.reasons)

@@ -41,13 +41,13 @@ WIDE = {"name": models.POI, "bounds": [[0.0, 200.0]], "inits": [1.0]}
 
 def limit(spec: Any, settings: LimitSettings = SHARP, level: float = 0.95, **fit: Any) -> Limits:
     engine = make_engine(spec, FitSettings(**fit))
-    ((_, found),) = upper_limits(engine, [ALL], level, settings)
-    assert isinstance(found, Limits), found
-    return found
+    ((_, result),) = upper_limits(engine, [ALL], level, settings)
+    assert isinstance(result, Limits), result
+    return result
 
 
-def values(found: Limits) -> list[float | None]:
-    return [item.mu for item in (found.observed, *found.expected)]
+def values(result: Limits) -> list[float | None]:
+    return [entry.mu for entry in (result.observed, *result.expected)]
 
 
 def poisson(mu: float, signal: float, background: float, data: float) -> float:
@@ -74,8 +74,8 @@ def closed_form(signal: float, background: float, data: float, alpha: float) -> 
     def expected(n: int, mu: float) -> float:
         return ndtr(n - math.sqrt(q(mu, background))) / ndtr(n) - alpha
 
-    found = [brentq(observed, 1e-3, 100, xtol=1e-12)]
-    return found + [
+    result = [brentq(observed, 1e-3, 100, xtol=1e-12)]
+    return result + [
         brentq(lambda mu, n=n: expected(n, mu), 1e-3, 100, xtol=1e-12) for n in (-2, -1, 0, 1, 2)
     ]
 
@@ -89,25 +89,25 @@ def test_one_bin_without_nuisance_parameters(signal, background, data, level):
     spec = models.counting(signal, background, data)
     spec["measurements"][0]["config"]["parameters"] = [WIDE]
     # The background-only "fit" has nothing to fit, so that its Asimov data are the background.
-    found = limit(spec, level=level)
-    wanted = closed_form(signal, background, data, 1 - level)
-    assert values(found) == pytest.approx(wanted, rel=1e-6)
-    for item, value in zip((found.observed, *found.expected), wanted, strict=True):
-        assert abs(item.mu - value) <= item.tolerance + 1e-9 * value
-        assert item.tolerance <= 1.001e-7 * value
-        assert item.CLs == pytest.approx(1 - level, rel=1e-6)
-    assert found.status == "ok"
-    assert found.remarks == ()
+    result = limit(spec, level=level)
+    expected = closed_form(signal, background, data, 1 - level)
+    assert values(result) == pytest.approx(expected, rel=1e-6)
+    for entry, value in zip((result.observed, *result.expected), expected, strict=True):
+        assert abs(entry.mu - value) <= entry.tolerance + 1e-9 * value
+        assert entry.tolerance <= 1.001e-7 * value
+        assert entry.CLs == pytest.approx(1 - level, rel=1e-6)
+    assert result.status == "ok"
+    assert result.remarks == ()
 
 
 def test_the_tolerance_is_kept_and_said():
     spec = models.full("normsys", "histosys", "staterror")
     exact = values(limit(spec))
     for tolerance in (0.05, 1e-3):
-        found = limit(spec, LimitSettings(tolerance=tolerance))
-        for item, value in zip((found.observed, *found.expected), exact, strict=True):
-            assert abs(item.mu - value) <= item.tolerance + 1e-7 * value
-            assert item.tolerance <= tolerance * item.mu
+        result = limit(spec, LimitSettings(tolerance=tolerance))
+        for entry, value in zip((result.observed, *result.expected), exact, strict=True):
+            assert abs(entry.mu - value) <= entry.tolerance + 1e-7 * value
+            assert entry.tolerance <= tolerance * entry.mu
 
 
 def test_expected_roots_invert_the_formula():
@@ -121,11 +121,11 @@ def test_expected_roots_invert_the_formula():
 def peer() -> dict[str, list[float]]:
     """pyhf's limits of one model."""
     model, data = models.model_and_data(models.full("normsys"))
-    found = {}
+    result = {}
     for statistic in ("qtilde", "q"):
         observed, expected = upper_limit(data, model, rtol=1e-5, test_stat=statistic)
-        found[statistic] = [float(observed), *map(float, expected)]
-    return found
+        result[statistic] = [float(observed), *map(float, expected)]
+    return result
 
 
 @pytest.mark.parametrize(
@@ -133,33 +133,33 @@ def peer() -> dict[str, list[float]]:
 )
 def test_agrees_with_pyhf(peer, engine, statistic):
     settings = LimitSettings(tolerance=1e-5 if engine == "batched" else 1e-3)
-    found = limit(models.full("normsys"), settings, engine=engine, test_statistic=statistic)
-    assert found.engine == engine
+    result = limit(models.full("normsys"), settings, engine=engine, test_statistic=statistic)
+    assert result.engine == engine
     # pyhf's fits are as good as SLSQP makes them.
-    assert values(found) == pytest.approx(peer[statistic], rel=2e-4 + settings.tolerance)
-    assert values(found)[1:] == sorted(values(found)[1:])
+    assert values(result) == pytest.approx(peer[statistic], rel=2e-4 + settings.tolerance)
+    assert values(result)[1:] == sorted(values(result)[1:])
 
 
 def test_an_excess_and_a_deficit():
-    few, some, many = (values(limit(models.full("normsys", observed=data))) for data in (
+    few, medium, many = (values(limit(models.full("normsys", observed=data))) for data in (
         (50.0, 25.0), (60.0, 40.0), (70.0, 66.0)
     ))  # fmt: skip
-    assert few[0] < some[0] < many[0]
-    found = limit(models.full("normsys", observed=(50.0, 25.0)))
-    assert found.mu_hat == 0.0  # at its bound
+    assert few[0] < medium[0] < many[0]
+    result = limit(models.full("normsys", observed=(50.0, 25.0)))
+    assert result.mu_hat == 0.0  # at its bound
 
 
 def test_a_bound_below_zero_is_said():
     spec = models.full("normsys", observed=(50.0, 25.0))
     spec["measurements"][0]["config"]["parameters"] = [{**WIDE, "bounds": [[-5.0, 10.0]]}]
-    found = limit(spec)
-    assert found.mu_hat < 0
-    assert "negative" in " ".join(found.remarks)
+    result = limit(spec)
+    assert result.mu_hat < 0
+    assert "negative" in " ".join(result.remarks)
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many signal strengths are looked at, one after the other."""
+    """Count the signal strengths that are looked at, one after the other."""
     seen: list[int] = []
     test = Profile.test
 
@@ -172,24 +172,24 @@ def calls(monkeypatch):
 
 
 def test_limits_beyond_the_bound(calls):
-    found = limit(models.counting(1.0, 500.0, 500.0))
-    every = (found.observed, *found.expected)
-    assert [item.state for item in every] == ["beyond"] * 6
-    assert values(found) == [None] * 6
-    assert all(item.tolerance is None and item.CLs > 0.05 for item in every)
-    assert all(item.trusted for item in every)
-    assert found.status == "ok"
-    assert found.mu_max == 10.0
-    assert "limits above 10," in found.remarks[0]
+    result = limit(models.counting(1.0, 500.0, 500.0))
+    all_limits = (result.observed, *result.expected)
+    assert [entry.state for entry in all_limits] == ["beyond"] * 6
+    assert values(result) == [None] * 6
+    assert all(entry.tolerance is None and entry.CLs > 0.05 for entry in all_limits)
+    assert all(entry.trusted for entry in all_limits)
+    assert result.status == "ok"
+    assert result.mu_max == 10.0
+    assert "limits above 10," in result.remarks[0]
     assert len(calls) < 10
 
 
 def test_some_limits_beyond_the_bound():
-    found = limit(models.counting(10.0, 50.0, 52.0), LimitSettings(mu_max=2.0))
-    states = [item.state for item in found.expected]
+    result = limit(models.counting(10.0, 50.0, 52.0), LimitSettings(mu_max=2.0))
+    states = [entry.state for entry in result.expected]
     assert states == ["found", "found", "found", "beyond", "beyond"]
-    assert values(found)[1:4] == sorted(values(found)[1:4])
-    plain = found.as_json()
+    assert values(result)[1:4] == sorted(values(result)[1:4])
+    plain = result.as_json()
     assert plain["mu_exp"][3:] == [None, None]
     json.dumps(plain, allow_nan=False)
 
@@ -197,10 +197,10 @@ def test_some_limits_beyond_the_bound():
 def test_a_lower_bound_takes_its_start_along():
     # The suggested start of 1 would lie outside.
     for engine in ("batched", "reference"):
-        found = limit(models.counting(100.0, 50.0, 52.0), LimitSettings(mu_max=0.5), engine=engine)
-        assert found.mu_max == 0.5
-        assert found.status == "ok"
-        assert all(0.05 < mu < 0.5 for mu in values(found))
+        result = limit(models.counting(100.0, 50.0, 52.0), LimitSettings(mu_max=0.5), engine=engine)
+        assert result.mu_max == 0.5
+        assert result.status == "ok"
+        assert all(0.05 < mu < 0.5 for mu in values(result))
 
 
 @pytest.mark.parametrize("bound", [10.0, 1e6])
@@ -211,9 +211,9 @@ def test_no_sensitivity_and_no_endless_doubling(calls, bound):
     wide = {**WIDE, "bounds": [[0.0, bound]]}
     huge = {"name": "free", "bounds": [[-1e9, 1e9]], "inits": [1.0]}
     spec["measurements"][0]["config"]["parameters"] = [wide, huge]
-    found = limit(spec)
-    assert [item.state for item in (found.observed, *found.expected)] == ["beyond"] * 6
-    assert found.observed.CLs == pytest.approx(1.0, abs=1e-3)
+    result = limit(spec)
+    assert [entry.state for entry in (result.observed, *result.expected)] == ["beyond"] * 6
+    assert result.observed.CLs == pytest.approx(1.0, abs=1e-3)
     assert len(calls) < 12
 
 
@@ -227,10 +227,10 @@ def test_a_patch_that_does_not_apply():
     engine = make_engine(models.background("normsys"), FitSettings())
     bad = Patch("bad", (), ({"op": "remove", "path": "/channels/7"},))
     good = Patch("good", (), models.patch("good", [1, 2])["patch"])
-    found = {patch.name: result for patch, result in upper_limits(engine, [bad, good])}
-    assert isinstance(found["bad"], PalletError)
-    assert found["bad"].patch == "bad"
-    assert found["good"].status == "ok"
+    comparison = {patch.name: result for patch, result in upper_limits(engine, [bad, good])}
+    assert isinstance(comparison["bad"], PalletError)
+    assert comparison["bad"].patch == "bad"
+    assert comparison["good"].status == "ok"
 
 
 def test_no_room_above_zero():
@@ -239,28 +239,28 @@ def test_no_room_above_zero():
         {"name": models.POI, "bounds": [[-1.0, 0.0]], "inits": [0.0]}
     ]
     for engine in ("batched", "reference"):
-        ((_, found),) = upper_limits(make_engine(spec, FitSettings(engine=engine)), [ALL])
-        assert isinstance(found, PalletError)
-        assert "above zero" in found.problem
+        ((_, result),) = upper_limits(make_engine(spec, FitSettings(engine=engine)), [ALL])
+        assert isinstance(result, PalletError)
+        assert "above zero" in result.problem
 
 
 def test_what_the_engine_does_not_support_is_left_to_the_other():
     # A free shape of one bin is a normfactor, but not of the kind that the engine takes.
     spec = models.counting(10.0, 50.0, 52.0)
-    wanted = values(limit(spec, LimitSettings()))
+    expected = values(limit(spec, LimitSettings()))
     spec["channels"][0]["samples"][1]["modifiers"][0]["type"] = "shapefactor"
-    found = limit(spec, LimitSettings(tolerance=1e-3))
-    assert found.engine == "reference"
-    assert "fitted by the reference engine: " in found.remarks[0]
-    assert found.status == "ok"
-    assert values(found) == pytest.approx(wanted, rel=2e-3)
+    result = limit(spec, LimitSettings(tolerance=1e-3))
+    assert result.engine == "reference"
+    assert "fitted by the reference engine: " in result.remarks[0]
+    assert result.status == "ok"
+    assert values(result) == pytest.approx(expected, rel=2e-3)
 
 
 def test_a_fit_without_proof_is_left_to_the_other(monkeypatch):
     monkeypatch.setattr(Profile, "evidence", lambda *_, **__: (False, "not converged"))
-    found = limit(models.counting(), LimitSettings(tolerance=0.01))
-    assert found.engine == "reference"
-    assert found.remarks[0] == "fitted by the reference engine: its obs limit: not converged"
+    result = limit(models.counting(), LimitSettings(tolerance=0.01))
+    assert result.engine == "reference"
+    assert result.remarks[0] == "fitted by the reference engine: its obs limit: not converged"
 
 
 def test_a_likelihood_that_is_not_finite_is_left_to_the_other(monkeypatch):
@@ -271,9 +271,9 @@ def test_a_likelihood_that_is_not_finite_is_left_to_the_other(monkeypatch):
         return q, np.where(mu > 0.6, np.nan, q_asimov)
 
     monkeypatch.setattr(Profile, "test", lost)
-    found = limit(models.counting(), LimitSettings(tolerance=0.01))
-    assert found.engine == "reference"
-    assert "no finite likelihood" in found.remarks[0]
+    result = limit(models.counting(), LimitSettings(tolerance=0.01))
+    assert result.engine == "reference"
+    assert "no finite likelihood" in result.remarks[0]
 
 
 def test_discovery_has_no_upper_limit():
@@ -283,9 +283,9 @@ def test_discovery_has_no_upper_limit():
 
 
 def test_a_lower_minimum_moves_the_limit(monkeypatch):
-    """What a search saw without all starts is not believed."""
+    """A search without all starts is not believed."""
     spec = models.full("normsys", "histosys")
-    wanted = limit(spec)
+    expected = limit(spec)
     test = Profile.test
     found_lower: set[int] = set()
 
@@ -298,9 +298,9 @@ def test_a_lower_minimum_moves_the_limit(monkeypatch):
         return np.where(missed, q + 0.5, q), q_asimov
 
     monkeypatch.setattr(Profile, "test", blind)
-    found = limit(spec)
-    assert found.observed.mu == pytest.approx(wanted.observed.mu, rel=1e-6)
-    assert found.status == "ok"
+    result = limit(spec)
+    assert result.observed.mu == pytest.approx(expected.observed.mu, rel=1e-6)
+    assert result.status == "ok"
 
 
 def test_minima_without_end_are_a_state(monkeypatch):
@@ -313,16 +313,16 @@ def test_minima_without_end_are_a_state(monkeypatch):
         return q, q_asimov * (1.0 + 0.01 * rounds[0])
 
     monkeypatch.setattr(Profile, "test", jumping)
-    found = limit(models.full("normsys"), LimitSettings())
-    assert {item.state for item in found.expected} == {"unsettled"}
-    assert values(found)[1:] == [None] * 5
-    assert found.status == "suspect"
-    assert "jumps" in found.expected[0].reason
+    result = limit(models.full("normsys"), LimitSettings())
+    assert {entry.state for entry in result.expected} == {"unsettled"}
+    assert values(result)[1:] == [None] * 5
+    assert result.status == "suspect"
+    assert "jumps" in result.expected[0].reason
 
 
 def test_patches_do_not_disturb_one_another():
     engine = make_engine(models.background("normsys", "histosys"), FitSettings())
-    patches = [Patch(item["metadata"]["name"], (), item["patch"]) for item in models.grid(5)]
+    patches = [Patch(entry["metadata"]["name"], (), entry["patch"]) for entry in models.grid(5)]
     together = {patch.name: values(result) for patch, result in upper_limits(engine, patches)}
     for patch in patches:
         ((_, alone),) = upper_limits(engine, [patch])
@@ -345,17 +345,17 @@ def test_likelihoods_with_many_minima(shared, tmp_path, region, names):
     """Minima that change places with mu: nearby fits follow another one than the lowest."""
     workspace, patches = read_likelihood(shared, tmp_path, "sbottom", region)
     chosen = [patch for patch in patches if patch.name in names]
-    found = list(upper_limits(make_engine(workspace, FitSettings()), chosen))
-    assert len(found) == len(names)
-    for patch, result in found:
+    comparison = list(upper_limits(make_engine(workspace, FitSettings()), chosen))
+    assert len(comparison) == len(names)
+    for patch, result in comparison:
         assert isinstance(result, Limits), (patch.name, result)
         assert result.status == "ok", (patch.name, result)
-        known = [item.mu for item in result.expected if item.mu is not None]
-        assert known == sorted(known)
-        for item in (result.observed, *result.expected):
-            if item.state == "found":
-                assert item.CLs == pytest.approx(0.05, rel=1e-3)
-                assert item.tolerance <= 1e-4 * item.mu
+        values_known = [entry.mu for entry in result.expected if entry.mu is not None]
+        assert values_known == sorted(values_known)
+        for entry in (result.observed, *result.expected):
+            if entry.state == "found":
+                assert entry.CLs == pytest.approx(0.05, rel=1e-3)
+                assert entry.tolerance <= 1e-4 * entry.mu
 
 
 def test_published_limits_of_the_staus(shared, tmp_path, monkeypatch):
@@ -369,17 +369,17 @@ def test_published_limits_of_the_staus(shared, tmp_path, monkeypatch):
     table = read_limits(shared / "published/staus/upper_limits.csv", 0, 1, 2)
 
     def limits():
-        made = upper_limits(make_engine(workspace, FitSettings()), chosen)
-        return {patch.name: found.observed.mu for patch, found in made}
+        answers = upper_limits(make_engine(workspace, FitSettings()), chosen)
+        return {patch.name: result.observed.mu for patch, result in answers}
 
     def against_published(observed):
         rows = [
             {"patch": name, **dict(zip("xy", masses[name], strict=True)), "mu_obs": mu}
             for name, mu in observed.items()
         ]
-        found = compare(pd.DataFrame(rows), table, "pb")
-        assert found.matched == len(chosen) == 6
-        return found.spread["largest"]
+        result = compare(pd.DataFrame(rows), table, "pb")
+        assert result.matched == len(chosen) == 6
+        return result.spread["largest"]
 
     lowest = limits()
     assert 0.02 < against_published(lowest) < 0.04
@@ -409,8 +409,8 @@ def run(todo, tmp_path, executor):
 def test_records_of_limits_and_their_resume(tmp_path):
     executor = Counting()
     todo = make(tmp_path)
-    found, store = run(todo, tmp_path, executor)
-    assert found["fitted"] == 3
+    result, store = run(todo, tmp_path, executor)
+    assert result["fitted"] == 3
     assert store.folder.name == "limits"
     record = store.read(store.path("signal_200_50"))
     assert record["key"]["product"]["name"] == "limits"
@@ -431,7 +431,7 @@ def test_records_of_limits_and_their_resume(tmp_path):
         {"contour": ContourSettings(confidence_level=0.9)},
         {"fit": FitSettings(test_statistic="q")},
     ],
-    ids=lambda item: next(iter(item)),
+    ids=lambda entry: next(iter(entry)),
 )
 def test_limits_of_other_settings_are_found_anew(tmp_path, other):
     executor = Counting()
@@ -452,9 +452,9 @@ def test_a_worker_says_what_failed(tmp_path):
     todo = make(tmp_path)
     bad = Patch("bad", (1, 2), ({"op": "remove", "path": "/channels/7"},))
     todo = scan.replace(todo, patches=(*todo.patches, bad))
-    found, store = run(todo, tmp_path, executor)
-    assert found["patches"]["bad"]["status"] == "failed"
-    assert found["patches"]["signal_100_50"]["status"] == "ok"
+    result, store = run(todo, tmp_path, executor)
+    assert result["patches"]["bad"]["status"] == "failed"
+    assert result["patches"]["signal_100_50"]["status"] == "ok"
     assert store.read(store.path("bad"))["error"]["kind"] == "PalletError"
 
 

@@ -36,18 +36,18 @@ ALL = Patch("all", (), ())
 
 def scanned(spec=None, settings=None, search=None, **fit) -> MuScan:
     engine = make_engine(spec or models.full("normsys", "histosys"), FitSettings(**fit))
-    ((_, found),) = scans(engine, [ALL], 0.95, settings or MuScanSettings(points=9), search)
-    assert isinstance(found, MuScan), found
-    return found
+    ((_, table),) = scans(engine, [ALL], 0.95, settings or MuScanSettings(points=9), search)
+    assert isinstance(table, MuScan), table
+    return table
 
 
 def test_the_same_as_hypothesis_tests():
     spec = models.full("normsys", "histosys")
-    found = scanned(spec)
-    assert found.status == "ok"
-    assert found.points[0].mu == 0.0
-    assert found.points[0].p_values.CLs_obs == 1.0
-    for point in found.points[1::3]:
+    table = scanned(spec)
+    assert table.status == "ok"
+    assert table.points[0].mu == 0.0
+    assert table.points[0].p_values.CLs_obs == 1.0
+    for point in table.points[1::3]:
         engine = make_engine(spec, FitSettings(mu=point.mu))
         ((_, test),) = engine.hypotests([ALL])
         assert point.p_values.CLs_obs == pytest.approx(test.p_values.CLs_obs, abs=1e-8)
@@ -55,44 +55,44 @@ def test_the_same_as_hypothesis_tests():
 
 
 def test_curves_cross_the_level_at_the_limits():
-    found = scanned(settings=MuScanSettings(points=101))
-    mu = [point.mu for point in found.points]
-    observed = np.log([point.p_values.CLs_obs for point in found.points])
+    table = scanned(settings=MuScanSettings(points=101))
+    mu = [point.mu for point in table.points]
+    observed = np.log([point.p_values.CLs_obs for point in table.points])
     crossing = np.interp(-np.log(0.05), -observed, mu)
-    assert crossing == pytest.approx(found.limits.observed.mu, rel=2e-3)
-    assert mu[-1] > found.limits.expected[-1].mu
+    assert crossing == pytest.approx(table.limits.observed.mu, rel=2e-3)
+    assert mu[-1] > table.limits.expected[-1].mu
     assert np.all(np.diff(observed) < 0)
 
 
 def test_the_range():
-    found = scanned(settings=MuScanSettings(points=3, range=[0.5, 2.5]))
-    assert [point.mu for point in found.points] == [0.5, 1.5, 2.5]
+    table = scanned(settings=MuScanSettings(points=3, range=[0.5, 2.5]))
+    assert [point.mu for point in table.points] == [0.5, 1.5, 2.5]
     with pytest.raises(ConfigError, match="above 10"):
-        mu_scan.strengths(found.limits, MuScanSettings(range=[0, 11]))
+        mu_scan.strengths(table.limits, MuScanSettings(range=[0, 11]))
     with pytest.raises(ConfigError, match="range must rise"):
         parse(MuScanSettings, {"range": [2, 1]}, file="config.yaml")
 
 
 def test_a_range_out_of_bounds_fails_its_patch():
     engine = make_engine(models.counting(), FitSettings())
-    ((_, found),) = scans(engine, [ALL], settings=MuScanSettings(range=[0, 11]))
-    assert isinstance(found, ConfigError)
-    assert found.patch == "all"
+    ((_, table),) = scans(engine, [ALL], settings=MuScanSettings(range=[0, 11]))
+    assert isinstance(table, ConfigError)
+    assert table.patch == "all"
 
 
 def test_limits_beyond_the_bound_end_the_scan_there():
-    found = scanned(models.counting(1.0, 500.0, 500.0))
-    assert found.points[-1].mu == 10.0
-    found = scanned(search=LimitSettings(mu_max=0.4))
-    assert found.points[-1].mu == 0.4
+    table = scanned(models.counting(1.0, 500.0, 500.0))
+    assert table.points[-1].mu == 10.0
+    table = scanned(search=LimitSettings(mu_max=0.4))
+    assert table.points[-1].mu == 0.4
 
 
 def test_the_other_engine():
     spec = models.counting()
-    wanted = scanned(spec, MuScanSettings(points=3))
-    found = scanned(spec, MuScanSettings(points=3), engine="reference")
-    assert found.engine == "reference"
-    for a, b in zip(wanted.points, found.points, strict=True):
+    expected = scanned(spec, MuScanSettings(points=3))
+    table = scanned(spec, MuScanSettings(points=3), engine="reference")
+    assert table.engine == "reference"
+    for a, b in zip(expected.points, table.points, strict=True):
         assert a.p_values.CLs_obs == pytest.approx(b.p_values.CLs_obs, abs=1e-4)
 
 
@@ -110,14 +110,14 @@ def test_plain_data_and_its_plot():
 
 
 def test_which_patches():
-    found = gathered(
+    table = gathered(
         A={"p_1": record(0.2), "p_2": record(3.0, (2.0, 0.0)), "q": failed((3.0, 0.0))},
         B={"other name": record(0.9, (2.0, 0.0))},
     )
-    assert choose("search", [], found) == {"B": ["other name"]}
-    assert choose("search", ["p_*", "q"], found) == {"A": ["p_1", "q"]}
+    assert choose("search", [], table) == {"B": ["other name"]}
+    assert choose("search", ["p_*", "q"], table) == {"A": ["p_1", "q"]}
     with pytest.raises(ConfigError, match="No patch of search matches 'z'"):
-        choose("search", ["z"], found)
+        choose("search", ["z"], table)
     with pytest.raises(ConfigError, match="none is near to one"):
         choose("search", [], gathered(A={"q": failed()}))
 
@@ -142,8 +142,8 @@ def test_only_chosen_patches_are_scanned(tmp_path):
         chosen.write_text('{"A": ["signal_200_50"]}')
         todo = scan.of_region(analysis(), region, settings, find("mu_scan"), *paths, [chosen])
         store = RecordStore(tmp_path / region / "mu_scan")
-        found = runs.run(todo, store, executor, ExecutorSettings())
-        assert len(found["patches"]) == count
+        table = runs.run(todo, store, executor, ExecutorSettings())
+        assert len(table["patches"]) == count
     assert executor.tasks == ["signal_200_50"]
 
 

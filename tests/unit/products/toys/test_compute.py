@@ -26,12 +26,12 @@ from palletfit.products.toys.results import enough, merge, toys_needed
 
 from ... import models
 
-NOTHING = Patch("p", (), [])
+NO_PATCH = Patch("p", (), [])
 SYSTEMATIC = ("normfactor", "normsys", "histosys", "staterror")
 
 
 def make(spec: Any, *, seed: int = 1, **settings: Any) -> Toys:
-    return Toys(BatchedEngine(spec, FitSettings(**settings)), NOTHING, ToySettings(seed=seed))
+    return Toys(BatchedEngine(spec, FitSettings(**settings)), NO_PATCH, ToySettings(seed=seed))
 
 
 def result(spec: Any, count: int, *, seed: int = 1, **settings: Any) -> toy_results.ToyResult:
@@ -41,9 +41,9 @@ def result(spec: Any, count: int, *, seed: int = 1, **settings: Any) -> toy_resu
 # ---------------------------------------------------------------------- fits and test statistics
 
 
-def to_pyhf(made: Toys, model: Any, data: np.ndarray, aux: np.ndarray) -> np.ndarray:
+def to_pyhf(maker: Toys, model: Any, data: np.ndarray, aux: np.ndarray) -> np.ndarray:
     """One toy in pyhf's order."""
-    batch = made.batch
+    batch = maker.batch
     main = np.zeros(len(data))
     main[batch.layout.bin_order] = data
     column = {name: index for index, name in enumerate(batch.names[0])}
@@ -59,17 +59,17 @@ def to_pyhf(made: Toys, model: Any, data: np.ndarray, aux: np.ndarray) -> np.nda
 @pytest.mark.parametrize("hypothesis", HYPOTHESES)
 def test_both_fits_of_a_toy_are_those_of_pyhf(kinds: Sequence[str], hypothesis: str) -> None:
     spec = models.full(*kinds)
-    made, (model, observed) = make(spec), models.model_and_data(spec)
+    maker, (model, observed) = make(spec), models.model_and_data(spec)
     np.testing.assert_allclose(
-        to_pyhf(made, model, made.batch.data[0], made.batch.aux[0]), observed, rtol=1e-15
+        to_pyhf(maker, model, maker.batch.data[0], maker.batch.aux[0]), observed, rtol=1e-15
     )
-    sets = made.draw(hypothesis, np.arange(4))
-    pairs = made.fit(hypothesis, sets)
+    sets = maker.draw(hypothesis, np.arange(4))
+    pairs = maker.fit(hypothesis, sets)
     assert pairs.converged.all()
-    constant = constants(made.batch, sets.data, sets.aux)
+    constant = constants(maker.batch, sets.data, sets.aux)
     pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(strategy=1))
     for row in range(len(sets)):
-        toy = to_pyhf(made, model, sets.data[row], sets.aux[row])
+        toy = to_pyhf(maker, model, sets.data[row], sets.aux[row])
         for ends, fit in (
             (pairs.free, pyhf.infer.mle.fit),
             (pairs.fixed, lambda *args, **more: pyhf.infer.mle.fixed_poi_fit(1.0, *args, **more)),
@@ -89,23 +89,23 @@ def test_statistic_is_that_of_the_asymptotics_module() -> None:
 
 def test_p_values_and_percentiles_are_those_of_pyhf() -> None:
     shard = make(models.full("shapesys")).shard(0, 700)
-    found = merge([shard])
+    merged = merge([shard])
     pyhf.set_backend("numpy")
     pvalues = pyhf.infer.calculators.ToyCalculator.pvalues
     dist = pyhf.infer.calculators.EmpiricalDistribution
-    both = [dist(np.array(shard[name]["q"])) for name in HYPOTHESES]
-    observed = pvalues(None, found.q, *both)
-    np.testing.assert_allclose([found.CLsb_obs, found.CLb_obs, found.CLs_obs], observed)
+    distributions = [dist(np.array(shard[name]["q"])) for name in HYPOTHESES]
+    observed = pvalues(None, merged.q, *distributions)
+    np.testing.assert_allclose([merged.CLsb_obs, merged.CLb_obs, merged.CLs_obs], observed)
     # pyhf's own expected_pvalues asks NumPy for an option that newer versions do not have.
-    each = [pvalues(None, q, *both)[2] for q in both[1].samples]
+    each = [pvalues(None, q, *distributions)[2] for q in distributions[1].samples]
     bands = np.percentile(each, [2.27501319, 15.86552539, 50.0, 84.13447461, 97.72498681])
-    np.testing.assert_allclose(found.CLs_exp, bands, atol=1e-8)
+    np.testing.assert_allclose(merged.CLs_exp, bands, atol=1e-8)
 
 
 @pytest.mark.parametrize(("kind", "mu"), [("qtilde", 1.0), ("q0", 0.0)])
 def test_cls_agree_with_pyhfs_toys(kind: str, mu: float) -> None:
     spec = models.full("shapesys")
-    found = result(spec, 8 * BLOCK, test_statistic=kind)
+    merged = result(spec, 8 * BLOCK, test_statistic=kind)
     model, data = models.model_and_data(spec)
     pyhf.set_backend("numpy")
     np.random.seed(4)  # noqa: NPY002  what pyhf draws with
@@ -113,9 +113,9 @@ def test_cls_agree_with_pyhfs_toys(kind: str, mu: float) -> None:
         data, model, test_stat=kind, ntoys=300, track_progress=False
     )
     q = calculator.teststatistic(mu)
-    assert found.q == pytest.approx(float(q), abs=1e-4)
+    assert merged.q == pytest.approx(float(q), abs=1e-4)
     clsb, clb, _ = map(float, calculator.pvalues(q, *calculator.distributions(mu)))
-    for ours, pyhfs in ((found.CLsb_obs, clsb), (found.CLb_obs, clb)):
+    for ours, pyhfs in ((merged.CLsb_obs, clsb), (merged.CLb_obs, clb)):
         assert abs(ours - pyhfs) < 4 * np.sqrt(ours * (1 - ours) / 300)
 
 
@@ -143,16 +143,16 @@ def counting_exact(signal: float, expected: float, seen: int) -> tuple[float, li
 
 @pytest.mark.parametrize("seen", [0, 1, 3])
 def test_few_events_have_the_exact_answer_and_not_the_asymptotic_one(seen: int) -> None:
-    found = result(models.counting(4.0, 1.0, seen), 40 * BLOCK)
+    merged = result(models.counting(4.0, 1.0, seen), 40 * BLOCK)
     exact, expected = counting_exact(4.0, 1.0, seen)
-    assert abs(found.CLs_obs - exact) < 4 * found.CLs_obs_error
-    for ours, error, theirs in zip(found.CLs_exp, found.CLs_exp_errors, expected, strict=True):
+    assert abs(merged.CLs_obs - exact) < 4 * merged.CLs_obs_error
+    for ours, error, theirs in zip(merged.CLs_exp, merged.CLs_exp_errors, expected, strict=True):
         assert abs(ours - theirs) < 4 * error
     ((_, asymptotic),) = BatchedEngine(models.counting(4.0, 1.0, seen), FitSettings()).hypotests(
-        [NOTHING]
+        [NO_PATCH]
     )
-    assert asymptotic.p_values.q == pytest.approx(found.q, abs=1e-8)
-    assert abs(asymptotic.p_values.CLs_obs - exact) > 4 * found.CLs_obs_error
+    assert asymptotic.p_values.q == pytest.approx(merged.q, abs=1e-8)
+    assert abs(asymptotic.p_values.CLs_obs - exact) > 4 * merged.CLs_obs_error
 
 
 def test_many_events_agree_with_the_asymptotic_answer() -> None:
@@ -165,45 +165,45 @@ def test_many_events_agree_with_the_asymptotic_answer() -> None:
         },
         {"SR": [9020.0, 8110.0]},
     )
-    found = result(spec, 40 * BLOCK)
-    ((_, asymptotic),) = BatchedEngine(spec, FitSettings()).hypotests([NOTHING])
-    assert abs(asymptotic.p_values.CLs_obs - found.CLs_obs) < 4 * found.CLs_obs_error
+    merged = result(spec, 40 * BLOCK)
+    ((_, asymptotic),) = BatchedEngine(spec, FitSettings()).hypotests([NO_PATCH])
+    assert abs(asymptotic.p_values.CLs_obs - merged.CLs_obs) < 4 * merged.CLs_obs_error
     # Above the median qtilde of the toys is zero, which the formulae do not show.
     for number in (1, 2):
-        difference = asymptotic.p_values.CLs_exp[number] - found.CLs_exp[number]
-        assert abs(difference) < 4 * found.CLs_exp_errors[number]
+        difference = asymptotic.p_values.CLs_exp[number] - merged.CLs_exp[number]
+        assert abs(difference) < 4 * merged.CLs_exp_errors[number]
 
 
 def test_discovery() -> None:
     spec = models.full("shapesys", observed=(85.0, 70.0))
-    found = result(spec, 16 * BLOCK, test_statistic="q0")
-    ((_, asymptotic),) = BatchedEngine(spec, FitSettings(test_statistic="q0")).hypotests([NOTHING])
-    assert found.mu == 0.0
-    assert found.q == pytest.approx(asymptotic.p_values.q, abs=1e-8)
-    assert abs(found.CLs_obs - asymptotic.p_values.CLs_obs) < 4 * found.CLs_obs_error
-    assert found.CLs_obs == found.CLsb_obs
+    merged = result(spec, 16 * BLOCK, test_statistic="q0")
+    ((_, asymptotic),) = BatchedEngine(spec, FitSettings(test_statistic="q0")).hypotests([NO_PATCH])
+    assert merged.mu == 0.0
+    assert merged.q == pytest.approx(asymptotic.p_values.q, abs=1e-8)
+    assert abs(merged.CLs_obs - asymptotic.p_values.CLs_obs) < 4 * merged.CLs_obs_error
+    assert merged.CLs_obs == merged.CLsb_obs
 
 
 def scattered(spec: Any, times: int) -> list[toy_results.ToyResult]:
     """Results of different toys."""
-    made = make(spec)
-    shards = [made.shard(number * BLOCK, BLOCK) for number in range(times)]
+    maker = make(spec)
+    shards = [maker.shard(number * BLOCK, BLOCK) for number in range(times)]
     return [merge([{**shard, "first": 0}]) for shard in shards]
 
 
 def test_uncertainties_are_as_large_as_results_scatter() -> None:
     exact, _ = counting_exact(4.0, 1.0, 3)
     spec = models.counting(4.0, 1.0, 3.0)
-    found = scattered(spec, 60)
-    pulls = np.array([(item.CLs_obs - exact) / item.CLs_obs_error for item in found])
+    merged = scattered(spec, 60)
+    pulls = np.array([(entry.CLs_obs - exact) / entry.CLs_obs_error for entry in merged])
     assert abs(pulls.mean()) < 0.5
     assert 0.7 < pulls.std() < 1.3
     # The percentiles of a continuous statistic.
     spec = models.full("shapesys")
-    found = scattered(spec, 25)
+    merged = scattered(spec, 25)
     for number in (1, 2, 3):
-        values = np.array([item.CLs_exp[number] for item in found])
-        errors = np.mean([item.CLs_exp_errors[number] for item in found])
+        values = np.array([entry.CLs_exp[number] for entry in merged])
+        errors = np.mean([entry.CLs_exp_errors[number] for entry in merged])
         assert 0.5 < values.std() / errors < 1.5
 
 
@@ -211,13 +211,13 @@ def test_uncertainties_are_as_large_as_results_scatter() -> None:
 
 
 @pytest.fixture(scope="module")
-def made() -> Toys:
+def maker() -> Toys:
     return make(models.full(*SYSTEMATIC))
 
 
-def test_toys_are_the_same_however_they_are_split(made: Toys) -> None:
+def test_toys_are_the_same_however_they_are_split(maker: Toys) -> None:
     count = 2 * BLOCK + 90
-    whole = made.shard(0, count)
+    complete = maker.shard(0, count)
     again = make(models.full(*SYSTEMATIC))
     # Neither at the borders of blocks, nor in order, nor in one process.
     edges = [0, 1, 200, 300, BLOCK * 2 + 1, count]
@@ -227,31 +227,31 @@ def test_toys_are_the_same_however_they_are_split(made: Toys) -> None:
     ]
     for hypothesis in HYPOTHESES:
         together = [q for part in parts for q in part[hypothesis]["q"]]
-        assert together == whole[hypothesis]["q"]
-    assert merge(parts[::-1]) == merge([whole])
+        assert together == complete[hypothesis]["q"]
+    assert merge(parts[::-1]) == merge([complete])
     # A shard that was made twice, because a run was resumed, counts once.
-    assert merge([*parts, parts[2]]) == merge([whole])
+    assert merge([*parts, parts[2]]) == merge([complete])
 
 
-def test_a_toy_depends_on_nothing_but_its_key(made: Toys) -> None:
+def test_a_toy_depends_on_nothing_but_its_key(maker: Toys) -> None:
     numbers = np.array([5, 3_000_000_000])
-    sets = made.draw(TESTED, numbers)
-    np.testing.assert_array_equal(made.draw(TESTED, numbers[1:]).data[0], sets.data[1])
-    np.testing.assert_array_equal(made.draw(TESTED, numbers[1:]).aux[0], sets.aux[1])
-    others = [
-        made.draw(ALTERNATIVE, numbers),
+    sets = maker.draw(TESTED, numbers)
+    np.testing.assert_array_equal(maker.draw(TESTED, numbers[1:]).data[0], sets.data[1])
+    np.testing.assert_array_equal(maker.draw(TESTED, numbers[1:]).aux[0], sets.aux[1])
+    shifted = [
+        maker.draw(ALTERNATIVE, numbers),
         make(models.full(*SYSTEMATIC), seed=2).draw(TESTED, numbers),
     ]
-    for other in others:
+    for other in shifted:
         assert np.all(np.any(other.aux != sets.aux, axis=1))
     # Even fitted alone a toy has the same q, but for rounding.
-    together = made.fit(TESTED, made.draw(TESTED, np.arange(64)))
-    alone = made.fit(TESTED, made.draw(TESTED, np.arange(5, 6)))
+    together = maker.fit(TESTED, maker.draw(TESTED, np.arange(64)))
+    alone = maker.fit(TESTED, maker.draw(TESTED, np.arange(5, 6)))
     assert alone.free.value[0] == pytest.approx(together.free.value[5], abs=1e-9)
 
 
-def test_toys_are_drawn_from_the_model(made: Toys) -> None:
-    sets, batch, source = made.draw(TESTED, np.arange(4000)), made.batch, made.sources[TESTED]
+def test_toys_are_drawn_from_the_model(maker: Toys) -> None:
+    sets, batch, source = maker.draw(TESTED, np.arange(4000)), maker.batch, maker.sources[TESTED]
     np.testing.assert_allclose(sets.data.mean(axis=0), source.expected, rtol=0.02)
     np.testing.assert_allclose(sets.data.var(axis=0), source.expected, rtol=0.12)
     gauss = batch.precision[0] > 0
@@ -259,18 +259,18 @@ def test_toys_are_drawn_from_the_model(made: Toys) -> None:
     assert np.abs(pulls.mean(axis=0)).max() < 0.07
     assert np.abs(pulls.std(axis=0) - 1).max() < 0.05
     assert source.mu == 1.0
-    assert made.sources[ALTERNATIVE].mu == 0.0
+    assert maker.sources[ALTERNATIVE].mu == 0.0
 
 
-def test_shards_that_do_not_belong_together(made: Toys) -> None:
-    first, second = made.shard(0, 10), made.shard(10, 10)
+def test_shards_that_do_not_belong_together(maker: Toys) -> None:
+    first, second = maker.shard(0, 10), maker.shard(10, 10)
     other = make(models.full(*SYSTEMATIC), seed=7).shard(10, 10)
     moved = {**second, "observed": {**second["observed"], "q": second["observed"]["q"] + 1e-3}}
     for shards, problem in (
         ([], "no toys"),
         ([second], "Toys 0 to 9 are missing"),
-        ([first, made.shard(20, 5)], "Toys 10 to 19 are missing"),
-        ([first, made.shard(8, 5)], "Toys 8 to 9 come twice"),
+        ([first, maker.shard(20, 5)], "Toys 10 to 19 are missing"),
+        ([first, maker.shard(8, 5)], "Toys 8 to 9 come twice"),
         ([first, other], "'seed'"),
         ([first, moved], "observed q"),
     ):
@@ -292,35 +292,35 @@ def failing(rows: Sequence[int]) -> Callable[[Pairs], Pairs]:
 
 
 def test_toys_without_a_minimum_are_counted_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make(models.full("shapesys"))
-    whole = made.shard(0, BLOCK)
-    fit, spoil = made.fit, failing([3, 100])
+    maker = make(models.full("shapesys"))
+    complete = maker.shard(0, BLOCK)
+    fit, spoil = maker.fit, failing([3, 100])
 
     def spoiled(hypothesis: str, sets: Any) -> Pairs:
         pairs = fit(hypothesis, sets)
         return spoil(pairs) if hypothesis == ALTERNATIVE else pairs
 
-    monkeypatch.setattr(made, "fit", spoiled)
-    shard = json.loads(json.dumps(made.shard(0, BLOCK)))
+    monkeypatch.setattr(maker, "fit", spoiled)
+    shard = json.loads(json.dumps(maker.shard(0, BLOCK)))
     assert shard[ALTERNATIVE]["q"][3] is None
-    assert [item["toy"] for item in shard[ALTERNATIVE]["failed"]] == [3, 100]
+    assert [entry["toy"] for entry in shard[ALTERNATIVE]["failed"]] == [3, 100]
     assert "free fit: too many iterations" in shard[ALTERNATIVE]["failed"][0]["reason"]
-    found = merge([shard])
-    assert found.status == "suspect"
-    assert found.failed == {TESTED: [], ALTERNATIVE: [3, 100]}
-    assert found.remarks == ("2 toys have no test statistic under the alternative hypothesis",)
-    low, high = found.CLs_obs_range
+    merged = merge([shard])
+    assert merged.status == "suspect"
+    assert merged.failed == {TESTED: [], ALTERNATIVE: [3, 100]}
+    assert merged.remarks == ("2 toys have no test statistic under the alternative hypothesis",)
+    low, high = merged.CLs_obs_range
     assert low < high
-    assert low <= merge([whole]).CLs_obs <= high
-    assert merge([whole]).status == "ok"
-    assert made.shard(BLOCK, 1)[ALTERNATIVE]["failed"] == []
+    assert low <= merge([complete]).CLs_obs <= high
+    assert merge([complete]).status == "ok"
+    assert maker.shard(BLOCK, 1)[ALTERNATIVE]["failed"] == []
 
 
 def test_fits_that_do_not_converge_are_tried_from_all_starts(
-    monkeypatch: pytest.MonkeyPatch, made: Toys
+    monkeypatch: pytest.MonkeyPatch, maker: Toys
 ) -> None:
-    sets = made.draw(TESTED, np.arange(20))
-    real, starts = made.ensemble.fit, []
+    sets = maker.draw(TESTED, np.arange(20))
+    real, starts = maker.ensemble.fit, []
 
     def stubborn(sets: Any, start: Any, mu: float | None, *, patient: bool = False) -> Ends:
         ends = real(sets, start, mu, patient=patient)
@@ -331,8 +331,8 @@ def test_fits_that_do_not_converge_are_tried_from_all_starts(
             ends.converged[:] = False
         return ends
 
-    monkeypatch.setattr(made.ensemble, "fit", stubborn)
-    pairs = made.fit(TESTED, sets)
+    monkeypatch.setattr(maker.ensemble, "fit", stubborn)
+    pairs = maker.fit(TESTED, sets)
     # The last attempt of the toy goes on from the best end with more patience.
     assert starts.count((1, True)) == 2
     assert starts.count((1, False)) >= 4
@@ -341,24 +341,24 @@ def test_fits_that_do_not_converge_are_tried_from_all_starts(
 
 
 def test_no_toy_reaches_the_observed_statistic() -> None:
-    found = result(models.counting(30.0, 60.0, 20.0), BLOCK)
-    assert np.isnan(found.CLs_obs)
-    assert found.CLs_obs_error > 0
-    assert found.status == "suspect"
-    assert found.as_json()["CLs_obs"] is None
-    assert not enough(found, 0.5)
-    assert "not defined" in found.remarks[-1]
+    merged = result(models.counting(30.0, 60.0, 20.0), BLOCK)
+    assert np.isnan(merged.CLs_obs)
+    assert merged.CLs_obs_error > 0
+    assert merged.status == "suspect"
+    assert merged.as_json()["CLs_obs"] is None
+    assert not enough(merged, 0.5)
+    assert "not defined" in merged.remarks[-1]
 
 
 def test_how_many_toys_are_enough() -> None:
     spec = models.full("shapesys")
-    found = result(spec, 4 * BLOCK)
-    assert enough(found, 1.01 * found.CLs_obs_error)
-    assert not enough(found, 0.99 * found.CLs_obs_error)
-    wanted = found.CLs_obs_error / 2
-    needed = toys_needed(found, wanted)
-    assert needed == pytest.approx(4 * found.toys, rel=0.01)
-    assert result(spec, needed).CLs_obs_error == pytest.approx(wanted, rel=0.1)
+    merged = result(spec, 4 * BLOCK)
+    assert enough(merged, 1.01 * merged.CLs_obs_error)
+    assert not enough(merged, 0.99 * merged.CLs_obs_error)
+    precision = merged.CLs_obs_error / 2
+    needed = toys_needed(merged, precision)
+    assert needed == pytest.approx(4 * merged.toys, rel=0.01)
+    assert result(spec, needed).CLs_obs_error == pytest.approx(precision, rel=0.1)
 
 
 # ---------------------------------------------------------------------- bad input
@@ -368,10 +368,10 @@ def test_bad_settings() -> None:
     for bad in ({"toys": 10}, {"seed": -1}, {"precision": 0.0}, {"toys_per_task": 0}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             parse(ToySettings, bad, file="config.yaml")
-    made = make(models.counting())
+    maker = make(models.counting())
     for first, count in ((-1, 5), (0, 0)):
         with pytest.raises(ConfigError, match="no shard"):
-            made.shard(first, count)
+            maker.shard(first, count)
 
 
 def test_a_test_that_the_measurement_does_not_allow() -> None:
@@ -386,7 +386,7 @@ def test_a_model_that_the_engine_does_not_support() -> None:
         models.sample("more", [1.0, 1.0], models.MODIFIERS["shapesys"])
     )
     with pytest.raises(PalletError, match="does not support") as caught:
-        run_shard(BatchedEngine(spec, FitSettings()), NOTHING, ToySettings(), 0, 10)
+        run_shard(BatchedEngine(spec, FitSettings()), NO_PATCH, ToySettings(), 0, 10)
     assert "toybased" in caught.value.remedy
 
 
@@ -400,12 +400,12 @@ def test_more_events_than_can_be_drawn() -> None:
 
 @pytest.mark.parametrize("settings", [{"normsys": "code1", "histosys": "code0"}])
 def test_interpolation_codes_with_kinks(settings: dict[str, Any]) -> None:
-    made = make(models.full("normsys", "histosys", "staterror"), **settings)
-    assert not made.ensemble.profiled
-    found = merge([made.shard(0, 200)])
-    assert found.status == "ok"
+    maker = make(models.full("normsys", "histosys", "staterror"), **settings)
+    assert not maker.ensemble.profiled
+    merged = merge([maker.shard(0, 200)])
+    assert merged.status == "ok"
     usual = result(models.full("normsys", "histosys", "staterror"), 200)
-    assert found.CLs_obs == pytest.approx(usual.CLs_obs, abs=0.1)
+    assert merged.CLs_obs == pytest.approx(usual.CLs_obs, abs=0.1)
 
 
 @pytest.mark.slow  # most of it is compilation
@@ -420,7 +420,7 @@ def test_jax_gives_the_same_toys_and_statistics() -> None:
 def test_asymptotic_formulae_of_the_same_statistic() -> None:
     # The observed q goes into both.
     spec = models.full(*SYSTEMATIC)
-    ((_, asymptotic),) = BatchedEngine(spec, FitSettings()).hypotests([NOTHING])
+    ((_, asymptotic),) = BatchedEngine(spec, FitSettings()).hypotests([NO_PATCH])
     observed = make(spec).observed["q"]
     again = p_values("qtilde", observed, asymptotic.p_values.q_asimov)
     assert again.CLs_obs == pytest.approx(asymptotic.p_values.CLs_obs, abs=1e-8)
