@@ -1,4 +1,4 @@
-"""What a Globus Compute endpoint calls: ``palletfit.remote.call``.
+"""The function that Globus Compute endpoints call: ``palletfit.remote.call``.
 
 The function that clients register imports this module by its name, so the name stays.
 """

@@ -133,7 +133,7 @@ class ParameterSettings(Model):
     sigmas: list[float] | None = None
     """Width of the constraint."""
     fixed: bool | None = None
-    """Whether the parameter is constant."""
+    """Keep the parameter constant in fits."""
 
 
 class Combination(Model):

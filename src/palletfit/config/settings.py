@@ -68,7 +68,7 @@ class DiagnosticsSettings(Model):
     """Shell patterns of the patches; none: in each analysis the patch whose median expected CLs
     is nearest to exclusion, in standard deviations."""
     impacts: bool = True
-    """Whether the impacts of parameters on mu-hat are computed, with four fits for each."""
+    """Compute the impacts of parameters on mu-hat, with four fits for each."""
     parameters: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the parameters whose impacts are computed. The name of a parameter with
     one component for each bin selects all of them."""
@@ -223,7 +223,7 @@ class LiveSettings(Model):
     """Page that shows a run during its fits, `results/ANALYSIS/live.html`."""
 
     enabled: bool = True
-    """Whether the page is written."""
+    """Write the page."""
     interval: Annotated[float, Field(ge=0.2)] = 5.0
     """Seconds between two versions of the page. They are more if drawing it would take over 1% of
     the time."""

@@ -1,4 +1,4 @@
-"""Where fits run: every executor is a ``concurrent.futures.Executor``.
+"""Executors, which run fits: each is a ``concurrent.futures.Executor``.
 
 Physics does not know this package, and this package does not know physics.
 """
@@ -6,7 +6,7 @@ Physics does not know this package, and this package does not know physics.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palletfit.config import ExecutorSettings
 from palletfit.errors import ExecutorError
@@ -15,8 +15,7 @@ from palletfit.runs.faults import DeadlineExceeded, WorkerDied
 from palletfit.runs.ledger import Ledger
 
 if TYPE_CHECKING:
-    from palletfit.executors.cluster.executor import ClusterExecutor
-    from palletfit.executors.globus.executor import GlobusComputeExecutor
+    from palletfit.executors.queue import TaskQueue
 
 __all__ = [
     "DeadlineExceeded",
@@ -29,7 +28,7 @@ __all__ = [
 
 
 def open_ledger(settings: ExecutorSettings, path: Path) -> Ledger | None:
-    """What is in flight, for executors whose tasks outlive this program."""
+    """Open the ledger of tasks in flight, for executors whose tasks outlive this program."""
     if settings.kind != "globus-compute":
         return None
     return Ledger(path, str(settings.endpoint))
@@ -42,7 +41,7 @@ def make_executor(
     ledger: Ledger | None = None,
     collect: bool = True,
     backend: str = "numpy",
-) -> LocalExecutor | ClusterExecutor | GlobusComputeExecutor:
+) -> LocalExecutor | TaskQueue[Any]:
     """Make the executor that the configuration asks for.
 
     Parameters
@@ -56,7 +55,7 @@ def make_executor(
     collect
         Whether this process waits for the results.
     backend
-        What fits will compute with.
+        The fits' backend, whose device the preflight reports.
 
     Raises
     ------
@@ -69,35 +68,51 @@ def make_executor(
         return LocalExecutor(workers=workers, threads=threads, deadline=settings.deadline)
     if settings.kind in ("parsl", "dask"):
         return _make_cluster_executor(settings)
-    try:
-        from palletfit.executors.globus.executor import GlobusComputeExecutor
-        from palletfit.executors.globus.service import Service
-    except ModuleNotFoundError as error:
-        raise ExecutorError(
-            f"The package {error.name} is not installed, which `executor.kind: {settings.kind}` "
-            "needs.",
-            remedy="Install the environment of envs/workflow.txt.",
-        ) from error
     if ledger is None:
         raise ValueError("a remote executor needs a ledger")
+    return _make_globus_executor(settings, ledger, collect=collect, backend=backend)
+
+
+def _make_globus_executor(
+    settings: ExecutorSettings, ledger: Ledger, *, collect: bool, backend: str
+) -> TaskQueue[Any]:
+    from palletfit.executors.queue import TaskQueue
+
+    try:
+        from palletfit.executors.globus.service import Service
+        from palletfit.executors.globus.transport import GlobusTransport
+    except ModuleNotFoundError as error:
+        raise _not_installed(
+            settings, error, "Install the environment of envs/workflow.txt."
+        ) from error
     service = Service(str(settings.endpoint), settings.endpoint_config)
-    return GlobusComputeExecutor(service, ledger, settings, collect=collect, backend=backend)
+    transport = GlobusTransport(service, ledger, settings, collect=collect, backend=backend)
+    return TaskQueue(transport, settings)
 
 
-def _make_cluster_executor(settings: ExecutorSettings) -> ClusterExecutor:
-    from palletfit.executors.cluster.executor import ClusterExecutor
+def _make_cluster_executor(settings: ExecutorSettings) -> TaskQueue[Any]:
+    from palletfit.executors.cluster.transport import PoolTransport
+    from palletfit.executors.queue import TaskQueue
 
     try:
         if settings.kind == "parsl":
             from palletfit.executors.cluster.parsl_pool import ParslPool
 
-            return ClusterExecutor(ParslPool, settings)
-        from palletfit.executors.cluster.dask_pool import DaskPool
+            transport = PoolTransport(ParslPool, settings)
+        else:
+            from palletfit.executors.cluster.dask_pool import DaskPool
 
-        return ClusterExecutor(DaskPool, settings)
+            transport = PoolTransport(DaskPool, settings)
     except ModuleNotFoundError as error:
-        raise ExecutorError(
-            f"The package {error.name} is not installed, which `executor.kind: {settings.kind}` "
-            "needs.",
-            remedy="Say `make clusters`, which installs envs/clusters.txt.",
-        ) from error
+        remedy = "Say `make clusters`, which installs envs/clusters.txt."
+        raise _not_installed(settings, error, remedy) from error
+    return TaskQueue(transport, settings)
+
+
+def _not_installed(
+    settings: ExecutorSettings, error: ModuleNotFoundError, remedy: str
+) -> ExecutorError:
+    return ExecutorError(
+        f"The package {error.name} is not installed, which `executor.kind: {settings.kind}` needs.",
+        remedy=remedy,
+    )

@@ -1,1 +1,1 @@
-"""Pages for a browser: the live page of a run, and the page to explore an exclusion."""
+"""Pages for a browser: the live page of a run, and the interactive page of an exclusion."""

@@ -56,7 +56,7 @@ def head(
 
 def title_parts(analysis: Analysis) -> list[str]:
     """Split the title of an analysis at its semicolons, as HTML."""
-    return [to_html(part.strip()) for part in analysis.title.split(";")]
+    return [to_html(line.strip()) for line in analysis.title.split(";")]
 
 
 def _digest(script: str) -> str:

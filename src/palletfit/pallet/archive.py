@@ -83,7 +83,7 @@ class _Member:
 
     @property
     def is_junk(self) -> bool:
-        """Whether macOS added this entry to the archive."""
+        """True for entries that macOS adds to archives."""
         return (
             "__MACOSX" in self.path.parts
             or self.path.name.startswith("._")

@@ -1,1 +1,1 @@
-"""Planes of signal points: contours in them, published curves, and how they are drawn."""
+"""Planes of signal points: contours, published curves, and plots of both."""

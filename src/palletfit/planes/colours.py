@@ -1,9 +1,9 @@
-"""Colours that all plots and pages share; without matplotlib, which takes long to import."""
+"""Colours of all plots and pages, without matplotlib, whose import is slow."""
 
 from __future__ import annotations
 
-#: Told apart by lightness as well as by hue (for print in grey), after Okabe and Ito's palette for
-#: the colour-blind. Every one is a colour of CSS, too.
+#: They differ in lightness as well as in hue (for print in grey), after Okabe and Ito's palette for
+#: the colour-blind. All of them are also colours of CSS.
 COLOURS = {
     "observed": "#8b1a1a",
     "expected": "black",

@@ -1,8 +1,8 @@
-"""Exclusion contours: from the CLs of the signal points to curves in a plane.
+"""Exclusion contours: compute curves in a plane from the CLs of signal points.
 
-What is interpolated is not CLs, which falls steeply, but its significance ``Z = isf(CLs)`` (the
-inverse survival function of the standard normal distribution), which changes slowly and nearly
-linearly with the masses. The contour is where Z is ``isf(1 - confidence_level)``: 1.64 for 95%.
+The interpolated quantity is the significance ``Z = isf(CLs)``, with the inverse survival function
+of the standard normal distribution. CLs falls steeply with the masses, whereas Z changes slowly and
+nearly linearly. On the contour, Z is ``isf(1 - confidence_level)``: 1.64 for 95%.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ State = Literal[
     "contour", "none_excluded", "all_excluded", "too_few_points", "collinear_points", "masked"
 ]
 
-#: Columns of the results table, and the name of the curve that each gives.
+_STATE_LABELS: dict[State, str] = {
+    "none_excluded": "no point excluded",
+    "all_excluded": "all points excluded",
+    "too_few_points": "too few points",
+    "collinear_points": "points on one line",
+    "masked": "none in the allowed part",
+}
+#: Curves by the column of the results table that they are computed from.
 CURVES = {
     "CLs_obs": "observed",
     "CLs_exp_0": "expected",
@@ -45,17 +52,17 @@ CURVES = {
     "CLs_exp_plus2": "expected_plus2",
 }
 
-#: Largest significance that enters an interpolation. CLs of exactly 0 or 1 has no finite one, and
-#: CLs far below 3e-7 (five standard deviations) says more about the fit than about the data. Points
-#: that far from the contour steer it little.
+#: Largest significance in an interpolation. CLs of exactly 0 or 1 has no finite significance. CLs
+#: far below 3e-7 (five standard deviations) depends more on the fit than on the data. Points so far
+#: from the contour have little influence on it.
 MAX_SIGNIFICANCE = 5.0
-#: Pieces of a contour that are no larger than this, in cells of the grid, are not resolved by it.
+#: Pieces of a contour up to this size, in cells of the grid, are not resolved and are dropped.
 SPECK = 3.0
 
 
 @dataclass(frozen=True)
 class Line:
-    """One connected piece of a contour.
+    """Connected piece of a contour.
 
     Parameters
     ----------
@@ -71,56 +78,61 @@ class Line:
 
 @dataclass(frozen=True)
 class Curve:
-    """The contour of one of the CLs values.
+    """Contour of one of the CLs values.
 
     Parameters
     ----------
     state
-        `contour`, or why there is none: `none_excluded` or `all_excluded` of the points,
-        `too_few_points` (fewer than three), `collinear_points`, `masked` (the contour would
-        lie outside of the plane's allowed part).
+        `contour`, or the reason for having none: `none_excluded` or `all_excluded` of the
+        points, `too_few_points` (fewer than three), `collinear_points`, `masked` (the contour
+        would lie outside the allowed part of the plane).
     lines
-        The contour's pieces.
+        Pieces of the contour.
     """
 
     state: State
     lines: tuple[Line, ...]
 
 
+def curve_label(name: str, curve: Curve) -> str:
+    """Write the label of a curve, with the reason if there is no contour."""
+    return name if curve.state == "contour" else f"{name}: {_STATE_LABELS[curve.state]}"
+
+
 @dataclass(frozen=True, eq=False)
 class Exclusion:
-    """Everything that is known about the exclusion in one plane.
+    """Exclusion in one plane.
 
     Parameters
     ----------
     points
-        One row a signal point of the plane: the results' columns, and x and y.
+        One row for each signal point of the plane: the columns of the results, and x and y.
     failed
-        Patches without a result; they are not part of any interpolation.
+        Patches without a result, which enter no interpolation.
     failed_near_contour
-        Those of them next to which the observed or the expected contour passes: there it could
-        look different with their results.
+        Failed patches next to the observed or expected contour, which might be different with
+        their results.
     curves
-        By name: observed, expected, and expected_minus1 and the like for the bands.
+        By name: observed, expected, and expected_minus1 etc. for the bands.
     level
         Significance of the contour.
     confidence_level, interpolation
         As in the settings.
     grid_x, grid_y
-        Shapes (nx,) and (ny,): where the fields are known.
+        Coordinates of the fields, shapes (nx,) and (ny,).
     fields
-        By the curve's name: interpolated significance, shape (ny, nx), NaN outside of the
-        convex hull of the points. Empty where nothing can be interpolated.
+        By the name of the curve: interpolated significance, shape (ny, nx), NaN outside the
+        convex hull of the points. Empty if no interpolation is possible.
     forbidden
-        Shape (n, 2): border of the part of the plane above which kinematics forbids signal.
+        Lower border of the kinematically forbidden part of the plane, shape (n, 2).
     leave_one_out
-        Errors of the interpolation of observed and expected.
+        Errors of the interpolation of the observed and expected curve.
     published
-        The published curves, by name (observed, expected), as lists of shape (n, 2).
+        Published curves by name (observed, expected), as segments of shape (n, 2).
     distances
-        Distances of our contours to them.
+        Distances of the contours to the published ones.
     units
-        Of x and y, from the axes' titles.
+        Units of x and y, from the titles of the axes.
     """
 
     points: pd.DataFrame
@@ -140,7 +152,7 @@ class Exclusion:
     units: tuple[str, str]
 
     def band(self, width: int) -> FloatArray | None:
-        """Field that is negative inside of the band of the expected contour.
+        """Compute a field that is negative inside the band of the expected contour.
 
         Parameters
         ----------
@@ -150,8 +162,8 @@ class Exclusion:
         Returns
         -------
         array or None
-            Shape (ny, nx), NaN outside of the convex hull of the points. It is continuous and
-            vanishes on both contours, so that the band is right also where one of them is absent.
+            Shape (ny, nx), NaN outside the convex hull of the points. It is continuous and
+            vanishes on both contours. The band is therefore also correct if one contour is absent.
         """
         names = (f"expected_minus{width}", f"expected_plus{width}")
         if not set(names) <= set(self.fields):
@@ -162,7 +174,7 @@ class Exclusion:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Give the result as plain data; numbers that do not exist are None."""
+        """Convert the result to plain data; missing numbers are None."""
         return {
             "confidence_level": self.confidence_level,
             "level": self.level,
@@ -173,11 +185,11 @@ class Exclusion:
             "failed": list(self.failed),
             "failed_near_contour": list(self.failed_near_contour),
             "leave_one_out": {
-                name: {part: vars(residuals) for part, residuals in vars(errors).items()}
+                name: {key: vars(residuals) for key, residuals in vars(errors).items()}
                 for name, errors in self.leave_one_out.items()
             },
             "distance_to_published": {
-                name: {part: vars(spread) for part, spread in vars(distance).items()}
+                name: {key: vars(spread) for key, spread in vars(distance).items()}
                 for name, distance in self.distances.items()
             },
         }
@@ -189,14 +201,14 @@ def exclusion(
     settings: ContourSettings,
     published: Mapping[str, Sequence[FloatArray]],
 ) -> Exclusion:
-    """Find the exclusion contours in one plane, and how good they are.
+    """Compute the exclusion contours in one plane and their quality.
 
     Parameters
     ----------
     results
-        One row a signal point, with the columns ``patch``, ``region``, ``status`` (`ok`,
+        One row for each signal point, with the columns ``patch``, ``region``, ``status`` (`ok`,
         `suspect`, `failed`), ``CLs_obs``, ``CLs_exp_minus2`` to ``CLs_exp_plus2`` and the
-        patchset's labels. A row with a CLs that is not a number counts as failed.
+        labels of the patchset. A row with a CLs that is not a number counts as failed.
     plane
         The plane and its axes.
     settings
@@ -210,12 +222,12 @@ def exclusion(
         An expression of the plane is wrong, or two of its points have the same coordinates.
     """
     points = _mark_failed(plane_points(results, plane))
-    good = points[points["status"] != "failed"]
+    fitted = points[points["status"] != "failed"]
     failed = tuple(points.loc[points["status"] == "failed", "patch"])
     level = float(-ndtri(1 - settings.confidence_level))
     names = _curve_names(settings)
-    significance = np.column_stack([_significance(good[column]) for column in names])
-    geometry = Geometry.of(good)
+    significance = np.column_stack([_significance(fitted[column]) for column in names])
+    geometry = Geometry.of(fitted)
     forbidden = forbidden_border(plane, points)
     state = _geometry_state(geometry)
 
@@ -227,17 +239,21 @@ def exclusion(
         values = field(geometry, significance, settings, grid_x, grid_y)
         fields = {name: values[..., i] for i, name in enumerate(names.values())}
         main = significance[:, : len(MAIN)]
-        errors = leave_one_out(geometry, main, good["patch"].tolist(), MAIN, settings, level)
+        errors = leave_one_out(geometry, main, fitted["patch"].tolist(), MAIN, settings, level)
     allowed = _allowed_part(forbidden, geometry)
     curves = {
         name: _curve(significance[:, i], fields.get(name), (grid_x, grid_y), level, state, allowed)
         for i, name in enumerate(names.values())
     }
-    given = {name: tuple(segments) for name, segments in published.items() if segments}
+    published_curves = {name: tuple(segments) for name, segments in published.items() if segments}
     distances = {
-        name: found
-        for name, segments in given.items()
-        if (found := distance([line.vertices for line in curves[name].lines], segments, geometry))
+        name: separation
+        for name, segments in published_curves.items()
+        if (
+            separation := distance(
+                [line.vertices for line in curves[name].lines], segments, geometry
+            )
+        )
         is not None
     }
     return Exclusion(
@@ -253,13 +269,13 @@ def exclusion(
         fields=fields,
         forbidden=forbidden,
         leave_one_out=errors,
-        published=given,
+        published=published_curves,
         distances=distances,
         units=(_unit(plane.x_title), _unit(plane.y_title)),
     )
 
 
-#: The curves whose errors and distances are reported; they come first in `CURVES`.
+#: Curves whose errors and distances are reported; they are the first ones of `CURVES`.
 MAIN = ("observed", "expected")
 
 
@@ -286,7 +302,7 @@ def _geometry_state(geometry: Geometry) -> State | None:
 
 
 def _allowed_part(forbidden: FloatArray | None, geometry: Geometry) -> shapely.Geometry | None:
-    """Polygon of the part of the plane that kinematics allows; none if all of it is."""
+    """Make a polygon of the allowed part of the plane; None if all of it is allowed."""
     if forbidden is None or len(forbidden) < 2:
         return None
     floor = min(geometry.origin[1], forbidden[:, 1].min()) - geometry.size[1]
@@ -312,9 +328,9 @@ def _curve(
     generator = contourpy.contour_generator(
         grid[0], grid[1], np.ma.masked_invalid(field), corner_mask=True
     )
-    found = [np.asarray(line, dtype=np.float64) for line in generator.lines(level)]
+    vertices = [np.asarray(line, dtype=np.float64) for line in generator.lines(level)]
     cell = np.array([np.ptp(axis) / (len(axis) - 1) for axis in grid])
-    lines = [line for line in _clip(found, allowed) if _size(line.vertices / cell) > SPECK]
+    lines = [line for line in _clip(vertices, allowed) if _size(line.vertices / cell) > SPECK]
     return Curve("contour" if lines else "masked", tuple(lines))
 
 
@@ -325,22 +341,22 @@ def _size(vertices: FloatArray) -> float:
 def _clip(lines: list[FloatArray], allowed: shapely.Geometry | None) -> list[Line]:
     if allowed is not None and lines:
         inside = shapely.MultiLineString(lines).intersection(allowed)
-        # A closed line that is cut comes back in two pieces at its first vertex.
+        # A closed line that is cut is also split at its first vertex.
         merged = shapely.line_merge(shapely.MultiLineString(_line_parts(inside)))
         lines = [shapely.get_coordinates(part) for part in _line_parts(merged)]
     return [Line(line, closed=bool(np.array_equal(line[0], line[-1]))) for line in lines]
 
 
 def _line_parts(geometry: shapely.Geometry) -> list[shapely.LineString]:
-    # Twice, for a collection of collections.
-    parts = shapely.get_parts(shapely.get_parts(geometry))
-    return [part for part in parts if part.geom_type == "LineString" and not part.is_empty]
+    # Twice, because there are collections of collections.
+    lines = shapely.get_parts(shapely.get_parts(geometry))
+    return [line for line in lines if line.geom_type == "LineString" and not line.is_empty]
 
 
 def _failed_near_contour(
     points: pd.DataFrame, curves: Mapping[str, Curve], grid: int
 ) -> tuple[str, ...]:
-    """Failed points at which triangles meet that the observed or the expected contour crosses."""
+    """Find the failed points at corners of triangles that the contours cross."""
     lost = (points["status"] == "failed").to_numpy()
     lines = [line.vertices for name in MAIN for line in curves[name].lines]
     if not lost.any() or not lines:
@@ -357,8 +373,8 @@ def _failed_near_contour(
 
 def _unit(title: str) -> str:
     """Find the unit in an axis' title, such as GeV in ``m [GeV]``."""
-    found = re.findall(r"\[([^\[\]]+)\]", title)
-    return str(found[-1]) if found else ""
+    units = re.findall(r"\[([^\[\]]+)\]", title)
+    return str(units[-1]) if units else ""
 
 
 def _curve_json(curve: Curve) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Planes of a signal model: which points lie in one, where, and what kinematics forbids."""
+"""Planes of a signal model: select their points, and compute coordinates and borders."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def plane_points(results: pd.DataFrame, plane: Plane, *, unique: bool = True) ->
     Parameters
     ----------
     results
-        One row a signal point: patch, region, status, CLs values and the patchset's labels.
+        One row for each signal point: patch, region, status, CLs values and the patchset's labels.
     plane
-        Which points belong to the plane, and what its axes are.
+        Condition on the points of the plane, and its axes.
     unique
         Refuse points with the same coordinates.
 
@@ -50,7 +50,7 @@ def plane_points(results: pd.DataFrame, plane: Plane, *, unique: bool = True) ->
 
 
 def forbidden_border(plane: Plane, points: pd.DataFrame) -> FloatArray | None:
-    """Shape (n, 2): y_above along x, over somewhat more than the points' range."""
+    """Compute the border of the forbidden part beyond the range of the points, shape (n, 2)."""
     if plane.forbidden is None or points.empty:
         return None
     low, high = points["x"].min(), points["x"].max()
@@ -86,26 +86,27 @@ def _evaluate(labels: pd.DataFrame, plane: Plane, key: str) -> NDArray[Any]:
         raise _wrong_expression(labels, plane, key, str(error)) from None
 
 
-def _wrong_expression(labels: pd.DataFrame, plane: Plane, key: str, why: str) -> ConfigError:
+def _wrong_expression(labels: pd.DataFrame, plane: Plane, key: str, problem: str) -> ConfigError:
     return ConfigError(
-        f"The expression {key} = {getattr(plane, key)!r} of {_describe(plane)} is wrong: {why}.",
+        f"The expression {key} = {getattr(plane, key)!r} of {_describe(plane)} is wrong: "
+        f"{problem}.",
         remedy=f"Use the patchset's labels: {', '.join(map(str, labels.columns))}.",
     )
 
 
 def _describe(plane: Plane) -> str:
-    where = "" if plane.select is None else f" where {plane.select}"
-    return f"the plane (x: {plane.x}, y: {plane.y}{where})"
+    condition = "" if plane.select is None else f" where {plane.select}"
+    return f"the plane (x: {plane.x}, y: {plane.y}{condition})"
 
 
 def _refuse_duplicates(points: pd.DataFrame, plane: Plane) -> None:
     duplicated = points[points.duplicated(["x", "y"], keep=False)]
     if duplicated.empty:
         return
-    first = duplicated.iloc[0]
-    same = duplicated[(duplicated["x"] == first["x"]) & (duplicated["y"] == first["y"])]
+    example = duplicated.iloc[0]
+    same = duplicated[(duplicated["x"] == example["x"]) & (duplicated["y"] == example["y"])]
     raise ConfigError(
         f"{len(duplicated)} points of {_describe(plane)} share their coordinates, "
-        f"such as {', '.join(same['patch'])} at ({first['x']:g}, {first['y']:g}).",
+        f"such as {', '.join(same['patch'])} at ({example['x']:g}, {example['y']:g}).",
         remedy="Give the plane a `select` that chooses one of them, such as `mn1 == 60`.",
     )

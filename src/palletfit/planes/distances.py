@@ -11,8 +11,8 @@ import shapely
 from palletfit.core.arrays import FloatArray
 from palletfit.planes.interpolation import Geometry
 
-#: Width, in units of the axes' ranges, of the strip along the border of the points in which the
-#: published contour is not compared: it often runs along the border, where ours cannot.
+#: Width, in units of the axes' ranges, of a strip along the border of the points. The published
+#: contour is not compared there: it often follows the border, which a contour of points cannot.
 BORDER = 0.01
 #: Distance of the vertices, in units of the axes' ranges, at which two contours are compared.
 STEP = 1e-3
@@ -20,7 +20,7 @@ STEP = 1e-3
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, median and largest of some distances."""
+    """Mean, median and largest distance."""
 
     mean: float
     median: float
@@ -29,19 +29,19 @@ class Spread:
 
 @dataclass(frozen=True)
 class Distance:
-    """Distance between our contour and the published one.
+    """Distance between a contour and the published one.
 
-    Each point of one (in steps of a thousandth of the axes) has its distance to the nearest
+    Each point of one contour, in steps of a thousandth of the axes, has a distance to the nearest
     point of the other. The published contour counts inside the convex hull of the signal points.
 
     Parameters
     ----------
     to_published, from_published
-        From our contour to the published one, and back, in the units of the axes.
+        From the contour to the published one, and vice versa, in the units of the axes.
     symmetric
-        Both together, in the units of the axes; its maximum is the Hausdorff distance.
+        Both directions, in the units of the axes. The maximum is the Hausdorff distance.
     relative
-        Both together, in units of the axes' ranges.
+        Both directions, in units of the axes' ranges.
     """
 
     to_published: Spread
@@ -53,27 +53,27 @@ class Distance:
 def distance(
     lines: Sequence[FloatArray], published: tuple[FloatArray, ...], geometry: Geometry
 ) -> Distance | None:
-    """Compare in the unit square's vertices, with distances in the units of the axes and in its."""
+    """Compute the distance of a contour to the published one; None if they cannot be compared."""
     if not lines:
         return None
-    ours = shapely.MultiLineString([geometry.scale(line) for line in lines])
-    theirs = shapely.MultiLineString([geometry.scale(segment) for segment in published])
-    counted = theirs.intersection(geometry.hull.buffer(-BORDER))
+    contour = shapely.MultiLineString([geometry.scale(line) for line in lines])
+    published_contour = shapely.MultiLineString([geometry.scale(segment) for segment in published])
+    counted = published_contour.intersection(geometry.hull.buffer(-BORDER))
     if counted.is_empty:
         return None
-    forth = _distances(ours, theirs, geometry)
-    back = _distances(counted, ours, geometry)
-    both = np.concatenate([forth, back], axis=1)
+    forth = _distances(contour, published_contour, geometry)
+    back = _distances(counted, contour, geometry)
+    combined = np.concatenate([forth, back], axis=1)
     return Distance(
         to_published=_spread(forth[0]),
         from_published=_spread(back[0]),
-        symmetric=_spread(both[0]),
-        relative=_spread(both[1]),
+        symmetric=_spread(combined[0]),
+        relative=_spread(combined[1]),
     )
 
 
 def _distances(start: shapely.Geometry, target: shapely.Geometry, geometry: Geometry) -> FloatArray:
-    """Shape (2, points): distances in the units of the axes, and of the unit square."""
+    """Compute distances in the units of the axes and of the unit square, shape (2, points)."""
     vertices = shapely.get_coordinates(shapely.segmentize(start, STEP))
     in_units = shapely.transform(target, lambda scaled: scaled * geometry.size)
     return np.stack(

@@ -1,4 +1,4 @@
-"""Interpolation of values between signal points, and how large its error is."""
+"""Interpolate values between signal points, and estimate the error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEAR = 1.0
 
 @dataclass(frozen=True)
 class Residuals:
-    """How far interpolated significances are from the fitted ones, over some points.
+    """Differences between interpolated and fitted significances.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Residuals:
     worst_patch
         Patch with the largest difference.
     misclassified
-        Points that are excluded and interpolated as not excluded, or the other way round.
+        Number of points that are excluded but interpolated as not excluded, or vice versa.
     """
 
     points: int
@@ -50,14 +50,14 @@ class Residuals:
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Error of the interpolation: every inner point against the interpolation of the others.
+    """Error of the interpolation: each inner point compared with the interpolation of the others.
 
     Parameters
     ----------
     all_points
-        Over all points inside the convex hull (none on it: that would be extrapolation).
+        All points inside the convex hull. Points on the hull would need an extrapolation.
     near_contour
-        Over those whose Z is less than one from the contour's.
+        Points whose Z differs by less than one from that of the contour.
     """
 
     all_points: Residuals
@@ -66,10 +66,10 @@ class LeaveOneOut:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Points in the unit square, in which lengths along both axes count alike.
+    """Points in the unit square, where lengths along both axes are comparable.
 
-    `scaled` has shape (points, 2); `origin` and `size` (2,) lead back to the units of the axes;
-    `hull` is the convex hull in the unit square.
+    `scaled` has shape (points, 2). `origin` and `size`, of shape (2,), convert back to the units of
+    the axes. `hull` is the convex hull in the unit square.
     """
 
     scaled: FloatArray
@@ -79,7 +79,7 @@ class Geometry:
 
     @classmethod
     def of(cls, points: pd.DataFrame) -> Geometry:
-        """Take the columns ``x`` and ``y``."""
+        """Scale the columns ``x`` and ``y`` of a table."""
         coordinates = points[["x", "y"]].to_numpy(dtype=np.float64)
         if len(coordinates) == 0:
             return cls(coordinates, np.zeros(2), np.ones(2), shapely.MultiPoint())
@@ -90,11 +90,11 @@ class Geometry:
         return cls(scaled, origin, size, shapely.MultiPoint(scaled).convex_hull)
 
     def scale(self, vertices: FloatArray) -> FloatArray:
-        """Bring points of shape (n, 2) into the unit square."""
+        """Scale points of shape (n, 2) to the unit square."""
         return np.asarray((vertices - self.origin) / self.size)
 
     def axes(self, count: int) -> tuple[FloatArray, FloatArray]:
-        """Axes of a grid over the points' range, in the units of the plane."""
+        """Make the axes of a grid over the range of the points, in the units of the plane."""
         upper = self.origin + self.size
         x, y = np.linspace(self.origin, upper, count).T
         return x, y
@@ -108,16 +108,16 @@ def _interpolator(
     if kind == "linear":
         return LinearNDInterpolator(triangles, values)  # type: ignore[no-any-return]
     if kind == "cubic":
-        # A tighter tolerance than the default of 1e-6 in the gradients, for planes to stay planes.
+        # The default tolerance of the gradients, 1e-6, would deform planes.
         return CloughTocher2DInterpolator(  # type: ignore[no-any-return]
             triangles, values, tol=1e-9, maxiter=2000
         )
     spline = RBFInterpolator(scaled, values, kernel="thin_plate_spline")
 
-    def inside(where: FloatArray) -> FloatArray:
-        found = spline(where)
-        found[triangles.find_simplex(where, tol=TOLERANCE) < 0] = np.nan
-        return np.asarray(found)
+    def inside(points: FloatArray) -> FloatArray:
+        values_there = spline(points)
+        values_there[triangles.find_simplex(points, tol=TOLERANCE) < 0] = np.nan
+        return np.asarray(values_there)
 
     return inside
 
@@ -129,7 +129,7 @@ def field(
     grid_x: FloatArray,
     grid_y: FloatArray,
 ) -> FloatArray:
-    """Interpolate over a grid.
+    """Interpolate on a grid.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def field(
     significance
         Values of shape (points, curves).
     settings
-        Kind of the interpolation.
+        Kind of interpolation.
     grid_x, grid_y
         Axes of the grid in the units of the plane.
 
@@ -161,26 +161,26 @@ def leave_one_out(
     settings: ContourSettings,
     level: float,
 ) -> dict[str, LeaveOneOut]:
-    """Interpolate each inner point from all others, and compare.
+    """Interpolate each inner point from all others, and compare it with its value.
 
     Parameters
     ----------
     geometry, significance, patches
         The points, their values of shape (points, columns), and their names.
     curves
-        Names of the leading columns that are compared.
+        Names of the first columns, which are compared.
     settings
-        Kind of the interpolation.
+        Kind of interpolation.
     level
-        The contour's value.
+        Value on the contour.
     """
     to_border = shapely.distance(shapely.points(geometry.scaled), geometry.hull.exterior)
     inner = np.flatnonzero(to_border > TOLERANCE)
     predicted = np.empty((len(inner), significance.shape[1]))
     for row, index in enumerate(inner):
-        others = np.delete(np.arange(len(patches)), index)
+        remaining = np.delete(np.arange(len(patches)), index)
         interpolate = _interpolator(
-            geometry.scaled[others], significance[others], settings.interpolation
+            geometry.scaled[remaining], significance[remaining], settings.interpolation
         )
         predicted[row] = interpolate(geometry.scaled[[index]])[0]
     names = [patches[index] for index in inner]
@@ -199,16 +199,16 @@ def _residuals(
     true: FloatArray,
     guess: FloatArray,
     patches: list[str],
-    chosen: npt.NDArray[np.bool_],
+    selected: npt.NDArray[np.bool_],
     level: float,
 ) -> Residuals:
-    if not chosen.any():
+    if not selected.any():
         return Residuals(0, None, None, None, 0)
-    difference = np.where(chosen, np.abs(guess - true), 0.0)
+    difference = np.where(selected, np.abs(guess - true), 0.0)
     return Residuals(
-        points=int(chosen.sum()),
-        rms=float(np.sqrt(np.mean(difference[chosen] ** 2))),
+        points=int(selected.sum()),
+        rms=float(np.sqrt(np.mean(difference[selected] ** 2))),
         maximum=float(difference.max()),
         worst_patch=patches[int(difference.argmax())],
-        misclassified=int((((guess > level) != (true > level)) & chosen).sum()),
+        misclassified=int((((guess > level) != (true > level)) & selected).sum()),
     )

@@ -1,8 +1,8 @@
-r"""Titles with LaTeX's mathematics between dollar signs, as HTML that needs no LaTeX.
+r"""Convert titles with LaTeX formulas between dollar signs to HTML, without LaTeX.
 
-Only what titles of plots use: letters and symbols, accents, sub- and superscripts, roots. The tags
-are those that Plotly knows, too (``<i>``, ``<sub>``, ``<sup>``). Whatever is not known is
-written as it is; nothing raises.
+It supports the formulas of plot titles: letters and symbols, accents, sub- and superscripts, roots.
+The tags (``<i>``, ``<sub>``, ``<sup>``) are also known to Plotly. Unknown commands are written
+unchanged, and never raise an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html.entities import html5
 
-#: Symbols that HTML calls otherwise, or has no name for; names of most others are the same.
+#: Symbols for which HTML has another name or none; most other names are the same.
 _SYMBOLS = {
     "to": "\N{RIGHTWARDS ARROW}",
     "cdot": "\N{MIDDLE DOT}",
@@ -53,7 +53,7 @@ _MATHEMATICS = re.compile(r"(?<!\\)\$((?:\\.|[^$\\])*)\$", re.DOTALL)
 _TAGS = re.compile(r"</?(?:i|sub|sup)>")
 _SCRIPTS = {"_": "sub", "^": "sup"}
 _WRITTEN = {"-": "\N{MINUS SIGN}", "'": "\N{PRIME}", ",": ",\N{THIN SPACE}"}
-#: Have space around them, except in scripts and where nothing stands before them.
+#: Symbols with space around them, except in scripts and at the start of a group.
 _BINARY = frozenset("=<>+\N{MINUS SIGN}\N{MIDDLE DOT}") | {
     html5[f"{name};"]
     for name in (
@@ -65,30 +65,30 @@ _BINARY = frozenset("=<>+\N{MINUS SIGN}\N{MIDDLE DOT}") | {
 
 @dataclass(frozen=True)
 class _Style:
-    """Whether letters stand upright, and whether this is a sub- or superscript."""
+    """Style of letters: upright or italic, and in a sub- or superscript or not."""
 
     upright: bool = False
     script: bool = False
 
 
 def to_html(text: str) -> str:
-    r"""Turn a title into HTML; everything that is not our own tags is escaped.
+    r"""Convert a title to HTML; everything except the generated tags is escaped.
 
     Examples
     --------
     >>> to_html(r"$m(\tilde{\tau})$ [GeV] & $p_{\mathrm{T}}^{2}$")
     '<i>m</i>(τ̃) [GeV] &amp; <i>p</i><sub>T</sub><sup>2</sup>'
     """
-    parts = []
+    pieces = []
     end = 0
     for match in _MATHEMATICS.finditer(text):
-        parts += [_plain(text[end : match.start()]), _mathematics(match[1])]
+        pieces += [_plain(text[end : match.start()]), _mathematics(match[1])]
         end = match.end()
-    return "".join([*parts, _plain(text[end:])])
+    return "".join([*pieces, _plain(text[end:])])
 
 
 def to_text(text: str) -> str:
-    r"""The same without any tags and escapes, for where HTML has no place.
+    r"""Convert a title to plain text, without tags and escapes.
 
     Examples
     --------
@@ -105,14 +105,14 @@ def _plain(text: str) -> str:
 def _mathematics(source: str) -> str:
     tokens = _Tokens(_TOKEN.findall(source))
     try:
-        made = "".join(_sequence(tokens, _Style()))
+        formula = "".join(_sequence(tokens, _Style()))
     except RecursionError:
         return html.escape(source, quote=False)
-    return made.replace("</i><i>", "")
+    return formula.replace("</i><i>", "")
 
 
 class _Tokens:
-    """Tokens of one formula, of which the next one can be seen."""
+    """Tokens of a formula, with access to the next one."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens, self._at = tokens, 0
@@ -128,7 +128,7 @@ class _Tokens:
 
 
 def _sequence(tokens: _Tokens, style: _Style) -> Iterator[str]:
-    """Atoms up to the end of a group."""
+    """Convert atoms up to the end of a group."""
     before = ""
     while tokens.next is not None:
         if tokens.next == "}":
@@ -160,7 +160,7 @@ def _atom(tokens: _Tokens, style: _Style) -> str:
 
 
 def _argument(tokens: _Tokens, style: _Style) -> str:
-    """What a command or script applies to: a group, or one atom."""
+    """Convert the argument of a command or script: a group, or one atom."""
     while tokens.next is not None and tokens.next.isspace():
         tokens.take()
     return _atom(tokens, style)
@@ -182,7 +182,7 @@ def _command(name: str, tokens: _Tokens, style: _Style) -> str:
 
 
 def _accented(base: str, accent: str) -> str:
-    """An accent on the first letter; of ``<i>b</i>`` that is the one inside."""
+    """Put an accent on the first letter, which may be inside ``<i>``."""
     match = re.match(r"(?:<i>)?(?:&\w+;|[^<&])", base)
     if match is None:
         return base

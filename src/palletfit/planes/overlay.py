@@ -1,4 +1,4 @@
-"""The published results of a plane: fetched, read, and kept as plain data for the plots."""
+"""Fetch and read the published results of a plane, as plain data for the plots."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ def fetch(
 ) -> dict[str, Any]:
     """Fetch and read the published curves of a plane.
 
-    An overlay is worth having but not worth a failed run: a curve that cannot be had is described
-    by its problem, which is logged and shown in the plot.
+    A missing overlay does not fail a run. The problem of the curve is logged and shown in the plot
+    instead.
 
     Parameters
     ----------
     published
-        Which tables, and which of their columns.
+        Tables, and their columns.
     folder
-        Where the tables are kept.
+        Folder of the tables.
     settings
-        How to fetch.
+        Settings of downloads.
     analysis
         Name of the analysis, for the cache.
 
     Returns
     -------
     dict
-        For each curve that the analysis names: ``segments`` (lists of points x, y), or
-        ``problem``; and of upper limits ``points`` (x, y, limit) with their ``unit``.
+        For each curve of the analysis: ``segments`` (lists of points x, y), or ``problem``. For
+        upper limits: ``points`` (x, y, limit) with their ``unit``, or ``problem``.
     """
-    found: dict[str, Any] = {}
+    overlay: dict[str, Any] = {}
     for name in CURVES:
         curve = getattr(published, name)
         if curve is None:
@@ -54,25 +54,25 @@ def fetch(
         try:
             path = fetch_published(curve, folder / curve.file, settings, analysis=analysis)
             segments = read_curve(path, published.x, published.y)
-            found[name] = {"segments": [segment.tolist() for segment in segments]}
+            overlay[name] = {"segments": [segment.tolist() for segment in segments]}
         except PalletfitError as error:
             logger.warning("The published %s contour is left out. %s", name, error)
-            found[name] = {"problem": str(error)}
+            overlay[name] = {"problem": str(error)}
     table = published.upper_limits
     if table is not None:
         try:
-            where = PublishedCurve(file=table.file, url=table.url)
-            path = fetch_published(where, folder / table.file, settings, analysis=analysis)
+            source = PublishedCurve(file=table.file, url=table.url)
+            path = fetch_published(source, folder / table.file, settings, analysis=analysis)
             points = read_limits(path, published.x, published.y, table.value)
-            found[LIMITS] = {"points": points.tolist(), "unit": table.unit}
+            overlay[LIMITS] = {"points": points.tolist(), "unit": table.unit}
         except PalletfitError as error:
             logger.warning("The published upper limits are left out. %s", error)
-            found[LIMITS] = {"problem": str(error)}
-    return found
+            overlay[LIMITS] = {"problem": str(error)}
+    return overlay
 
 
 def segments(curves: Mapping[str, Any]) -> dict[str, list[NDArray[np.float64]]]:
-    """Turn the result of :func:`fetch` back into arrays of shape ``(points, 2)``."""
+    """Convert the result of :func:`fetch` to arrays of shape ``(points, 2)``."""
     return {
         name: [np.asarray(segment, dtype=float) for segment in curve["segments"]]
         for name, curve in curves.items()

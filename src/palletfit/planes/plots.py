@@ -15,22 +15,13 @@ from matplotlib.transforms import ScaledTranslation
 
 from palletfit.config import Analysis, Plane
 from palletfit.core.arrays import FloatArray
-from palletfit.planes.contour import Curve, Exclusion, State
+from palletfit.planes.contour import Curve, Exclusion, curve_label
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
+from palletfit.planes.view import view
 
 PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
-WORDS: dict[State, str] = {
-    "contour": "",
-    "none_excluded": "no point excluded",
-    "all_excluded": "all points excluded",
-    "too_few_points": "too few points",
-    "collinear_points": "points on one line",
-    "masked": "none in the allowed part",
-}
-#: With no more points than this, their CLs are written beside them.
+#: Largest number of points with which CLs is written next to each.
 FEW_POINTS = 12
-#: Free space around the points and curves, in parts of the axes' ranges.
-MARGIN = 0.04
 
 
 def draw_exclusion(
@@ -41,18 +32,18 @@ def draw_exclusion(
     Parameters
     ----------
     exclusion
-        What is drawn.
+        Contours and points.
     analysis
-        Gives the title.
+        Source of the title.
     plane
-        Gives the axes' titles and the label of the forbidden part.
+        Titles of the axes and label of the forbidden part.
     show_cls
-        Whether the observed CLs are written beside the points; none: only where they are few.
+        Whether to write the observed CLs next to the points; None: only if there are few.
 
     Returns
     -------
     matplotlib.figure.Figure
-        With the axes as its only ones, and the title and legend above them.
+        A figure with one pair of axes, and the title and legend above them.
     """
     with mpl.rc_context(STYLE):
         figure = new_figure(7.0, 6.6)
@@ -69,24 +60,21 @@ def draw_exclusion(
         axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
         axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
         write_titles(figure, exclusion, analysis, plane, entries)
-        # Renders once, so that later readers of the figure find every artist in its place.
+        # The layout is computed now, so that callers find every artist at its position.
         figure.canvas.draw()
     return figure
 
 
 def set_view(axes: Axes, exclusion: Exclusion) -> None:
-    """Let the axes show all points and published curves."""
+    """Set the ranges of the axes to show all points and published curves."""
     points = exclusion.points[["x", "y"]].to_numpy(dtype=np.float64)
-    segments = [part for curve in exclusion.published.values() for part in curve]
+    segments = [segment for curve in exclusion.published.values() for segment in curve]
     shown = np.concatenate([points, *segments])
     if not len(shown):
         return
-    low, high = shown.min(axis=0), shown.max(axis=0)
-    margin = MARGIN * np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
-    # Masses are not negative: a scale that starts at zero starts there exactly.
-    lower = np.where((low >= 0) & (low < margin), 0.0, low - margin)
-    axes.set_xlim(lower[0], high[0] + margin[0])
-    axes.set_ylim(lower[1], high[1] + margin[1])
+    lower, upper = view(shown)
+    axes.set_xlim(lower[0], upper[0])
+    axes.set_ylim(lower[1], upper[1])
 
 
 def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
@@ -97,7 +85,7 @@ def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
         field = exclusion.band(width)
         if field is not None and np.nanmin(field, initial=0.0) < 0:
             _fill(axes, exclusion, field, colour)
-        # In the legend the bands lie in each other, as thick lines.
+        # The legend shows the bands as thick lines over each other.
         bands.append(Line2D([], [], color=colour, linewidth=6.5 * width, solid_capstyle="butt"))
     expected = exclusion.curves["expected"]
     observed = exclusion.curves["observed"]
@@ -106,13 +94,13 @@ def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
     sigma = ", ".join(rf"$\pm{width}$" for width in reversed(widths))
     band = rf" ({sigma} $\sigma_{{\mathrm{{exp}}}}$)" if widths else ""
     return [
-        (solid, state("Observed limit", observed)),
-        ((*bands, dashed), state(f"Expected limit{band}", expected)),
+        (solid, curve_label("Observed limit", observed)),
+        ((*bands, dashed), curve_label(f"Expected limit{band}", expected)),
     ]
 
 
 def _fill(axes: Axes, exclusion: Exclusion, field: FloatArray, colour: str) -> None:
-    # The corners of cells at the border of the points are filled too (corner_mask).
+    # Corners of cells at the border of the points are filled, too (corner_mask).
     axes.contourf(
         exclusion.grid_x,
         exclusion.grid_y,
@@ -125,15 +113,10 @@ def _fill(axes: Axes, exclusion: Exclusion, field: FloatArray, colour: str) -> N
 
 
 def draw_curve(axes: Axes, curve: Curve, **style: Any) -> Line2D:
-    """Draw all pieces of a curve; the handle is for the legend."""
+    """Draw all pieces of a curve, and return a handle for the legend."""
     for line in curve.lines:
         axes.plot(*line.vertices.T, zorder=4, solid_joinstyle="round", **style)
     return Line2D([], [], **style)
-
-
-def state(words: str, curve: Curve) -> str:
-    """Words of a legend, with the reason where there is no curve."""
-    return words if curve.state == "contour" else f"{words}: {WORDS[curve.state]}"
 
 
 def draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
@@ -152,7 +135,7 @@ def draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
 
 
 def draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
-    """Draw the signal points, each status with its mark."""
+    """Draw the signal points, with one marker for each status."""
     lost_near = len(exclusion.failed_near_contour)
     near = f", {lost_near} next to the contour" if lost_near else ""
     styles: dict[str, tuple[str, dict[str, Any]]] = {
@@ -172,19 +155,19 @@ def draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
         ),
     }
     entries: list[Entry] = []
-    for status, (words, style) in styles.items():
-        chosen = exclusion.points[exclusion.points["status"] == status]
-        if chosen.empty:
+    for status, (label, style) in styles.items():
+        rows = exclusion.points[exclusion.points["status"] == status]
+        if rows.empty:
             continue
         (marks,) = axes.plot(
-            chosen["x"], chosen["y"], linestyle="none", zorder=6, clip_on=False, **style
+            rows["x"], rows["y"], linestyle="none", zorder=6, clip_on=False, **style
         )
-        entries.append((marks, words.format(count=len(chosen))))
+        entries.append((marks, label.format(count=len(rows))))
     return entries
 
 
 def draw_forbidden(axes: Axes, exclusion: Exclusion, plane: Plane) -> None:
-    """Hatch the part of the plane that kinematics forbids."""
+    """Hatch the kinematically forbidden part of the plane."""
     if plane.forbidden is None or exclusion.forbidden is None:
         return
     x, y = exclusion.forbidden.T
@@ -200,13 +183,13 @@ def draw_forbidden(axes: Axes, exclusion: Exclusion, plane: Plane) -> None:
 
 
 def _write_along(axes: Axes, x: FloatArray, y: FloatArray, label: str) -> None:
-    """Write a label on the upper side of a line, in the middle of the part that is seen."""
+    """Write a label above a line, in the middle of its visible part."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    seen = np.flatnonzero((x > left) & (x < right) & (y > bottom) & (y < top))
-    if len(seen) < 2:
+    visible = np.flatnonzero((x > left) & (x < right) & (y > bottom) & (y < top))
+    if len(visible) < 2:
         return
-    middle = seen[len(seen) // 2]
-    before, after = seen[0], seen[-1]
+    middle = visible[len(visible) // 2]
+    before, after = visible[0], visible[-1]
     slope = math.degrees(math.atan2(y[after] - y[before], x[after] - x[before]))
     up = ScaledTranslation(0, 5 / 72, axes.figure.dpi_scale_trans)
     axes.text(
@@ -246,5 +229,5 @@ def write_titles(
 ) -> None:
     """Write the analysis' title and the legend above the axes."""
     level = f"All limits at {100 * exclusion.confidence_level:g}% CL"
-    words = level if plane.title is None else f"{plane.title}; {level[0].lower()}{level[1:]}"
-    write_legend(figure, [*title_lines(analysis), words], entries)
+    line = level if plane.title is None else f"{plane.title}; {level[0].lower()}{level[1:]}"
+    write_legend(figure, [*title_lines(analysis), line], entries)

@@ -1,4 +1,4 @@
-"""Published exclusion contours and upper limits: what HEPData's CSV tables hold."""
+"""Read published exclusion contours and upper limits from HEPData's tables in CSV."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scipy.spatial import cKDTree
 from palletfit.core.arrays import FloatArray
 from palletfit.errors import PalletError
 
-#: A step is a gap where it is longer than this many typical steps and than this part of the axes.
+#: A step is a gap if it exceeds this number of typical steps and this fraction of the axes.
 GAP_IN_STEPS = 10.0
 GAP_OF_RANGE = 0.1
-#: Rows are out of order where more than this part of the steps are gaps.
+#: Rows are out of order if more than this fraction of the steps are gaps.
 DISORDER = 0.1
-#: HEPData's ways to write that a cell is empty.
+#: Texts of empty cells in HEPData.
 MISSING = frozenset({"", "-"})
 
 
@@ -33,8 +33,8 @@ def read_curve(path: Path, x: int | str, y: int | str) -> list[FloatArray]:
     """Read a published contour from a HEPData table in CSV.
 
     Rows that are not in order along the curve are chained to their nearest neighbours. The curve
-    is split where it leaves the range of the plot it was read from; the two ends of a closed curve
-    that such a table starts in the middle of are joined.
+    is split where it leaves the range of the published plot. If the table starts in the middle of
+    a closed curve, its two ends are joined.
 
     Parameters
     ----------
@@ -86,30 +86,30 @@ def read_limits(path: Path, x: int | str, y: int | str, value: int | str) -> Flo
     PalletError
         The file cannot be read, lacks a column, or holds no limit that is positive.
     """
-    found = _columns(path, {"x": x, "y": y, "upper_limits.value": value}, "limit")
-    found = found[found[:, 2] > 0]
-    if not len(found):
+    limits = _columns(path, {"x": x, "y": y, "upper_limits.value": value}, "limit")
+    limits = limits[limits[:, 2] > 0]
+    if not len(limits):
         raise PalletError(
             "The table of published limits holds no limit.",
             remedy="Take the table of upper limits, and check its columns.",
             file=path,
         )
-    return found
+    return limits
 
 
-def _columns(path: Path, columns: Mapping[str, int | str], what: str) -> FloatArray:
-    """Numbers of some columns, shape (rows, columns)."""
-    block, places = _find_block(_read_blocks(path, what), columns, path, what)
-    return _numbers(block, places, path, what)
+def _columns(path: Path, columns: Mapping[str, int | str], subject: str) -> FloatArray:
+    """Read the numbers of columns, shape (rows, columns)."""
+    block, positions = _find_block(_read_blocks(path, subject), columns, path, subject)
+    return _numbers(block, positions, path, subject)
 
 
-def _read_blocks(path: Path, what: str) -> list[_Block]:
+def _read_blocks(path: Path, subject: str) -> list[_Block]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        problem = f"Cannot read the published {what}: {error.strerror}."
+        problem = f"Cannot read the published {subject}: {error.strerror}."
     except UnicodeDecodeError:
-        problem = f"The published {what} is not a text file."
+        problem = f"The published {subject} is not a text file."
     else:
         return list(_split_blocks(text))
     raise PalletError(problem, remedy="Download the table from HEPData as CSV.", file=path)
@@ -128,20 +128,20 @@ def _split_blocks(text: str) -> Iterator[_Block]:
 
 
 def _find_block(
-    blocks: list[_Block], columns: Mapping[str, int | str], path: Path, what: str
+    blocks: list[_Block], columns: Mapping[str, int | str], path: Path, subject: str
 ) -> tuple[_Block, list[int]]:
     numbered = all(isinstance(column, int) for column in columns.values())
     for block in blocks[:1] if numbered else blocks:
-        places = [_find_column(block, column) for column in columns.values()]
-        known = [place for place in places if place is not None]
-        if len(known) == len(places):
-            return block, known
-    there = "; ".join(", ".join(block.header) for block in blocks) or "none, the table is empty"
-    asked = " and ".join(repr(column) for column in columns.values())
+        positions = [_find_column(block, column) for column in columns.values()]
+        existing = [position for position in positions if position is not None]
+        if len(existing) == len(positions):
+            return block, existing
+    headers = "; ".join(", ".join(block.header) for block in blocks) or "none, the table is empty"
+    requested = " and ".join(repr(column) for column in columns.values())
     keys = " and ".join(f"published.{key}" for key in columns)
     raise PalletError(
-        f"The published {what} has no columns {asked}.",
-        remedy=f"Set {keys} of the plane to its columns: {there}.",
+        f"The published {subject} has no columns {requested}.",
+        remedy=f"Set {keys} of the plane to its columns: {headers}.",
         file=path,
     )
 
@@ -152,17 +152,17 @@ def _find_column(block: _Block, column: int | str) -> int | None:
     return block.header.index(column) if column in block.header else None
 
 
-def _numbers(block: _Block, columns: list[int], path: Path, what: str) -> FloatArray:
+def _numbers(block: _Block, columns: list[int], path: Path, subject: str) -> FloatArray:
     points: list[list[float]] = []
     for number, cells in block.rows:
-        chosen = [cells[column] if column < len(cells) else "" for column in columns]
-        if MISSING.intersection(chosen):
+        values = [cells[column] if column < len(cells) else "" for column in columns]
+        if MISSING.intersection(values):
             continue
         try:
-            points.append([float(cell) for cell in chosen])
+            points.append([float(cell) for cell in values])
         except ValueError:
             raise PalletError(
-                f"Line {number} of the published {what} is not numbers: {', '.join(chosen)}.",
+                f"Line {number} of the published {subject} is not numbers: {', '.join(values)}.",
                 remedy="Download the table from HEPData as CSV again, or choose other columns.",
                 file=path,
             ) from None
@@ -170,7 +170,7 @@ def _numbers(block: _Block, columns: list[int], path: Path, what: str) -> FloatA
 
 
 def _segments(points: FloatArray) -> list[FloatArray]:
-    # Lengths along both axes count alike: a mass difference of 10 GeV may be long on one of them.
+    # Scale both axes: a mass difference of 10 GeV may be large on one of them.
     spread = np.ptp(points, axis=0)
     scaled = (points - points.min(axis=0)) / np.where(spread > 0, spread, 1.0)
     order = np.arange(len(points))
@@ -185,7 +185,7 @@ def _segments(points: FloatArray) -> list[FloatArray]:
 
 
 def _gaps(scaled: FloatArray) -> npt.NDArray[np.bool_]:
-    """Whether each step along the rows, shape (points - 1,), is too long to be on the curve."""
+    """Find the steps between rows, shape (points - 1,), that are too long to be on the curve."""
     steps = np.hypot(*np.diff(scaled, axis=0).T)
     distinct = np.unique(scaled, axis=0)
     nearest = cKDTree(distinct).query(distinct, k=2)[0][:, 1]
@@ -194,9 +194,9 @@ def _gaps(scaled: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def _chain(scaled: FloatArray) -> npt.NDArray[np.intp]:
-    """Order points along a curve: grow a chain at the end that has the nearer neighbour.
+    """Order points along a curve: extend a chain at the end that has the nearer neighbour.
 
-    Growing at both ends makes the first point irrelevant.
+    The first point is arbitrary, because the chain grows at both ends.
     """
     free = np.ones(len(scaled), dtype=bool)
     free[0] = False
@@ -206,7 +206,7 @@ def _chain(scaled: FloatArray) -> npt.NDArray[np.intp]:
         to_head = np.hypot(*(scaled[candidates] - scaled[chain[0]]).T)
         to_tail = np.hypot(*(scaled[candidates] - scaled[chain[-1]]).T)
         at_head = to_head.min() < to_tail.min()
-        chosen = int(candidates[np.argmin(to_head if at_head else to_tail)])
-        chain.insert(0 if at_head else len(chain), chosen)
-        free[chosen] = False
+        nearest = int(candidates[np.argmin(to_head if at_head else to_tail)])
+        chain.insert(0 if at_head else len(chain), nearest)
+        free[nearest] = False
     return np.asarray(chain, dtype=np.intp)

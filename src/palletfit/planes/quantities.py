@@ -1,4 +1,4 @@
-"""What a product says about a point: how it is coloured, and where its contour lies."""
+"""Quantities of products that colour points and define a contour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 
 from palletfit.core.arrays import FloatArray
 
-#: Scores beyond this do not steer a contour, and have the outermost colour of the scale.
+#: Largest score in a contour, and score of the outermost colour of the scale.
 MOST, SHOWN = 5.0, 3.0
 #: Colours of scores from ``-SHOWN`` (not excluded) to ``SHOWN`` (excluded), in equal steps.
 SCALE = ("#2c6fa6", "#a9c9e2", "#f3efe6", "#dfa295", "#8b1a1a")
@@ -18,17 +18,17 @@ SCALE = ("#2c6fa6", "#a9c9e2", "#f3efe6", "#dfa295", "#8b1a1a")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that a point has, observed and expected.
+    """Number of a point, observed and expected.
 
     Attributes
     ----------
     name
-        For people.
+        Name in pages and plots.
     score
-        Of an array of them and the confidence level: zero on the contour, above zero where signal
-        is excluded, and nearly linear in the masses.
+        Function of an array of values and the confidence level. It is zero on the contour, positive
+        where signal is excluded, and nearly linear in the masses.
     ticks
-        Values that the colour scale names, and how they are written in HTML.
+        Values on the colour scale, and their text in HTML.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Quantity:
 
 
 def _significance(values: FloatArray, confidence_level: float) -> FloatArray:
-    """Significance above that of the level, as in :mod:`palletfit.planes.contour`."""
+    """Compute the significance above the level, as in :mod:`palletfit.planes.contour`."""
     bounded = np.clip(values, *ndtr([-MOST, MOST]))
     return np.asarray(ndtri(1.0 - confidence_level) - ndtri(bounded))
 
@@ -61,11 +61,11 @@ LIMIT = Quantity(
 
 
 def colour(score: float) -> str:
-    """Colour of a score."""
-    place = (min(max(score, -SHOWN), SHOWN) + SHOWN) / (2 * SHOWN) * (len(SCALE) - 1)
-    index = min(int(place), len(SCALE) - 2)
+    """Choose the colour of a score."""
+    position = (min(max(score, -SHOWN), SHOWN) + SHOWN) / (2 * SHOWN) * (len(SCALE) - 1)
+    index = min(int(position), len(SCALE) - 2)
     low, high = (
         [int(text[at : at + 2], 16) for at in (1, 3, 5)] for text in SCALE[index : index + 2]
     )
-    mixed = (round(a + (place - index) * (b - a)) for a, b in zip(low, high, strict=True))
+    mixed = (round(a + (position - index) * (b - a)) for a, b in zip(low, high, strict=True))
     return "#" + "".join(f"{channel:02x}" for channel in mixed)

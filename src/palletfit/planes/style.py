@@ -1,4 +1,4 @@
-"""How all plots look, and how they are written."""
+"""Style of all plots, and functions that write them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STYLE: dict[Any, Any] = {
     "font.size": 11,
     "mathtext.fontset": "dejavusans",
     "axes.linewidth": 1.0,
-    # Ticks over hatching and bands, not below them.
+    # Ticks above hatching and bands.
     "axes.axisbelow": False,
     "hatch.linewidth": 0.5,
     "hatch.color": "0.65",
@@ -40,7 +40,7 @@ STYLE: dict[Any, Any] = {
     "ytick.major.size": 7,
     "xtick.minor.size": 3.5,
     "ytick.minor.size": 3.5,
-    # Type 42 (TrueType) is what journals ask for; matplotlib's default is Type 3.
+    # Journals ask for Type 42 (TrueType); matplotlib's default is Type 3.
     "pdf.fonttype": 42,
 }
 
@@ -57,7 +57,7 @@ Entry = tuple[Any, str]
 
 
 def title_lines(analysis: Analysis) -> list[str]:
-    """The analysis' title, a line for each of its parts."""
+    """Split the title of an analysis into lines."""
     return [part.strip() for part in analysis.title.split(";")]
 
 
@@ -80,9 +80,9 @@ def write_legend(figure: Figure, lines: Sequence[str], entries: Sequence[Entry])
 
 
 def new_figure(width: float, height: float, *, h_pad: float | None = None) -> Figure:
-    """Make an empty figure of a size in inches, which no window shows.
+    """Make an empty figure of a size in inches, without a window.
 
-    Axes that lie above one another are `h_pad` inches apart (none: matplotlib's default).
+    The vertical distance between axes is `h_pad` inches (None: matplotlib's default).
     """
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=h_pad))
     FigureCanvasAgg(figure)
@@ -97,9 +97,9 @@ def save_thumbnail(plot: Path, path: Path, width: int) -> None:
     plot
         The plot as PNG.
     path
-        Where the small one goes.
+        Path of the copy.
     width
-        Its width in pixels.
+        Width of the copy in pixels.
     """
     content = imread(plot)
     height = round(width * content.shape[0] / content.shape[1])
@@ -119,7 +119,7 @@ def save(figure: Figure, paths: Sequence[Path]) -> None:
     figure
         The figure.
     paths
-        Files with the ending ``.png`` or ``.pdf``; their folders are made.
+        Files with the ending ``.png`` or ``.pdf``; their folders are created.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def save(figure: Figure, paths: Sequence[Path]) -> None:
 
 
 def save_pages(figures: Sequence[Figure], paths: Sequence[Path]) -> None:
-    """Write several figures as one PNG, below each other, and as one PDF, a page each.
+    """Write figures as one PNG, below each other, or as one PDF, with one page each.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def save_pages(figures: Sequence[Figure], paths: Sequence[Path]) -> None:
 
 
 def _pixels(figure: Figure) -> NDArray[np.uint8]:
-    """A figure as an image, shape (rows, columns, 4)."""
+    """Render a figure as an image, shape (rows, columns, 4)."""
     with io.BytesIO() as buffer:
         figure.savefig(buffer, dpi=_DPI, format="png")
         buffer.seek(0)
@@ -165,7 +165,7 @@ def _pixels(figure: Figure) -> NDArray[np.uint8]:
 
 
 def _stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Images below each other, on white."""
+    """Stack images below each other on a white background."""
     width = max(image.shape[1] for image in images)
     padded = [
         np.pad(image, ((0, 0), (0, width - image.shape[1]), (0, 0)), constant_values=255)
@@ -175,7 +175,7 @@ def _stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _writing(paths: Sequence[Path]) -> Iterator[Path]:
-    """Each of some files when it is to be written: in its folder, and in the project's style."""
+    """Yield each path with its folder created and the style of the project active."""
     for path in paths:
         if path.suffix not in _UNNAMED:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""What part of a plane is shown."""
+"""Visible range of a plane."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 
 from palletfit.core.arrays import FloatArray
 
-#: Free space around what is shown, in parts of the ranges.
+#: Free space around the content, as a fraction of the ranges.
 MARGIN = 0.04
 
 
 def view(shown: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Lower and upper ends of the axes, both of shape (2,).
+    """Compute the lower and upper ends of the axes, both of shape (2,).
 
     Parameters
     ----------
     shown
-        Everything that has to be seen, shape (n, 2); n is not zero.
+        Points that must be visible, shape (n, 2) with n > 0.
     """
     low, high = shown.min(axis=0), shown.max(axis=0)
     margin = MARGIN * np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
-    # Masses are not negative: a scale that starts at zero starts there exactly.
+    # Masses are not negative: an axis that starts near zero starts at zero.
     return np.where((low >= 0) & (low < margin), 0.0, low - margin), high + margin

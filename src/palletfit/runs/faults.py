@@ -1,4 +1,4 @@
-"""What befalls a task that is not its own fault."""
+"""Errors of tasks that come from outside their fits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WorkerDied = ProcessExpired
 DeadlineExceeded = TimeoutError
 
 
-class TaskLost(Exception):  # noqa: N818  what happened, like WorkerDied
+class TaskLost(Exception):  # noqa: N818  named like WorkerDied
     """Raised by a future whose task was lost too often, for reasons outside its worker."""
 
 

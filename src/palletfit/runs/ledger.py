@@ -1,8 +1,8 @@
-"""What was sent to a remote service and has not come back yet.
+"""Tasks that were sent to a remote service and have not come back yet.
 
-The service keeps working when this program ends, however it ends; this file is how the next run
-finds the work again. It is a list of events, one JSON object a line, each on disk before the next
-thing happens; a line that was cut by a crash is the last one and says nothing that matters.
+The service keeps working when this program ends, however it ends. From this file the next run knows
+which tasks to collect. It is a list of events, one JSON object a line, each on disk before the next
+step is taken. Only the last line can be cut by a crash, and the next run can do without it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Ledger:
     path
         Its file; it need not exist.
     target
-        Where tasks are sent to (an endpoint's identifier). Tasks sent elsewhere are let alone.
+        Where tasks are sent to (an endpoint's identifier). Tasks sent elsewhere are ignored.
 
     Attributes
     ----------
@@ -64,8 +64,8 @@ class Ledger:
         Digest and identifier of the function that is registered with the service, or None.
     in_flight
         Tasks by digest.
-    known
-        Identifiers of all tasks of the group that this ledger knows, ended ones included.
+    seen
+        Identifiers of all tasks of the group that this ledger has seen, ended ones included.
     """
 
     def __init__(self, path: Path, target: str) -> None:
@@ -73,13 +73,13 @@ class Ledger:
         self.group: str | None = None
         self.function: tuple[str, str] | None = None
         self.in_flight: dict[str, Sent] = {}
-        self.known: set[str] = set()
+        self.seen: set[str] = set()
         self._names: dict[str, tuple[str, ...]] = {}
         for event in self._read():
             self._apply(event)
 
     def label(self, digest: str, patches: Sequence[str]) -> None:
-        """Say which patches a task has, before it is sent."""
+        """Tell which patches a task has, before it is sent."""
         self._names[digest] = tuple(patches)
 
     def registered(self, digest: str, function: str) -> None:
@@ -109,7 +109,7 @@ class Ledger:
             self._note({"event": "ended", "digest": digest})
 
     def withdrawn(self, digest: str) -> None:
-        """Note that a task was not taken after all; copies that were sent before count on."""
+        """Note that a task was not taken after all, unless a copy of it was sent before."""
         if digest in self.in_flight and not self.in_flight[digest].ids:
             self.ended(digest)
 
@@ -138,7 +138,7 @@ class Ledger:
 
     def _on_opened(self, event: Mapping[str, Any]) -> None:
         self.group = event["group"]
-        self.known.add(event["id"])
+        self.seen.add(event["id"])
 
     def _on_closed(self, _: Mapping[str, Any]) -> None:
         self.group = None
@@ -150,7 +150,7 @@ class Ledger:
 
     def _on_sent(self, event: Mapping[str, Any]) -> None:
         for digest, identifier in event["ids"].items():
-            self.known.add(identifier)
+            self.seen.add(identifier)
             if digest in self.in_flight:
                 self.in_flight[digest].ids.append(identifier)
 
@@ -177,7 +177,7 @@ class Ledger:
                 events.append(event)
             except (ValueError, KeyError, TypeError):
                 if number == len(lines) - 1:
-                    # The last line was cut; what follows must begin on a line of its own.
+                    # The last line was cut. The next event must begin on a new line.
                     kept = b"".join(lines[:-1]).decode("utf-8", errors="replace")
                     write_atomically(self.path, kept)
                     break

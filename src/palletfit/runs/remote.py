@@ -1,4 +1,4 @@
-"""What a remote worker is asked, and what it answers: plain JSON both ways.
+"""Requests to remote workers and their answers: plain JSON both ways.
 
 Services that call functions elsewhere call :func:`call` of the installed package. Nothing is
 pickled, so that client and worker need not have the same Python; and nothing is fitted by a worker
@@ -30,7 +30,7 @@ from palletfit.runs import registry, task
 
 logger = logging.getLogger(__name__)
 
-#: What has to be the same, and what had better be.
+#: Packages that must have the same version on both sides, and those that should.
 REQUIRED, COMPARED = ("palletfit", "pyhf"), ("python", "numpy", "scipy", "jax")
 #: The largest workspace that a worker unpacks.
 _LARGEST = 1024**3
@@ -42,28 +42,28 @@ def result_versions() -> dict[str, str]:
 
 
 def content_digest(content: bytes) -> str:
-    """Sha256 of what a packed value holds, however it was compressed."""
+    """Compute the sha256 of a packed value's content, however it was compressed."""
     return hashlib.sha256(zlib.decompress(content)).hexdigest()
 
 
 def make_request(content: bytes, digest: str, workspace: bytes | None = None) -> dict[str, Any]:
-    """Ask for the fits of a task.
+    """Make the request for the fits of a task.
 
     Parameters
     ----------
     content
         From :func:`palletfit.runs.task.make_task`.
     digest
-        Of the content, see :func:`content_digest`; comes back with the answer.
+        Digest of the content, see :func:`content_digest`; comes back with the answer.
     workspace
         Packed workspace; None if the worker is expected to have it.
     """
-    asked = {"digest": digest, "engines": result_versions(), "content": _text(content)}
-    return asked if workspace is None else {**asked, "workspace": _text(workspace)}
+    request = {"digest": digest, "engines": result_versions(), "content": _text(content)}
+    return request if workspace is None else {**request, "workspace": _text(workspace)}
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what a request asks for.
+    """Answer a request for fits.
 
     Returns
     -------
@@ -72,25 +72,25 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         them, in text), ``missing`` (digest of a workspace that this worker does not have), or
         ``other`` (the worker's versions, if its engines are others).
     """
-    found: dict[str, Any] = {"digest": request["digest"]}
+    base: dict[str, Any] = {"digest": request["digest"]}
     if request["engines"] != result_versions():
-        return {**found, "other": versions(), "engines": result_versions()}
+        return {**base, "other": versions(), "engines": result_versions()}
     content = _bytes(request["content"])
     needed = task.unpack(content)["workspace"]
     if "workspace" in request:
         workspace = _bytes(request["workspace"])
         if not _matches(workspace, needed):
             raise ValueError("the workspace of this request has another digest than it says")
-        _keep(needed, workspace)
+        _cache(needed, workspace)
     elif task.knows(needed):
         workspace = b""
     else:
-        kept = _kept(needed)
-        if kept is None:
-            return {**found, "missing": needed}
-        workspace = kept
+        cached = _cached(needed)
+        if cached is None:
+            return {**base, "missing": needed}
+        workspace = cached
     results = task.run(content, workspace, began=request.get("began"))
-    return {**found, "results": _text(results)}
+    return {**base, "results": _text(results)}
 
 
 def call(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,18 +98,18 @@ def call(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"answer": answer, "probe": probe}[name](request)
 
 
-def results_of(answered: Mapping[str, Any]) -> bytes:
-    """The packed results in an answer."""
-    return _bytes(answered["results"])
+def results_of(answer: Mapping[str, Any]) -> bytes:
+    """Return the packed results in an answer."""
+    return _bytes(answer["results"])
 
 
 def probe(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what this worker is, with a tiny fit that a client can compare.
+    """Describe this worker, with a tiny fit that a client can compare.
 
     Parameters
     ----------
     request
-        ``backend``: the one whose device is of interest.
+        ``backend``, whose device is reported.
     """
     return {
         "host": socket.gethostname(),
@@ -122,7 +122,7 @@ def probe(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tiny_fit() -> float:
-    """Observed CLs of one point of the built-in pallet."""
+    """Compute the observed CLs of one point of the built-in pallet."""
     from palletfit.config import FitSettings
     from palletfit.engine.batched import Engine
     from palletfit.errors import PalletfitError
@@ -138,14 +138,14 @@ def tiny_fit() -> float:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, palletfit and what its results depend on; those that are installed."""
-    found = {"python": platform.python_version(), "palletfit": __version__}
+    """List the versions of Python, palletfit and the installed packages that results depend on."""
+    installed = {"python": platform.python_version(), "palletfit": __version__}
     for name in ("pyhf", "numpy", "scipy", "jax"):
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _text(data: bytes) -> str:
@@ -159,7 +159,7 @@ def _bytes(text: str) -> bytes:
         raise ValueError(f"this is no base64 text: {error}") from None
 
 
-def _keep(digest: str, workspace: bytes) -> None:
+def _cache(digest: str, workspace: bytes) -> None:
     path = user_cache("workspaces") / f"{digest}.zz"
     if path.exists():
         return
@@ -173,7 +173,7 @@ def _keep(digest: str, workspace: bytes) -> None:
         logger.warning("cannot keep the workspace in %s: %s", path.parent, error)
 
 
-def _kept(digest: str) -> bytes | None:
+def _cached(digest: str) -> bytes | None:
     try:
         workspace = (user_cache("workspaces") / f"{digest}.zz").read_bytes()
     except OSError:

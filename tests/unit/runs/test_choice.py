@@ -50,9 +50,9 @@ def test_patterns_that_match_nothing_are_named() -> None:
         matching(["z", "p_1", "y"], RESULTS, **WHERE)
     assert error.value.remedy == "Correct diagnostics.patches; the first patch is 'p_1'."
     # Another analysis may have what this one lacks, but none of all is too little.
-    assert matching(["z", "p_1"], RESULTS, **WHERE, every=False) == {"A": ["p_1"]}
+    assert matching(["z", "p_1"], RESULTS, **WHERE, all_patterns=False) == {"A": ["p_1"]}
     with pytest.raises(ConfigError, match="No patch of search matches 'z'"):
-        matching(["z"], RESULTS, **WHERE, every=False)
+        matching(["z"], RESULTS, **WHERE, all_patterns=False)
 
 
 def test_patterns_come_before_what_is_near() -> None:

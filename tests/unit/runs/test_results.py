@@ -1,18 +1,15 @@
-"""The results of all regions together, and their table."""
+"""Records of regions, by their manifests."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from palletfit.errors import StoreError
 from palletfit.products.hypotest import Hypotest
-from palletfit.products.hypotest.table import as_table, combine, read_table
-from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults
+from palletfit.runs.results import RegionResults
 from palletfit.runs.store import RecordStore
 
 LABELS = ["m1", "m2"]
@@ -35,127 +32,6 @@ def fitted(values, expected, observed=0.3, *, status="ok", remarks=(), **more):
         "remarks": list(remarks),
         **more,
     }
-
-
-def failed(values, problem="worker died"):
-    return {
-        "patch": "signal",
-        "values": dict(zip(LABELS, values, strict=True)),
-        "key": {"digest": "k"},
-        "status": "failed",
-        "error": {"kind": "WorkerDied", "problem": problem, "remedy": "", "details": ""},
-    }
-
-
-def regions(**records):
-    return [RegionResults(name, content) for name, content in records.items()]
-
-
-def test_the_region_with_the_best_expected_value_is_taken():
-    found = combine(
-        regions(
-            A={"p": fitted((100, 50), 0.2, 0.01), "q": fitted((200, 50), 0.1)},
-            B={"p": fitted((100, 50), 0.1, 0.40), "q": fitted((200, 50), 0.2)},
-        ),
-        LABELS,
-    )
-    assert {name: point["region"] for name, point in found.items()} == {"p": "B", "q": "A"}
-    # The expected value decides, whatever the observed one is.
-    assert found["p"]["CLs_obs"] == 0.40
-    assert found["p"]["CLs_exp"][2] == 0.1
-    assert found["p"]["mass_hypotheses"] == [100, 50]
-    assert found["p"]["regions"]["A"]["CLs_obs"] == 0.01
-    assert found["p"]["fit_time"] == 1.5
-
-
-def test_points_are_matched_by_values_and_not_by_names():
-    found = combine(
-        regions(
-            A={"sig_100_50": fitted((100, 50), 0.3)},
-            B={"signal-100": fitted((100.0, 50.0), 0.2), "signal-200": fitted((200, 50), 0.2)},
-        ),
-        LABELS,
-    )
-    assert list(found) == ["signal-100", "signal-200"]
-    assert found["signal-100"]["regions"]["A"]["patch"] == "sig_100_50"
-    assert list(found["signal-200"]["regions"]) == ["B"]
-
-
-def test_different_points_of_one_name_are_kept_apart():
-    found = combine(
-        regions(A={"p": fitted((100, 50), 0.3)}, B={"p": fitted((200, 50), 0.2)}), LABELS
-    )
-    assert {name: point["mass_hypotheses"] for name, point in found.items()} == {
-        "p": [100, 50],
-        "p (B)": [200, 50],
-    }
-
-
-def test_the_first_region_wins_a_tie():
-    found = combine(regions(B={"p": fitted((1, 2), 0.0)}, A={"p": fitted((1, 2), 0.0)}), LABELS)
-    assert found["p"]["region"] == "B"
-
-
-def test_a_failed_region_is_passed_over_and_mentioned():
-    found = combine(
-        regions(A={"p": failed((100, 50), "disk on fire")}, B={"p": fitted((100, 50), 0.99)}),
-        LABELS,
-    )
-    assert found["p"]["region"] == "B"
-    assert found["p"]["status"] == "ok"
-    assert found["p"]["regions"]["A"]["problem"] == "disk on fire"
-    table = as_table(found, LABELS)
-    assert table["remark"].tolist() == ["A: disk on fire"]
-
-
-def test_a_point_that_failed_everywhere_is_a_failed_point():
-    found = combine(
-        regions(A={"p": failed((1, 2), "first")}, B={"p": failed((1, 2), "second")}), LABELS
-    )
-    assert found["p"]["status"] == "failed"
-    assert found["p"]["CLs_obs"] is None
-    assert found["p"]["CLs_exp"] is None
-    table = as_table(found, LABELS)
-    assert table["remark"].tolist() == ["first; B: second"]
-    assert np.isnan(table.loc[0, ["CLs_obs", *EXPECTED_COLUMNS, "mu_hat"]].astype(float)).all()
-    json.dumps(found, allow_nan=False)
-
-
-def test_doubts_and_remarks_of_the_region_taken_are_shown():
-    record = fitted((1, 2), 0.1, status="suspect", remarks=["mu-hat is at its upper bound"])
-    found = combine(regions(A={"p": record}), LABELS)
-    assert found["p"]["status"] == "suspect"
-    assert found["p"]["doubts"] == ["free fit: edm of 1 is above 1e-5"]
-    assert as_table(found, LABELS)["remark"].tolist() == [
-        "free fit: edm of 1 is above 1e-5; mu-hat is at its upper bound"
-    ]
-
-
-def test_the_table_survives_its_file(tmp_path):
-    names = ["plain", "NA", "null", "a,b", 'with "quotes"', "\u03c4/1", "1e5", "007"]
-    records = {
-        name: fitted((100 + i, 0.1 * i), 1 / (3 + i), 0.1 + 0.2, remarks=["two\nlines"] * (i % 2))
-        for i, name in enumerate(names)
-    }
-    records["broken"] = failed((1, 2))
-    table = as_table(combine(regions(NA=records), LABELS), LABELS)
-    path = tmp_path / "results.csv"
-    table.to_csv(path, index=False)
-    read = read_table(path)
-    assert read["patch"].tolist() == [*names, "broken"]
-    assert list(read.columns) == [
-        *("patch", "m1", "m2", "region", "status", "CLs_obs"),
-        *EXPECTED_COLUMNS,
-        *("mu_hat", "fit_time", "remark"),
-    ]
-    pd.testing.assert_frame_equal(read, table, rtol=1e-15, check_dtype=False)
-    assert np.isnan(read["CLs_obs"].iloc[-1])
-
-
-def test_a_table_of_failures_alone_has_numbers(tmp_path):
-    table = as_table(combine(regions(A={"p": failed((1, 2))}), LABELS), LABELS)
-    table.to_csv(tmp_path / "results.csv", index=False)
-    assert read_table(tmp_path / "results.csv")["CLs_obs"].dtype == float
 
 
 @pytest.fixture

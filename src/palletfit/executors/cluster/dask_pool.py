@@ -15,24 +15,24 @@ from typing import Any
 from palletfit.config import ClusterSettings
 from palletfit.errors import ExecutorError
 from palletfit.executors.cluster import isolated, slurm
-from palletfit.executors.cluster.executor import BlockLost
+from palletfit.executors.cluster.pool import BlockLost
 
 #: Seconds without its scheduler after which a worker ends.
 _DEATH = 60
 #: Seconds that fetching a result may take.
 _FETCH = 60.0
-#: What a task must not meet: being sent to a worker that is busy, or again without being asked.
+#: No task is sent to a worker that is busy, or again unless this program sends it.
 _SETTINGS = {
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 0,
 }
-#: Its name in the script that dask-jobqueue shows.
+#: The job's name in dask-jobqueue's script, which each block replaces.
 _DUMMY = "dummy-name"
 
 
 class DaskPool:
-    """Dask's :class:`~palletfit.executors.cluster.executor.Pool`, whose scheduler is this process.
+    """Dask's :class:`~palletfit.executors.cluster.pool.Pool`, whose scheduler is this process.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class DaskPool:
                 job_extra_directives=["--nodes=1", *options],
                 job_script_prologue=list(cluster.setup),
                 python=shlex.quote(sys.executable),
-                # Fits run in processes beside the workers, whose memory is Slurm's to limit.
+                # Fits run in other processes than the workers; Slurm limits their memory.
                 worker_extra_args=[
                     *("--memory-limit", "0"),
                     *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
@@ -108,7 +108,7 @@ class DaskPool:
             raise
 
     def start_block(self) -> tuple[str, str]:
-        """Submit a block; see :class:`~palletfit.executors.cluster.executor.Pool`.
+        """Submit a block; see :class:`~palletfit.executors.cluster.pool.Pool`.
 
         Raises
         ------
@@ -125,24 +125,24 @@ class DaskPool:
         self, content: bytes, workspace: str, settings: Mapping[str, Any]
     ) -> Future[dict[str, Any]]:
         """Let a worker call :func:`palletfit.executors.cluster.isolated.call`."""
-        made: Future[dict[str, Any]] = Future()
+        future: Future[dict[str, Any]] = Future()
         arguments = (content, workspace, dict(settings))
-        sent = self._client.submit(isolated.call, *arguments, pure=False, retries=0)
+        dask_future = self._client.submit(isolated.call, *arguments, pure=False, retries=0)
 
-        def take(answered: Any) -> None:
+        def take(answer: Any) -> None:
             from distributed import KilledWorker
 
             try:
-                if answered.cancelled():  # nobody would answer any more
+                if answer.cancelled():  # it would never have a result
                     raise CancelledError
-                made.set_result(answered.result(timeout=_FETCH))
+                future.set_result(answer.result(timeout=_FETCH))
             except (KilledWorker, TimeoutError) as error:
-                made.set_exception(BlockLost(str(error)))
+                future.set_exception(BlockLost(str(error)))
             except BaseException as error:  # noqa: BLE001  cancelled ones, too
-                made.set_exception(error)
+                future.set_exception(error)
 
-        sent.add_done_callback(take)
-        return made
+        dask_future.add_done_callback(take)
+        return future
 
     def connected(self) -> Collection[str]:
         """Names of blocks with workers that are there."""
@@ -160,12 +160,12 @@ def _security(folder: Path) -> Any:
     """Make keys for one run, in files that only this user may read."""
     from distributed import Security
 
-    made = Security.temporary().get_tls_config_for_role("worker")
+    generated = Security.temporary().get_tls_config_for_role("worker")
     files = {}
     for name in ("ca_file", "cert", "key"):
         path = folder / f"{name}.pem"
         path.touch(mode=0o600)
-        path.write_text(made[name])
+        path.write_text(generated[name])
         files[name] = str(path)
     roles = {
         f"tls_{role}_{name}": files[name]

@@ -1,4 +1,4 @@
-"""Fits in a process of their own, which may die or hang without loss of the worker that asks.
+"""Fits in a separate process, which may die or hang without loss of the worker that asks.
 
 Parsl and Dask run :func:`call` on their workers. It keeps one further process, which does the fits:
 a worker can then say that a fit killed its process (and with which exit code), or that it had to be
@@ -24,9 +24,9 @@ from typing import IO, Any
 
 #: Bytes of a length on the pipes.
 _LENGTH = 8
-#: Characters of what a process said last.
+#: Characters of the last words of a process.
 _TAIL = 2000
-#: Seconds that a process which says no more has for its end.
+#: Seconds for the end of a process that has closed its output.
 _GRACE = 10.0
 _fitter: _Fitter | None = None
 
@@ -103,14 +103,16 @@ class _Fitter:
             return {"late": True}
         except (EOFError, BrokenPipeError):
             code = self._code()
-            if self._greeted or code < 0:  # a signal's doing
+            if self._greeted or code < 0:  # a signal ended it
                 return {"died": code}
-            return {"broken": f"the process for fits ended with exit code {code}: {self._said()}"}
+            return {
+                "broken": f"the process for fits ended with exit code {code}: {self._last_words()}"
+            }
         self.usable = True
         return {"results": results}
 
     def _code(self) -> int:
-        """Exit code of a process that will not answer any more."""
+        """Return the exit code of a process that will not answer any more."""
         try:
             return self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:  # libraries' threads can block the end of a Python
@@ -145,13 +147,13 @@ class _Fitter:
                 count -= len(part)
         return b"".join(parts)
 
-    def _said(self) -> str:
+    def _last_words(self) -> str:
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace").strip()[-_TAIL:] or "it said nothing"
 
 
 def _environment(threads: int, gpus: int) -> dict[str, str]:
-    """What limits the threads of a process, and gives it its GPU."""
+    """Make the variables that limit the threads of a process and give it its GPU."""
     from palletfit.executors.local import thread_limits
 
     limits = thread_limits(threads)
@@ -163,7 +165,7 @@ def _environment(threads: int, gpus: int) -> dict[str, str]:
 
 
 def _rank() -> int:
-    """The number of this worker on its node."""
+    """Return the number of this worker on its node."""
     if (rank := os.environ.get("PARSL_WORKER_RANK")) is not None:
         return int(rank)
     if "distributed" in sys.modules:
@@ -186,13 +188,13 @@ def _read(pipe: IO[bytes]) -> bytes | None:
 
 
 def main(above: Sequence[int]) -> None:
-    """Fit what comes on standard input, until that ends or one of the processes above does."""
+    """Fit the tasks that arrive on standard input, until it or one of the processes above ends."""
     from palletfit.core.processes import end_with
 
     for pid in above:
         end_with(pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Answers go where nothing that a library prints can come between.
+    # Answers go to a copy of standard output, to which no library prints.
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         from palletfit.runs import task
@@ -202,10 +204,10 @@ def main(above: Sequence[int]) -> None:
             content = _read(sys.stdin.buffer)
             if content is None:
                 return
-            asked = json.loads(header)
-            known = task.knows(task.unpack(content)["workspace"])
-            workspace = b"" if known else Path(asked["workspace"]).read_bytes()
-            _write(answers, task.run(content, workspace, began=asked["began"]))
+            request = json.loads(header)
+            warm = task.knows(task.unpack(content)["workspace"])
+            workspace = b"" if warm else Path(request["workspace"]).read_bytes()
+            _write(answers, task.run(content, workspace, began=request["began"]))
 
 
 if __name__ == "__main__":

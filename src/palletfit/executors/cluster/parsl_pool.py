@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import sys
-import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -28,14 +27,14 @@ from parsl.providers.errors import SubmitException
 from palletfit.config import ClusterSettings
 from palletfit.errors import ExecutorError
 from palletfit.executors.cluster import isolated, slurm
-from palletfit.executors.cluster.executor import BlockLost, WorkerLost
+from palletfit.executors.cluster.pool import BlockLost, WorkerLost
 
-#: Seconds between signs of life, and without any after which a node is given up. Parsl's own are
-#: 30 and 120: that is how long a run would wait for the fits of a block that was cancelled.
+#: Seconds between heartbeats, and without any after which a node is given up. Parsl's defaults are
+#: 30 and 120, for which a run would wait for the fits of a block that was cancelled.
 _HEARTBEAT, _SILENCE = 5, 30
 #: Seconds in which the interchange has to answer; it does so in milliseconds.
 _ANSWER = 60.0
-#: Parsl starts this program by its name, and lets it live on when the client is killed.
+#: Parsl's interchange, which ends with this process; Parsl's own program outlives a killed client.
 _INTERCHANGE = """
 import os, runpy, signal, sys
 from palletfit.core.processes import end_with
@@ -46,19 +45,19 @@ runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main
 
 
 class _Provider(SlurmProvider):  # type: ignore[misc]
-    """Submits without a shell, and fails with the words that all pools have."""
+    """Submits without a shell, and fails with the errors that all pools have."""
 
     def execute_wait(self, cmd: str, timeout: float | None = None) -> tuple[int, str, str]:
         del timeout
         command = cmd.split()
-        if command[0] != "sbatch":  # whether accounting is there: nobody asks it here
+        if command[0] != "sbatch":  # asks whether accounting is there, which nobody needs
             return 1, "", ""
-        done = slurm.run(command)
-        return done.returncode, done.stdout, done.stderr
+        process = slurm.run(command)
+        return process.returncode, process.stdout, process.stderr
 
 
 class ParslPool:
-    """A :class:`~palletfit.executors.cluster.executor.Pool` of Parsl's.
+    """Parsl's :class:`~palletfit.executors.cluster.pool.Pool`.
 
     Parameters
     ----------
@@ -77,7 +76,7 @@ class ParslPool:
         logging.getLogger("parsl").setLevel(logging.CRITICAL)
         self.blocks, self.workers_per_block = cluster.max_blocks, cluster.workers_per_block
         cores = cluster.workers_per_node * cluster.cores_per_worker
-        several = cluster.nodes_per_block > 1
+        several_nodes = cluster.nodes_per_block > 1
         self._provider = _Provider(
             partition=cluster.partition,
             account=cluster.account,
@@ -91,9 +90,9 @@ class ParslPool:
             exclusive=False,
             init_blocks=0,
             max_blocks=cluster.max_blocks,
-            # srun asks for one core unless it is told.
+            # Without it srun asks for one core.
             launcher=SrunLauncher(overrides=f"--cpus-per-task={cores}")
-            if several
+            if several_nodes
             else SingleNodeLauncher(),
         )
         self._provider.script_dir = str(folder / "scripts")
@@ -110,9 +109,6 @@ class ParslPool:
             # Nobody else on the cluster's network may send tasks, or read them.
             encrypted=True,
         )
-        # Its counter of tasks and its socket are for one thread at a time; tasks that were lost are
-        # sent again by another one.
-        self._sending = threading.Lock()
         self._executor.run_dir = str(folder)
         self._executor.run_id = folder.name
         try:
@@ -122,12 +118,12 @@ class ParslPool:
             raise
         for key in folder.rglob("*.key_secret"):
             key.chmod(0o600)
-        # Without it a task for an interchange that is gone would be waited with for ever.
+        # Without it, sending to an interchange that is gone would block for ever.
         self._executor.outgoing_q.zmq_socket.sndtimeo = int(1000 * _ANSWER)
         self._count = 0
 
     def start_block(self) -> tuple[str, str]:
-        """Submit a block; see :class:`~palletfit.executors.cluster.executor.Pool`.
+        """Submit a block; see :class:`~palletfit.executors.cluster.pool.Pool`.
 
         Raises
         ------
@@ -147,31 +143,32 @@ class ParslPool:
     ) -> Future[dict[str, Any]]:
         """Let a worker call :func:`palletfit.executors.cluster.isolated.call`.
 
+        Parsl's counter of tasks and its socket are for one thread at a time.
+
         Raises
         ------
         ExecutorError
             See :meth:`connected`.
         """
-        made: Future[dict[str, Any]] = Future()
+        future: Future[dict[str, Any]] = Future()
 
-        def take(answered: Future[dict[str, Any]]) -> None:
-            error = answered.exception()
+        def take(answer: Future[dict[str, Any]]) -> None:
+            error = answer.exception()
             if error is None:
-                made.set_result(answered.result())
+                future.set_result(answer.result())
             elif isinstance(error, ParslWorkerLost):
-                made.set_exception(WorkerLost(str(error)))
+                future.set_exception(WorkerLost(str(error)))
             elif isinstance(error, ManagerLost):
-                made.set_exception(BlockLost(str(error)))
+                future.set_exception(BlockLost(str(error)))
             else:
-                made.set_exception(error)
+                future.set_exception(error)
 
         arguments = (content, workspace, dict(settings))
         if self._executor.interchange_proc.poll() is not None:
             raise self._ended()
-        with self._sending:
-            answered = self._executor.submit(isolated.call, {}, *arguments)
-        answered.add_done_callback(take)
-        return made
+        answer = self._executor.submit(isolated.call, {}, *arguments)
+        answer.add_done_callback(take)
+        return future
 
     def connected(self) -> Collection[str]:
         """Names of blocks with workers that are, or were, there.
@@ -179,7 +176,7 @@ class ParslPool:
         Raises
         ------
         ExecutorError
-            The process that brings tasks to workers is gone: nothing would ever come back.
+            The process that brings tasks to workers is gone, and no answer would come back.
         """
         process = self._executor.interchange_proc
         try:
@@ -201,14 +198,14 @@ class ParslPool:
     def close(self) -> None:
         """End everything on this machine."""
         with suppress(Exception):  # whatever remains ends with this process
-            # Tasks that the interchange did not take would be waited for.
+            # Otherwise it waits for the interchange to take what was sent.
             self._executor.outgoing_q.zmq_socket.linger = 0
         with suppress(Exception):
             self._executor.shutdown()
 
 
 def activation() -> str:
-    """A shell line that puts the programs of this Python's environment first."""
+    """Make a shell line that puts the programs of this Python's environment first."""
     return f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
 
 

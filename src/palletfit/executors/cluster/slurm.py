@@ -22,8 +22,8 @@ _REMEDY = (
 
 def refused(words: str) -> ExecutorError:
     """Make the error for a job that Slurm does not take."""
-    said = " ".join(words.split())[:1000] or "no reason given"
-    return ExecutorError(f"Slurm does not take the job of a block: {said}", remedy=_REMEDY)
+    reason = " ".join(words.split())[:1000] or "no reason given"
+    return ExecutorError(f"Slurm does not take the job of a block: {reason}", remedy=_REMEDY)
 
 
 def submit(script: Path) -> str:
@@ -39,14 +39,14 @@ def submit(script: Path) -> str:
     ExecutorError
         With the words of sbatch.
     """
-    done = run(["sbatch", "--parsable", str(script)])
-    if done.returncode != 0:
-        raise refused(done.stderr or done.stdout)
-    return done.stdout.strip().splitlines()[-1].split(";")[0]
+    process = run(["sbatch", "--parsable", str(script)])
+    if process.returncode != 0:
+        raise refused(process.stderr or process.stdout)
+    return process.stdout.strip().splitlines()[-1].split(";")[0]
 
 
 def states(jobs: Collection[str]) -> dict[str, str] | None:
-    """Those of the jobs that wait or run, with a word on each.
+    """Find those of the jobs that wait or run, with a word on each.
 
     Returns
     -------
@@ -56,33 +56,33 @@ def states(jobs: Collection[str]) -> dict[str, str] | None:
     if not jobs:
         return {}
     try:
-        done = run(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r"])
+        process = run(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r"])
     except ExecutorError as error:
         logger.warning("%s", error.problem)
         return None
-    if done.returncode != 0:
-        logger.warning("squeue: %s", " ".join(done.stderr.split()))
+    if process.returncode != 0:
+        logger.warning("squeue: %s", " ".join(process.stderr.split()))
         return None
-    found = {}
-    for line in done.stdout.splitlines():
+    living = {}
+    for line in process.stdout.splitlines():
         job, state, reason = (part.strip() for part in line.split("|", 2))
         if job in jobs and state != "COMPLETING":
             word = state.lower()
-            found[job] = f"{word} ({reason})" if state == "PENDING" else word
-    return found
+            living[job] = f"{word} ({reason})" if state == "PENDING" else word
+    return living
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """End jobs; those that have ended are passed over."""
+    """End jobs, unless they have ended."""
     if not jobs:
         return
     try:
-        done = run(["scancel", *jobs])
+        process = run(["scancel", *jobs])
     except ExecutorError as error:
         logger.warning("%s Its jobs: %s", error.problem, ", ".join(jobs))
         return
-    if done.returncode != 0:
-        logger.warning("scancel: %s", " ".join(done.stderr.split()))
+    if process.returncode != 0:
+        logger.warning("scancel: %s", " ".join(process.stderr.split()))
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -94,7 +94,9 @@ def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         It is not there, or does not answer.
     """
     # A user's own filters would hide jobs, which then seem to have ended.
-    environment = {name: it for name, it in os.environ.items() if not name.startswith("SQUEUE_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")
+    }
     try:
         return subprocess.run(  # noqa: S603  Slurm's programs
             command,

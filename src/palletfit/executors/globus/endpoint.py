@@ -4,8 +4,8 @@
 
 Runs ``globus-compute-endpoint configure`` unless the endpoint exists, and replaces its
 configuration by the profile's files. User endpoints get the path of this environment as
-``PALLETFIT_ENV``, and find its programs first. Saying it again brings an endpoint up to date; it
-has to be restarted then.
+``PALLETFIT_ENV``, and find its programs first. Running it again brings an endpoint up to date,
+which has to be restarted then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import yaml
 
 from palletfit.errors import ConfigError, PalletfitError
 
-#: What a profile's folder has for an endpoint.
+#: Files of an endpoint in a profile's folder.
 FILES = ("config.yaml", "user_config_template.yaml.j2", "user_config_schema.json")
 ENVIRONMENT = "user_environment.yaml"
 
@@ -34,7 +34,7 @@ def install(profile: Path, name: str) -> Path:
     profile
         Folder with :data:`FILES` and, if a site needs it, :data:`ENVIRONMENT`.
     name
-        Of the endpoint.
+        Name of the endpoint.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def install(profile: Path, name: str) -> Path:
 
 def _configure(name: str) -> None:
     program = Path(sys.executable).parent / "globus-compute-endpoint"
-    # One person's: for several, who are mapped to accounts there, it asks for more.
+    # For one person. An endpoint for several, who are mapped to accounts, needs more settings.
     command = [str(program), "configure", "--multi-user", "false", name]
     try:
         subprocess.run(command, check=True)  # noqa: S603  its own program
@@ -85,7 +85,7 @@ def _configure(name: str) -> None:
 
 
 def main() -> None:
-    """Install, and say how to start."""
+    """Install an endpoint, and print the command that starts it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("profile", type=Path, help="folder with an endpoint's configuration")
     parser.add_argument("name", help="name of the endpoint")

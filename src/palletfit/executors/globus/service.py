@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import globus_sdk
 from globus_compute_sdk import Client
@@ -36,7 +36,7 @@ class ServiceBusyError(Exception):
     Parameters
     ----------
     reason
-        In the service's words.
+        The service's words.
     refused
         Whether it is certain that the request had no effect.
     wait
@@ -58,7 +58,7 @@ class GroupUnknownError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the service says of a task: a value, an error's text, or the state it is in."""
+    """State of a task at the service, with its value or an error's text once it has ended."""
 
     state: str
     value: Any = None
@@ -66,8 +66,21 @@ class Outcome:
 
     @property
     def ended(self) -> bool:
-        """Whether there is a value or an error."""
+        """True if there is a value or an error."""
         return self.state == "success" or self.error is not None
+
+
+class Connection(Protocol):
+    """The methods of :class:`Service` that others use."""
+
+    def status(self) -> str: ...  # noqa: D102
+    def register(self) -> str: ...  # noqa: D102
+    def size(self, name: str, request: Mapping[str, Any]) -> int: ...  # noqa: D102
+    def send(  # noqa: D102
+        self, calls: Sequence[tuple[str, Mapping[str, Any]]], function: str, group: str | None
+    ) -> tuple[str, list[str]]: ...
+    def group(self, group: str) -> set[str]: ...  # noqa: D102
+    def outcomes(self, tasks: Sequence[str]) -> dict[str, Outcome]: ...  # noqa: D102
 
 
 def palletfit_call(name: str, request: dict[str, object]) -> dict[str, object]:
@@ -109,14 +122,14 @@ class Service:
             self._submissions = globus_sdk.ComputeClientV3(app=self._client.app, base_url=address)
         for client in (self._tasks, self._submissions):
             client.transport.http_timeout = _TIMEOUT
-            # Done here, where it is known what a repetition may do.
+            # The caller repeats requests, since it knows what a repetition may do.
             client.retry_config.max_retries = 0
         self._reader = ComputeSerializer(
             allowed_deserializer_types=[JSONData, PureSourceTextInspect]
         )
 
     def status(self) -> str:
-        """``online`` or ``offline``."""
+        """Return the endpoint's status, ``online`` or ``offline``."""
         with self._explained():
             return str(self._tasks.get_endpoint_status(self.endpoint)["status"])
 
@@ -127,7 +140,7 @@ class Service:
         return identifier
 
     def size(self, name: str, request: Mapping[str, Any]) -> int:
-        """Bytes that a call takes within a request, at most."""
+        """Return the most bytes that a call takes within a request."""
         return len(json.dumps(self._batch([(name, request)], _NO_FUNCTION, None).prepare()))
 
     def send(
@@ -148,32 +161,32 @@ class Service:
         data = self._batch(calls, function, group).prepare()
         with self._explained(group=group):
             answer = self._submissions.submit(self.endpoint, data)
-        return str(answer["task_group_id"]), [str(item) for item in answer["tasks"][function]]
+        return str(answer["task_group_id"]), [str(task) for task in answer["tasks"][function]]
 
     def group(self, group: str) -> set[str]:
-        """Identifiers of all tasks of a group."""
+        """List the identifiers of all tasks of a group."""
         with self._explained(group=group):
             answer = self._tasks.get_task_group(group)
         return {str(task["id"]) for task in answer["tasks"]}
 
     def outcomes(self, tasks: Collection[str]) -> dict[str, Outcome]:
-        """What became of tasks; those that the service does not know are missing."""
+        """Fetch the states of tasks; those that the service does not know are missing."""
         with self._explained():
             answer = self._tasks.get_task_batch(list(tasks))
-        found = {}
-        for identifier, item in answer["results"].items():
-            if item:
-                found[str(identifier)] = self._outcome(item)
-        return found
+        return {
+            str(identifier): self._outcome(result)
+            for identifier, result in answer["results"].items()
+            if result
+        }
 
-    def _outcome(self, item: Mapping[str, Any]) -> Outcome:
-        state = str(item.get("status", "unknown")).lower()
-        if item.get("exception"):
-            return Outcome("failed", error=str(item["exception"]))
-        if item.get("result") is not None:
+    def _outcome(self, result: Mapping[str, Any]) -> Outcome:
+        state = str(result.get("status", "unknown")).lower()
+        if result.get("exception"):
+            return Outcome("failed", error=str(result["exception"]))
+        if result.get("result") is not None:
             try:
-                return Outcome("success", self._reader.deserialize(item["result"]))
-            except Exception as error:  # noqa: BLE001  the SDK raises what it likes
+                return Outcome("success", self._reader.deserialize(result["result"]))
+            except Exception as error:  # noqa: BLE001  the SDK raises anything
                 return Outcome("failed", error=f"The result is not readable: {error}")
         if state in ("success", "failed"):
             return Outcome("dropped")
@@ -203,24 +216,24 @@ class Service:
 
 
 def _explain(error: globus_sdk.GlobusAPIError, endpoint: str, group: str | None) -> Exception:
-    said = f"{error.http_status} {error.text or error.message or ''}".strip()[:500]
+    words = f"{error.http_status} {error.text or error.message or ''}".strip()[:500]
     if isinstance(error, globus_sdk.AuthAPIError) or error.http_status in (401, 403):
         return ExecutorError(
-            f"Globus Compute refuses the credentials or the use of endpoint {endpoint}: {said}",
+            f"Globus Compute refuses the credentials or the use of endpoint {endpoint}: {words}",
             remedy=f"{_LOGIN} (again), check GLOBUS_COMPUTE_CLIENT_ID and "
             "GLOBUS_COMPUTE_CLIENT_SECRET if you use them, and that the endpoint is yours or "
             "shared with you. Nothing that was fitted is lost.",
         )
     if error.http_status == 413:
-        return RequestTooLargeError(said)
+        return RequestTooLargeError(words)
     if error.http_status == 429:
         wait = error.headers.get("Retry-After", "") if error.headers else ""
-        return ServiceBusyError(said, refused=True, wait=float(wait) if wait.isdigit() else 0.0)
+        return ServiceBusyError(words, refused=True, wait=float(wait) if wait.isdigit() else 0.0)
     if error.http_status >= 500:
-        return ServiceBusyError(said, refused=False)
-    if group is not None and error.http_status in (400, 404) and "group" in said.lower():
-        return GroupUnknownError(said)
+        return ServiceBusyError(words, refused=False)
+    if group is not None and error.http_status in (400, 404) and "group" in words.lower():
+        return GroupUnknownError(words)
     return ExecutorError(
-        f"Globus Compute refuses a request for endpoint {endpoint}: {said}",
+        f"Globus Compute refuses a request for endpoint {endpoint}: {words}",
         remedy="Check `executor.endpoint` and `executor.endpoint_config` in the profile.",
     )

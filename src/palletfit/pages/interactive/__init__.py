@@ -1,8 +1,8 @@
-"""The exclusion in a plane as one page to explore: hover, click, switch curves on and off.
+"""Interactive page of the exclusion in a plane: hover, click, switch curves on and off.
 
-The page is one file without any request to a network: it holds Plotly, the figure, and what is
-known of every point. Names and words in it come from archives and analysis files; they are escaped,
-or written by the page's script as text, and no script but the page's own two can run in it.
+The page is one file without requests to a network. It holds Plotly, the figure, and details of
+each point. Its texts come from archives and analysis files: they are escaped, or written as text by
+the script of the page. Only the two scripts of the page can run.
 """
 
 from palletfit.pages.interactive.page import render

@@ -1,4 +1,4 @@
-"""The plane as a Plotly figure; what it draws is what :mod:`palletfit.planes.plots` draws."""
+"""Plotly figure of a plane, with the content of :mod:`palletfit.planes.plots`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,10 @@ import plotly.graph_objects as go
 from palletfit.config import Plane
 from palletfit.core.arrays import FloatArray
 from palletfit.planes.colours import COLOURS
-from palletfit.planes.contour import Curve, Exclusion
+from palletfit.planes.contour import Curve, Exclusion, curve_label
 from palletfit.planes.mathtext import to_html
 from palletfit.planes.view import view
 
-#: What a curve's state is called in the legend.
-_WORDS = {
-    "contour": "",
-    "none_excluded": ": no point excluded",
-    "all_excluded": ": all points excluded",
-    "too_few_points": ": too few points",
-    "collinear_points": ": points on one line",
-    "masked": ": none in the allowed part",
-}
 _FONT = '"DejaVu Sans", "Segoe UI", "Helvetica Neue", Arial, sans-serif'
 #: Digits after the point of coordinates, relative to the range of the axes.
 _DIGITS = 5
@@ -47,24 +38,24 @@ _MARKERS: dict[str, dict[str, Any]] = {
         "line": {"color": COLOURS["failed"], "width": 2.2},
     },
 }
-_STATUS_WORDS = {"ok": "Signal points", "suspect": "Fit not trusted", "failed": "Fit failed"}
+_STATUS_LABELS = {"ok": "Signal points", "suspect": "Fit not trusted", "failed": "Fit failed"}
 
 
 def draw(
     exclusion: Exclusion, plane: Plane, details: Mapping[str, Any], shown_bands: Sequence[int]
 ) -> go.Figure:
-    """The figure.
+    """Draw the figure.
 
     Parameters
     ----------
     exclusion
-        What is drawn.
+        Contours and points.
     plane
         Titles of the axes, and the label of the forbidden part.
     details
-        From :func:`palletfit.pages.interactive.details`; gives the words beside the pointer.
+        Result of :func:`palletfit.pages.interactive.details`, for the text next to the pointer.
     shown_bands
-        Bands that are seen from the start; others are switched on in the legend.
+        Bands that are visible at first. Others are switched on in the legend.
     """
     low, high = _range(exclusion)
     digits = _digits(high - low)
@@ -105,7 +96,7 @@ def draw(
         "xaxis": {**axis, "range": [low[0], high[0]], "title": {"text": to_html(plane.x_title)}},
         "yaxis": {**axis, "range": [low[1], high[1]], "title": {"text": to_html(plane.y_title)}},
         "annotations": list(_label(exclusion, plane, low, high)),
-        # What the user switched stays so when the figure changes.
+        # Choices of the user remain when the figure changes.
         "uirevision": "same",
     }
     return go.Figure(traces, layout)
@@ -113,7 +104,7 @@ def draw(
 
 def _range(exclusion: Exclusion) -> tuple[FloatArray, FloatArray]:
     points = exclusion.points[["x", "y"]].to_numpy(dtype=np.float64)
-    segments = [part for curve in exclusion.published.values() for part in curve]
+    segments = [segment for curve in exclusion.published.values() for segment in curve]
     shown = np.concatenate([points, *segments])
     return view(shown) if len(shown) else (np.zeros(2), np.ones(2))
 
@@ -123,14 +114,14 @@ def _digits(size: FloatArray) -> int:
 
 
 def _lines(lines: Sequence[FloatArray], digits: int) -> dict[str, list[float | None]]:
-    """Lines as columns x and y, with a gap between two of them."""
+    """Convert lines to columns x and y, with gaps between the lines."""
     x: list[float | None] = []
     y: list[float | None] = []
     for number, line in enumerate(lines):
         gap: list[float | None] = [None] if number else []
         x += [*gap, *np.round(line[:, 0], digits).tolist()]
         y += [*gap, *np.round(line[:, 1], digits).tolist()]
-    # A trace without points would not be in the legend.
+    # The legend omits a trace without points.
     return {"x": x or [None], "y": y or [None]}
 
 
@@ -153,7 +144,7 @@ def _bands(exclusion: Exclusion, shown: Sequence[int], digits: int) -> Iterator[
 
 
 def _filled(exclusion: Exclusion, field: FloatArray) -> list[FloatArray]:
-    """Borders of the area where a field is negative; those of holes turn the other way."""
+    """Compute the borders of the area where a field is negative; holes have the other direction."""
     if not np.nanmin(field, initial=0.0) < 0:
         return []
     generator = contourpy.contour_generator(
@@ -163,7 +154,7 @@ def _filled(exclusion: Exclusion, field: FloatArray) -> list[FloatArray]:
         corner_mask=True,
         fill_type=contourpy.FillType.OuterOffset,
     )
-    # Two lists, of points and of where the borders of an area begin among them.
+    # Two lists for each area: points, and the indices at which its borders start.
     areas = zip(*generator.filled(float(np.nanmin(field)) - 1.0, 0.0)[:2], strict=True)
     return [
         np.asarray(points[start:end], dtype=np.float64)
@@ -180,7 +171,7 @@ def _forbidden(
     border = exclusion.forbidden
     top = max(float(high[1]), float(border[:, 1].max()))
     corners = np.array([[border[-1, 0], top], [border[0, 0], top]])
-    # Thinned: it is smooth.
+    # The border is smooth: a tenth of its points suffices.
     outline = np.concatenate([border[::10], border[-1:], corners])
     yield go.Scatter(
         **_lines([outline], digits),
@@ -199,14 +190,14 @@ def _forbidden(
 def _label(
     exclusion: Exclusion, plane: Plane, low: FloatArray, high: FloatArray
 ) -> Iterator[dict[str, Any]]:
-    """What is written along the border of the forbidden part."""
+    """Write the label of the forbidden part at its border."""
     if plane.forbidden is None or not plane.forbidden.label or exclusion.forbidden is None:
         return
     border = exclusion.forbidden
-    seen = border[((border > low) & (border < high)).all(axis=1)]
-    if len(seen) < 2:
+    visible = border[((border > low) & (border < high)).all(axis=1)]
+    if len(visible) < 2:
         return
-    x, y = seen[len(seen) // 2]
+    x, y = visible[len(visible) // 2]
     yield {
         "x": float(x),
         "y": float(y),
@@ -224,7 +215,7 @@ def _curve(kind: str, name: str, curve: Curve, digits: int) -> go.Scatter:
     width, dash = {"observed": (2.6, "solid"), "expected": (2.0, "dash")}[kind]
     return go.Scatter(
         **_lines([line.vertices for line in curve.lines], digits),
-        name=name + _WORDS[curve.state],
+        name=curve_label(name, curve),
         meta=kind,
         mode="lines",
         line={"color": COLOURS[kind], "width": width, "dash": dash},
@@ -247,15 +238,15 @@ def _published(exclusion: Exclusion, digits: int) -> Iterator[go.Scatter]:
 
 def _points(points: pd.DataFrame, details: Mapping[str, Any]) -> Iterator[go.Scatter]:
     for status, marker in _MARKERS.items():
-        chosen = points[points["status"] == status]
-        if chosen.empty:
+        rows = points[points["status"] == status]
+        if rows.empty:
             continue
-        names = [str(name) for name in chosen["patch"]]
-        count = "" if status == "ok" else f" ({len(chosen)})"
+        names = [str(name) for name in rows["patch"]]
+        count = "" if status == "ok" else f" ({len(rows)})"
         yield go.Scatter(
-            x=chosen["x"].tolist(),
-            y=chosen["y"].tolist(),
-            name=_STATUS_WORDS[status] + count,
+            x=rows["x"].tolist(),
+            y=rows["y"].tolist(),
+            name=_STATUS_LABELS[status] + count,
             meta=f"points_{status}",
             mode="markers",
             marker=marker,
@@ -267,7 +258,7 @@ def _points(points: pd.DataFrame, details: Mapping[str, Any]) -> Iterator[go.Sca
 
 
 def _hover(name: str, detail: Mapping[str, Any]) -> str:
-    """Words beside the pointer; Plotly understands a few tags and entities in them."""
+    """Write the text next to the pointer, with the few tags that Plotly supports."""
     values = ", ".join(f"{label} = {value}" for label, value in detail.get("labels", []))
     lines = [f"<b>{_plain(name)}</b>", _plain(values)]
     for title, numbers in (
@@ -290,8 +281,8 @@ def _hover(name: str, detail: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    shown = text if len(text) <= 80 else f"{text[:79]}…"
-    return html.escape(shown, quote=False)
+    shortened = text if len(text) <= 80 else f"{text[:79]}…"
+    return html.escape(shortened, quote=False)
 
 
 def _short(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The page around the figure, in one HTML file."""
+"""Interactive page of a plane, in one HTML file."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def render(
     *,
     shown_bands: Sequence[int] = (1,),
 ) -> str:
-    """The page; the same input gives the same bytes.
+    """Render the page; the same input gives the same bytes.
 
     Parameters
     ----------
     exclusion
-        What is drawn.
+        Contours and points.
     analysis, plane
-        Titles.
+        Sources of the titles.
     details
-        From :func:`palletfit.pages.interactive.details`.
+        Result of :func:`palletfit.pages.interactive.details`.
     shown_bands
-        Bands that are seen from the start; all others that `exclusion` has can be switched on.
+        Bands that are visible at first. Other bands of `exclusion` can be switched on.
     """
     style, script = ((_FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
     library = get_plotlyjs()
@@ -53,10 +53,10 @@ def render(
     colourings = list(_colourings(figure.data, shown, exclusion.confidence_level))
     name = html.escape(analysis.name)
     level = f"limits at {100 * exclusion.confidence_level:g}% CL"
-    about = [*title_parts(analysis), *([to_html(plane.title)] if plane.title else []), level]
-    parts = [
+    titles = [*title_parts(analysis), *([to_html(plane.title)] if plane.title else []), level]
+    lines = [
         *head(f"{name}: exclusion", style, [library, script], images="data: blob:"),
-        f"<header><h1>{name}</h1><p>{'; '.join(about)}</p></header>",
+        f"<header><h1>{name}</h1><p>{'; '.join(titles)}</p></header>",
         '<main><section><div id="colouring"></div><div id="plot"></div>',
         f'<p class=help>{_HELP}</p></section><aside id="panel"></aside></main>',
         _data("figure", json.loads(figure.to_json())),
@@ -65,11 +65,11 @@ def render(
         f"<script>{library}</script>",
         f"<script>{script}</script></body></html>\n",
     ]
-    return "\n".join(parts)
+    return "\n".join(lines)
 
 
 def _data(name: str, value: Any) -> str:
-    """Data for the page's script; nothing in it can end the element that holds it."""
+    """Embed data for the script of the page; the data cannot close their element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>'
 
@@ -77,25 +77,25 @@ def _data(name: str, value: Any) -> str:
 def _colourings(
     traces: Sequence[Any], details: Mapping[str, Any], confidence_level: float
 ) -> Iterator[dict[str, Any]]:
-    """What points can be coloured by, with a number for each point of the traces that have some."""
+    """Yield the quantities that colour points, with the scores of the points of each trace."""
     choices: tuple[tuple[str, Quantity, Callable[[Mapping[str, Any]], Any], int], ...] = (
-        ("observed CLs", CLS, lambda item: item.get("CLs"), 0),
-        ("expected CLs", CLS, lambda item: item.get("CLs"), 3),
-        ("observed limit", LIMIT, lambda item: item.get("limits", {}).get("mu"), 0),
-        ("expected limit", LIMIT, lambda item: item.get("limits", {}).get("mu"), 3),
+        ("observed CLs", CLS, lambda detail: detail.get("CLs"), 0),
+        ("expected CLs", CLS, lambda detail: detail.get("CLs"), 3),
+        ("observed limit", LIMIT, lambda detail: detail.get("limits", {}).get("mu"), 0),
+        ("expected limit", LIMIT, lambda detail: detail.get("limits", {}).get("mu"), 3),
     )
     marked = [
         (index, trace.customdata)
         for index, trace in enumerate(traces)
         if trace.meta in ("points_ok", "points_suspect")
     ]
-    for title, quantity, values, at in choices:
+    for title, quantity, values, position in choices:
         scores: dict[int, list[float | None]] = {}
         for index, names in marked:
-            numbers = [(values(details.get(name, {})) or [None] * 6)[at] for name in names]
-            known = np.array([np.nan if number is None else number for number in numbers])
-            found = quantity.score(known, confidence_level)
-            scores[index] = [round(x, 3) if np.isfinite(x) else None for x in found.tolist()]
+            numbers = [(values(details.get(name, {})) or [None] * 6)[position] for name in names]
+            values_here = np.array([np.nan if number is None else number for number in numbers])
+            scored = quantity.score(values_here, confidence_level)
+            scores[index] = [round(x, 3) if np.isfinite(x) else None for x in scored.tolist()]
         if any(score is not None for row in scores.values() for score in row):
             ticks = quantity.score(np.array([*quantity.ticks], dtype=float), confidence_level)
             yield {

@@ -1,4 +1,4 @@
-"""What the page says about each point: CLs, limits, the evidence of its fits, pulls."""
+"""Details of each point: CLs, limits, the evidence of its fits, pulls."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from palletfit.runs.results import RegionResults
 from palletfit.runs.store import RecordStore
 
-#: With more points than this the single attempts at fits are left out, for the size of the page.
+#: Largest number of points for which the page holds the attempts of each fit.
 MOST_ATTEMPTS = 2000
-#: The fits of a hypothesis test, in the order in which they are shown.
+#: Fits of a hypothesis test, in the order of the page.
 _FITS = ("background", "free", "fixed", "asimov_fixed")
-#: How many pulls and impacts are shown.
+#: Largest number of pulls and impacts.
 _LARGEST = 15
 #: Significant digits of numbers in the page.
 _DIGITS = 6
@@ -28,7 +28,7 @@ def details(
     limits: Mapping[str, Any] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """What is known of each point, as plain data.
+    """Collect the details of each point as plain data.
 
     Parameters
     ----------
@@ -37,21 +37,21 @@ def details(
     regions
         Records of the hypothesis tests of all regions.
     labels
-        Names of the points' values.
+        Names of the values of points.
     limits
         Content of ``limits.json``, if there are upper limits.
     folder
-        ``results/ANALYSIS``, where records of diagnostics and limits are, if there are any. What
-        belongs to another workspace or patch than the hypothesis test is left out.
+        ``results/ANALYSIS`` with the records of diagnostics and limits, if there are any. Records
+        of another workspace or patch than that of the hypothesis test are ignored.
 
     Returns
     -------
     dict
-        By patch name; keys that have no content are absent.
+        Details by the name of the patch; keys without content are absent.
     """
     records = {region.name: region.records for region in regions}
     brief = len(results) > MOST_ATTEMPTS
-    found = {}
+    entries = {}
     for name, result in results.items():
         region = result["region"]
         patch = result["regions"][region]["patch"]
@@ -70,19 +70,19 @@ def details(
                 for kind in _FITS
                 if kind in record.get("fits", {})
             ],
-            "regions": list(_others(result)),
+            "regions": list(_regions(result)),
             "limits": _limits((limits or {}).get(name)),
             **_diagnostics(diagnosed),
         }
         limit_record = _record(folder, region, "limits", patch, None)
         if limit_record is not None and not _belongs(limit_record, record):
             entry["limits"] = None
-        found[name] = {key: value for key, value in entry.items() if value not in (None, [], {})}
-    return found
+        entries[name] = {key: value for key, value in entry.items() if value not in (None, [], {})}
+    return entries
 
 
 def _values(observed: Any, expected: Any) -> list[float | None] | None:
-    """Observed value, and the five expected ones."""
+    """Round the observed value and the five expected ones."""
     return None if expected is None else _numbers([observed, *expected])
 
 
@@ -98,7 +98,7 @@ def _number(value: Any) -> float | None:
 
 def _fit(name: str, fit: Mapping[str, Any], *, brief: bool) -> dict[str, Any]:
     attempts = fit.get("attempts") or []
-    made = {
+    summary = {
         "name": name.replace("_", " "),
         "trusted": fit["trusted"],
         "reason": fit["reason"],
@@ -109,41 +109,41 @@ def _fit(name: str, fit: Mapping[str, Any], *, brief: bool) -> dict[str, Any]:
         "spread": _number(fit["spread"]),
     }
     if not brief:
-        made["attempts"] = [_attempt(item, fit["twice_nll"]) for item in attempts]
-    return made
+        summary["attempts"] = [_attempt(attempt, fit["twice_nll"]) for attempt in attempts]
+    return summary
 
 
 def _attempt(attempt: Mapping[str, Any], lowest: float) -> list[Any]:
     end = attempt["twice_nll"]
     above = None if end is None else _number(end - lowest)
-    words = "; ".join(attempt["doubts"])
-    where = f"{attempt['optimizer']} from {attempt['start']}"
-    return [where, above, _number(attempt["edm"]), words]
+    doubts = "; ".join(attempt["doubts"])
+    method = f"{attempt['optimizer']} from {attempt['start']}"
+    return [method, above, _number(attempt["edm"]), doubts]
 
 
-def _others(result: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """Regions with status, observed and median expected CLs, if there are several."""
+def _regions(result: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Yield the regions with status, observed and median expected CLs, if there are several."""
     if len(result["regions"]) > 1:
-        for name, item in result["regions"].items():
-            expected = item["CLs_exp"]
+        for name, test in result["regions"].items():
+            expected = test["CLs_exp"]
             median = None if expected is None else _number(expected[2])
-            yield [name, item["status"], _number(item["CLs_obs"]), median]
+            yield [name, test["status"], _number(test["CLs_obs"]), median]
 
 
 def _limits(limits: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if limits is None or limits.get("mu_exp") is None:
         return None
-    made: dict[str, Any] = {"mu": _values(limits.get("mu_obs"), limits["mu_exp"])}
+    summary: dict[str, Any] = {"mu": _values(limits.get("mu_obs"), limits["mu_exp"])}
     if limits.get("upper_limit_exp_pb") is not None:
-        made["pb"] = _values(limits.get("upper_limit_obs_pb"), limits["upper_limit_exp_pb"])
-        made["cross_section"] = _number(limits.get("cross_section_pb"))
-    return made
+        summary["pb"] = _values(limits.get("upper_limit_obs_pb"), limits["upper_limit_exp_pb"])
+        summary["cross_section"] = _number(limits.get("cross_section_pb"))
+    return summary
 
 
 def _record(
     folder: Path | None, region: str, product: str, patch: str, test: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """A record of another product of the patch, if there is one that belongs to the test."""
+    """Read the record of another product of a patch, if it belongs to the test."""
     if folder is None:
         return None
     store = RecordStore(folder / region / product)
@@ -154,31 +154,31 @@ def _record(
 
 
 def _belongs(record: Mapping[str, Any], test: Mapping[str, Any]) -> bool:
-    """Whether two records are of the same workspace and patch."""
+    """Return whether two records have the same workspace and patch."""
     keys = record.get("key", {}), test["key"]
-    return all(keys[0].get(part) == keys[1][part] for part in ("workspace", "patch"))
+    return all(keys[0].get(name) == keys[1][name] for name in ("workspace", "patch"))
 
 
 def _failure(record: Mapping[str, Any] | None) -> Iterator[str]:
-    """Why there are no diagnostics, where they were asked for."""
+    """Yield the reason why diagnostics of the patch failed, if they did."""
     if record is not None and record["status"] == "failed":
         yield f"diagnostics failed: {record['error']['problem']}"
 
 
 def _diagnostics(record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The largest pulls and impacts."""
+    """Select the largest pulls and impacts."""
     if record is None:
         return {}
     pulls = [
-        [item["name"], _number(item["pull"]), _number(item["constraint"])]
-        for item in record.get("parameters") or []
-        if item.get("pull") is not None
+        [entry["name"], _number(entry["pull"]), _number(entry["constraint"])]
+        for entry in record.get("parameters") or []
+        if entry.get("pull") is not None
     ]
     impacts = [
-        [item["parameter"], _number(item["postfit_up"]), _number(item["postfit_down"])]
-        for item in record.get("impacts") or []
+        [entry["parameter"], _number(entry["postfit_up"]), _number(entry["postfit_down"])]
+        for entry in record.get("impacts") or []
     ]
     return {
-        "pulls": sorted(pulls, key=lambda item: -abs(item[1] or 0.0))[:_LARGEST],
+        "pulls": sorted(pulls, key=lambda entry: -abs(entry[1] or 0.0))[:_LARGEST],
         "impacts": impacts[:_LARGEST],
     }

@@ -1,4 +1,4 @@
-"""Shows live pages in a browser on another machine, through ssh.
+"""Show live pages in a browser on another machine, through ssh.
 
     python -m palletfit.live results --port 8765
 
@@ -27,20 +27,20 @@ from urllib.parse import quote
 from palletfit.config import NAME_PATTERN
 from palletfit.errors import ConfigError
 
-#: The only paths that are served.
+#: Paths that are served.
 _PATH = re.compile(rf"/({NAME_PATTERN})/(live(?:-[a-z_]+)?\.html)")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
 class Server(ThreadingHTTPServer):
-    """Serves live pages on the loopback interface.
+    """Server of live pages on the loopback interface.
 
     Parameters
     ----------
     results
         The folder of all results.
     port
-        To listen on; 0 takes one that is free.
+        Port to listen on; 0 selects a free one.
     """
 
     daemon_threads = True
@@ -50,20 +50,20 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def pages(self) -> list[str]:
-        """Paths of the pages that there are."""
-        found = sorted(self.results.glob("*/live*.html"))
-        paths = (f"/{path.parent.name}/{path.name}" for path in found)
+        """List the paths of existing pages."""
+        files = sorted(self.results.glob("*/live*.html"))
+        paths = (f"/{path.parent.name}/{path.name}" for path in files)
         return [path for path in paths if _PATH.fullmatch(path)]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers with a page, or with a list of them."""
+    """Handler that answers with a page, or with the list of pages."""
 
     server: Server
     server_version, sys_version = "palletfit", ""
 
     def do_GET(self) -> None:
-        # A page of another site must not read this one under a name of its own.
+        # A page of another site must not read this one through its own host name.
         if self.headers.get("Host", "").partition(":")[0] not in _LOOPBACK:
             self._answer(HTTPStatus.FORBIDDEN, "This server answers to 127.0.0.1 only.")
         elif self.path == "/":
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing of requests."""
+        """Log no requests."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -130,18 +130,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "results", type=Path, nargs="?", default=Path("results"), help="folder (%(default)s)"
     )
     parser.add_argument("--port", type=int, default=8765, help="0 takes a free one (%(default)s)")
-    given = parser.parse_args(arguments)
-    if not given.results.is_dir():
+    options = parser.parse_args(arguments)
+    if not options.results.is_dir():
         raise ConfigError(
             "There is no such folder.",
             remedy="Name the folder of all results, usually `results`.",
-            file=given.results,
+            file=options.results,
         )
     try:
-        server = Server(given.results, given.port)
+        server = Server(options.results, options.port)
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            f"Port {given.port} cannot be used: {error}.",
+            f"Port {options.port} cannot be used: {error}.",
             remedy="Choose another --port, or 0 for a free one.",
         ) from None
     with server, suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""The live page: everything about one product of one analysis, in one HTML file."""
+"""Live page of one product of one analysis, in one HTML file."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from palletfit.planes.quantities import SCALE, SHOWN, Quantity
 from palletfit.runs.product import Product
 
 _FOLDER = Path(__file__).parent
-#: Nothing was written for so many intervals, or this many seconds: then something is wrong.
+#: Intervals and seconds without news after which a run seems to have ended.
 _SILENT_INTERVALS, _SILENT_SECONDS = 4, 30.0
-#: How many failures are listed.
+#: Largest number of failures that are listed.
 _NAMED_FAILURES = 12
-#: Seconds after which a page loads itself again when no fit is made.
+#: Seconds after which a page loads itself again while no fits run.
 _IDLE_INTERVAL = 30.0
 
-#: In the order of columns.
+#: Statuses in the order of columns.
 _STATUSES = ("ok", "suspect", "failed", "open")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the page is about.
+    """Subject of the page.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Run:
     product
         What is fitted.
     confidence_level
-        Of the contour.
+        Confidence level of the contour.
     interval
         Seconds between two versions of the page.
     """
@@ -55,19 +55,19 @@ class Run:
 
 
 def silence(interval: float) -> float:
-    """Seconds without news after which a run seems to have ended without a word."""
+    """Compute the seconds without news after which a run seems to have been killed."""
     return max(_SILENT_INTERVALS * interval, _SILENT_SECONDS)
 
 
 def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> str:
-    """The page.
+    """Render the page.
 
     Parameters
     ----------
     run
-        What it is about.
+        Subject of the page.
     regions
-        By name, in order, snapshots of the parts of every region; none for one that waits.
+        Snapshots of the parts of each region, by name. A region that waits has none.
     now
         Seconds since the epoch.
     """
@@ -82,7 +82,7 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
         "silence": f"{silence(interval):g}",
     }
     attributes = "".join(f' data-{name}="{value}"' for name, value in data.items())
-    parts = [
+    lines = [
         *head(title, style, [script], attributes=attributes, refresh=interval),
         *_header(run, state, now),
         *_table(run, regions, now),
@@ -90,22 +90,26 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
         *_failures(regions),
         f"<script>{script}</script></body></html>\n",
     ]
-    return "\n".join(parts)
+    return "\n".join(lines)
 
 
 def _state(regions: Mapping[str, Sequence[Snapshot]]) -> str:
-    states = Counter(item.state for parts in regions.values() for item in parts)
+    states = Counter(snapshot.state for snapshots in regions.values() for snapshot in snapshots)
     if states["interrupted"]:
         return "interrupted"
-    waiting = any(not parts for parts in regions.values())
+    waiting = any(not snapshots for snapshots in regions.values())
     return "running" if states["running"] or waiting else "ended"
 
 
 def _header(run: Run, state: str, now: float) -> Iterator[str]:
-    words = {"running": "fits are made", "ended": "all fits are made", "interrupted": "interrupted"}
+    labels = {
+        "running": "fits are made",
+        "ended": "all fits are made",
+        "interrupted": "interrupted",
+    }
     yield (
         f"<header><h1>{html.escape(run.analysis.name)} <small>{run.product.words()}</small></h1>"
-        f'<p class="state {state}" id="state">{words[state]}</p></header>'
+        f'<p class="state {state}" id="state">{labels[state]}</p></header>'
     )
     yield f"<p class=about>{'; '.join(title_parts(run.analysis))}</p>"
     yield (
@@ -123,18 +127,18 @@ def _table(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> I
     names = ("region", "", *_STATUSES, "of", "from before", "rate", "remaining", "executor")
     yield "<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr></thead>"
     yield "<tbody>"
-    for region, parts in regions.items():
-        cells = _row(run, parts, now) if parts else ["", *[""] * 8, "waiting"]
+    for region, snapshots in regions.items():
+        cells = _row(run, snapshots, now) if snapshots else ["", *[""] * 8, "waiting"]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
         yield f"<tr><th scope=row>{html.escape(region)}</th>{row}</tr>"
     yield "</tbody></table>"
 
 
-def _row(run: Run, parts: Sequence[Snapshot], now: float) -> list[str]:
+def _row(run: Run, snapshots: Sequence[Snapshot], now: float) -> list[str]:
     counts = Counter[str]()
-    for item in parts:
-        counts.update({**item.counts, "open": item.open})
-    total = sum(item.total for item in parts)
+    for snapshot in snapshots:
+        counts.update({**snapshot.counts, "open": snapshot.open})
+    total = sum(snapshot.total for snapshot in snapshots)
     shares = "".join(
         f'<i class="{name}" style="width:{100 * counts[name] / (total or 1):.2f}%"></i>'
         for name in _STATUSES[:3]
@@ -144,13 +148,20 @@ def _row(run: Run, parts: Sequence[Snapshot], now: float) -> list[str]:
         f'<span class="count {name}{"" if counts[name] else " none"}">{counts[name]}</span>'
         for name in _STATUSES
     ]
-    kept = sum(item.kept for item in parts)
-    executors = html.escape(", ".join(dict.fromkeys(item.executor for item in parts)))
-    return [*cells, str(total), str(kept), _rate(parts), _remaining(run, parts, now), executors]
+    finished_before = sum(snapshot.kept for snapshot in snapshots)
+    executors = html.escape(", ".join(dict.fromkeys(snapshot.executor for snapshot in snapshots)))
+    return [
+        *cells,
+        str(total),
+        str(finished_before),
+        _rate(snapshots),
+        _remaining(run, snapshots, now),
+        executors,
+    ]
 
 
-def _rate(parts: Sequence[Snapshot]) -> str:
-    rates = [item.rate for item in parts if item.rate is not None]
+def _rate(snapshots: Sequence[Snapshot]) -> str:
+    rates = [snapshot.rate for snapshot in snapshots if snapshot.rate is not None]
     if not rates:
         return ""
     rate = sum(rates)
@@ -160,27 +171,31 @@ def _rate(parts: Sequence[Snapshot]) -> str:
     return f"{rate * 3600:.3g}/h"
 
 
-def _remaining(run: Run, parts: Sequence[Snapshot], now: float) -> str:
-    """When the last part will end, or how it ended."""
-    running = [item for item in parts if item.state == "running"]
+def _remaining(run: Run, snapshots: Sequence[Snapshot], now: float) -> str:
+    """Describe when the last part will end, or how it ended."""
+    running = [snapshot for snapshot in snapshots if snapshot.state == "running"]
     if not running:
-        last = max(parts, key=lambda item: item.written)
-        words = "interrupted" if any(item.state == "interrupted" for item in parts) else "ended"
-        return f"{words} {_clock(last.written).split()[1]}"
-    silent = min(running, key=lambda item: item.written)
+        latest = max(snapshots, key=lambda snapshot: snapshot.written)
+        outcome = (
+            "interrupted"
+            if any(snapshot.state == "interrupted" for snapshot in snapshots)
+            else "ended"
+        )
+        return f"{outcome} {_clock(latest.written).split()[1]}"
+    silent = min(running, key=lambda snapshot: snapshot.written)
     if now - silent.written > silence(run.interval):
         return f"no news since {_clock(silent.written).split()[1]}"
-    times = [item.open / item.rate for item in running if item.rate is not None]
+    times = [snapshot.open / snapshot.rate for snapshot in running if snapshot.rate is not None]
     return f"about {duration(max(times))}" if times and max(times) > 0 else "…"
 
 
 def _planes(run: Run, regions: Mapping[str, Sequence[Snapshot]]) -> Iterator[str]:
     quantity = run.product.quantity()
-    every = [item for parts in regions.values() for item in parts]
-    if quantity is None or not every:
+    snapshots = [snapshot for region_snapshots in regions.values() for snapshot in region_snapshots]
+    if quantity is None or not snapshots:
         return
-    points = merged((item.region, point) for item in every for point in item.points)
-    labels, stride = every[0].labels, max(item.stride for item in every)
+    points = merged((snapshot.region, point) for snapshot in snapshots for point in snapshot.points)
+    labels, stride = snapshots[0].labels, max(snapshot.stride for snapshot in snapshots)
     for name, plane in run.analysis.planes.items():
         try:
             picture = planes.draw(plane, labels, points, quantity, run.confidence_level)
@@ -188,8 +203,8 @@ def _planes(run: Run, regions: Mapping[str, Sequence[Snapshot]]) -> Iterator[str
             picture = f"<p>The plane cannot be drawn: {html.escape(str(error))}.</p>"
         if not picture:
             continue
-        words = to_html(plane.title or (name if len(run.analysis.planes) > 1 else ""))
-        yield f"<figure><figcaption><b>{words}</b> {_legend(run, quantity)}</figcaption>"
+        title = to_html(plane.title or (name if len(run.analysis.planes) > 1 else ""))
+        yield f"<figure><figcaption><b>{title}</b> {_legend(run, quantity)}</figcaption>"
         yield f"{picture}{_scale(run, quantity)}</figure>"
     if stride > 1:
         yield f"<p>The picture shows one of {stride} points.</p>"
@@ -203,12 +218,12 @@ def _legend(run: Run, quantity: Quantity) -> str:
     ]
     lines = "".join(
         f'<span><svg class="key" viewBox="0 0 26 12"><path class="{name}" d="{path}"/></svg>'
-        f"{words}</span>"
-        for name, path, words in keys
+        f"{label}</span>"
+        for name, path, label in keys
     )
     marks = "".join(
-        f'<span><svg class="key" viewBox="0 0 12 12">{mark}</svg>{words}</span>'
-        for mark, words in (
+        f'<span><svg class="key" viewBox="0 0 12 12">{mark}</svg>{label}</span>'
+        for mark, label in (
             ('<circle class="open" cx="6" cy="6" r="3"/>', "open"),
             (f'<circle class="ok" cx="6" cy="6" r="4.5" fill="{SCALE[-1]}"/>', quantity.name),
             ('<path class="suspect" d="M6 1l5 5l-5 5l-5 -5z" fill="white"/>', "suspect"),
@@ -221,8 +236,8 @@ def _legend(run: Run, quantity: Quantity) -> str:
 def _scale(run: Run, quantity: Quantity) -> str:
     scores = quantity.score(np.array([*quantity.ticks], dtype=float), run.confidence_level)
     marks = "".join(
-        f'<span style="left:{100 * (score + SHOWN) / (2 * SHOWN):.1f}%">{words}</span>'
-        for words, score in zip(
+        f'<span style="left:{100 * (score + SHOWN) / (2 * SHOWN):.1f}%">{label}</span>'
+        for label, score in zip(
             quantity.ticks.values(), np.clip(scores, -SHOWN, SHOWN), strict=True
         )
     )
@@ -234,18 +249,21 @@ def _scale(run: Run, quantity: Quantity) -> str:
 
 
 def _failures(regions: Mapping[str, Sequence[Snapshot]]) -> Iterator[str]:
-    found: Iterable[tuple[str, str, str]] = (
+    failures: Iterable[tuple[str, str, str]] = (
         (region, patch, reason)
-        for region, parts in regions.items()
-        for item in parts
-        for patch, reason in item.failures
+        for region, snapshots in regions.items()
+        for snapshot in snapshots
+        for patch, reason in snapshot.failures
     )
-    last = list(found)[-_NAMED_FAILURES:]
-    if not last:
+    latest = list(failures)[-_NAMED_FAILURES:]
+    if not latest:
         return
-    total = sum(item.counts.get("failed", 0) for parts in regions.values() for item in parts)
-    yield f"<h2>{'The last failures' if total > len(last) else 'Failures'}</h2><ul class=failures>"
-    for region, patch, reason in reversed(last):
+    total = sum(
+        snapshot.counts.get("failed", 0) for snapshots in regions.values() for snapshot in snapshots
+    )
+    title = "The last failures" if total > len(latest) else "Failures"
+    yield f"<h2>{title}</h2><ul class=failures>"
+    for region, patch, reason in reversed(latest):
         name = html.escape(patch)
         yield f"<li><b>{name}</b> ({html.escape(region)}): {html.escape(reason)}</li>"
     yield "</ul>"

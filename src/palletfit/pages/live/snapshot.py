@@ -1,4 +1,4 @@
-"""What is known of the fits of one region, or of one part of them, at one moment."""
+"""Snapshots of the fits of one region, or of a part of them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from palletfit.runs.product import Product
 from palletfit.runs.scan import Scan
 
 State = Literal["running", "ended", "interrupted"]
-#: Open, or as in a record.
+#: Open, or the status of the record.
 Status = Literal["open", "ok", "suspect", "failed"]
 
-#: A page shows no more points than this, of all parts of a region together: every n-th patch.
+#: Largest number of points of a region in a page, which otherwise shows every n-th patch.
 MOST_POINTS = 4000
-#: The last failures that are named.
+#: Number of failures that are named, the last ones.
 _NAMED_FAILURES = 12
 
 
 @dataclass(frozen=True)
 class Point:
-    """One signal point.
+    """Signal point in a snapshot.
 
     Attributes
     ----------
     patch, values, status
-        Name, values of the labels, and how far it is.
+        Name, values of the labels, and status.
     observed, expected
         CLs, or upper limits on mu; None where there are none.
     """
@@ -44,16 +44,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The fits of one region, or of one part of them.
+    """Fits of one region, or of a part of them, at one moment.
 
     Attributes
     ----------
     region, part
-        What is fitted; the part is such as ``2-of-4``, or empty.
+        Name of the region, and the part, such as ``2-of-4`` or empty.
     executor
-        Where, for people.
+        Description of the executor.
     state
-        ``ended``: every patch was tried; ``interrupted``: not, and an error says why.
+        ``ended``: every patch was tried; ``interrupted``: an error ended the run before.
     began, written
         Seconds since the epoch.
     total, kept
@@ -61,13 +61,13 @@ class Snapshot:
     counts
         Number of patches with a record, by its status.
     labels
-        Names of the points' values.
+        Names of the values of points.
     points
-        Every n-th patch, see `stride`.
+        Points of every n-th patch, where n is `stride`.
     stride
-        That n.
+        Distance of the patches in `points`.
     failures
-        Patch and reason of the last ones that failed.
+        Patch and reason of the last failures.
     """
 
     region: str
@@ -91,23 +91,23 @@ class Snapshot:
 
     @property
     def rate(self) -> float | None:
-        """Patches a second since the beginning; those kept from before do not count."""
-        made, elapsed = sum(self.counts.values()) - self.kept, self.written - self.began
-        return made / elapsed if made and elapsed > 0 else None
+        """Patches per second since the start, without those of an earlier run."""
+        finished, elapsed = sum(self.counts.values()) - self.kept, self.written - self.began
+        return finished / elapsed if finished and elapsed > 0 else None
 
     def as_text(self) -> str:
-        """As JSON."""
+        """Write the snapshot as JSON."""
         points = [list(vars(point).values()) for point in self.points]
         data = {**vars(self), "points": points}
         return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def read(cls, path: Path) -> Snapshot | None:
-        """What :meth:`as_text` gave; None if it is not there, or from another version."""
+        """Read the text of :meth:`as_text`; None if it is missing, or of another version."""
         try:
             data = json.loads(path.read_bytes())
             data["points"] = tuple(
-                Point(patch, tuple(values), *rest) for patch, values, *rest in data["points"]
+                Point(patch, tuple(values), *numbers) for patch, values, *numbers in data["points"]
             )
             data["labels"] = tuple(data["labels"])
             data["failures"] = tuple((patch, reason) for patch, reason in data["failures"])
@@ -117,16 +117,16 @@ class Snapshot:
 
 
 class Tally:
-    """Counts records as they come.
+    """Counter of records as they arrive.
 
     Parameters
     ----------
     scan
-        What is fitted.
+        The scan.
     kept
-        Records from before, by patch name.
+        Records of earlier runs, by patch name.
     parts
-        How many parts of the region are fitted side by side.
+        Number of parts of the region that are fitted in parallel.
     """
 
     def __init__(self, scan: Scan, kept: Mapping[str, Mapping[str, Any]], parts: int = 1) -> None:
@@ -142,7 +142,7 @@ class Tally:
             self.add(record)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Count one more record."""
+        """Count another record."""
         patch, status = record["patch"], record["status"]
         self.counts[status] += 1
         if status == "failed":
@@ -153,7 +153,7 @@ class Tally:
 
 
 def _numbers(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Observed and median expected CLs or upper limit; products without them have none."""
+    """Read the observed and median expected CLs or upper limit, if the product has them."""
     for name in ("CLs", "mu"):
         observed, expected = record.get(f"{name}_obs"), record.get(f"{name}_exp")
         if isinstance(expected, Sequence) and len(expected) == 5:
@@ -167,38 +167,40 @@ def _number(value: Any) -> float | None:
 
 
 def snapshot_path(folder: Path, product: type[Product], part: str) -> Path:
-    """File of a snapshot in the folder of its region."""
+    """Return the path of a snapshot in the folder of its region."""
     return folder / f"{product.file('.live')}{'-' * bool(part)}{part}.json"
 
 
 def read_region(folder: Path, product: type[Product], now: float) -> list[Snapshot]:
-    """Snapshots of all parts of a region, without those of another splitting.
+    """Read the snapshots of all parts of a region, without those of another splitting.
 
     Parameters
     ----------
     folder
-        Of the region.
+        Folder of the region.
     product
-        What is fitted.
+        The product.
     now
-        Seconds since the epoch; a snapshot from the future counts as one from now.
+        Seconds since the epoch. A snapshot of the future counts as one of this moment.
     """
     stem = product.file(".live")
     paths = [folder / f"{stem}.json", *sorted(folder.glob(f"{stem}-*-of-*.json"))]
-    found = []
+    snapshots = []
     for path in paths:
-        item = Snapshot.read(path)
-        # The file name of another product may begin as this one's does.
-        if item is not None and snapshot_path(folder, product, item.part) == path:
-            found.append(item)
-    if not found:
+        snapshot = Snapshot.read(path)
+        # File names of another product may have the same start.
+        if snapshot is not None and snapshot_path(folder, product, snapshot.part) == path:
+            snapshots.append(snapshot)
+    if not snapshots:
         return []
-    last = max(found, key=lambda item: min(item.written, now))
-    return [item for item in found if splitting(item.part) == splitting(last.part)]
+    latest = max(snapshots, key=lambda snapshot: min(snapshot.written, now))
+    return [
+        snapshot for snapshot in snapshots if splitting(snapshot.part) == splitting(latest.part)
+    ]
 
 
 def splitting(part: str) -> int:
-    """Number of parts that ``2-of-4`` is one of; one for a whole region."""
+    """Read the number of parts from ``2-of-4``; it is one for a complete region."""
     return int(part.rpartition("-of-")[2] or 1)
 
 
@@ -208,12 +210,12 @@ def merged(points: Iterable[tuple[str, Point]]) -> list[tuple[str, Point]]:
     Parameters
     ----------
     points
-        Regions, and points in them. Points with equal values are the same.
+        Regions and their points. Points with equal values are the same.
     """
     best: dict[tuple[float | str, ...], tuple[str, Point]] = {}
     for region, point in points:
-        known = best.get(point.values)
-        if known is None or _rank(point) < _rank(known[1]):
+        other = best.get(point.values)
+        if other is None or _rank(point) < _rank(other[1]):
             best[point.values] = region, point
     return list(best.values())
 

@@ -1,4 +1,4 @@
-"""Writes the page while records are written."""
+"""Write the live page during the fits."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from palletfit.runs.scan import Observer, Scan
 
 logger = logging.getLogger(__name__)
 
-#: Part of the time that may be spent on the page.
+#: Largest fraction of the time that is spent on the page.
 SHARE = 0.01
 
 
 def page_path(results: Path, analysis: str, product: type[Product]) -> Path:
-    """File of the page below the folder of all results."""
+    """Return the path of the page below the folder of all results."""
     return results / analysis / f"{product.file('live')}.html"
 
 
 def pause(interval: float, cost: float) -> float:
-    """Seconds until the page is written again.
+    """Compute the seconds until the page is written again.
 
     Parameters
     ----------
     interval
-        Never less than this.
+        Smallest result.
     cost
-        Seconds that writing it took; they may be :data:`SHARE` of the whole.
+        Seconds that writing the page took. They are at most :data:`SHARE` of the time.
 
     Examples
     --------
@@ -58,16 +58,16 @@ def pause(interval: float, cost: float) -> float:
 
 @dataclass(frozen=True)
 class Page:
-    """Which page, and which of the fits that it shows are made here.
+    """Live page, and the fits of it that this process makes.
 
     Attributes
     ----------
     results
-        The folder of all results.
+        Folder of all results.
     analysis, region, product
-        What is fitted.
+        Subject of the fits.
     part
-        Which part of the region, such as ``2-of-4``; empty for all of it.
+        Part of the region, such as ``2-of-4``; empty for all of it.
     """
 
     results: Path
@@ -83,27 +83,27 @@ class Page:
 
     @property
     def snapshot(self) -> Path:
-        """File of what is known of the fits that are made here."""
+        """File of the snapshot of these fits."""
         folder = self.results / self.analysis.name / self.region
         return snapshot_path(folder, self.product, self.part)
 
 
 def observer(page: Page, settings: Settings, *, workers: int) -> Observer | None:
-    """What writes the live page of an analysis while one of its regions is fitted.
+    """Make the observer that writes the live page while a region is fitted.
 
     Parameters
     ----------
     page
-        Which page.
+        The page.
     settings
-        Whether there is one, and how often it is written.
+        Settings of live pages and of the executor.
     workers
-        Number of workers, for people.
+        Number of workers, which the page shows.
 
     Returns
     -------
     Observer or None
-        For :func:`palletfit.runs.run.run`; none if no page is wanted.
+        Argument of :func:`palletfit.runs.run.run`; None if live pages are disabled.
     """
     if not settings.live.enabled:
         return None
@@ -128,10 +128,10 @@ def observer(page: Page, settings: Settings, *, workers: int) -> Observer | None
 
 
 class Watching:
-    """Counts the records of one scan, and writes the page from a thread of its own.
+    """Counter of the records of one scan, with a thread that writes the page.
 
-    Recording does not wait for the page, and a slow fit does not keep it from saying that the run
-    is alive.
+    Records do not wait for the page. The page is also written during a slow fit, which shows that
+    the run is alive.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Watching:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._page, self._about, self._clock = page, run, clock
+        self._page, self._content, self._clock = page, run, clock
         self._executor = executor
         self._labels = scan.labels
         self._tally = Tally(scan, kept, splitting(page.part))
@@ -156,15 +156,15 @@ class Watching:
         self._thread = threading.Thread(target=self._run, name="live-page", daemon=True)
 
     def start(self) -> None:
-        """Write the first page, say where it is, and go on writing."""
+        """Write the first page, log its path, and start the thread."""
         self.write("running")
         if not self._broken:
-            words = "live page: %s (over ssh: python -m palletfit.live %s)"
-            logger.info(words, self._page.path, self._page.results)
+            message = "live page: %s (over ssh: python -m palletfit.live %s)"
+            logger.info(message, self._page.path, self._page.results)
             self._thread.start()
 
     def see(self, record: Mapping[str, Any]) -> None:
-        """Count one more record."""
+        """Count another record."""
         with self._lock:
             self._tally.add(record)
 
@@ -178,23 +178,23 @@ class Watching:
 
     def _run(self) -> None:
         while not self._broken and not self._ended.wait(self._pause):
-            self._pause = pause(self._about.interval, self.write("running"))
+            self._pause = pause(self._content.interval, self.write("running"))
 
     def write(self, state: State) -> float:
-        """Write snapshot and page; return how many seconds that took.
+        """Write snapshot and page, and return the seconds that this took.
 
-        Whatever goes wrong with them, fits go on, without a page.
+        After any error, fits continue without a page.
         """
         began = time.perf_counter()
         try:
             with self._lock:
                 snapshot = self._snapshot(state)
             write_atomically(self._page.snapshot, snapshot.as_text(), durable=False)
-            # A reader has to expect the pause that there is, not the one that was asked for.
-            about = replace(self._about, interval=self._pause)
-            page = render(about, self._regions(snapshot), snapshot.written)
+            # The page shows the actual interval, which may exceed the configured one.
+            run = replace(self._content, interval=self._pause)
+            page = render(run, self._regions(snapshot), snapshot.written)
             write_atomically(self._page.path, page, durable=False)
-        except Exception as error:  # noqa: BLE001  a full disk, or what nobody thought of
+        except Exception as error:  # noqa: BLE001  a page must not end the fits
             self._broken = True
             logger.warning("The live page is not written any more. %s", error)
         return time.perf_counter() - began
@@ -217,14 +217,16 @@ class Watching:
             failures=tuple(tally.failures),
         )
 
-    def _regions(self, own: Snapshot) -> dict[str, list[Snapshot]]:
-        """Snapshots of all regions: our own, and those on the disk, which others may write."""
-        found = {}
+    def _regions(self, current: Snapshot) -> dict[str, list[Snapshot]]:
+        """Collect the snapshots of all regions, of which other processes may write some."""
+        regions = {}
         page = self._page
         folder = page.results / page.analysis.name
         for region in page.analysis.used_regions:
-            parts = read_region(folder / region, page.product, own.written)
-            if region == own.region:
-                parts = [own if item.part == own.part else item for item in parts] or [own]
-            found[region] = parts
-        return found
+            parts = read_region(folder / region, page.product, current.written)
+            if region == current.region:
+                parts = [
+                    current if snapshot.part == current.part else snapshot for snapshot in parts
+                ] or [current]
+            regions[region] = parts
+        return regions

@@ -87,23 +87,23 @@ def draw_diagnostics(
     -------
     dict
         The pages of ``pulls``, ``ranking``, ``correlations``, ``yields_prefit`` and
-        ``yields_postfit``. If there are no diagnostics each is a page that says why.
+        ``yields_postfit``. Without diagnostics each is a page that gives the reason.
     """
     title = "\n".join([*title_lines(analysis), f"{shorten(record['patch'])}, region {region}"])
     if record["status"] == "failed":
         return {name: [_failure(title, record["error"])] for name in PLOTS}
-    found = Diagnostics.from_json(record)
+    diagnostics = Diagnostics.from_json(record)
     return {
-        "pulls": draw_pulls(found, title),
-        "ranking": [draw_ranking(found, title)],
-        "correlations": [draw_correlations(found, title)],
-        "yields_prefit": draw_yields(found, title, "prefit"),
-        "yields_postfit": draw_yields(found, title, "postfit"),
+        "pulls": draw_pulls(diagnostics, title),
+        "ranking": [draw_ranking(diagnostics, title)],
+        "correlations": [draw_correlations(diagnostics, title)],
+        "yields_prefit": draw_yields(diagnostics, title, "prefit"),
+        "yields_postfit": draw_yields(diagnostics, title, "postfit"),
     }
 
 
 def _failure(title: str, error: Mapping[str, Any]) -> Figure:
-    """Say in the place of a plot why there is none."""
+    """Make a page that gives the reason of a failure, instead of a plot."""
     words = f"Failed: {error['problem']}\n{error['remedy']}"
     lines = [part for line in words.splitlines() for part in textwrap.wrap(line, 80)]
     with mpl.rc_context(STYLE):
@@ -118,18 +118,22 @@ def _failure(title: str, error: Mapping[str, Any]) -> Figure:
 
 
 def draw_pulls(
-    found: Diagnostics, title: str, *, most: int | None = None, per_page: int = PULLS_A_PAGE
+    diagnostics: Diagnostics,
+    title: str,
+    *,
+    max_parameters: int | None = None,
+    per_page: int = PULLS_A_PAGE,
 ) -> list[Figure]:
     """Draw pulls and constraints of all parameters with a constraint, and free factors below.
 
     Parameters
     ----------
-    found
+    diagnostics
         Diagnostics of the fit.
     title
-        What is fitted; may have several lines.
-    most
-        Draw only so many parameters: those that the fit pulls or constrains most.
+        Name of the fit; may have several lines.
+    max_parameters
+        Largest number of parameters: those that the fit pulls or constrains most are drawn.
     per_page
         Parameters of one page.
 
@@ -138,20 +142,22 @@ def draw_pulls(
     list
         A figure a page; at least one.
     """
-    constrained = [item for item in found.parameters if item.pull is not None]
-    if most is not None:
-        constrained = sorted(constrained, key=_conspicuous)[:most]
+    constrained = [parameter for parameter in diagnostics.parameters if parameter.pull is not None]
+    if max_parameters is not None:
+        constrained = sorted(constrained, key=_conspicuous)[:max_parameters]
     constrained.sort(key=_alphabetical)
     factors = [
-        item
-        for item in found.parameters
-        if item.prefit_width is None and item.state != "fixed" and item.error is not None
+        parameter
+        for parameter in diagnostics.parameters
+        if parameter.prefit_width is None
+        and parameter.state != "fixed"
+        and parameter.error is not None
     ]
     # All pages have about the same length.
     count = max(1, math.ceil(len(constrained) / per_page))
     size = math.ceil(len(constrained) / count)
     pages = [constrained[number * size : (number + 1) * size] for number in range(count)]
-    words = _subtitle(found)
+    words = _subtitle(diagnostics)
     figures = []
     for number, page in enumerate(pages):
         last = number == count - 1
@@ -161,20 +167,20 @@ def draw_pulls(
     return figures
 
 
-def _conspicuous(item: Parameter) -> float:
-    loss = 0.0 if item.constraint is None else abs(1 - item.constraint)
-    return -max(abs(item.pull or 0.0), loss)
+def _conspicuous(parameter: Parameter) -> float:
+    loss = 0.0 if parameter.constraint is None else abs(1 - parameter.constraint)
+    return -max(abs(parameter.pull or 0.0), loss)
 
 
-def _alphabetical(item: Parameter) -> tuple[bool, str]:
+def _alphabetical(parameter: Parameter) -> tuple[bool, str]:
     # Parameters of single bins come last.
-    return item.kind in ("staterror", "shapesys"), item.name.lower()
+    return parameter.kind in ("staterror", "shapesys"), parameter.name.lower()
 
 
 def _pull_page(
     title: str, constrained: Sequence[Parameter], factors: Sequence[Parameter]
 ) -> Figure:
-    rows = [len(items) for items in (constrained, factors) if items] or [1]
+    rows = [len(parameters) for parameters in (constrained, factors) if parameters] or [1]
     with mpl.rc_context(STYLE):
         figure = new_figure(7.2, 1.3 + 0.19 * sum(rows) + 0.7 * len(rows))
         figure.suptitle(title, x=0.02, horizontalalignment="left", fontsize=10)
@@ -191,15 +197,15 @@ def _pull_page(
 
 def _pulls(axes: Axes, parameters: Sequence[Parameter]) -> None:
     rows = _rows(len(parameters))
-    pulls = np.array([item.pull for item in parameters], dtype=float)
-    widths = np.array([item.constraint or 0.0 for item in parameters])
+    pulls = np.array([parameter.pull for parameter in parameters], dtype=float)
+    widths = np.array([parameter.constraint or 0.0 for parameter in parameters])
     reach = max(2.6, float(np.max(np.abs(pulls) + widths, initial=0.0)) * 1.05)
     for width, colour in ((2, COLOURS["two_sigma"]), (1, COLOURS["one_sigma"])):
         axes.axvspan(-width, width, color=colour, linewidth=0, zorder=0)
     axes.axvline(0.0, color="0.35", linestyle=":", linewidth=1.0, zorder=1)
     axes.errorbar(pulls, rows, xerr=widths, fmt="o", color="black", markersize=3.2, linewidth=1.1)
     _mark_stuck(axes, parameters, pulls, rows)
-    _name_rows(axes, [item.name for item in parameters], rows)
+    _name_rows(axes, [parameter.name for parameter in parameters], rows)
     axes.set_xlim(-reach, reach)
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0)\,/\,\Delta\theta$", loc="right")
 
@@ -207,7 +213,7 @@ def _pulls(axes: Axes, parameters: Sequence[Parameter]) -> None:
 def _mark_stuck(
     axes: Axes, parameters: Sequence[Parameter], values: FloatArray, rows: FloatArray
 ) -> None:
-    stuck = [index for index, item in enumerate(parameters) if item.state != "free"]
+    stuck = [index for index, parameter in enumerate(parameters) if parameter.state != "free"]
     if stuck:
         axes.plot(
             values[stuck],
@@ -224,14 +230,14 @@ def _mark_stuck(
 
 def _factors(axes: Axes, parameters: Sequence[Parameter]) -> None:
     rows = _rows(len(parameters))
-    values = np.array([item.value for item in parameters])
-    errors = np.array([item.error or 0.0 for item in parameters])
+    values = np.array([parameter.value for parameter in parameters])
+    errors = np.array([parameter.error or 0.0 for parameter in parameters])
     axes.axvline(1.0, color="0.35", linestyle=":", linewidth=1.0, zorder=1)
     axes.errorbar(values, rows, xerr=errors, fmt="o", color="black", markersize=3.2, linewidth=1.1)
-    for row, item in zip(rows, parameters, strict=True):
-        text = f"{item.value:.2f} $\\pm$ {item.error:.2f}"
-        if item.state == "at_bound":
-            text = f"{item.value:.3g} (at a bound)"
+    for row, parameter in zip(rows, parameters, strict=True):
+        text = f"{parameter.value:.2f} $\\pm$ {parameter.error:.2f}"
+        if parameter.state == "at_bound":
+            text = f"{parameter.value:.3g} (at a bound)"
         axes.annotate(
             text,
             (1.0, row),
@@ -241,12 +247,12 @@ def _factors(axes: Axes, parameters: Sequence[Parameter]) -> None:
             verticalalignment="center",
             fontsize=8,
         )
-    _name_rows(axes, [item.name for item in parameters], rows)
+    _name_rows(axes, [parameter.name for parameter in parameters], rows)
     axes.set_xlabel("Parameters without a constraint", loc="right")
 
 
 def _rows(count: int) -> FloatArray:
-    """Heights, from top to bottom."""
+    """Compute the heights of rows, from top to bottom."""
     return np.arange(count, dtype=float)[::-1]
 
 
@@ -260,27 +266,31 @@ def _name_rows(axes: Axes, names: Sequence[str], rows: FloatArray) -> None:
 # --------------------------------------------------------------------------- ranking
 
 
-def draw_ranking(found: Diagnostics, title: str, *, most: int = 20) -> Figure:
+def draw_ranking(diagnostics: Diagnostics, title: str, *, max_parameters: int = 20) -> Figure:
     """Draw the impacts of the leading parameters on mu-hat, with their pulls.
 
     Parameters
     ----------
-    found
+    diagnostics
         Diagnostics of the fit.
     title
-        What is fitted; may have several lines.
-    most
-        How many parameters are shown; those that do not move mu-hat are left out.
+        Name of the fit; may have several lines.
+    max_parameters
+        Largest number of parameters; those that do not move mu-hat are left out.
 
     Returns
     -------
     matplotlib.figure.Figure
         Its axes: pulls (below), impacts (above).
     """
-    largest = max(map(_reach, found.impacts), default=0.0)
+    largest = max(map(_reach, diagnostics.impacts), default=0.0)
     # With mu-hat at a bound most parameters do not move it.
-    shown = [item for item in found.impacts[:most] if _reach(item) > _NO_IMPACT * largest]
-    parameters = [found.parameter(item.parameter) for item in shown]
+    shown = [
+        impact
+        for impact in diagnostics.impacts[:max_parameters]
+        if _reach(impact) > _NO_IMPACT * largest
+    ]
+    parameters = [diagnostics.parameter(impact.parameter) for impact in shown]
     rows = _rows(len(shown))
     with mpl.rc_context(STYLE):
         figure = new_figure(7.4, 2.4 + 0.3 * max(len(shown), 3))
@@ -289,45 +299,45 @@ def draw_ranking(found: Diagnostics, title: str, *, most: int = 20) -> Figure:
         # Pulls are drawn over the boxes.
         pulls.set_zorder(impacts.get_zorder() + 1)
         pulls.patch.set_visible(False)
-        for row, item in zip(rows, shown, strict=True):
-            _boxes(impacts, row, item.prefit_up, item.prefit_down, filled=False)
-            _boxes(impacts, row, item.postfit_up, item.postfit_down, filled=True)
+        for row, impact in zip(rows, shown, strict=True):
+            _boxes(impacts, row, impact.prefit_up, impact.prefit_down, filled=False)
+            _boxes(impacts, row, impact.postfit_up, impact.postfit_down, filled=True)
         reach = max(map(_reach, shown), default=0.0) or 1.0
         impacts.set_xlim(-_WIDER * reach, _WIDER * reach)
-        impacts.set_xlabel(rf"$\Delta\hat{{\mu}}$ ({shorten(found.poi)})", loc="right")
+        impacts.set_xlabel(rf"$\Delta\hat{{\mu}}$ ({shorten(diagnostics.poi)})", loc="right")
         _ranked_pulls(pulls, parameters, rows)
-        _name_rows(pulls, [item.parameter for item in shown], rows)
+        _name_rows(pulls, [impact.parameter for impact in shown], rows)
         for axes, side in ((pulls, "bottom"), (impacts, "top")):
             axes.tick_params(axis="x", which="both", top=side == "top", bottom=side == "bottom")
         if not shown:
-            place: dict[str, Any] = {"transform": pulls.transAxes, "ha": "center", "va": "center"}
+            centred: dict[str, Any] = {"transform": pulls.transAxes, "ha": "center", "va": "center"}
             box = {"facecolor": "white", "linewidth": 0}
-            pulls.text(0.5, 0.5, "no impacts", bbox=box, **place)
-        words = _ranked(len(shown), len(found.impacts), most)
-        _ranking_legend(figure, f"{title}\n{_subtitle(found)}; {words}")
+            pulls.text(0.5, 0.5, "no impacts", bbox=box, **centred)
+        words = _ranked(len(shown), len(diagnostics.impacts), max_parameters)
+        _ranking_legend(figure, f"{title}\n{_subtitle(diagnostics)}; {words}")
         figure.canvas.draw()
     return figure
 
 
-def _ranked(shown: int, computed: int, most: int) -> str:
-    """Which parameters are shown."""
+def _ranked(shown: int, computed: int, max_parameters: int) -> str:
+    """Describe the choice of parameters."""
     if shown == 0 < computed:
         return rf"none of {computed} parameters moves $\hat{{\mu}}$"
     of = f"{shown} of {computed} parameters"
-    if shown < min(most, computed):
+    if shown < min(max_parameters, computed):
         return rf"{of}, no other one moves $\hat{{\mu}}$"
     return f"{of}, by post-fit impact"
 
 
-def _reach(item: Impact) -> float:
-    shifts = (item.prefit_up, item.prefit_down, item.postfit_up, item.postfit_down)
+def _reach(impact: Impact) -> float:
+    shifts = (impact.prefit_up, impact.prefit_down, impact.postfit_up, impact.postfit_down)
     return max(abs(shift) for shift in shifts if shift is not None)
 
 
 def _boxes(axes: Axes, row: float, up: float | None, down: float | None, *, filled: bool) -> None:
-    """The two boxes of one parameter; of those on one side the smaller one on top."""
+    """Draw the two boxes of one parameter; of two on one side the smaller one is on top."""
     shifts = [(up, _UP), (down, _DOWN)]
-    for shift, colour in sorted(shifts, key=lambda item: -abs(item[0] or 0.0)):
+    for shift, colour in sorted(shifts, key=lambda box: -abs(box[0] or 0.0)):
         if shift is None:
             continue
         if filled:
@@ -340,10 +350,12 @@ def _ranked_pulls(axes: Axes, parameters: Sequence[Parameter], rows: FloatArray)
     for line in (-1, 0, 1):
         axes.axvline(line, color="0.45", linestyle="--", linewidth=0.8, zorder=1)
     reach = 2.0
-    for row, item in zip(rows, parameters, strict=True):
-        free = item.pull is None
-        value = item.value - item.prefit_value if item.pull is None else item.pull
-        width = (item.error if free else item.constraint) or 0.0
+    for row, parameter in zip(rows, parameters, strict=True):
+        free = parameter.pull is None
+        value = (
+            parameter.value - parameter.prefit_value if parameter.pull is None else parameter.pull
+        )
+        width = (parameter.error if free else parameter.constraint) or 0.0
         reach = max(reach, 1.05 * (abs(value) + width))
         axes.errorbar(
             value,
@@ -402,29 +414,36 @@ def _write_legend(
 
 
 def draw_correlations(
-    found: Diagnostics, title: str, *, threshold: float = 0.1, most: int = 25
+    diagnostics: Diagnostics, title: str, *, threshold: float = 0.1, max_parameters: int = 25
 ) -> Figure:
     """Draw the correlations of the most correlated parameters, and of mu with them.
 
     Parameters
     ----------
-    found
+    diagnostics
         Diagnostics of the fit.
     title
-        What is fitted; may have several lines.
-    threshold, most
-        See :meth:`palletfit.products.diagnostics.compute.Correlations.pruned`.
+        Name of the fit; may have several lines.
+    threshold, max_parameters
+        See :meth:`palletfit.products.diagnostics.records.Correlations.pruned`.
     """
-    whole = found.correlations
-    pruned = whole.pruned(threshold, most, keep=[found.poi])
+    correlations = diagnostics.correlations
+    pruned = correlations.pruned(threshold, max_parameters, keep=[diagnostics.poi])
     count = len(pruned.parameters)
     side = 2.6 + 0.27 * max(count, 4)
     with mpl.rc_context({**STYLE, "xtick.minor.visible": False, "ytick.minor.visible": False}):
         figure = new_figure(side + 0.9, side + 0.4)
-        which = "the most correlated" if count == most else f"correlated by {threshold:g} or more"
-        words = f"{count} of {len(whole.parameters)} free parameters, {which}"
+        selection = (
+            "the most correlated"
+            if count == max_parameters
+            else f"correlated by {threshold:g} or more"
+        )
+        words = f"{count} of {len(correlations.parameters)} free parameters, {selection}"
         figure.suptitle(
-            f"{title}\n{_subtitle(found)}\n{words}", x=0.02, horizontalalignment="left", fontsize=10
+            f"{title}\n{_subtitle(diagnostics)}\n{words}",
+            x=0.02,
+            horizontalalignment="left",
+            fontsize=10,
         )
         axes = figure.add_subplot()
         if count:
@@ -467,7 +486,7 @@ def _write_correlation(axes: Axes, row: int, column: int, value: float) -> None:
 
 
 def draw_yields(
-    found: Diagnostics,
+    diagnostics: Diagnostics,
     title: str,
     when: Literal["prefit", "postfit"] = "postfit",
     *,
@@ -477,10 +496,10 @@ def draw_yields(
 
     Parameters
     ----------
-    found
+    diagnostics
         Diagnostics of the fit.
     title
-        What is fitted; may have several lines.
+        Name of the fit; may have several lines.
     when
         Before or after the fit.
     per_page
@@ -491,40 +510,40 @@ def draw_yields(
     list
         A figure a page.
     """
-    colours = _sample_colours(found)
-    channels = found.channels
+    colours = _sample_colours(diagnostics)
+    channels = diagnostics.channels
     count = max(1, math.ceil(len(channels) / per_page))
     size = math.ceil(len(channels) / count)
     figures = []
     for number in range(count):
         page = channels[number * size : (number + 1) * size]
         of = f" ({number + 1} of {count})" if count > 1 else ""
-        figures.append(_yield_page(found, f"{title}{of}", when, page, colours))
+        figures.append(_yield_page(diagnostics, f"{title}{of}", when, page, colours))
     return figures
 
 
-def _sample_colours(found: Diagnostics) -> dict[str, str]:
-    """A colour for each sample, in the order in which they are stacked: signals on top."""
+def _sample_colours(diagnostics: Diagnostics) -> dict[str, str]:
+    """Choose a colour for each sample, in the order of the stack: signals are on top."""
     sizes: dict[str, float] = {}
-    for channel in found.channels:
-        whole = max(abs(channel.postfit.model.total), 1e-12)
+    for channel in diagnostics.channels:
+        total = max(abs(channel.postfit.model.total), 1e-12)
         for name, sample in channel.postfit.samples.items():
             # Parts of channels: a large control region does not decide alone.
-            sizes[name] = sizes.get(name, 0.0) + sample.total / whole
+            sizes[name] = sizes.get(name, 0.0) + sample.total / total
     backgrounds = sorted(
-        (name for name in sizes if name not in found.signals), key=sizes.__getitem__
+        (name for name in sizes if name not in diagnostics.signals), key=sizes.__getitem__
     )
     colours = {
         name: _SAMPLES[number % len(_SAMPLES)] for number, name in enumerate(reversed(backgrounds))
     }
     ordered = {name: colours[name] for name in backgrounds}
     return ordered | dict.fromkeys(
-        (name for name in found.signals if name in sizes), COLOURS["signal"]
+        (name for name in diagnostics.signals if name in sizes), COLOURS["signal"]
     )
 
 
 def _yield_page(
-    found: Diagnostics,
+    diagnostics: Diagnostics,
     title: str,
     when: Literal["prefit", "postfit"],
     channels: Sequence[Channel],
@@ -549,8 +568,10 @@ def _yield_page(
                 lower.set_ylabel("Data / model", fontsize=9)
             if number + columns >= len(channels):
                 lower.set_xlabel("Bin", loc="right", fontsize=10)
-        names = [name for name in colours if any(name in item.prefit.samples for item in channels)]
-        _yield_legend(figure, found, title, when, names, colours)
+        names = [
+            name for name in colours if any(name in channel.prefit.samples for channel in channels)
+        ]
+        _yield_legend(figure, diagnostics, title, when, names, colours)
         figure.canvas.draw()
     return figure
 
@@ -593,7 +614,7 @@ def _stack(axes: Axes, channel: Channel, prediction: Prediction, colours: dict[s
 
 
 def _yield_scale(axes: Axes, model: FloatArray, data: FloatArray, values: FloatArray) -> None:
-    """A linear scale from zero; a logarithmic one where bins differ by more than 100."""
+    """Set a linear scale from zero, or a logarithmic one if bins differ by more than 100."""
     top = float(max(np.max(model, initial=0.0), np.max(data, initial=0.0))) or 1.0
     least = float(np.min(values[values > 0], initial=np.inf))
     if top > 100 * least:
@@ -608,15 +629,15 @@ def _ratio(axes: Axes, channel: Channel, prediction: Prediction) -> None:
     edges = _edges(channel)
     centres = (edges[1:] + edges[:-1]) / 2
     model, errors = np.array(prediction.model.values), np.array(prediction.model.errors)
-    some = model > 0
-    safe = np.where(some, model, 1.0)
-    x, high = _steps(edges, np.where(some, 1 + errors / safe, np.nan))
-    _, low = _steps(edges, np.where(some, 1 - errors / safe, np.nan))
+    positive = model > 0
+    safe = np.where(positive, model, 1.0)
+    x, high = _steps(edges, np.where(positive, 1 + errors / safe, np.nan))
+    _, low = _steps(edges, np.where(positive, 1 - errors / safe, np.nan))
     axes.fill_between(x, low, high, **_HATCH)
     axes.axhline(1.0, color="black", linewidth=0.9)
     data = np.array(channel.data)
     below, above = poisson_errors(data)
-    ratio = np.where(some, data / safe, np.nan)
+    ratio = np.where(positive, data / safe, np.nan)
     axes.errorbar(centres, ratio, yerr=[below / safe, above / safe], **_DATA)
     top = 2.0
     axes.set_ylim(0.0, top)
@@ -639,7 +660,7 @@ def _ratio(axes: Axes, channel: Channel, prediction: Prediction) -> None:
 
 def _yield_legend(
     figure: Figure,
-    found: Diagnostics,
+    diagnostics: Diagnostics,
     title: str,
     when: str,
     names: Sequence[str],
@@ -647,51 +668,52 @@ def _yield_legend(
 ) -> None:
     data = Line2D([], [], color="black", marker="o", markersize=4, linewidth=1.2)
     total = Box(**{**_HATCH, "edgecolor": "0.25"})
-    mu = found.parameter(found.poi)
+    mu = diagnostics.parameter(diagnostics.poi)
     strength = mu.value if when == "postfit" else mu.prefit_value
     entries: list[Entry] = [(data, "Data"), (total, "Total uncertainty")]
     for name in reversed(names):
         words = shorten(name, 30)
-        if name in found.signals:
+        if name in diagnostics.signals:
             words += rf" ($\mu = {strength:.3g}$)"
         entries.append((Box(facecolor=colours[name], linewidth=0), words))
-    words = "Before the fit" if when == "prefit" else f"After the fit; {_subtitle(found)}"
+    words = "Before the fit" if when == "prefit" else f"After the fit; {_subtitle(diagnostics)}"
     _write_legend(figure, f"{title}\n{words}", entries, columns=4, fontsize=9)
 
 
 def poisson_errors(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Distances to the ends of the central 68.3 % interval for a Poisson mean.
+    """Compute the distances to the ends of the central 68.3 % interval for a Poisson mean.
 
-    Source: Garwood, Biometrika 28 (1936) 437: the ends are half the quantiles of chi-squared with
-    2n and 2n + 2 degrees of freedom, here as inverse incomplete gamma functions, also for counts
-    that are not whole.
+    Source: Garwood, Biometrika 28 (1936) 437. The ends are half the quantiles of chi-squared with
+    2n and 2n + 2 degrees of freedom. Inverse incomplete gamma functions give them for any count,
+    also for one that is not an integer.
     """
     tail = (1 - _ONE_SIGMA) / 2
     counts = np.asarray(counts, dtype=float)
-    some = counts > 0
-    lower = np.where(some, gammaincinv(np.where(some, counts, 1.0), tail), 0.0)
+    positive = counts > 0
+    lower = np.where(positive, gammaincinv(np.where(positive, counts, 1.0), tail), 0.0)
     upper = gammaincinv(counts + 1, 1 - tail)
     return np.asarray(counts - lower), np.asarray(upper - counts)
 
 
-def _subtitle(found: Diagnostics) -> str:
-    words = f"best fit {_strength(found)}"
-    state = found.parameter(found.poi).state
+def _subtitle(diagnostics: Diagnostics) -> str:
+    words = f"best fit {_strength(diagnostics)}"
+    state = diagnostics.parameter(diagnostics.poi).state
     if state == "at_bound":
         words += ", at its bound"
-    return words if found.status == "ok" else f"{words} (fit not trusted)"
+    return words if diagnostics.status == "ok" else f"{words} (fit not trusted)"
 
 
-def _strength(found: Diagnostics) -> str:
-    """The best fit, with two digits of its uncertainty."""
-    if not found.mu_hat_error:
-        return rf"$\hat{{\mu}} = {found.mu_hat:.3g}$"
-    digits = max(0, 1 - math.floor(math.log10(found.mu_hat_error)))
-    return rf"$\hat{{\mu}} = {found.mu_hat:.{digits}f} \pm {found.mu_hat_error:.{digits}f}$"
+def _strength(diagnostics: Diagnostics) -> str:
+    """Write the best fit, with two digits of its uncertainty."""
+    if not diagnostics.mu_hat_error:
+        return rf"$\hat{{\mu}} = {diagnostics.mu_hat:.3g}$"
+    value, error = diagnostics.mu_hat, diagnostics.mu_hat_error
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return rf"$\hat{{\mu}} = {value:.{digits}f} \pm {error:.{digits}f}$"
 
 
 def shorten(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name that fits, cut in the middle; with no sign that starts mathematics."""
+    """Cut a long name in the middle, and escape the sign that starts mathematics."""
     if len(name) > longest:
         half = (longest - 1) // 2
         name = f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"

@@ -55,7 +55,7 @@ class Diagnostics(Product):
     def compute(
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
-        """Diagnose the fits of some patches, on a worker."""
+        """Diagnose the fits of patches on a worker."""
         from palletfit.products.diagnostics.compute import compute
 
         return compute(engine, patches, self.settings)
@@ -87,7 +87,7 @@ class Diagnostics(Product):
 
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
-        """Say of how many fits there are diagnostics, and where plots and tables are."""
+        """Give the number of fits with diagnostics, and the paths of plots and tables."""
         patches = cls.entries_made(folder, analysis)
         if patches is None:
             return []

@@ -26,8 +26,8 @@ def combine(
 ) -> dict[str, Any]:
     """Collect the diagnostics of all regions.
 
-    Both products fit with all parameters free, from different starts. Where the hypothesis test
-    ended in a higher minimum a remark says so; where the diagnostics did, they are suspect.
+    Both products fit with all parameters free, from different starts. If the hypothesis test ended
+    in a higher minimum, a remark says so. If the diagnostics did, they are suspect.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def combine(
         and ``remarks``; with one ``problem``.
     """
     tested = {region.name: region.records for region in tests}
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for region in regions:
         for patch, record in region.records.items():
             entry = {
@@ -59,19 +59,19 @@ def combine(
             test = tested[region.name].get(patch)
             if test is not None and "failed" not in (record["status"], test["status"]):
                 _compare(entry, record["twice_nll"], test["fits"]["free"])
-            found[unique(patch, found, region.name)] = entry
-    return found
+            entries[unique(patch, entries, region.name)] = entry
+    return entries
 
 
 def _compare(entry: dict[str, Any], twice_nll: float, test: Mapping[str, Any]) -> None:
-    """Say which of both free fits ended in a higher minimum, if one did."""
+    """Note the free fit that ended in a higher minimum, if one did."""
     above = test["twice_nll"] - twice_nll
-    where = f"{abs(above):.3g} in 2 NLL, at mu = {test['mu']:.3g}"
+    difference = f"{abs(above):.3g} in 2 NLL, at mu = {test['mu']:.3g}"
     if above > _SAME:
-        words = f"the free fit of the hypothesis test ended higher than this one, by {where}"
+        words = f"the free fit of the hypothesis test ended higher than this one, by {difference}"
         entry["remarks"] = [*entry["remarks"], words]
     elif above < -_SAME:
-        words = f"the free fit of the hypothesis test ended lower than this one, by {where}"
+        words = f"the free fit of the hypothesis test ended lower than this one, by {difference}"
         entry |= {"status": "suspect", "doubts": [*entry["doubts"], words]}
 
 
@@ -87,17 +87,21 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
         **(record["discovery"] or dict.fromkeys(_DISCOVERY)),
         "leading_impacts": [
             {
-                "parameter": item["parameter"],
-                "postfit_up": item["postfit_up"],
-                "postfit_down": item["postfit_down"],
+                "parameter": impact["parameter"],
+                "postfit_up": impact["postfit_up"],
+                "postfit_down": impact["postfit_down"],
             }
-            for item in record["impacts"][:_LEADING]
-            # None is leading that does not move mu-hat at all, as where it is at its bound.
-            if item["postfit_up"] or item["postfit_down"]
+            for impact in record["impacts"][:_LEADING]
+            # With mu-hat at its bound a parameter may not move it at all.
+            if impact["postfit_up"] or impact["postfit_down"]
         ],
         "largest_pulls": [
-            {"parameter": item["name"], "pull": item["pull"], "constraint": item["constraint"]}
-            for item in _by_pull(record["parameters"])[:_LEADING]
+            {
+                "parameter": parameter["name"],
+                "pull": parameter["pull"],
+                "constraint": parameter["constraint"],
+            }
+            for parameter in _by_pull(record["parameters"])[:_LEADING]
         ],
         "fit_time": record["seconds"],
         "doubts": record["reasons"],
@@ -106,12 +110,12 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_pull(parameters: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    pulled = [item for item in parameters if item["pull"] is not None]
-    return sorted(pulled, key=lambda item: -abs(item["pull"]))
+    pulled = [parameter for parameter in parameters if parameter["pull"] is not None]
+    return sorted(pulled, key=lambda parameter: -abs(parameter["pull"]))
 
 
-def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
-    """One row a patch: labels, region, status, mu-hat, discovery, the leading impacts in words."""
+def as_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+    """Make a table: labels, region, status, mu-hat, discovery and leading impacts of each patch."""
     rows = [
         {
             **first_columns(name, entry, labels),
@@ -120,13 +124,13 @@ def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
             "fit_time": entry.get("fit_time"),
             "remark": "; ".join(notes(entry)),
         }
-        for name, entry in found.items()
+        for name, entry in entries.items()
     ]
     return pd.DataFrame(rows).astype(dict.fromkeys(_NUMERIC, float))
 
 
 def _in_words(impacts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for item in impacts[:_IN_TABLE]:
-        shifts = (item["postfit_up"], item["postfit_down"])
+    for impact in impacts[:_IN_TABLE]:
+        shifts = (impact["postfit_up"], impact["postfit_down"])
         numbers = ", ".join("none" if shift is None else f"{shift:+.3g}" for shift in shifts)
-        yield f"{item['parameter']} ({numbers})"
+        yield f"{impact['parameter']} ({numbers})"

@@ -49,7 +49,7 @@ class Hypotest(Product):
     def compute(
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
-        """Test some patches, on a worker."""
+        """Test patches on a worker."""
         from palletfit.engine.records import HypotestResult
 
         if engine.settings.engine == "reference":
@@ -74,17 +74,17 @@ class Hypotest(Product):
 
     @classmethod
     def title(cls, region: str) -> str:
-        """Name what is made of a region, for people."""
+        """Name the results of a region, for people."""
         return region
 
     @classmethod
     def words(cls) -> str:
-        """Name the product in many, for people."""
+        """Name several results of the product, for people."""
         return "hypothesis tests"
 
     @classmethod
     def quantity(cls) -> Quantity | None:
-        """Return CLs as what says whether a point is excluded."""
+        """Return CLs, which decides whether a point is excluded."""
         from palletfit.planes.quantities import CLS
 
         return CLS
@@ -119,7 +119,7 @@ class Hypotest(Product):
 
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
-        """Say how many points are excluded, and where contours and tables are."""
+        """Give the number of excluded points, and the paths of contours and tables."""
         points = cls.entries_made(folder, analysis)
         if points is None:
             return []

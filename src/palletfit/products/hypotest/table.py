@@ -1,7 +1,7 @@
 """All results of an analysis: one entry a signal point, from the region that is most sensitive.
 
 ``results.json`` keeps the field's keys (``mass_hypotheses``, ``CLs_obs``, ``CLs_exp``,
-``fit_time``) and adds others beside them; ``results.csv`` is a tidy table with the same content.
+``fit_time``) and adds others to them; ``results.csv`` is a tidy table with the same content.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _NUMERIC_COLUMNS = ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat", "fit_time")
 def combine(regions: Sequence[RegionResults], labels: Sequence[str]) -> dict[str, Any]:
     """Take for each signal point the region with the best (lowest) expected CLs.
 
-    A region whose fit failed is passed over where another one has a result; the point says so
-    under ``regions``.
+    A region whose fit failed is ignored if another one has a result. The entry of the point names
+    it under ``regions``.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
-    """One row a signal point: patch, labels, region, status, CLs values, mu-hat, fit time."""
+    """Make a table: patch, labels, region, status, CLs, mu-hat and fit time of each point."""
     rows = []
     for name, result in results.items():
         expected = result["CLs_exp"] or [None] * len(EXPECTED_COLUMNS)

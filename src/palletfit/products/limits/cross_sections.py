@@ -32,7 +32,7 @@ class Table:
     Attributes
     ----------
     source
-        What the analysis file says.
+        Section of the analysis file.
     rows
         Cross section by the values of ``source.columns``, in their order.
     """
@@ -51,9 +51,9 @@ class Table:
             section that is not positive), or the same point twice.
         """
         header, lines = _read(source.file)
-        wanted = [*source.columns.values(), source.value]
-        wanted += [source.uncertainty] if source.uncertainty is not None else []
-        missing = [name for name in wanted if name not in header]
+        columns = [*source.columns.values(), source.value]
+        columns += [source.uncertainty] if source.uncertainty is not None else []
+        missing = [name for name in columns if name not in header]
         if missing:
             raise ConfigError(
                 f"The table of cross sections has no column {missing[0]!r}.",
@@ -61,10 +61,10 @@ class Table:
                 f"{', '.join(header)}.",
                 file=source.file,
             )
-        places = [header.index(name) for name in wanted]
+        positions = [header.index(name) for name in columns]
         rows: dict[tuple[float, ...], Value] = {}
         for number, cells in lines:
-            numbers = [_number(cells, place, number, source.file) for place in places]
+            numbers = [_number(cells, position, number, source.file) for position in positions]
             count = len(source.columns)
             point, value = tuple(numbers[:count]), numbers[count] * _UNITS[source.unit]
             if value <= 0:
@@ -85,7 +85,7 @@ class Table:
         return cls(source, rows)
 
     def of(self, patch: str, values: Mapping[str, float | str]) -> Value:
-        """The cross section of a signal point.
+        """Return the cross section of a signal point.
 
         Parameters
         ----------
@@ -103,12 +103,12 @@ class Table:
             point = tuple(float(values[label]) for label in self.source.columns)
         except ValueError:
             raise self._missing(patch, values, "its labels are no numbers") from None
-        for row, found in self.rows.items():
+        for row, cross_section in self.rows.items():
             if all(math.isclose(a, b, rel_tol=_SAME) for a, b in zip(row, point, strict=True)):
-                return found
+                return cross_section
         if self.source.interpolate is None:
-            why = "no row has exactly these values"
-            raise self._missing(patch, values, why)
+            reason = "no row has exactly these values"
+            raise self._missing(patch, values, reason)
         return self._interpolated(patch, values, point)
 
     def _interpolated(
@@ -116,16 +116,16 @@ class Table:
     ) -> Value:
         along = list(self.source.columns).index(str(self.source.interpolate))
         line = sorted(
-            (row[along], found)
-            for row, found in self.rows.items()
+            (row[along], cross_section)
+            for row, cross_section in self.rows.items()
             if all(
                 math.isclose(a, b, rel_tol=_SAME)
-                for place, (a, b) in enumerate(zip(row, point, strict=True))
-                if place != along
+                for position, (a, b) in enumerate(zip(row, point, strict=True))
+                if position != along
             )
         )
-        below = [item for item in line if item[0] < point[along]]
-        above = [item for item in line if item[0] > point[along]]
+        below = [entry for entry in line if entry[0] < point[along]]
+        above = [entry for entry in line if entry[0] > point[along]]
         if not below or not above:
             raise self._missing(patch, values, "it lies beyond the rows, and is not extrapolated")
         (left, low), (right, high) = below[-1], above[0]
@@ -136,10 +136,10 @@ class Table:
         relative = (1 - part) * low.uncertainty / low.value + part * high.uncertainty / high.value
         return Value(value, value * relative)
 
-    def _missing(self, patch: str, values: Mapping[str, float | str], why: str) -> ConfigError:
+    def _missing(self, patch: str, values: Mapping[str, float | str], reason: str) -> ConfigError:
         shown = ", ".join(f"{label} = {values[label]}" for label in self.source.columns)
         return ConfigError(
-            f"The table of cross sections has none for {shown}: {why}.",
+            f"The table of cross sections has none for {shown}: {reason}.",
             remedy="Add the point to the table, set cross_section.interpolate to a label, or "
             "remove cross_section from the analysis file.",
             file=self.source.file,
@@ -148,26 +148,26 @@ class Table:
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header and rows, each with the number of its line."""
+    """Read header and rows, each row with the number of its line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise ConfigError(
-            f"Cannot read the table of cross sections: {why}.",
+            f"Cannot read the table of cross sections: {reason}.",
             remedy="Correct cross_section.file in the analysis file; it is relative to that file.",
             file=path,
         ) from None
-    found = [
+    rows = [
         (number, [cell.strip() for cell in next(csv.reader([line]))])
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip() and not line.startswith("#")
     ]
-    return (found[0][1], found[1:]) if found else ([], [])
+    return (rows[0][1], rows[1:]) if rows else ([], [])
 
 
-def _number(cells: Sequence[str], place: int, line: int, path: Path) -> float:
-    cell = cells[place] if place < len(cells) else ""
+def _number(cells: Sequence[str], position: int, line: int, path: Path) -> float:
+    cell = cells[position] if position < len(cells) else ""
     try:
         number = float(cell)
     except ValueError:
@@ -177,19 +177,19 @@ def _number(cells: Sequence[str], place: int, line: int, path: Path) -> float:
     return number
 
 
-def _wrong_cell(what: str, line: int, path: Path) -> ConfigError:
+def _wrong_cell(problem: str, line: int, path: Path) -> ConfigError:
     return ConfigError(
-        f"Line {line} of the table of cross sections is wrong: it has {what}.",
+        f"Line {line} of the table of cross sections is wrong: it has {problem}.",
         remedy="Correct or remove the line.",
         file=path,
     )
 
 
-def _uncertainty(source: CrossSection, given: Sequence[float], value: float) -> float | None:
-    if not given:
+def _uncertainty(source: CrossSection, numbers: Sequence[float], value: float) -> float | None:
+    if not numbers:
         return None
     scale = value / 100 if source.uncertainty_in == "percent" else _UNITS[source.unit]
-    return abs(given[0]) * scale
+    return abs(numbers[0]) * scale
 
 
 def _shown(point: Sequence[float]) -> str:

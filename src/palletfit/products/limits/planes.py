@@ -1,10 +1,11 @@
 """Upper limits in a plane, and along a line of signal points.
 
-What is interpolated in a plane is the logarithm of the limit on mu: signal strengths span orders of
-magnitude, and their logarithm is nearly linear in the masses. All that is known about exclusion
-contours (bands, quality, distances to published curves) then holds for the contour where the limit
-is one: :func:`palletfit.planes.contour.exclusion` is given, in the place of CLs, what has the
-significance ``level - log(mu)``.
+The logarithm of the limit on mu is interpolated in a plane. Signal strengths span orders of
+magnitude, and their logarithm is nearly linear in the masses.
+
+The contour where the limit is one is an exclusion contour, with the same bands, quality and
+distances to published curves. :func:`palletfit.planes.contour.exclusion` gets, instead of CLs,
+values whose significance is ``level - log(mu)``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from palletfit.planes.contour import Exclusion, exclusion
 from palletfit.planes.coordinates import plane_points
 from palletfit.products.limits.table import SIGMAS
 
-#: Kinds of limits: in the table of limits, and what the table of results calls its CLs.
+#: Columns of limits, and the columns of CLs in the table of results that match them.
 _COLUMNS = {"mu_obs": "CLs_obs"} | {f"mu_exp_{n}": f"CLs_exp_{n}" for n in SIGMAS}
 
 
@@ -35,7 +36,7 @@ def limit_contours(
     settings: ContourSettings,
     published: Mapping[str, Sequence[FloatArray]],
 ) -> Exclusion:
-    """Find where the upper limit on mu is one, as :func:`palletfit.planes.contour.exclusion` does.
+    """Find where the upper limit on mu is one, with :func:`palletfit.planes.contour.exclusion`.
 
     A limit beyond the bound of the parameter of interest enters as the bound. The fields of the
     result are ``level - log(mu)``, see :func:`mu_field`; its points have the columns of `limits`.
@@ -62,28 +63,28 @@ def limit_contours(
 
 
 def bounded(limits: pd.DataFrame, column: str) -> pd.Series[float]:
-    """Limits of a column, such as ``mu_exp_0``; those beyond the bound are at the bound."""
+    """Return the limits of a column such as ``mu_exp_0``, with the bound for those beyond it."""
     states = limits[column.replace("mu_", "state_", 1)]
     return limits[column].where(states != "beyond", limits["mu_max"])
 
 
-def mu_field(found: Exclusion, name: str) -> FloatArray:
-    """Interpolated limit on mu on the grid of a plane, shape (ny, nx); NaN outside of the points.
+def mu_field(contours: Exclusion, name: str) -> FloatArray:
+    """Compute the interpolated limit on mu, shape (ny, nx); NaN outside of the points.
 
     `name` is that of a curve, such as ``observed``.
     """
-    return np.asarray(np.exp(found.level - found.fields[name]))
+    return np.asarray(np.exp(contours.level - contours.fields[name]))
 
 
-def as_json(found: Exclusion) -> dict[str, Any]:
-    """Plain data of a plane: curves where the limit is one, the points, and the quality.
+def as_json(contours: Exclusion) -> dict[str, Any]:
+    """Return plain data of a plane: curves where the limit is one, points, and quality.
 
     The errors of the interpolation are those of the limit's natural logarithm.
     """
-    plain = found.as_json()
+    plain = contours.as_json()
     chosen = ["patch", "x", "y", "region", "status", "mu_obs", "state_obs", "mu_max"]
     chosen += [f"{kind}_exp_{n}" for kind in ("mu", "state") for n in SIGMAS]
-    rows = found.points[chosen].astype(object).where(found.points[chosen].notna(), None)
+    rows = contours.points[chosen].astype(object).where(contours.points[chosen].notna(), None)
     plain["points"] = rows.to_dict("records")
     plain["limit"] = 1.0
     for key in ("level", "failed_near_contour"):
@@ -113,12 +114,12 @@ class Line:
     in_pb: bool
 
     def limit(self, kind: str) -> FloatArray:
-        """Limits of a kind, such as ``obs`` or ``exp_0``; beyond the bound: the bound."""
+        """Return limits of a kind such as ``obs`` or ``exp_0``, with the bound for those beyond."""
         values = bounded(self.points, f"mu_{kind}").to_numpy(dtype=float)
         return np.asarray(values * self.theory)
 
     def beyond(self, kind: str) -> NDArray[np.bool_]:
-        """Whether limits lie beyond the bound."""
+        """Mark limits that lie beyond the bound."""
         return np.asarray(self.points[f"state_{kind}"] == "beyond")
 
     @property
@@ -140,12 +141,12 @@ class Line:
 
 
 def along(limits: pd.DataFrame, line: Slice) -> Line:
-    """Limits along a line of signal points.
+    """Collect the limits along a line of signal points.
 
     Raises
     ------
     ConfigError
-        An expression is wrong, or two points have the same place on the line.
+        An expression is wrong, or two points have the same position on the line.
     """
     plane = Plane(x=line.x, y="0", x_title="", y_title="", select=line.select)
     try:
@@ -155,9 +156,9 @@ def along(limits: pd.DataFrame, line: Slice) -> Line:
         raise
     kinds = ("obs", *(f"exp_{n}" for n in SIGMAS))
     values = np.column_stack([bounded(points, f"mu_{kind}") for kind in kinds])
-    known = np.isfinite(values.astype(float)).all(axis=1)
+    limited = np.isfinite(values.astype(float)).all(axis=1)
     return Line(
-        points=points[known].reset_index(drop=True),
-        without=tuple(points["patch"][~known]),
+        points=points[limited].reset_index(drop=True),
+        without=tuple(points["patch"][~limited]),
         in_pb="cross_section_pb" in points,
     )

@@ -20,14 +20,13 @@ from palletfit.config import Analysis, Plane, Slice
 from palletfit.core.arrays import FloatArray
 from palletfit.core.files import read_json, write_json
 from palletfit.planes import overlay
-from palletfit.planes.contour import Exclusion
+from palletfit.planes.contour import Exclusion, curve_label
 from palletfit.planes.plots import (
     draw_curve,
     draw_forbidden,
     draw_points,
     draw_published,
     set_view,
-    state,
 )
 from palletfit.planes.style import (
     COLOURS,
@@ -45,9 +44,9 @@ from palletfit.runs.product import Drawing
 
 logger = logging.getLogger(__name__)
 
-#: Colours of limits span so many decades around one at most.
+#: Largest range of the colours: decades above and below one.
 _DECADES = 2.0
-#: How much of the colours is mixed with white, for the numbers to be read on them.
+#: Part of white in the colours, so that numbers can be read on them.
 _PALE = 0.45
 #: Free space beside the points of a line, in parts of its length.
 _MARGIN = 0.02
@@ -83,14 +82,14 @@ def write_slice(drawing: Drawing) -> None:
     save(figure, [*drawing.files["png"], *drawing.files["pdf"]])
 
 
-def draw_limits(found: Exclusion, analysis: Analysis, plane: Plane) -> Figure:
+def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure:
     """Draw the upper limits on mu in one plane.
 
-    The observed limits are the numbers and the colours; where they cross one, the contour is.
+    Numbers and colours are the observed limits. The contour lies where they cross one.
 
     Parameters
     ----------
-    found
+    contours
         From :func:`palletfit.products.limits.planes.limit_contours`.
     analysis
         Gives the title.
@@ -100,16 +99,18 @@ def draw_limits(found: Exclusion, analysis: Analysis, plane: Plane) -> Figure:
     with mpl.rc_context(STYLE):
         figure = new_figure(8.4, 7.2)
         axes = figure.add_subplot()
-        set_view(axes, found)
-        _colour(figure, axes, found)
-        entries = [*_curves(axes, found), *draw_published(axes, found)]
-        marked = draw_points(axes, found)
-        _write_numbers(axes, found)
-        draw_forbidden(axes, found, plane)
+        set_view(axes, contours)
+        _colour(figure, axes, contours)
+        entries = [*_curves(axes, contours), *draw_published(axes, contours)]
+        marked = draw_points(axes, contours)
+        _write_numbers(axes, contours)
+        draw_forbidden(axes, contours, plane)
         axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
         axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
-        level = rf"Numbers: observed upper limits on $\mu$ at {100 * found.confidence_level:g}% CL"
-        if (found.points["state_obs"] == "beyond").any():
+        level = (
+            rf"Numbers: observed upper limits on $\mu$ at {100 * contours.confidence_level:g}% CL"
+        )
+        if (contours.points["state_obs"] == "beyond").any():
             level += r"; $>$: beyond the bound of the fit"
         words = [plane.title] if plane.title else []
         write_legend(figure, [*title_lines(analysis), *words, level], [*entries, *marked])
@@ -117,12 +118,12 @@ def draw_limits(found: Exclusion, analysis: Analysis, plane: Plane) -> Figure:
     return figure
 
 
-def _colour(figure: Figure, axes: Axes, found: Exclusion) -> None:
-    if "observed" not in found.fields:
+def _colour(figure: Figure, axes: Axes, contours: Exclusion) -> None:
+    if "observed" not in contours.fields:
         return
-    field = np.ma.masked_invalid(mu_field(found, "observed"))
-    known = found.points.loc[found.points["status"] != "failed"]
-    values = known["mu_obs"].fillna(known["mu_max"]).to_numpy(dtype=float)
+    field = np.ma.masked_invalid(mu_field(contours, "observed"))
+    fitted = contours.points.loc[contours.points["status"] != "failed"]
+    values = fitted["mu_obs"].fillna(fitted["mu_max"]).to_numpy(dtype=float)
     low = max(float(values.min()), 10**-_DECADES)
     high = min(float(values.max()), 10**_DECADES)
     if low >= high:
@@ -130,8 +131,8 @@ def _colour(figure: Figure, axes: Axes, found: Exclusion) -> None:
     colours = mpl.colormaps["viridis_r"](np.linspace(0.0, 1.0, 256))
     colours[:, :3] = (1 - _PALE) * colours[:, :3] + _PALE
     mesh = axes.pcolormesh(
-        found.grid_x,
-        found.grid_y,
+        contours.grid_x,
+        contours.grid_y,
         np.clip(field, low, high),
         norm=LogNorm(low, high),
         cmap=ListedColormap(colours),
@@ -147,34 +148,34 @@ def _colour(figure: Figure, axes: Axes, found: Exclusion) -> None:
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _curves(axes: Axes, found: Exclusion) -> list[Entry]:
-    """Where the limits are one: observed, expected, and the border of its band."""
-    observed, expected = found.curves["observed"], found.curves["expected"]
+def _curves(axes: Axes, contours: Exclusion) -> list[Entry]:
+    """Draw where the limits are one: observed, expected, and the border of its band."""
+    observed, expected = contours.curves["observed"], contours.curves["expected"]
     entries: list[Entry] = [
         (
             draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2),
-            state(r"Observed limit on $\mu$ is one", observed),
+            curve_label(r"Observed limit on $\mu$ is one", observed),
         ),
         (
             draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6),
-            state("Expected limit is one", expected),
+            curve_label("Expected limit is one", expected),
         ),
     ]
     for width in (1, 2):
         names = [f"expected_{sign}{width}" for sign in ("minus", "plus")]
-        if not set(names) <= set(found.curves):
+        if not set(names) <= set(contours.curves):
             continue
         for name in names:
             handle = draw_curve(
-                axes, found.curves[name], color=COLOURS["expected"], linestyle=":", linewidth=1.0
+                axes, contours.curves[name], color=COLOURS["expected"], linestyle=":", linewidth=1.0
             )
         entries.append((handle, rf"$\pm{width}\,\sigma_{{\mathrm{{exp}}}}$"))
     return entries
 
 
-def _write_numbers(axes: Axes, found: Exclusion) -> None:
+def _write_numbers(axes: Axes, contours: Exclusion) -> None:
     halo = [patheffects.withStroke(linewidth=1.4, foreground="white", alpha=0.75)]
-    shown = found.points[found.points["state_obs"].isin(["found", "beyond"])]
+    shown = contours.points[contours.points["state_obs"].isin(["found", "beyond"])]
     texts = [
         f">{short(point['mu_max'])}" if point["state_obs"] == "beyond" else short(point["mu_obs"])
         for point in shown.to_dict("records")
@@ -198,12 +199,12 @@ def _write_numbers(axes: Axes, found: Exclusion) -> None:
 
 
 def _sizes(axes: Axes, points: FloatArray, texts: Sequence[str]) -> list[float]:
-    """Sizes of numbers beside points, such that neighbours in a row do not cover each other."""
-    axes.figure.canvas.draw()  # lays out, so that places are known
-    places = axes.transData.transform(points) * 72 / axes.figure.dpi
+    """Choose sizes of numbers so that neighbours in a row do not cover each other."""
+    axes.figure.canvas.draw()  # the layout fixes the positions
+    positions = axes.transData.transform(points) * 72 / axes.figure.dpi
     sizes = []
-    for place, text in zip(places, texts, strict=True):
-        across, up = np.abs(places - place).T
+    for position, text in zip(positions, texts, strict=True):
+        across, up = np.abs(positions - position).T
         beside = across[(up < _LARGEST) & (across > 0)]
         room = float(beside.min(initial=np.inf)) / (_ASPECT * len(text))
         sizes.append(min(max(room, _SMALLEST), _LARGEST))
@@ -211,7 +212,7 @@ def _sizes(axes: Axes, points: FloatArray, texts: Sequence[str]) -> list[float]:
 
 
 def short(value: float) -> str:
-    """Two significant digits, and no more than that of large numbers."""
+    """Write a number with two significant digits, a large one as an integer."""
     if value >= 10:
         return f"{value:.0f}"
     if value >= 1:
@@ -238,8 +239,8 @@ def draw_slice(line: Line, analysis: Analysis, chosen: Slice, confidence_level: 
         axes = figure.add_subplot()
         entries = _limit_curves(axes, line) if len(line.points) else []
         axes.set_xlabel(chosen.x_title, loc="right", fontsize=13)
-        what = r"$\sigma$ [pb]" if line.in_pb else r"$\mu = \sigma / \sigma_{\mathrm{theory}}$"
-        axes.set_ylabel(f"{100 * confidence_level:g}% CL upper limit on {what}", loc="top")
+        quantity = r"$\sigma$ [pb]" if line.in_pb else r"$\mu = \sigma / \sigma_{\mathrm{theory}}$"
+        axes.set_ylabel(f"{100 * confidence_level:g}% CL upper limit on {quantity}", loc="top")
         words = [chosen.title] if chosen.title else []
         if line.without:
             words.append(f"Without a limit: {', '.join(line.without)}")
@@ -255,11 +256,11 @@ def _limit_curves(axes: Axes, line: Line) -> list[Entry]:
     for width in (2, 1):
         colour = COLOURS[f"sigma{width}"]
         # An upper end beyond the bound is drawn at the bound, a lower one not at all.
-        low, high = _found(line, f"exp_minus{width}"), line.limit(f"exp_plus{width}")
+        low, high = _within_bound(line, f"exp_minus{width}"), line.limit(f"exp_plus{width}")
         axes.fill_between(x, low, high, facecolor=colour, linewidth=0, zorder=width * -1 + 3)
         entries.append((Patch(facecolor=colour), rf"Expected $\pm{width}\,\sigma$"))
     style: dict[str, Any] = {"color": COLOURS["expected"], "linestyle": "--", "linewidth": 1.6}
-    axes.plot(x, _found(line, "exp_0"), zorder=4, **style)
+    axes.plot(x, _within_bound(line, "exp_0"), zorder=4, **style)
     expected: Entry = (Line2D([], [], **style), "Expected limit")
     observed_style: dict[str, Any] = {
         "color": "black",
@@ -267,7 +268,7 @@ def _limit_curves(axes: Axes, line: Line) -> list[Entry]:
         "markersize": 4,
         "linewidth": 1.6,
     }
-    axes.plot(x, _found(line, "obs"), zorder=6, clip_on=False, **observed_style)
+    axes.plot(x, _within_bound(line, "obs"), zorder=6, clip_on=False, **observed_style)
     entries = [
         (Line2D([], [], **observed_style), "Observed limit"),
         expected,
@@ -288,8 +289,8 @@ def _limit_curves(axes: Axes, line: Line) -> list[Entry]:
     return entries
 
 
-def _found(line: Line, kind: str) -> FloatArray:
-    """Limits of a kind; NaN where they lie beyond the bound."""
+def _within_bound(line: Line, kind: str) -> FloatArray:
+    """Return limits of a kind, with NaN where they lie beyond the bound."""
     return np.where(line.beyond(kind), np.nan, line.limit(kind))
 
 

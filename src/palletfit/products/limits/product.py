@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class OfLimits(Product):
-    """A product of upper limits, which a test of discovery has none of."""
+    """A product of upper limits, which do not exist for a test of discovery."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Take from a configuration what records depend on, the confidence level included."""
+        """Take from a configuration the settings of records, the confidence level included."""
         sections = super().of(settings).settings
         return cls({**sections, "confidence_level": settings.contour.confidence_level})
 
@@ -81,26 +81,26 @@ class Limits(OfLimits):
     def compute(
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
-        """Find the limits of some patches, on a worker."""
+        """Compute the limits of patches on a worker."""
         from palletfit.products.limits.compute import compute
 
         return compute(engine, patches, self.settings)
 
     @classmethod
     def quantity(cls) -> Quantity | None:
-        """Return the limit as what says whether a point is excluded."""
+        """Return the limit, which decides whether a point is excluded."""
         from palletfit.planes.quantities import LIMIT
 
         return LIMIT
 
     @classmethod
     def table_files(cls, analysis: Analysis) -> list[Path]:
-        """Return the table of theory cross sections, where there is one."""
+        """Return the table of theory cross sections, if there is one."""
         return [analysis.cross_section.file] if analysis.cross_section is not None else []
 
     @classmethod
     def table_settings(cls, analysis: Analysis, settings: Settings) -> Any:  # noqa: ARG003
-        """Return how that table is read; a change makes other limits in pb."""
+        """Return the settings of that table; a change makes other limits in pb."""
         source = analysis.cross_section
         return source.model_dump(mode="json") if source is not None else None
 
@@ -139,7 +139,7 @@ class Limits(OfLimits):
 
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
-        """Say how many limits there are, and where plots and tables are."""
+        """Give the number of limits, and the paths of plots and tables."""
         limits = cls.entries_made(folder, analysis)
         if limits is None:
             return []

@@ -1,9 +1,9 @@
 """Upper limits against published ones.
 
-Experiments publish limits on a cross section, a likelihood gives limits on the signal strength mu;
-their ratio is the cross section that mu = 1 stands for. Where no table says what that is, it still
-has to be a function of the produced particle's mass alone (of x, in a plane): how much it varies
-at one x shows how well the limits agree, whatever the cross section is.
+Experiments publish limits on a cross section. A likelihood gives limits on the signal strength mu.
+Their ratio is the cross section that mu = 1 stands for. Even without a table it has to be a
+function of the produced particle's mass alone (of x, in a plane). Its spread at one x shows how
+well the limits agree, whatever the cross section is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from palletfit.core.arrays import FloatArray
 
-#: Points that are that near to each other are one, in parts of the axes' ranges.
+#: Points that are nearer to each other are one point, in parts of the axes' ranges.
 _SAME = 1e-6
 #: Points whose limits deviate by more than this are named.
 _OUTLIER = 0.02
@@ -26,7 +26,7 @@ _PB = {"pb": 1.0, "fb": 1e-3}
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far a point's limit is from what the others, or theory, let expect."""
+    """A point whose limit differs from that of the other points, or of theory."""
 
     patch: str
     x: float
@@ -43,9 +43,9 @@ class Implied:
     Attributes
     ----------
     x
-        Where.
+        Coordinate.
     points
-        How many.
+        Number of points.
     median
         In the unit of the published limits (pb, where they are in fb): the cross section.
     lowest, highest
@@ -75,7 +75,7 @@ class Comparison:
         Of the implied cross sections around the median at their x, over all x with at least two
         points: median and largest absolute deviation.
     ratio
-        Limits found over published ones, where both are on the same: median, lowest, highest.
+        Limits over published ones, if both are on the same quantity: median, lowest, highest.
     outliers
         Points whose ratio (to the median at their x, or to the published limit) differs from one
         by more than two per cent.
@@ -91,7 +91,7 @@ class Comparison:
     outliers: tuple[Deviation, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
@@ -110,42 +110,42 @@ def compare(points: pd.DataFrame, table: FloatArray, unit: str) -> Comparison:
     """
     if unit in _PB:
         table, unit = table * np.array([1.0, 1.0, _PB[unit]]), "pb"
-    both, only_here, only_published = _match(points, table)
+    matched, only_here, only_published = _match(points, table)
     implied: list[Implied] = []
     outliers: list[Deviation] = []
     spread = ratio = None
     if unit == "pb":
-        both = both.assign(implied=both["published"] / both["mu_obs"])
-        median = both.groupby("x")["implied"].transform("median")
-        both = both.assign(ratio=both["implied"] / median)
+        matched = matched.assign(implied=matched["published"] / matched["mu_obs"])
+        median = matched.groupby("x")["implied"].transform("median")
+        matched = matched.assign(ratio=matched["implied"] / median)
         implied = [
             Implied(
                 float(str(x)),
-                len(some),
-                float(some["implied"].median()),
-                float(some["ratio"].min()),
-                float(some["ratio"].max()),
+                len(rows),
+                float(rows["implied"].median()),
+                float(rows["ratio"].min()),
+                float(rows["ratio"].max()),
             )
-            for x, some in both.groupby("x")
+            for x, rows in matched.groupby("x")
         ]
-        several = both[both.groupby("x")["x"].transform("size") > 1]
+        several = matched[matched.groupby("x")["x"].transform("size") > 1]
         if len(several):
             off = (several["ratio"] - 1).abs()
             spread = {"median": float(off.median()), "largest": float(off.max())}
-        outliers += _outliers(both, both["ratio"])
+        outliers += _outliers(matched, matched["ratio"])
     ours = "mu_obs" if unit == "mu" else "upper_limit_obs_pb"
-    if ours in both and len(both):
-        direct = both[ours] / both["published"]
+    if ours in matched and len(matched):
+        direct = matched[ours] / matched["published"]
         ratio = {
             "median": float(direct.median()),
             "lowest": float(direct.min()),
             "highest": float(direct.max()),
         }
         if unit == "mu":
-            outliers += _outliers(both, direct)
+            outliers += _outliers(matched, direct)
     return Comparison(
         unit=unit,
-        matched=len(both),
+        matched=len(matched),
         only_here=only_here,
         only_published=only_published,
         implied=tuple(implied),
@@ -156,21 +156,21 @@ def compare(points: pd.DataFrame, table: FloatArray, unit: str) -> Comparison:
 
 
 def _match(points: pd.DataFrame, table: FloatArray) -> tuple[pd.DataFrame, int, int]:
-    """Points that have both limits, and how many have only one of them."""
-    known = points[np.isfinite(points["mu_obs"].to_numpy(dtype=float))]
-    if known.empty:
-        return known.assign(published=np.empty(0)), 0, len(table)
-    here = known[["x", "y"]].to_numpy(dtype=float)
-    size = np.ptp(np.concatenate([here, table[:, :2]]), axis=0)
+    """Return points with both limits, and the numbers of those with one of them only."""
+    limited = points[np.isfinite(points["mu_obs"].to_numpy(dtype=float))]
+    if limited.empty:
+        return limited.assign(published=np.empty(0)), 0, len(table)
+    coordinates = limited[["x", "y"]].to_numpy(dtype=float)
+    size = np.ptp(np.concatenate([coordinates, table[:, :2]]), axis=0)
     size = np.where(size > 0, size, 1.0)
-    distance, nearest = cKDTree(table[:, :2] / size).query(here / size)
+    distance, nearest = cKDTree(table[:, :2] / size).query(coordinates / size)
     same = distance < _SAME
-    both = known[same].assign(published=table[nearest[same], 2])
-    return both, int((~same).sum()), len(table) - len(set(nearest[same]))
+    matched = limited[same].assign(published=table[nearest[same], 2])
+    return matched, int((~same).sum()), len(table) - len(set(nearest[same]))
 
 
-def _outliers(both: pd.DataFrame, ratio: pd.Series[float]) -> list[Deviation]:
-    far = both.assign(ratio=ratio)[(ratio - 1).abs() > _OUTLIER]
+def _outliers(matched: pd.DataFrame, ratio: pd.Series[float]) -> list[Deviation]:
+    far = matched.assign(ratio=ratio)[(ratio - 1).abs() > _OUTLIER]
     return [
         Deviation(
             patch=str(row["patch"]),

@@ -30,8 +30,8 @@ def combine(
 ) -> dict[str, Any]:
     """Take for each signal point the region with the best (lowest) median expected limit.
 
-    A limit that lies beyond the bound is worse than any that was found (of two such ones that with
-    the lower CLs at the bound is better), and a failed region is worse than either.
+    A limit beyond the bound is worse than any other one. Of two beyond the bound that with the
+    lower CLs at the bound is better. A failed region is worst.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def combine(
         patch = entry["regions"][entry["region"]]["patch"]
         values = dict(zip(labels, entry["mass_hypotheses"], strict=True))
         theory = cross_sections.of(patch, values)
-        others = {"regions": entry.pop("regions")}
-        in_pb[name] = {**entry, **_in_pb(entry, theory.value, theory.uncertainty), **others}
+        by_region = {"regions": entry.pop("regions")}
+        in_pb[name] = {**entry, **_in_pb(entry, theory.value, theory.uncertainty), **by_region}
     return in_pb
 
 
@@ -83,28 +83,28 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
             "mu_max": None,
             "problem": record["error"]["problem"],
         }
-    every = {"observed": record["observed"]} | {
-        f"expected {name}": item for name, item in zip(SIGMAS, record["expected"], strict=True)
+    limits = {"observed": record["observed"]} | {
+        f"expected {name}": limit for name, limit in zip(SIGMAS, record["expected"], strict=True)
     }
     return {
         "mu_obs": record["mu_obs"],
         "mu_exp": record["mu_exp"],
         "states": {
             "obs": record["observed"]["state"],
-            "exp": [item["state"] for item in record["expected"]],
+            "exp": [limit["state"] for limit in record["expected"]],
         },
         "mu_max": record["mu_max"],
         "mu_hat": record["mu_hat"],
         "mu_hat_error": record["mu_hat_error"],
         "tolerance": {
             "obs": record["observed"]["tolerance"],
-            "exp": [item["tolerance"] for item in record["expected"]],
+            "exp": [limit["tolerance"] for limit in record["expected"]],
         },
         "fit_time": record["fit_time"],
         "doubts": [
-            f"{name}: {item['reason']}"
-            for name, item in every.items()
-            if not item["trusted"] or item["state"] == "unsettled"
+            f"{name}: {limit['reason']}"
+            for name, limit in limits.items()
+            if not limit["trusted"] or limit["state"] == "unsettled"
         ],
         "remarks": record["remarks"],
     }
@@ -122,10 +122,10 @@ def _in_pb(entry: Mapping[str, Any], value: float, error: float | None) -> dict[
     }
 
 
-def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
-    """One row a signal point: labels, region, states, limits on mu, and in pb if they are known."""
+def as_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+    """Make a table: labels, region, states, limits on mu and, if known, in pb of each point."""
     rows = []
-    for name, entry in found.items():
+    for name, entry in entries.items():
         row = {
             **first_columns(name, entry, labels),
             "mu_obs": entry["mu_obs"],
@@ -160,11 +160,11 @@ def read_table(path: Path) -> pd.DataFrame:
     )
 
 
-def nearest_to_one(found: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The patch whose median expected limit is nearest to one, on a logarithmic scale."""
-    known = {
+def nearest_to_one(entries: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Choose the patch whose median expected limit is nearest to one, on a logarithmic scale."""
+    distances = {
         name: abs(math.log(entry["mu_exp"][2]))
-        for name, entry in found.items()
+        for name, entry in entries.items()
         if entry["mu_exp"][2] is not None
     }
-    return min(known, key=lambda name: known[name]) if known else None
+    return min(distances, key=lambda name: distances[name]) if distances else None

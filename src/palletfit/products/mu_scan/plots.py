@@ -26,7 +26,7 @@ from palletfit.planes.style import (
 from palletfit.runs.product import Drawing, Product
 from palletfit.runs.results import chosen_record
 
-#: The axis begins here, in parts of the tested CLs.
+#: Begin of the axis, in parts of the tested CLs.
 _LOWEST = 0.1
 
 
@@ -58,8 +58,8 @@ def draw_mu_scan(
     Parameters
     ----------
     record
-        Of the patch: ``patch``, ``values``, and what
-        :meth:`palletfit.products.mu_scan.compute.MuScan.as_json` gives.
+        Of the patch: ``patch``, ``values``, and the content of
+        :meth:`palletfit.products.mu_scan.compute.MuScan.as_json`.
     analysis
         Gives the title.
     region
@@ -88,8 +88,8 @@ def draw_mu_scan(
         line: dict[str, Any] = {"color": COLOURS["failed"], "linewidth": 1.2}
         axes.axhline(alpha, **line)
         limits = record["limits"]
-        found = [(limits["mu_obs"], "-"), (limits["mu_exp"][2], "--")]
-        for value, style in found:
+        lines = [(limits["mu_obs"], "-"), (limits["mu_exp"][2], "--")]
+        for value, style in lines:
             if value is not None and mu[0] <= value <= mu[-1]:
                 axes.plot(
                     [value, value], [1e-9, alpha], color=COLOURS["failed"], linestyle=style,
@@ -122,8 +122,8 @@ def _limits_in_words(limits: Mapping[str, Any]) -> str:
 
     observed = shown(limits["mu_obs"], limits["observed"]["state"])
     expected = [
-        shown(value, item["state"])
-        for value, item in zip(limits["mu_exp"], limits["expected"], strict=True)
+        shown(value, limit["state"])
+        for value, limit in zip(limits["mu_exp"], limits["expected"], strict=True)
     ]
     return (
         rf"Upper limit on $\mu$: {observed} observed, {expected[2]} expected "

@@ -48,7 +48,7 @@ class MuScan(OfLimits):
     def compute(
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
-        """Scan some patches, on a worker."""
+        """Scan patches on a worker."""
         from palletfit.products.mu_scan.compute import compute
 
         return compute(engine, patches, self.settings)

@@ -59,14 +59,14 @@ def collect(
     labels
         Names of the points' values.
     table
-        Where the Parquet file goes.
+        Path of the Parquet file.
     level
         Confidence level at which points count as excluded.
 
     Returns
     -------
     dict
-        How many points there are, how many of each status, and how many are excluded.
+        Number of points, of points of each status, and of excluded points.
 
     Raises
     ------
@@ -89,35 +89,35 @@ def collect(
                 order.append(len(group))
                 excluded = pc.sum(pc.less(group["CLs_obs"], 1.0 - level)).as_py()
                 counts["excluded"] += excluded or 0
-            found = {
+            totals = {
                 name: counts[name] for name in ("points", "excluded", "ok", "suspect", "failed")
             }
-            said = {
-                **found,
+            metadata = {
+                **totals,
                 "confidence_level": level,
                 "titles": [r.manifest["title"] for r in regions],
             }
-            writer.add_key_value_metadata({METADATA: json.dumps(said).encode()})
+            writer.add_key_value_metadata({METADATA: json.dumps(metadata).encode()})
         for first, second in names.repeated():
             raise duplicate(table, _name(regions[0], second), first, second)
-    return found
+    return totals
 
 
 def counts_of(table: Path) -> dict[str, Any]:
-    """What :func:`collect` found, from the table's metadata."""
-    found: dict[str, Any] = json.loads(pq.read_metadata(table).metadata[METADATA])
-    return found
+    """Read the numbers of :func:`collect` from the metadata of its table."""
+    counts: dict[str, Any] = json.loads(pq.read_metadata(table).metadata[METADATA])
+    return counts
 
 
 def _schema(regions: Sequence[_Region], labels: Sequence[str]) -> pa.Schema:
-    """The table's columns; a label that is a text in one file is one in all."""
+    """Make the schema of the table; a label that is a text in one file is a text in all."""
     texts: set[str] = set()
     for region in regions:
         for number in range(len(region.manifest["parts"])):
             try:
                 schema = pq.read_schema(region.store.path(number))
             except (OSError, pa.ArrowException):
-                region.part(number)  # says what is wrong
+                region.part(number)  # raises an error with the reason
                 raise
             texts |= {name for name in labels if pa.types.is_string(schema.field(name).type)}
     return pa.schema(
@@ -131,18 +131,18 @@ def _schema(regions: Sequence[_Region], labels: Sequence[str]) -> pa.Schema:
 
 
 def _groups(regions: Sequence[_Region], schema: pa.Schema) -> Iterator[pa.Table]:
-    held: list[pa.Table] = []
+    pieces: list[pa.Table] = []
     for number in range(len(regions[0].manifest["parts"])):
-        held.append(_combined(regions, number, schema))
-        if sum(map(len, held)) >= _GROUP:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
+        pieces.append(_combined(regions, number, schema))
+        if sum(map(len, pieces)) >= _GROUP:
+            yield pa.concat_tables(pieces)
+            pieces = []
+    if pieces:
+        yield pa.concat_tables(pieces)
 
 
 def _combined(regions: Sequence[_Region], number: int, schema: pa.Schema) -> pa.Table:
-    """One chunk of points, each from its best region."""
+    """Combine the points of a chunk, each from its best region."""
     tables = []
     for region in regions:
         part = region.part(number)

@@ -1,4 +1,4 @@
-"""Which fraction of a scan's points is excluded, in bins of a plane."""
+"""Excluded fraction of a scan's points, in bins of a plane."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from palletfit.engine.interpcodes import FloatArray
 from palletfit.errors import ConfigError
 from palletfit.planes.coordinates import plane_points
 
-#: Rows that are looked at together.
+#: Rows that are read together.
 _ROWS = 65_536
 
 
@@ -45,9 +45,9 @@ class Fraction:
     confidence_level: float
 
     def of(self, kind: str) -> FloatArray:
-        """The fraction that is excluded, ``(n, n)``; NaN where there are no points."""
-        some = self.points > 0
-        return np.where(some, self.excluded[kind] / np.where(some, self.points, 1.0), np.nan)
+        """Compute the excluded fraction, ``(n, n)``; NaN in bins without points."""
+        filled = self.points > 0
+        return np.where(filled, self.excluded[kind] / np.where(filled, self.points, 1.0), np.nan)
 
 
 def excluded_fraction(table: Path, analysis: Analysis, plane: Plane, level: float) -> Fraction:
@@ -61,9 +61,9 @@ def excluded_fraction(table: Path, analysis: Analysis, plane: Plane, level: floa
     bins = analysis.points.plot_bins if analysis.points is not None else 1
     low, high = np.full(2, np.inf), np.full(2, -np.inf)
     for rows in _pieces(table, analysis, plane):
-        places = rows[["x", "y"]].to_numpy(dtype=float)
-        low = np.minimum(low, places.min(axis=0, initial=np.inf))
-        high = np.maximum(high, places.max(axis=0, initial=-np.inf))
+        coordinates = rows[["x", "y"]].to_numpy(dtype=float)
+        low = np.minimum(low, coordinates.min(axis=0, initial=np.inf))
+        high = np.maximum(high, coordinates.max(axis=0, initial=-np.inf))
     if not np.all(low <= high):
         raise ConfigError(
             "No point lies in the plane.",
@@ -75,11 +75,11 @@ def excluded_fraction(table: Path, analysis: Analysis, plane: Plane, level: floa
     points, failed = np.zeros((bins, bins)), 0
     excluded = {kind: np.zeros((bins, bins)) for kind in ("observed", "expected")}
     for rows in _pieces(table, analysis, plane):
-        there = rows[rows["CLs_obs"].notna()]
-        failed += len(rows) - len(there)
-        points += np.histogram2d(there["x"], there["y"], bins=(x, y))[0]
+        fitted = rows[rows["CLs_obs"].notna()]
+        failed += len(rows) - len(fitted)
+        points += np.histogram2d(fitted["x"], fitted["y"], bins=(x, y))[0]
         for kind, column in (("observed", "CLs_obs"), ("expected", "CLs_exp_0")):
-            out = there[there[column] < 1.0 - level]
+            out = fitted[fitted[column] < 1.0 - level]
             excluded[kind] += np.histogram2d(out["x"], out["y"], bins=(x, y))[0]
     return Fraction(x, y, points, excluded, failed, level)
 

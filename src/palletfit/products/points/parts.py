@@ -1,8 +1,8 @@
 """The results of a scan, a Parquet file for each of its chunks.
 
-A file is trusted only if the digest of its rows holds and its key says that it belongs to these
-points, this workspace, these settings and this engine. One that a new one replaces is kept aside
-and comes back when it is asked for again.
+A file is trusted only if the digest of its rows holds and its key is that of these points, this
+workspace, these settings and this engine. A file that a new one replaces is set aside. It comes
+back when its points and settings do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from palletfit.runs.results import EXPECTED_COLUMNS
 from palletfit.runs.store import Key
 
 _SUPERSEDED = "superseded"
-#: Key of a file's metadata that holds what this module has to say.
+#: Key of this module's entry in the metadata of a file.
 METADATA = b"palletfit"
 #: Columns after the labels, with their types, in order.
 RESULTS = {
@@ -39,7 +39,7 @@ RESULTS = {
     "fit_time": pa.float64(),
     "reason": pa.string(),
 }
-#: Whether a failure may pass; only in the files of chunks.
+#: Column that marks failures that may pass; only in the files of chunks.
 RETRY = "retry"
 #: The same fit of the same point fails again; any other failure may pass.
 _LASTING = ("PalletError", "FitError")
@@ -47,7 +47,7 @@ _LASTING = ("PalletError", "FitError")
 
 @dataclass(frozen=True)
 class Part:
-    """What one file holds.
+    """Content of one file.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Part:
     content
         Digest of its points, see :func:`content_digest`.
     identity
-        Digest of what the points come from, with their numbers and all else of the key.
+        Digest of the source of the points, their numbers and the rest of the key.
     """
 
     table: pa.Table
@@ -73,17 +73,17 @@ class Part:
         return [name for name, retry in rows if retry]
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Rows by name."""
+        """Return the rows by name."""
         return {row["name"]: row for row in self.table.to_pylist()}
 
 
 def content_digest(patches: Sequence[Patch]) -> str:
-    """Digest of what fits of some points depend on, and of their names."""
+    """Compute a digest of the names and operations of points, on which fits depend."""
     return json_digest([[patch.name, list(patch.operations)] for patch in patches])
 
 
 def row_of(patch: Patch, labels: Sequence[str], result: Mapping[str, Any]) -> dict[str, Any]:
-    """One row: a point with its result, or with why it has none."""
+    """Make a row: a point with its result, or with the reason of its failure."""
     row: dict[str, Any] = {"name": patch.name, **dict(zip(labels, patch.values, strict=True))}
     row |= dict.fromkeys(RESULTS)
     row[RETRY] = False
@@ -100,9 +100,9 @@ def row_of(patch: Patch, labels: Sequence[str], result: Mapping[str, Any]) -> di
 
 
 def relabelled(row: Mapping[str, Any], patch: Patch, labels: Sequence[str]) -> dict[str, Any]:
-    """A row with the values that its point has now: fits do not depend on them."""
-    kept = {name: row[name] for name in (*RESULTS, RETRY)}
-    return {"name": patch.name, **dict(zip(labels, patch.values, strict=True)), **kept}
+    """Update the values of a point in its row: fits do not depend on them."""
+    results = {name: row[name] for name in (*RESULTS, RETRY)}
+    return {"name": patch.name, **dict(zip(labels, patch.values, strict=True)), **results}
 
 
 class PartStore:
@@ -112,13 +112,13 @@ class PartStore:
         self.folder = folder
 
     def path(self, number: int) -> Path:
-        """File of a chunk; they count from zero."""
+        """Return the path of a chunk's file; chunks count from zero."""
         return self.folder / f"part-{number:06d}.parquet"
 
     def find(self, number: int, identity: str) -> Part | None:
-        """The part of a chunk whose points come from where they come from now, or None.
+        """Find the part of a chunk that has this identity; None if there is none.
 
-        One that was set aside is put back.
+        A part that was set aside is put back.
         """
         for path in (self.path(number), self._aside(number, identity)):
             part = read(path)
@@ -153,8 +153,8 @@ class PartStore:
             ]
         )
         table = pa.Table.from_pylist([_of_schema(row, schema) for row in rows], schema=schema)
-        said = {"key": key.as_json(), "identity": identity, "rows": _digest(table)}
-        table = table.replace_schema_metadata({METADATA: json.dumps(said).encode()})
+        metadata = {"key": key.as_json(), "identity": identity, "rows": _digest(table)}
+        table = table.replace_schema_metadata({METADATA: json.dumps(metadata).encode()})
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         self._set_aside(number, identity)
@@ -163,7 +163,7 @@ class PartStore:
         return path
 
     def end_at(self, count: int) -> None:
-        """Set aside what an earlier, longer scan left behind."""
+        """Set aside the files that an earlier, longer scan left behind."""
         for path in sorted(self.folder.glob("part-*.parquet")):
             number = path.stem.removeprefix("part-")
             if number.isdigit() and int(number) >= count:
@@ -191,26 +191,26 @@ class PartStore:
 
 
 def read(path: Path) -> Part | None:
-    """A part whose digest holds, or None."""
+    """Read a part; None without a file whose digest holds."""
     try:
         # One file alone: its path says nothing about its content.
         table = pq.ParquetFile(path).read()
-        said = json.loads(table.schema.metadata[METADATA])
-        if said["rows"] != _digest(table):
+        metadata = json.loads(table.schema.metadata[METADATA])
+        if metadata["rows"] != _digest(table):
             return None
-        key = said["key"]
-        return Part(table, key["digest"], key["patch"], said["identity"])
+        key = metadata["key"]
+        return Part(table, key["digest"], key["patch"], metadata["identity"])
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
 
 
 def label_type(values: Sequence[Any]) -> pa.DataType:
-    """Type of a label's column."""
+    """Return the type of a label's column."""
     return pa.string() if any(isinstance(value, str) for value in values) else pa.float64()
 
 
 def _of_schema(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
-    """A row whose texts are texts: a label may be a number here and a text there."""
+    """Write labels of columns of texts as text: one point may have a number, another a text."""
     texts = {field.name for field in schema if pa.types.is_string(field.type)}
     return {
         name: str(value) if name in texts and value is not None else value

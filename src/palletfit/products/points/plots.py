@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from palletfit.config import Analysis, Plane
-from palletfit.planes.style import COLOURS, STYLE, new_figure, save
+from palletfit.planes.style import COLOURS, STYLE, new_figure, save, title_lines
 from palletfit.products.points.fractions import Fraction, excluded_fraction
 from palletfit.runs.product import Drawing
 
@@ -27,13 +27,13 @@ def write_plane(drawing: Drawing) -> None:
     save(draw_fraction(fraction, analysis, plane), [*drawing.files["png"], *drawing.files["pdf"]])
 
 
-def draw_fraction(found: Fraction, analysis: Analysis, plane: Plane) -> Figure:
-    """Draw which fraction of points the data exclude, and where half of them are expected to be.
+def draw_fraction(fraction: Fraction, analysis: Analysis, plane: Plane) -> Figure:
+    """Draw the fraction of points that the data exclude, and where one half is expected.
 
     Parameters
     ----------
-    found
-        What is drawn.
+    fraction
+        Fractions in the bins of the plane.
     analysis, plane
         Give the titles.
 
@@ -45,20 +45,20 @@ def draw_fraction(found: Fraction, analysis: Analysis, plane: Plane) -> Figure:
     with mpl.rc_context(STYLE):
         figure = new_figure(7.4, 6.6)
         axes = figure.add_subplot()
-        observed = np.ma.masked_invalid(found.of("observed"))
+        observed = np.ma.masked_invalid(fraction.of("observed"))
         mesh = axes.pcolormesh(
-            found.x, found.y, observed.T, cmap=COLOUR_MAP, vmin=0.0, vmax=1.0, rasterized=True
+            fraction.x, fraction.y, observed.T, cmap=COLOUR_MAP, vmin=0.0, vmax=1.0, rasterized=True
         )
         scale = figure.colorbar(mesh, ax=axes)
-        scale.set_label(f"fraction excluded at {100 * found.confidence_level:g}% CL", loc="top")
-        _outline(axes, found)
+        scale.set_label(f"fraction excluded at {100 * fraction.confidence_level:g}% CL", loc="top")
+        _outline(axes, fraction)
         axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
         axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
-        count = int(found.points.sum())
-        said = f"{count:,} points".replace(",", "\u2009")
-        if found.failed:
-            said += f", {found.failed} more failed"
-        lines = [*(part.strip() for part in analysis.title.split(";")), said]
+        count = int(fraction.points.sum())
+        summary = f"{count:,} points".replace(",", "\u2009")
+        if fraction.failed:
+            summary += f", {fraction.failed} more failed"
+        lines = [*title_lines(analysis), summary]
         handle = Line2D([], [], color=COLOURS["expected"], linestyle="--")
         figure.legend(
             [handle],
@@ -75,9 +75,9 @@ def draw_fraction(found: Fraction, analysis: Analysis, plane: Plane) -> Figure:
     return figure
 
 
-def _outline(axes: Axes, found: Fraction) -> None:
-    """Lines between bins in which the expectation excludes half of the points, and others."""
-    inside = np.nan_to_num(found.of("expected")) >= 0.5
+def _outline(axes: Axes, fraction: Fraction) -> None:
+    """Draw lines around the bins in which the expectation excludes half of the points."""
+    inside = np.nan_to_num(fraction.of("expected")) >= 0.5
     padded = np.pad(inside, 1)
     line: dict[str, Any] = {"color": "white", "linewidth": 3.0, "zorder": 3}
     dashes: dict[str, Any] = {
@@ -88,7 +88,7 @@ def _outline(axes: Axes, found: Fraction) -> None:
     }
     columns, rows = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
     for style in (line, dashes):
-        axes.vlines(found.x[columns], found.y[rows], found.y[rows + 1], **style)
+        axes.vlines(fraction.x[columns], fraction.y[rows], fraction.y[rows + 1], **style)
     columns, rows = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
     for style in (line, dashes):
-        axes.hlines(found.y[rows], found.x[columns], found.x[columns + 1], **style)
+        axes.hlines(fraction.y[rows], fraction.x[columns], fraction.x[columns + 1], **style)

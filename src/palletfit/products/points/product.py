@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Points(Product):
-    """A hypothesis test of every point of a large scan, of which a few numbers are kept."""
+    """A hypothesis test of every point of a large scan, reduced to a few numbers."""
 
     name = "points"
     version = "points-1"
@@ -39,15 +39,15 @@ class Points(Product):
     def compute(
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
-        """Test some points, on a worker."""
+        """Test points on a worker."""
         from palletfit.products.points.compute import compute
 
         return compute(engine, patches, self.settings)
 
     @classmethod
     def is_complete(cls, content: Mapping[str, Any], folder: Path, region: Region) -> bool:  # noqa: ARG003
-        """Say whether a manifest leaves nothing to fit."""
-        # Only where there are points: Parquet takes its time to be imported.
+        """Return true if a manifest leaves nothing to fit."""
+        # Imported for points only: the import of Parquet takes long.
         from palletfit.products.points.run import is_complete
 
         return is_complete(content, folder / cls.folder())
@@ -84,11 +84,11 @@ class Points(Product):
 
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
-        """Say how many points are excluded, and where plots and the table are."""
+        """Give the number of excluded points, and the paths of plots and the table."""
         table = folder / "points.parquet"
         manifests = [folder / region / "points.json" for region in analysis.used_regions]
         if not is_newer(table, manifests):
-            return []  # another target was asked for
+            return []  # the run made another target
         from palletfit.products.points.collect import counts_of
 
         counts = counts_of(table)

@@ -1,7 +1,7 @@
 """Test the points of a region through an executor, chunk by chunk, in bounded memory.
 
-A chunk becomes a task; its results become one file when all of them are there. A rerun keeps the
-files whose key holds, and asks for the points of the others only.
+A chunk becomes a task. Its results become one file when all of them are there. A rerun keeps the
+files whose key holds, and fits the points of the others.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from palletfit.runs.store import Key
 
 logger = logging.getLogger(__name__)
 
-#: Tasks in flight for each worker, so that none waits for this program.
+#: Tasks in flight for each worker, so that no worker waits for this program.
 _AHEAD = 2
 
 
 @dataclass(frozen=True)
 class PointScan:
-    """What is fitted: the points of one region under one set of fit settings.
+    """Points of one region with one set of fit settings.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class PointScan:
     workspace
         The background-only workspace.
     source
-        Where the points come from.
+        Source of the points.
     labels
         Names of the points' values.
     settings
@@ -84,7 +84,7 @@ class PointScan:
 def of_region(
     analysis: Analysis, region: str, settings: Settings, workspace_path: Path
 ) -> PointScan:
-    """What is asked of one region of an analysis.
+    """Make the scan of one region of an analysis.
 
     Raises
     ------
@@ -129,20 +129,20 @@ def run(
     Parameters
     ----------
     scan
-        What is fitted.
+        Points, workspace and settings.
     folder
-        Where the files of the chunks go.
+        Folder of the files of the chunks.
     executor, settings
-        Where fits run; how often a point is sent again after its worker died.
+        Executor of the fits, and its settings, such as the number of attempts.
     workers
-        How many tasks run side by side.
+        Number of tasks that run side by side.
     ledger
-        For executors whose tasks outlive this program: tasks of an earlier run that are in flight.
+        Tasks of an earlier run that are in flight, for executors whose tasks outlive this program.
 
     Returns
     -------
     dict
-        Manifest: the files with their keys and what is in them, and the number of fits made.
+        Manifest: the files with their keys and counts of points, and the number of fits.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def run(
 
 @dataclass
 class _Chunk:
-    """A chunk whose fits are under way."""
+    """A chunk whose fits are running."""
 
     number: int
     patches: list[Patch]
@@ -194,14 +194,14 @@ class _Run:
         self.fitted = 0
 
     def run(self) -> dict[str, Any]:
-        """See :func:`run`."""
+        """Fit the points, see :func:`run`."""
         scan = self.scan
         ranges = scan.ranges
-        wanted = [number for number in range(len(ranges)) if not self._find(number)]
-        kept = sum(entry["points"] for entry in self.entries.values())
-        with Progress(scan.title, total=scan.source.count, kept=kept) as self.progress:
-            found = dispatch(
-                self._tasks(wanted),
+        unfinished = [number for number in range(len(ranges)) if not self._find(number)]
+        finished = sum(entry["points"] for entry in self.entries.values())
+        with Progress(scan.title, total=scan.source.count, kept=finished) as self.progress:
+            outcomes = dispatch(
+                self._tasks(unfinished),
                 self.make,
                 task.pack(scan.workspace),
                 self.executor,
@@ -210,11 +210,11 @@ class _Run:
                 ledger=self.ledger,
                 in_flight=_AHEAD * self.workers + 1,
             )
-            for patches, results in found:
+            for patches, results in outcomes:
                 self._take(patches, results)
         if self.ledger is not None:
             for sent in list(self.ledger.in_flight.values()):
-                self.ledger.ended(sent.digest)  # of points that are not asked for any more
+                self.ledger.ended(sent.digest)  # its points are not in this scan
         self.store.end_at(len(ranges))
         return self._manifest(len(ranges))
 
@@ -239,11 +239,11 @@ class _Run:
             "parts": entries,
         }
 
-    # ------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------ finished chunks
 
     def _identity(self, number: int) -> str:
-        some = self.scan.ranges[number]
-        source = f"{self.scan.source.identity} {some.start} {some.stop}"
+        span = self.scan.ranges[number]
+        source = f"{self.scan.source.identity} {span.start} {span.stop}"
         return self._key(source).digest
 
     def _key(self, content: str) -> Key:
@@ -252,46 +252,35 @@ class _Run:
         return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], Points())
 
     def _find(self, number: int) -> bool:
-        """Whether a chunk is finished, as far as is known without making its points."""
+        """Return true for a finished chunk, as far as is known before its points are made."""
         part = self.store.find(number, self._identity(number))
         if part is None or part.to_repeat:
             return False
         self.entries[number] = _entry(self.store.path(number), part.key, part.table.to_pylist())
         return True
 
-    # ------------------------------------------------------------------ what is asked
+    # ------------------------------------------------------------------ new tasks
 
-    def _tasks(self, wanted: Sequence[int]) -> Iterator[Task]:
-        """Tasks of the chunks that are not finished, made when they are asked for."""
+    def _tasks(self, unfinished: Sequence[int]) -> Iterator[Task]:
+        """Make the tasks of unfinished chunks, each when it is needed."""
         ranges = self.scan.ranges
-        made = self.scan.source.chunks(ranges[number] for number in wanted)
-        for number, (some, patches) in zip(wanted, made, strict=True):
-            missing = self._open(number, some, patches)
+        chunks = self.scan.source.chunks(ranges[number] for number in unfinished)
+        for number, (span, patches) in zip(unfinished, chunks, strict=True):
+            missing = self._open(number, span, patches)
             if missing:
                 yield from fitting_tasks(missing, self.make, self.executor)
 
-    def _open(self, number: int, some: range, patches: list[Patch]) -> list[Patch]:
-        """Begin a chunk; its points that have to be fitted."""
+    def _open(self, number: int, span: range, patches: list[Patch]) -> list[Patch]:
+        """Begin a chunk; return its points that have to be fitted.
+
+        Raises
+        ------
+        PalletError
+            A name is that of another point in flight.
+        """
+        self._check_names(span, patches)
         chunk = _Chunk(number, patches, self._key(content_digest(patches)))
-        # The same points, whatever they come from.
-        part = read(self.store.path(number))
-        if part is not None and part.key == chunk.key.digest:
-            rows = part.rows()
-            chunk.rows = {
-                patch.name: relabelled(rows[patch.name], patch, self.scan.labels)
-                for patch in patches
-                if not rows[patch.name][RETRY]
-            }
-        places: dict[str, int] = {}
-        for place, patch in zip(some, patches, strict=True):
-            if patch.name in places or patch.name in self.chunks:
-                other = places.get(patch.name)
-                if other is None:
-                    first = self.chunks[patch.name]
-                    names = [item.name for item in first.patches]
-                    other = self.scan.ranges[first.number].start + names.index(patch.name)
-                raise duplicate(self.scan.source.path, patch.name, other, place)
-            places[patch.name] = place
+        chunk.rows = self._finished_rows(chunk)
         missing = [patch for patch in patches if patch.name not in chunk.rows]
         self.progress.keep(len(chunk.rows))
         self.chunks |= {patch.name: chunk for patch in patches}
@@ -299,7 +288,31 @@ class _Run:
             self._close(chunk)
         return missing
 
-    # ------------------------------------------------------------------ what comes back
+    def _check_names(self, span: range, patches: Sequence[Patch]) -> None:
+        positions: dict[str, int] = {}
+        for position, patch in zip(span, patches, strict=True):
+            if patch.name in positions:
+                raise duplicate(self.scan.source.path, patch.name, positions[patch.name], position)
+            if patch.name in self.chunks:
+                first = self.chunks[patch.name]
+                names = [point.name for point in first.patches]
+                other = self.scan.ranges[first.number].start + names.index(patch.name)
+                raise duplicate(self.scan.source.path, patch.name, other, position)
+            positions[patch.name] = position
+
+    def _finished_rows(self, chunk: _Chunk) -> dict[str, dict[str, Any]]:
+        """Read the finished rows of the same points, which may come from another source."""
+        part = read(self.store.path(chunk.number))
+        if part is None or part.key != chunk.key.digest:
+            return {}
+        rows = part.rows()
+        return {
+            patch.name: relabelled(rows[patch.name], patch, self.scan.labels)
+            for patch in chunk.patches
+            if not rows[patch.name][RETRY]
+        }
+
+    # ------------------------------------------------------------------ results
 
     def _take(self, patches: Sequence[Patch], results: Sequence[Mapping[str, Any]]) -> None:
         chunk = self.chunks[patches[0].name]
@@ -320,16 +333,16 @@ class _Run:
 
 
 def _entry(path: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Describe a file of results that was just written, or found."""
-    there = path.stat()
+    """Describe a file of results."""
+    stat = path.stat()
     status = Counter(row["status"] for row in rows)
     failed = next((row["reason"] for row in rows if row["status"] == "failed"), None)
     return {
         "file": path.name,
         "key": key,
-        # A cheap way to see later that a file is still the one that was written.
-        "size": there.st_size,
-        "mtime_ns": there.st_mtime_ns,
+        # A cheap test whether a file is still the one that was written.
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
         "points": len(rows),
         **{name: status[name] for name in ("ok", "suspect", "failed")},
         "retry": sum(row[RETRY] for row in rows),
@@ -338,16 +351,16 @@ def _entry(path: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def is_complete(manifest: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a manifest leaves nothing to fit: its files are there, and no failure may pass."""
+    """Return true if a manifest leaves nothing to fit: all files exist, and failures are final."""
     store = PartStore(folder)
     for number, entry in enumerate(manifest["parts"]):
         try:
-            there = store.path(number).stat()
+            stat = store.path(number).stat()
         except OSError:
             return False
         if entry["retry"]:
             return False
-        if (there.st_size, there.st_mtime_ns) != (entry["size"], entry["mtime_ns"]):
+        if (stat.st_size, stat.st_mtime_ns) != (entry["size"], entry["mtime_ns"]):
             # A copied file has another time; its digest and its key still hold.
             part = read(store.path(number))
             if part is None or part.key != entry["key"]:

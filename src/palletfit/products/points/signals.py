@@ -16,37 +16,36 @@ _CONSTRAINED = ("normsys", "histosys")
 
 @dataclass(frozen=True)
 class Signal:
-    """How yields become a signal sample.
+    """Recipe that makes a signal sample of yields.
 
     Attributes
     ----------
     bins
         Number of bins of each channel of the workspace.
-    places
+    positions
         Position of each channel in the workspace.
     sample
         Name of the sample.
     modifiers
-        Those that all points have: the parameter of interest, luminosity, uncertainties of one
-        size.
+        Modifiers of all points: the parameter of interest, luminosity, uncertainties of one size.
     """
 
     bins: Mapping[str, int]
-    places: Mapping[str, int]
+    positions: Mapping[str, int]
     sample: str
     modifiers: tuple[Mapping[str, Any], ...]
 
     @classmethod
     def of(cls, workspace: Mapping[str, Any], points: Points, settings: FitSettings) -> Signal:
-        """What a section `points` says, checked against its workspace.
+        """Read a section `points`, checked against its workspace.
 
         Raises
         ------
         PalletError
             A channel or the luminosity is unknown, or a name is taken.
         """
-        bins = {item["name"]: len(item["data"]) for item in workspace["observations"]}
-        places = {item["name"]: place for place, item in enumerate(workspace["channels"])}
+        bins = {entry["name"]: len(entry["data"]) for entry in workspace["observations"]}
+        positions = {entry["name"]: index for index, entry in enumerate(workspace["channels"])}
         config = _measurement(workspace, settings)["config"]
         _check_names(workspace, points, config)
         modifiers: list[Mapping[str, Any]] = [
@@ -60,8 +59,8 @@ class Signal:
             if not isinstance(size, str)
         ]
         return cls(
-            bins={name: bins[name] for name in places},
-            places=places,
+            bins={name: bins[name] for name in positions},
+            positions=positions,
             sample=points.sample,
             modifiers=tuple(modifiers),
         )
@@ -69,27 +68,27 @@ class Signal:
     def operations(
         self, yields: Mapping[str, Sequence[float]], sizes: Mapping[str, float]
     ) -> list[dict[str, Any]]:
-        """The JSON Patch of a point.
+        """Make the JSON Patch of a point.
 
         Parameters
         ----------
         yields
             Expected events in the bins of each channel that has signal.
         sizes
-            Relative uncertainties of this point's own, by name.
+            Relative uncertainties of this point alone, by name.
         """
         modifiers = [*self.modifiers, *(normsys(name, size) for name, size in sizes.items())]
         return [
             {
                 "op": "add",
-                "path": f"/channels/{self.places[channel]}/samples/-",
+                "path": f"/channels/{self.positions[channel]}/samples/-",
                 "value": {"name": self.sample, "data": list(data), "modifiers": modifiers},
             }
             for channel, data in yields.items()
         ]
 
     def problem(self, yields: Mapping[str, Sequence[float]]) -> str | None:
-        """What is wrong with yields that a function gives, or None."""
+        """Describe a mistake in the yields of a function; None if there is none."""
         for channel, data in yields.items():
             if channel not in self.bins:
                 return f"there is no channel {channel!r} (there are {', '.join(self.bins)})"
@@ -103,33 +102,33 @@ class Signal:
 
 
 def normsys(name: str, size: float) -> dict[str, Any]:
-    """A relative uncertainty of all yields of a sample."""
+    """Make the modifier of a relative uncertainty of all yields of a sample."""
     return {"name": name, "type": "normsys", "data": {"lo": 1.0 - size, "hi": 1.0 + size}}
 
 
 def wrong_yield(value: float) -> str | None:
-    """Why a number is no number of expected events, or None."""
+    """Describe why a number is no number of expected events; None if it is one."""
     if not math.isfinite(value):
         return f"is not a finite number ({value})"
     return f"is negative ({value:g})" if value < 0 else None
 
 
 def _measurement(workspace: Mapping[str, Any], settings: FitSettings) -> Mapping[str, Any]:
-    for item in workspace["measurements"]:
-        if settings.measurement in (None, item["name"]):
-            found: Mapping[str, Any] = item
-            return found
-    known = ", ".join(item["name"] for item in workspace["measurements"])
+    for entry in workspace["measurements"]:
+        if settings.measurement in (None, entry["name"]):
+            measurement: Mapping[str, Any] = entry
+            return measurement
+    names = ", ".join(entry["name"] for entry in workspace["measurements"])
     raise PalletError(
         f"The workspace has no measurement {settings.measurement!r}.",
-        remedy=f"Correct `fit.measurement`; there are {known}.",
+        remedy=f"Correct `fit.measurement`; there are {names}.",
     )
 
 
 def _check_names(
     workspace: Mapping[str, Any], points: Points, measurement: Mapping[str, Any]
 ) -> None:
-    channels = {item["name"]: item for item in workspace["channels"]}
+    channels = {channel["name"]: channel for channel in workspace["channels"]}
     for name in points.channels or ():
         if name not in channels:
             raise PalletError(
@@ -145,18 +144,19 @@ def _check_names(
     kinds: dict[str, str] = {}
     for channel in workspace["channels"]:
         for sample in channel["samples"]:
-            kinds |= {item["name"]: item["type"] for item in sample["modifiers"]}
-    taken = {measurement["poi"]: "the parameter of interest", points.lumi: "the luminosity"}
+            kinds |= {modifier["name"]: modifier["type"] for modifier in sample["modifiers"]}
+    reserved = {measurement["poi"]: "the parameter of interest", points.lumi: "the luminosity"}
     for name in points.uncertainties:
         kind = kinds.get(name)
-        if name in taken or (kind is not None and kind not in _CONSTRAINED):
+        if name in reserved or (kind is not None and kind not in _CONSTRAINED):
+            meaning = reserved.get(name, f"a {kind}")
             raise PalletError(
-                f"`points.uncertainties` names {name!r}, which is {taken.get(name, f'a {kind}')}.",
+                f"`points.uncertainties` names {name!r}, which is {meaning}.",
                 remedy="Give the uncertainty another name.",
             )
-    known = {item["name"] for item in measurement["parameters"] if "sigmas" in item}
-    if points.lumi is not None and points.lumi not in known:
+    with_width = {entry["name"] for entry in measurement["parameters"] if "sigmas" in entry}
+    if points.lumi is not None and points.lumi not in with_width:
         raise PalletError(
             f"`points.lumi` names {points.lumi!r}, but the measurement gives it no width.",
-            remedy=f"Those with one are {', '.join(sorted(known)) or 'none'}.",
+            remedy=f"Those with one are {', '.join(sorted(with_width)) or 'none'}.",
         )

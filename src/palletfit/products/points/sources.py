@@ -1,7 +1,7 @@
-"""Where the points of a scan come from: a table, or a function of the user's.
+"""Sources of the points of a scan: a table, or a function of the user's.
 
-Both give points in the same order each time, and any part of them without the rest, so that
-nothing but the points in flight is in memory.
+Both give points in the same order each time, and any part of them without the rest. So only the
+points in flight are in memory.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ class Source(Protocol):
     Attributes
     ----------
     path
-        What error messages name.
+        Name of the source in error messages.
     count
         Number of points.
     identity
-        Digest of all that points depend on, as far as it is known without making them.
+        Digest of all that points depend on, as far as it is known before they are made.
     """
 
     path: Path | str
     count: int
     identity: str
 
-    def chunks(self, wanted: Iterable[range]) -> Iterator[tuple[range, list[Patch]]]:
-        """The points of some ranges, which are in order, one range after the other."""
+    def chunks(self, ranges: Iterable[range]) -> Iterator[tuple[range, list[Patch]]]:
+        """Give the points of ranges, which are in order, one range after the other."""
         ...
 
 
 def file_digest(path: Path) -> str:
-    """Sha256 of a file of any size.
+    """Compute the SHA-256 of a file of any size.
 
     Raises
     ------
@@ -69,24 +69,24 @@ def file_digest(path: Path) -> str:
 
 
 class Names:
-    """Finds names that stand twice among very many, with eight bytes for each."""
+    """Search for repeated names among very many, with eight bytes for each."""
 
     def __init__(self) -> None:
         self._digests: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
 
     def add(self, names: Sequence[str]) -> None:
-        """Take further names."""
+        """Add further names."""
         digests = [hashlib.blake2b(_bytes(name), digest_size=8).digest() for name in names]
         self._digests.append(np.frombuffer(b"".join(digests), dtype=np.uint64))
 
     def repeated(self) -> list[tuple[int, int]]:
-        """Pairs of positions whose names are the same, but for one chance in 10^19 a pair."""
+        """Return pairs of positions with the same name; a pair is wrong once in 10^19 times."""
         if not self._digests:
             return []
-        every = np.concatenate(self._digests)
-        order = np.argsort(every, kind="stable")
-        same = np.flatnonzero(every[order[1:]] == every[order[:-1]])
-        return [(int(order[place]), int(order[place + 1])) for place in same]
+        digests = np.concatenate(self._digests)
+        order = np.argsort(digests, kind="stable")
+        same = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
+        return [(int(order[position]), int(order[position + 1])) for position in same]
 
 
 def _bytes(name: str) -> bytes:
@@ -94,7 +94,7 @@ def _bytes(name: str) -> bytes:
 
 
 def wrong_name(name: Any) -> str | None:
-    """Why something is no name of a point, or None."""
+    """Describe why a value is no name of a point; None if it is one."""
     if not isinstance(name, str) or not name:
         return "has no name"
     return f"has a name of {len(name)} characters" if len(name) > LONGEST_NAME else None
@@ -102,16 +102,16 @@ def wrong_name(name: Any) -> str | None:
 
 # --------------------------------------------------------------------------- functions
 
-#: What a function gives for one point: name, values of the labels, and yields by channel or
+#: Answer of a function for one point: name, values of the labels, and yields by channel or
 #: operations.
-Given = tuple[str, Any, Any]
+FunctionPoint = tuple[str, Any, Any]
 
 
 class FunctionSource:
     """Points that a user's function gives: ``function(first, stop)``, in order.
 
-    The function is imported here, in the process that sends fits, and only called for points that
-    are not finished.
+    The function is imported here, in the process that sends fits. It is called for points that are
+    not finished, and for no others.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class FunctionSource:
     labels
         Names of the points' values.
     signal
-        How yields become a patch.
+        Recipe that makes patches of yields.
     settings
         Limits.
 
@@ -152,47 +152,47 @@ class FunctionSource:
             ]
         )
 
-    def chunks(self, wanted: Iterable[range]) -> Iterator[tuple[range, list[Patch]]]:
-        """See :meth:`Source.chunks`.
+    def chunks(self, ranges: Iterable[range]) -> Iterator[tuple[range, list[Patch]]]:
+        """Give the points of ranges, see :meth:`Source.chunks`.
 
         Raises
         ------
         ConfigError
-            The function raises an error, or gives something else than as many points as asked for.
+            The function raises an error, or gives another number of points than that of a range.
         """
-        for some in wanted:
-            given = self._call(some)
+        for span in ranges:
+            points = self._call(span)
             yield (
-                some,
-                [self._patch(number, item) for number, item in zip(some, given, strict=True)],
+                span,
+                [self._patch(number, point) for number, point in zip(span, points, strict=True)],
             )
 
-    def _call(self, some: range) -> list[Given]:
+    def _call(self, span: range) -> list[FunctionPoint]:
         try:
-            # One more than there should be, and no more if it never ends.
-            given = list(itertools.islice(self._function(some.start, some.stop), len(some) + 1))
+            # Read one point too many at most: the function may never end.
+            points = list(itertools.islice(self._function(span.start, span.stop), len(span) + 1))
         except Exception as error:
-            place = _place(error)
+            line = _last_line(error)
             raise ConfigError(
-                f"The function raised {type(error).__name__} for points {some.start} to "
-                f"{some.stop - 1}{place}: {error}",
+                f"The function raised {type(error).__name__} for points {span.start} to "
+                f"{span.stop - 1}{line}: {error}",
                 remedy="Correct it; finished points are kept.",
                 file=self.path,
             ) from error
-        if len(given) != len(some):
-            more = "more" if len(given) > len(some) else f"{len(given)} points"
+        if len(points) != len(span):
+            more = "more" if len(points) > len(span) else f"{len(points)} points"
             raise ConfigError(
-                f"Asked for points {some.start} to {some.stop - 1}, which are {len(some)}, the "
+                f"Asked for points {span.start} to {span.stop - 1}, which are {len(span)}, the "
                 f"function gives {more}.",
                 remedy="Let it give exactly the points from `first` up to `stop`, which is not "
                 "among them, or correct `points.count`.",
                 file=self.path,
             )
-        return given
+        return points
 
-    def _patch(self, number: int, item: Given) -> Patch:
+    def _patch(self, number: int, point: FunctionPoint) -> Patch:
         try:
-            name, values, content = item
+            name, values, content = point
             values = self._values(values)
             problem = wrong_name(name)
             if problem is None and isinstance(content, Mapping):
@@ -217,16 +217,18 @@ class FunctionSource:
     def _values(self, values: Any) -> tuple[float | str, ...]:
         if isinstance(values, Mapping):
             values = [values[label] for label in self._labels if label in values]
-        found = tuple(item if isinstance(item, str) else float(item) for item in values)
-        if len(found) != len(self._labels):
-            raise ValueError(f"there are {len(found)} values for {len(self._labels)} labels")
-        if any(not isinstance(item, str) and not np.isfinite(item) for item in found):
-            raise ValueError(f"a value is not finite: {list(found)}")
-        return found
+        checked = tuple(value if isinstance(value, str) else float(value) for value in values)
+        if len(checked) != len(self._labels):
+            raise ValueError(f"there are {len(checked)} values for {len(self._labels)} labels")
+        if any(not isinstance(value, str) and not np.isfinite(value) for value in checked):
+            raise ValueError(f"a value is not finite: {list(checked)}")
+        return checked
 
     def _unexpected(self, yields: Mapping[str, Any]) -> str | None:
-        others = set(yields) - self._allowed if self._allowed is not None else ()
-        return f"channel {min(others)!r} is not one of `points.channels`" if others else None
+        unexpected = set(yields) - self._allowed if self._allowed is not None else ()
+        return (
+            f"channel {min(unexpected)!r} is not one of `points.channels`" if unexpected else None
+        )
 
 
 def _check_count(count: int, settings: PointSettings, path: Path | str) -> None:
@@ -238,26 +240,26 @@ def _check_count(count: int, settings: PointSettings, path: Path | str) -> None:
         )
 
 
-def _import(place: str) -> tuple[Callable[[int, int], Iterable[Given]], list[Path]]:
-    """The function, and the file that it is in."""
-    where, _, name = place.rpartition(":")
+def _import(reference: str) -> tuple[Callable[[int, int], Iterable[FunctionPoint]], list[Path]]:
+    """Import a function; return it with its file."""
+    source, _, name = reference.rpartition(":")
     try:
-        module = _module_of_file(Path(where)) if where.endswith(".py") else _module(where)
+        module = _module_of_file(Path(source)) if source.endswith(".py") else _module(source)
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(
             f"The function's module cannot be imported: {type(error).__name__}: {error}"
-            f"{_place(error)}.",
+            f"{_last_line(error)}.",
             remedy="Correct it, or install what it needs where Snakemake runs.",
-            file=where,
+            file=source,
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(
             f"The module has no function {name!r}.",
             remedy="Correct `points.function` in the analysis file.",
-            file=where,
+            file=source,
         )
     return function, [Path(module.__file__)] if module.__file__ else []
 
@@ -267,7 +269,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _module_of_file(path: Path) -> ModuleType:
-    file_digest(path)  # a better message than the import's, if it cannot be read
+    file_digest(path)  # gives a better message than the import if it cannot be read
     spec = importlib.util.spec_from_file_location(f"palletfit_points_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError("it is no Python file")
@@ -277,17 +279,17 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
-def _place(error: BaseException) -> str:
-    """Line of the user's code where an error was raised."""
-    trace, found = error.__traceback__, ""
+def _last_line(error: BaseException) -> str:
+    """Name the line of the user's code where an error was raised."""
+    trace, line = error.__traceback__, ""
     while trace is not None:
-        found = f" (line {trace.tb_lineno} of {Path(trace.tb_frame.f_code.co_filename).name})"
+        line = f" (line {trace.tb_lineno} of {Path(trace.tb_frame.f_code.co_filename).name})"
         trace = trace.tb_next
-    return found
+    return line
 
 
 def duplicate(path: Path | str, name: str, first: int, second: int) -> PalletError:
-    """Two points have one name; numbers count from zero."""
+    """Make the error of two points with one name; numbers count from zero."""
     return PalletError(
         f"The points {first + 1} and {second + 1} have the same name.",
         remedy="Rename or remove one of them; all others are kept.",

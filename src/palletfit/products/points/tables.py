@@ -1,4 +1,4 @@
-"""Points of a table: a CSV or Parquet file, read piece by piece, and not trusted."""
+"""Points of a table: an untrusted CSV or Parquet file, read piece by piece."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from palletfit.pallet.patches import Patch, json_digest
 from palletfit.products.points.signals import Signal
 from palletfit.products.points.sources import Names, duplicate, file_digest, wrong_name
 
-#: Bytes that are read at a time, and rows that are looked at together.
+#: Bytes that are read at a time, and rows that are checked together.
 _BLOCK, _ROWS = 1 << 20, 4096
 #: The largest group of rows of a Parquet file, in bytes when unpacked, and most columns of a table.
 _LARGEST_GROUP, _MOST_COLUMNS = 1 << 30, 20_000
@@ -33,7 +33,7 @@ _YIELD = re.compile(r"(?P<channel>.+)\[(?P<bin>[0-9]{1,6})\]")
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which columns of a table hold what."""
+    """Names of a table's columns by their content."""
 
     name: str
     labels: tuple[str, ...]
@@ -41,15 +41,15 @@ class _Columns:
     sizes: Mapping[str, str]
 
     @property
-    def every(self) -> list[str]:
-        numbers = [column for some in self.yields.values() for column in some]
+    def used(self) -> list[str]:
+        numbers = [column for columns in self.yields.values() for column in columns]
         return list(dict.fromkeys([self.name, *self.labels, *numbers, *self.sizes.values()]))
 
 
 class TableSource:
     """The rows of a table; see :class:`palletfit.products.points.sources.Source`.
 
-    The whole table is looked at once, before anything is fitted.
+    All rows are checked once, before the first fit.
 
     Parameters
     ----------
@@ -58,19 +58,19 @@ class TableSource:
     labels
         Columns of the points' values.
     signal
-        How yields become a patch.
+        Recipe that makes patches of yields.
     settings
         Limits.
     strict
-        Whether columns of channels that the workspace does not have are an error; with several
-        regions they may belong to another one.
+        Refuse columns of channels that the workspace does not have; with several regions they may
+        belong to another one.
 
     Raises
     ------
     ConfigError
         The file cannot be read, is too large, or the analysis file names columns it does not have.
     PalletError
-        A row is wrong: its name, number, column and the remedy are said.
+        A row is wrong; the message has its name, number and column.
     """
 
     def __init__(
@@ -105,25 +105,25 @@ class TableSource:
         self._numeric = dict.fromkeys(self._columns.labels, True)
         self.count = self._check()
 
-    def chunks(self, wanted: Iterable[range]) -> Iterator[tuple[range, list[Patch]]]:
-        """See :meth:`palletfit.products.points.sources.Source.chunks`."""
-        ranges = iter(wanted)
-        some = next(ranges, None)
-        if some is None:
+    def chunks(self, ranges: Iterable[range]) -> Iterator[tuple[range, list[Patch]]]:
+        """Give the points of ranges, see :class:`palletfit.products.points.sources.Source`."""
+        remaining = iter(ranges)
+        span = next(remaining, None)
+        if span is None:
             return
-        first, held = 0, []
+        first, pieces = 0, []
         for table in self._read():
             stop = first + len(table)
-            while some is not None and some.start < stop:
-                held.append(
-                    table.slice(max(some.start - first, 0), some.stop - max(first, some.start))
+            while span is not None and span.start < stop:
+                pieces.append(
+                    table.slice(max(span.start - first, 0), span.stop - max(first, span.start))
                 )
-                if some.stop > stop:
+                if span.stop > stop:
                     break
-                yield some, self._patches(pa.concat_tables(held), some.start)
-                held = []
-                some = next(ranges, None)
-            if some is None:
+                yield span, self._patches(pa.concat_tables(pieces), span.start)
+                pieces = []
+                span = next(remaining, None)
+            if span is None:
                 return
             first = stop
         raise ConfigError(
@@ -144,23 +144,23 @@ class TableSource:
                 header = list(pq.read_schema(self._table).names)
             else:
                 with self._table.open(encoding="utf-8-sig", newline="") as file:
-                    # A line without an end would be read as a whole.
+                    # Limited: the line may have no end.
                     line = file.readline(_BLOCK)
                 header = next(csv.reader([line]), [])
         except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
             self._unreadable(error)
         twice = [name for name, count in Counter(header).items() if count > 1]
         if twice or not header or len(header) > _MOST_COLUMNS:
-            said = f"two columns {twice[0]!r}" if twice else f"{len(header)} columns"
+            content = f"two columns {twice[0]!r}" if twice else f"{len(header)} columns"
             raise PalletError(
-                f"The table has {said}.",
+                f"The table has {content}.",
                 remedy="Give it a first row with a name for each column, none of them twice.",
                 file=self.path,
             )
         return header
 
     def _read(self) -> Iterator[pa.Table]:
-        """All rows, piece by piece, of the columns that are used."""
+        """Read all rows of the used columns, piece by piece."""
         try:
             for batch in self._parquet() if self._is_parquet else self._csv():
                 for first in range(0, batch.num_rows, _ROWS):
@@ -174,14 +174,14 @@ class TableSource:
                 size = file.metadata.row_group(number).total_byte_size
                 if size > _LARGEST_GROUP:
                     raise ValueError(f"a group of its rows has {size} bytes")
-            yield from file.iter_batches(batch_size=_ROWS, columns=self._columns.every)
+            yield from file.iter_batches(batch_size=_ROWS, columns=self._columns.used)
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
-        every = self._columns.every
-        # As text: what is a number is decided here, where an error can name the row.
+        used = self._columns.used
+        # As text: numbers are converted here, where an error can name the row.
         convert = pa.csv.ConvertOptions(
-            include_columns=every,
-            column_types=dict.fromkeys(every, pa.string()),
+            include_columns=used,
+            column_types=dict.fromkeys(used, pa.string()),
             strings_can_be_null=False,
         )
         read = pa.csv.ReadOptions(block_size=_BLOCK, use_threads=False)
@@ -198,10 +198,10 @@ class TableSource:
     # ------------------------------------------------------------------ checks
 
     def _check(self) -> int:
-        """Look at every row once; the number of rows."""
+        """Check every row once; return the number of rows."""
         names, count = Names(), 0
         for table in self._read():
-            self._look_at(table, count)
+            self._check_rows(table, count)
             names.add(self._names(table, count))
             count += len(table)
             if count > self._settings.max_points:
@@ -218,7 +218,7 @@ class TableSource:
             raise duplicate(self.path, self._name_of(second), first, second)
         return count
 
-    def _look_at(self, table: pa.Table, first: int) -> None:
+    def _check_rows(self, table: pa.Table, first: int) -> None:
         for columns in self._columns.yields.values():
             for column in columns:
                 values = self._numbers(table, column, first)
@@ -237,10 +237,10 @@ class TableSource:
 
     def _names(self, table: pa.Table, first: int) -> list[str]:
         names: list[str] = self._texts(table, self._columns.name, first)
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             problem = wrong_name(name)
             if problem is not None:
-                self._fail(first + place, name[:50], problem)
+                self._fail(first + index, name[:50], problem)
         return names
 
     def _texts(self, table: pa.Table, column: str, first: int) -> list[str]:
@@ -248,18 +248,18 @@ class TableSource:
             texts: list[str | None] = table[column].cast(pa.string()).to_pylist()
         except pa.ArrowException as error:
             self._unreadable(error)
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             if not text:
-                self._fail(first + place, "", f"has nothing in column {column!r}")
+                self._fail(first + index, "", f"has nothing in column {column!r}")
         return [str(text) for text in texts]
 
     def _numbers(self, table: pa.Table, column: str, first: int) -> FloatArray:
         values = _as_numbers(table[column])
         if values is None:
-            for place, item in enumerate(table[column].to_pylist()):
-                if _as_numbers(pa.chunked_array([[item]])) is None:
-                    said = f"has {item!r} in column {column!r}, which is no number"
-                    self._fail(first + place, self._at(table, place), said)
+            for index, value in enumerate(table[column].to_pylist()):
+                if _as_numbers(pa.chunked_array([[value]])) is None:
+                    problem = f"has {value!r} in column {column!r}, which is no number"
+                    self._fail(first + index, self._at(table, index), problem)
             self._fail(first, self._at(table, 0), f"has no number in column {column!r}")
         self._refuse(table, first, column, values, ~np.isfinite(values), "is missing or not finite")
         return values
@@ -271,16 +271,16 @@ class TableSource:
         column: str,
         values: FloatArray,
         wrong: np.ndarray[Any, np.dtype[np.bool_]],
-        what: str,
+        fault: str,
     ) -> None:
         if not wrong.any():
             return
-        place = int(np.flatnonzero(wrong)[0])
-        problem = f"has {values[place]:g} in column {column!r}, which {what}"
-        self._fail(first + place, self._at(table, place), problem)
+        index = int(np.flatnonzero(wrong)[0])
+        problem = f"has {values[index]:g} in column {column!r}, which {fault}"
+        self._fail(first + index, self._at(table, index), problem)
 
-    def _at(self, table: pa.Table, place: int) -> str:
-        return str(table[self._columns.name][place].as_py())[:100]
+    def _at(self, table: pa.Table, index: int) -> str:
+        return str(table[self._columns.name][index].as_py())[:100]
 
     def _name_of(self, number: int) -> str:
         for table in self._read():
@@ -300,36 +300,38 @@ class TableSource:
     # ------------------------------------------------------------------ points
 
     def _patches(self, table: pa.Table, first: int) -> list[Patch]:
-        columns = self._columns
         names = self._names(table, first)
         values = [
             self._numbers(table, label, first).tolist()
             if self._numeric[label]
             else self._texts(table, label, first)
-            for label in columns.labels
+            for label in self._columns.labels
         ]
         yields = {
-            channel: np.stack([self._numbers(table, item, first) for item in some], axis=1).tolist()
-            for channel, some in columns.yields.items()
+            channel: np.stack(
+                [self._numbers(table, column, first) for column in columns], axis=1
+            ).tolist()
+            for channel, columns in self._columns.yields.items()
         }
         sizes = {
-            name: self._numbers(table, item, first).tolist() for name, item in columns.sizes.items()
+            name: self._numbers(table, column, first).tolist()
+            for name, column in self._columns.sizes.items()
         }
         return [
             Patch(
                 name=name,
-                values=tuple(column[place] for column in values),
+                values=tuple(column[index] for column in values),
                 operations=self._signal.operations(
-                    {channel: data[place] for channel, data in yields.items()},
-                    {key: column[place] for key, column in sizes.items()},
+                    {channel: data[index] for channel, data in yields.items()},
+                    {key: column[index] for key, column in sizes.items()},
                 ),
             )
-            for place, name in enumerate(names)
+            for index, name in enumerate(names)
         ]
 
 
 def _as_numbers(column: pa.ChunkedArray) -> FloatArray | None:
-    """A column as floating-point numbers, with NaN where there is nothing; None if it is none."""
+    """Convert a column to numbers, with NaN in empty cells; None if it has no numbers."""
     try:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
@@ -353,18 +355,20 @@ def _find_columns(
     *,
     strict: bool,
 ) -> _Columns:
-    """Which columns hold what.
+    """Find the columns of names, labels, yields and sizes.
 
     Raises
     ------
     ConfigError
         A column is missing, or of a channel or bin that there is not.
     """
-    sizes = {name: item for name, item in points.uncertainties.items() if isinstance(item, str)}
+    sizes = {
+        name: column for name, column in points.uncertainties.items() if isinstance(column, str)
+    }
     for column in (points.name, *labels, *sizes.values()):
         if column not in header:
             raise _no_column(column, header, path)
-    found: dict[str, set[int]] = {}
+    bins: dict[str, set[int]] = {}
     for column in header:
         match = _YIELD.fullmatch(column)
         if match is None or column in labels:
@@ -374,15 +378,15 @@ def _find_columns(
             continue
         if channel in signal.bins or strict:
             _check_column(column, channel, number, signal, path)
-            found.setdefault(channel, set()).add(number)
-    for channel in points.channels or found or list(signal.bins)[:1]:
+            bins.setdefault(channel, set()).add(number)
+    for channel in points.channels or bins or list(signal.bins)[:1]:
         for number in range(signal.bins[channel]):
-            if number not in found.get(channel, ()):
+            if number not in bins.get(channel, ()):
                 raise _no_column(f"{channel}[{number}]", header, path)
     yields = {
         channel: tuple(f"{channel}[{number}]" for number in range(signal.bins[channel]))
         for channel in signal.bins
-        if channel in found
+        if channel in bins
     }
     return _Columns(points.name, labels, yields, sizes)
 

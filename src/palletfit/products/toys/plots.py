@@ -34,10 +34,10 @@ from palletfit.runs.results import RegionResults
 #: Signal plus background red and background blue, as usual.
 _SIGNAL, _BACKGROUND = COLOURS["signal"], COLOURS["published"]
 _BINS = 50
-#: The axis ends where fewer than one of so many toys are beyond, or beyond the observed value.
+#: Largest fraction of toys beyond the end of the axis, which is beyond the observed value.
 _TAIL = 1e-3
 _LARGEST_RATIO = 4.0
-#: Fits know the test statistic no better, and zero is a value that many toys have.
+#: Precision of fits. Many toys have the value zero.
 _ZERO = 1e-6
 _SYMBOLS = {"qtilde": r"\tilde{q}_\mu", "q": r"q_\mu", "q0": r"q_0"}
 
@@ -57,10 +57,10 @@ def write_patch(drawing: Drawing, product: type[Product]) -> None:
 def draw_toys(
     entry: Mapping[str, Any], statistics: Mapping[str, FloatArray], analysis: Analysis
 ) -> Figure:
-    """Draw how the test statistic is distributed in toys of both hypotheses, and asymptotically.
+    """Draw the distributions of the test statistic in toys of both hypotheses, and asymptotically.
 
-    The first bin holds the toys whose test statistic is zero. Below are the ratios of both: points
-    with binomial uncertainties on one where asymptotic formulae hold.
+    The first bin holds the toys whose test statistic is zero. Below are the ratios of both, with
+    binomial uncertainties. They are one where asymptotic formulae hold.
 
     Parameters
     ----------
@@ -133,9 +133,9 @@ def _draw_one(
         return
     above.plot(centres, expected, color=colour, linewidth=1.5)
     # Ratios of a few toys say nothing.
-    known = shown & (expected * toys > 3)
-    ratio, spread = fraction[known] / expected[known], error[known] / expected[known]
-    below.errorbar(centres[known], ratio, spread, **marks)
+    compared = shown & (expected * toys > 3)
+    ratio, spread = fraction[compared] / expected[compared], error[compared] / expected[compared]
+    below.errorbar(centres[compared], ratio, spread, **marks)
 
 
 def _colour(entry: Mapping[str, Any], hypothesis: str) -> str:
@@ -144,7 +144,7 @@ def _colour(entry: Mapping[str, Any], hypothesis: str) -> str:
 
 
 def _asymptotic(entry: Mapping[str, Any], hypothesis: str, edges: FloatArray) -> FloatArray | None:
-    """The fraction of each bin in asymptotic formulae; none without sensitivity."""
+    """Compute the fraction of each bin by asymptotic formulae; None without sensitivity."""
     q_asimov = entry["asymptotic"].get("q_asimov", 0.0)
     if not q_asimov > 0:
         return None
@@ -153,14 +153,14 @@ def _asymptotic(entry: Mapping[str, Any], hypothesis: str, edges: FloatArray) ->
 
 
 def _values(entry: Mapping[str, Any]) -> list[str]:
-    """Values from toys and from asymptotic formulae, in words."""
+    """Write values from toys and from asymptotic formulae in words."""
 
     def shown(value: float | None, error: float | None) -> str:
         if value is None:
             return "not defined"
         # As many decimals as the uncertainty has with two digits.
-        places = max(3, 1 - math.floor(math.log10(error))) if error else 3
-        return f"{value:.{places}f}"
+        decimals = max(3, 1 - math.floor(math.log10(error))) if error else 3
+        return f"{value:.{decimals}f}"
 
     def pair(value: float | None, error: float | None, other: float | None) -> str:
         spread = rf" $\pm$ {shown(error, error)}" if value is not None else ""

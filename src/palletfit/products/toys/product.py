@@ -49,13 +49,13 @@ class Toys(Product):
 
     @classmethod
     def extent(cls, settings: Settings) -> dict[str, Any]:
-        """Return how many toys there are."""
+        """Return the settings of the number of toys."""
         return {"extent": settings.toys.model_dump(mode="json", include={"toys", "precision"})}
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
-        """Make some shards, on a worker."""
+        """Make shards on a worker."""
         from palletfit.products.toys.compute import compute
 
         return compute(engine, patches, self.settings)
@@ -68,14 +68,14 @@ class Toys(Product):
         settings: Settings,
         part: tuple[int, int] = (1, 1),
     ) -> dict[str, Any]:
-        """Make toys shard by shard, and in rounds where a precision is wanted."""
+        """Make toys shard by shard, and in rounds if a precision is set."""
         from palletfit.products.toys.shards import make
 
         return make(scan, fit, store, settings.toys, part)
 
     @classmethod
     def words(cls) -> str:
-        """Name the product in many, for people."""
+        """Name several results of the product, for people."""
         return "shards of toys"
 
     @classmethod
@@ -108,7 +108,7 @@ class Toys(Product):
 
     @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
-        """Say CLs of each chosen point, and where plots and tables are."""
+        """Give CLs of each chosen point, and the paths of plots and tables."""
         points = cls.entries_made(folder, analysis)
         if points is None:
             return []
@@ -126,8 +126,8 @@ def _summary(analysis: str, point: Mapping[str, Any]) -> str:
     value, formulae = point["CLs_obs"], point["asymptotic"].get("CLs_obs")
     result = "not defined" if value is None else f"{value:.4g} +- {point['CLs_obs_error']:.2g}"
     comparison = "" if formulae is None else f" (asymptotic {formulae:.4g})"
-    what = "p0" if point["test_statistic"] == "q0" else "CLs"
+    quantity = "p0" if point["test_statistic"] == "q0" else "CLs"
     return (
-        f"{analysis}: {what} of {point['patch']} from {point['toys']} toys of each hypothesis: "
+        f"{analysis}: {quantity} of {point['patch']} from {point['toys']} toys of each hypothesis: "
         f"{result}{comparison}, {point['status']}"
     )

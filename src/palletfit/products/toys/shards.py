@@ -1,12 +1,12 @@
-"""Which shards of pseudo-experiments ("toys") are made, and when there are enough of them.
+"""Choice of shards of pseudo-experiments ("toys"), until there are enough of them.
 
 A shard is a record like that of a patch: it goes through the same executors into the same store,
-under a key that says which toys it holds. As shards merge exactly, how toys are split is no part of
-a result. So whatever shards there are count, only gaps between them are filled, and a run with
-another `toys_per_task` or with more toys makes nothing again.
+under a key that names its toys. Shards merge exactly, so that the splitting is no part of a result.
+All shards in the store count, and only gaps between them are filled. A run with another
+`toys_per_task` or with more toys repeats nothing.
 
-With a wanted precision toys are made in rounds. After how many of them it is looked at the
-uncertainty depends on nothing but the toys before: on neither the splitting nor interruptions.
+With a wanted precision toys are made in rounds. The length of a round depends on the toys before it
+alone, and neither on the splitting nor on interruptions.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from palletfit.products.toys.results import ToyResult, enough, merge, toys_neede
 from palletfit.runs.scan import Scan
 from palletfit.runs.store import Key, RecordStore
 
-#: Number of the first toy, and how many there are from it on.
+#: Number of the first toy, and the count of toys.
 Span = tuple[int, int]
 Record = Mapping[str, Any]
 
-#: After so many toys the uncertainty is first compared with the wanted one.
+#: Toys before the first comparison of the uncertainty with the wanted one.
 FIRST_ROUND = 4 * BLOCK
-#: A further round has at least and at most so many times the toys of all before.
+#: Smallest and largest growth of the number of toys in a further round.
 _LEAST_GROWTH, _MOST_GROWTH = 1.25, 4.0
 
 
 def shard(patch: Patch, first: int, count: int) -> Patch:
-    """Some toys of a patch, in the form of a patch that asks for them.
+    """Make a patch that stands for a shard: a range of the toys of a patch.
 
     Examples
     --------
@@ -47,23 +47,23 @@ def shard(patch: Patch, first: int, count: int) -> Patch:
     return replace(patch, name=name, options=options)
 
 
-def cover(toys: int, size: int, known: Iterable[Span]) -> list[Span]:
-    """Shards that hold the first toys together, in order: known ones where they fit, and new ones.
+def cover(toys: int, size: int, existing: Iterable[Span]) -> list[Span]:
+    """Cover the first toys with existing shards where they fit, and new ones, in order.
 
-    What is new is cut at multiples of `size`. The last known one may go on beyond the end. Once
-    some of the new ones are known the answer is the same, so that jobs side by side agree.
+    New shards are cut at multiples of `size`. The last existing one may go on beyond the end. The
+    answer stays the same when new ones have been made, so that jobs side by side agree.
 
     Parameters
     ----------
     toys
-        How many toys are wanted.
+        Number of wanted toys.
     size
         Toys of a new shard.
-    known
-        Shards that are there; they may overlap.
+    existing
+        Existing shards, which may overlap.
     """
     longest: dict[int, int] = {}
-    for first, count in known:
+    for first, count in existing:
         longest[first] = max(count, longest.get(first, 0))
     starts = sorted(longest)
     spans: list[Span] = []
@@ -78,60 +78,60 @@ def cover(toys: int, size: int, known: Iterable[Span]) -> list[Span]:
     return spans
 
 
-def needed(known: Mapping[Span, Record], settings: ToySettings) -> tuple[list[Span], int, bool]:
-    """Shards that are needed, as far as those that are there can tell.
+def needed(records: Mapping[Span, Record], settings: ToySettings) -> tuple[list[Span], int, bool]:
+    """Find the shards that are needed, as far as existing ones can tell.
 
     Parameters
     ----------
-    known
+    records
         Shards of one patch, from :func:`palletfit.products.toys.compute.run_shard`.
     settings
-        How many toys, or which precision.
+        Number of toys, or the precision.
 
     Returns
     -------
     tuple
-        Shards in order, known ones and others; how many toys of them count; and whether these are
-        all, and enough.
+        Shards in order, existing ones and others; the number of toys that count; and whether all
+        shards exist and are enough.
 
     Raises
     ------
     StoreError
-        The known ones do not belong together.
+        The existing ones do not belong together.
     """
     adaptive = settings.precision is not None
-    wanted = min(FIRST_ROUND, settings.toys) if adaptive else settings.toys
+    toys = min(FIRST_ROUND, settings.toys) if adaptive else settings.toys
     while True:
-        spans = cover(wanted, settings.toys_per_task, known)
-        if any(span not in known for span in spans):
-            return spans, wanted, False
-        if wanted >= settings.toys or settings.precision is None:
-            return spans, wanted, True
-        result = merge([known[span] for span in spans], wanted)
+        spans = cover(toys, settings.toys_per_task, records)
+        if any(span not in records for span in spans):
+            return spans, toys, False
+        if toys >= settings.toys or settings.precision is None:
+            return spans, toys, True
+        result = merge([records[span] for span in spans], toys)
         if enough(result, settings.precision):
-            return spans, wanted, True
-        wanted = following(result, settings.precision, settings.toys)
+            return spans, toys, True
+        toys = following(result, settings.precision, settings.toys)
 
 
-def following(result: ToyResult, precision: float, most: int) -> int:
-    """After how many toys the uncertainty is looked at next, where it is not small enough yet.
+def following(result: ToyResult, precision: float, most_toys: int) -> int:
+    """Return the number of toys at the end of the next round, below the wanted precision.
 
-    The number that would do if the uncertainty goes as one over its root, in whole blocks, within
-    bounds.
+    The uncertainty is taken to fall as one over the root of the number. The result is a multiple of
+    a block, within bounds.
     """
     low, high = (math.ceil(factor * result.toys) for factor in (_LEAST_GROWTH, _MOST_GROWTH))
-    wanted = min(max(toys_needed(result, precision), low), high)
-    return min(math.ceil(wanted / BLOCK) * BLOCK, most)
+    toys = min(max(toys_needed(result, precision), low), high)
+    return min(math.ceil(toys / BLOCK) * BLOCK, most_toys)
 
 
 # --------------------------------------------------------------------------- records
 
 
 def recorded(scan: Scan, store: RecordStore) -> dict[str, dict[Span, Record]]:
-    """Finished shards of the patches of a scan, by patch, whose keys are those of the scan."""
+    """Read the finished shards of a scan's patches that have the scan's keys, by patch."""
     digest, engine = scan.workspace_digest, VERSIONS[scan.settings.engine]
     patches = {patch.name: patch for patch in scan.patches}
-    found: dict[str, dict[Span, Record]] = {name: {} for name in patches}
+    by_patch: dict[str, dict[Span, Record]] = {name: {} for name in patches}
     for path in sorted(store.folder.glob("*.json")) if patches else ():
         record = store.read(path)
         if record is None or record["status"] == "failed":
@@ -141,11 +141,11 @@ def recorded(scan: Scan, store: RecordStore) -> dict[str, dict[Span, Record]]:
         if patch is None:
             continue
         span = options["first"], options["count"]
-        made = shard(patch, *span)
-        key = Key.of(digest, made, scan.settings, engine, scan.product)
-        if record["key"]["digest"] == key.digest and store.path(made.name) == path:
-            found[patch.name][span] = {**record, "patch": patch.name}
-    return found
+        unit = shard(patch, *span)
+        key = Key.of(digest, unit, scan.settings, engine, scan.product)
+        if record["key"]["digest"] == key.digest and store.path(unit.name) == path:
+            by_patch[patch.name][span] = {**record, "patch": patch.name}
+    return by_patch
 
 
 def make(
@@ -166,10 +166,10 @@ def make(
     fit, store
         See :meth:`palletfit.runs.product.Product.make`.
     settings
-        How many toys, in which shards.
+        Number of toys, and their shards.
     part
-        Which part of the region, of how many. Parts share shards, or with a wanted precision
-        patches: how many toys one of them needs is known only where all of its are.
+        Number of the part of the region, and the number of parts. Parts share shards, or with a
+        wanted precision patches: only a process with all toys of a patch knows how many it needs.
 
     Returns
     -------
@@ -200,12 +200,12 @@ def make(
 def _round(
     scan: Scan, store: RecordStore, settings: ToySettings
 ) -> tuple[tuple[Patch, ...], set[str]]:
-    """Shards that are needed next, those that are there included, and patches that lack some."""
-    known = recorded(scan, store)
+    """Find the shards of the next round, existing ones included, and patches that lack one."""
+    records = recorded(scan, store)
     shards: list[Patch] = []
     open_: set[str] = set()
     for patch in scan.patches:
-        spans, _, complete = needed(known[patch.name], settings)
+        spans, _, complete = needed(records[patch.name], settings)
         shards += [shard(patch, *span) for span in spans]
         if not complete:
             open_.add(patch.name)
@@ -215,13 +215,13 @@ def _round(
 def _note(
     manifest: Mapping[str, Mapping[str, Any]], entries: dict[str, dict[str, Any]]
 ) -> set[str]:
-    """Put a round's entries into the place of those of earlier rounds; patches that failed."""
+    """Replace entries of earlier rounds by those of a round; return the patches that failed."""
     by_patch: dict[str, dict[str, Any]] = {}
-    for name, item in manifest.items():
-        by_patch.setdefault(item["of"], {})[name] = item
+    for name, entry in manifest.items():
+        by_patch.setdefault(entry["of"], {})[name] = entry
     entries.update(by_patch)
     return {
         patch
-        for patch, items in by_patch.items()
-        if any(item["status"] == "failed" for item in items.values())
+        for patch, shards in by_patch.items()
+        if any(entry["status"] == "failed" for entry in shards.values())
     }

@@ -1,4 +1,4 @@
-"""CLs from pseudo-experiments ("toys") of an analysis' chosen patches, beside asymptotic ones.
+"""CLs from pseudo-experiments ("toys") of an analysis' chosen patches, with asymptotic ones.
 
 ``toys.json`` is keyed by signal point as ``results.json`` is; ``toys.csv`` is a table with the same
 content.
@@ -23,9 +23,9 @@ from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults, first_column
 
 Record = Mapping[str, Any]
 
-#: The observed q of toys comes from fits of their own; more than this is worth a remark.
+#: The observed q of toys comes from separate fits; a larger difference is worth a remark.
 _SAME_Q = 0.01
-#: So many reasons why toys have no test statistic are named.
+#: Largest number of named reasons for toys without a test statistic.
 _NAMED_REASONS = 5
 _OBSERVED = ("CLs_obs", "CLsb_obs", "CLb_obs")
 
@@ -36,88 +36,88 @@ def combine(
     toys: Sequence[RegionResults],
     settings: ToySettings,
 ) -> dict[str, Any]:
-    """What the toys of chosen signal points say.
+    """Combine the toys of chosen signal points.
 
     Parameters
     ----------
     results
-        Content of ``results.json``: a point's toys are of the region that it is taken from.
+        Content of ``results.json``, which names the region of each point.
     tests
         Records of the hypothesis tests, by region.
     toys
         Records of shards, by region.
     settings
-        How many toys count, and which precision is wanted.
+        Number of toys, and the wanted precision.
 
     Returns
     -------
     dict
         By signal point, in the order of `results`, those with toys only. A shard that failed counts
-        as toys without a test statistic: `CLs_obs_range` says what they may change. Without any
-        shard the point is ``failed``, and has a ``problem`` in place of numbers.
+        as toys without a test statistic; `CLs_obs_range` holds their largest effect. Without any
+        shard the point is ``failed``, and has a ``problem`` instead of numbers.
     """
     tested = {region.name: region.records for region in tests}
     shards = {region.name: of_patches(region) for region in toys}
-    found = {}
+    entries = {}
     for name, entry in results.items():
         region = entry["region"]
         patch = entry["regions"][region]["patch"]
-        made = shards.get(region, {}).get(patch)
-        if made is not None:
-            found[name] = {
+        records = shards.get(region, {}).get(patch)
+        if records is not None:
+            entries[name] = {
                 "mass_hypotheses": entry["mass_hypotheses"],
                 "region": region,
                 "patch": patch,
-                **_numbers(made, settings, tested[region][patch]),
+                **_numbers(records, settings, tested[region][patch]),
             }
-    return found
+    return entries
 
 
 def of_patches(region: RegionResults) -> dict[str, list[Record]]:
-    """Records of shards by patch, in the order of their toys."""
-    found: dict[str, list[Record]] = {}
+    """Sort records of shards by patch, in the order of their toys."""
+    by_patch: dict[str, list[Record]] = {}
     for record in region.records.values():
         patch = record["key"]["options"]["of"]
-        found.setdefault(patch, []).append({**record, "patch": patch})
+        by_patch.setdefault(patch, []).append({**record, "patch": patch})
     return {
-        patch: sorted(shards, key=lambda item: int(item["key"]["options"]["first"]))
-        for patch, shards in found.items()
+        patch: sorted(shards, key=lambda shard: int(shard["key"]["options"]["first"]))
+        for patch, shards in by_patch.items()
     }
 
 
 def _numbers(shards: Sequence[Record], settings: ToySettings, test: Record) -> dict[str, Any]:
-    good = [item for item in shards if item["status"] != "failed"]
+    good = [shard for shard in shards if shard["status"] != "failed"]
     asymptotic = _asymptotic(test)
     if not good:
         problem = shards[0]["error"]["problem"]
         return {"status": "failed", "toys": 0, "problem": problem, "asymptotic": asymptotic}
-    whole = [item if item["status"] != "failed" else _lost(item, good[0]) for item in shards]
-    result = merge(whole, _count(whole, settings))
+    filled = [shard if shard["status"] != "failed" else _lost(shard, good[0]) for shard in shards]
+    result = merge(filled, _count(filled, settings))
     plain = result.as_json()
     for name in ("patch", "searched"):
         del plain[name]
     plain["failed"] = {name: len(numbers) for name, numbers in result.failed.items()}
     reasons = (
-        item["reason"] for each in whole for name in HYPOTHESES for item in each[name]["failed"]
+        toy["reason"] for shard in filled for name in HYPOTHESES for toy in shard[name]["failed"]
     )
     plain["doubts"] = list(dict.fromkeys(reasons))[:_NAMED_REASONS]
     plain["remarks"] = [*plain["remarks"], *_remarks(result, shards, settings, test)]
     plain["searched"] = result.searched
-    plain["fit_time"] = sum(item["seconds"] for item in good)
+    plain["fit_time"] = sum(shard["seconds"] for shard in good)
     return {**plain, "asymptotic": asymptotic}
 
 
 def _count(shards: Sequence[Record], settings: ToySettings) -> int:
-    """How many toys count, which may be fewer than there are in the last shard."""
-    spans = {(item["first"], item["count"]): item for item in shards}
-    _, wanted, complete = needed(spans, settings)
-    made = sum(item["count"] for item in shards)
+    """Return the number of toys that count; the last shard may hold more."""
+    spans = {(shard["first"], shard["count"]): shard for shard in shards}
+    _, counted, complete = needed(spans, settings)
+    available = sum(shard["count"] for shard in shards)
     # Shards that failed have no further ones.
-    return wanted if complete else min(made, settings.toys)
+    return counted if complete else min(available, settings.toys)
 
 
 def _lost(shard: Record, other: Record) -> Record:
-    """A failed shard as one whose toys have no test statistic."""
+    """Replace a failed shard by one whose toys have no test statistic."""
     first, count = (shard["key"]["options"][name] for name in ("first", "count"))
     reason = shard["error"]["problem"]
     none = {
@@ -133,16 +133,16 @@ def _remarks(
     result: ToyResult, shards: Sequence[Record], settings: ToySettings, test: Record
 ) -> list[str]:
     remarks = []
-    for item in shards:
-        if item["status"] == "failed":
-            first, count = (item["key"]["options"][name] for name in ("first", "count"))
-            problem = item["error"]["problem"]
+    for shard in shards:
+        if shard["status"] == "failed":
+            first, count = (shard["key"]["options"][name] for name in ("first", "count"))
+            problem = shard["error"]["problem"]
             remarks.append(f"toys {first} to {first + count - 1} are missing: {problem}")
-    wanted = settings.precision
-    if wanted is not None and not enough(result, wanted):
+    precision = settings.precision
+    if precision is not None and not enough(result, precision):
         remarks.append(
-            f"the uncertainty of CLs is above the wanted {wanted:g}: it takes about "
-            f"{toys_needed(result, wanted)} toys"
+            f"the uncertainty of CLs is above the wanted {precision:g}: it takes about "
+            f"{toys_needed(result, precision)} toys"
         )
     if test["status"] != "failed" and abs(test["q"] - result.q) > _SAME_Q:
         remarks.append(
@@ -159,15 +159,15 @@ def _asymptotic(test: Record) -> dict[str, Any]:
     return {name: test[name] for name in names}
 
 
-def find(found: Mapping[str, Mapping[str, Any]], stem: str) -> Mapping[str, Any]:
-    """The entry of ``toys.json`` whose patch has this file name.
+def find(entries: Mapping[str, Mapping[str, Any]], stem: str) -> Mapping[str, Any]:
+    """Return the entry of ``toys.json`` whose patch has this file name.
 
     Raises
     ------
     StoreError
         There is none.
     """
-    for entry in found.values():
+    for entry in entries.values():
         if file_stem(entry["patch"]) == stem:
             return entry
     raise StoreError(
@@ -177,16 +177,16 @@ def find(found: Mapping[str, Mapping[str, Any]], stem: str) -> Mapping[str, Any]
 
 
 def statistics(region: RegionResults, entry: Mapping[str, Any]) -> dict[str, FloatArray]:
-    """The test statistic of all toys that count in an entry and have one, by hypothesis."""
+    """Collect the test statistics of the toys that count in an entry, by hypothesis."""
     shards = [
-        item for item in of_patches(region).get(entry["patch"], []) if item["status"] != "failed"
+        shard for shard in of_patches(region).get(entry["patch"], []) if shard["status"] != "failed"
     ]
     return {
         name: np.array(
             [
                 q
-                for item in shards
-                for number, q in enumerate(item[name]["q"], item["first"])
+                for shard in shards
+                for number, q in enumerate(shard[name]["q"], shard["first"])
                 if q is not None and number < entry["toys"]
             ],
             dtype=float,
@@ -195,10 +195,10 @@ def statistics(region: RegionResults, entry: Mapping[str, Any]) -> dict[str, Flo
     }
 
 
-def as_table(found: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
-    """One row a signal point: values with uncertainties, and beside them asymptotic ones."""
+def as_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
+    """Make a table: values with uncertainties and asymptotic values of each signal point."""
     rows = []
-    for name, entry in found.items():
+    for name, entry in entries.items():
         row = {
             **first_columns(name, entry, labels),
             "toys": entry["toys"],

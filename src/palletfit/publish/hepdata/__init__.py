@@ -1,7 +1,7 @@
-"""A HEPData submission of an analysis: CLs, contours, limits, and where they come from.
+"""HEPData submission of an analysis: CLs, contours, limits, and their provenance.
 
-The tables are made with hepdata_lib and judged by HEPData's own validator, whose schemas come with
-it: nothing here uses a network or another program. The same results give the same bytes.
+hepdata_lib makes the tables, and HEPData's validator checks them with the schemas that it holds.
+Nothing uses a network or another program. The same results give the same bytes.
 """
 
 from palletfit.publish.hepdata.provenance import file_sha256

@@ -16,22 +16,22 @@ from palletfit.runs.results import RegionResults
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file."""
+    """Compute the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def provenance(publication: Publication) -> dict[str, Any]:
-    """Where the numbers come from, as plain data.
+    """Collect the provenance of the numbers as plain data.
 
     Returns
     -------
     dict
         ``pallet`` (its source, or ``combine``: the members of a combination), ``regions``
-        (digests of the published files), ``fits`` (settings,
-        engine and software of the records, with the number of patches each), ``contours``
-        (settings, and the state of each curve), ``points`` (by patch: state, digest of the patch
-        and of the record's key, and what is doubtful or wrong), ``versions``.
+        (digests of the published files), ``fits`` (settings, engine and software of the records,
+        each with the number of patches), ``contours`` (settings, and the state of each curve),
+        ``points`` (by patch: state, digest of the patch and of the record's key, and doubts or
+        problems), ``versions``.
     """
     analysis = publication.analysis
     return {
@@ -74,19 +74,19 @@ def provenance(publication: Publication) -> dict[str, Any]:
 
 
 def _fits(regions: Sequence[RegionResults]) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    fits: dict[str, dict[str, Any]] = {}
     for record in (record for region in regions for record in region.records.values()):
-        made = {
+        fit = {
             "settings": record["key"]["settings"],
             "engine": record["key"]["engine"],
             "software": record.get("software"),  # a failed patch has none
         }
-        found.setdefault(json_digest(made), {**made, "patches": 0})["patches"] += 1
-    return list(found.values())
+        fits.setdefault(json_digest(fit), {**fit, "patches": 0})["patches"] += 1
+    return list(fits.values())
 
 
 def _source(analysis: Analysis) -> dict[str, Any]:
-    """Where the likelihood comes from."""
+    """Describe the source of the likelihood."""
     if analysis.pallet is None:
         assert analysis.combine is not None  # noqa: S101  one of both, says the configuration
         members = analysis.combine.model_dump(mode="json", exclude_none=True)
@@ -111,12 +111,12 @@ def _point(result: Mapping[str, Any], regions: Sequence[RegionResults]) -> dict[
         **notes,
         "regions": {
             region: {
-                "patch": item["patch"],
-                "status": item["status"],
-                "patch_digest": keys[region][item["patch"]]["key"]["patch"],
-                "key": keys[region][item["patch"]]["key"]["digest"],
-                **({"problem": item["problem"]} if "problem" in item else {}),
+                "patch": test["patch"],
+                "status": test["status"],
+                "patch_digest": keys[region][test["patch"]]["key"]["patch"],
+                "key": keys[region][test["patch"]]["key"]["digest"],
+                **({"problem": test["problem"]} if "problem" in test else {}),
             }
-            for region, item in result["regions"].items()
+            for region, test in result["regions"].items()
         },
     }

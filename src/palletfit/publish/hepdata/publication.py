@@ -24,7 +24,7 @@ CURVE_TITLES = {
 
 @dataclass(frozen=True)
 class Publication:
-    """What goes into a submission.
+    """Content of a submission.
 
     Attributes
     ----------
@@ -33,17 +33,17 @@ class Publication:
     results
         Content of ``results.json``.
     regions
-        The records of the regions that were fitted.
+        Records of the regions that were fitted.
     files
-        For each region the sha256 of its ``workspace`` and ``patchset``, as they are in the pallet.
+        SHA-256 of ``workspace`` and ``patchset`` of each region, as in the pallet.
     contours
-        By plane: content of ``contour.json``. Empty where there are none (p0).
+        Content of ``contour.json`` by plane; empty if there are no contours (p0).
     images
-        By plane: the plot as PNG.
+        Plot of each plane as PNG.
     limits
         Content of ``limits.json``, if there are limits: by patch ``mass_hypotheses``, ``status``,
         ``mu_obs``, ``mu_exp`` (five, in pyhf's order), and ``upper_limit_obs_pb``,
-        ``upper_limit_exp_pb`` where cross sections are known.
+        ``upper_limit_exp_pb`` if cross sections are known.
     """
 
     analysis: Analysis
@@ -56,28 +56,28 @@ class Publication:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Fit settings, from the records."""
+        """Fit settings of the records."""
         record = next(iter(self.regions[0].records.values()))
         settings: Mapping[str, Any] = record["key"]["settings"]
         return settings
 
     @property
     def quantity(self) -> str:
-        """What the p-values are called: q0 is a test of discovery."""
+        """Name of the p-values, which is p0 for q0, a test of discovery."""
         return "p0" if self.settings["test_statistic"] == "q0" else "CLs"
 
     @property
     def plane_names(self) -> dict[str, str]:
-        """What the names of a plane's tables end with.
+        """Endings of the names of each plane's tables.
 
-        Nothing if there is one plane; a number instead of its name if names are so long, or so
-        alike, that tables or their files would have no names of their own.
+        The ending is empty if there is one plane. It is a number instead of the name of the plane
+        if names are too long, or differ in case only, for unique names of tables and files.
         """
         planes = list(self.analysis.planes)
         longest = LONGEST_NAME - max(map(len, CURVE_TITLES.values())) - 1
-        unlike = len({name.lower() for name in planes}) == len(planes)
+        distinct = len({name.lower() for name in planes}) == len(planes)
         if len(planes) == 1:
             return {planes[0]: ""}
-        if unlike and max(map(len, planes)) <= longest:
+        if distinct and max(map(len, planes)) <= longest:
             return {name: f" {name}" for name in planes}
         return {name: f" plane {number}" for number, name in enumerate(planes, 1)}

@@ -41,23 +41,23 @@ _HEPDATA_DOI = re.compile(r"10\.17182/hepdata\.(\d+)\.v\d+/r\d+")
 
 
 def write(publication: Publication, folder: Path, archive: Path) -> None:
-    """Write a submission and its archive, after the validator found it good.
+    """Write a submission and its archive, after the validator accepted it.
 
     Parameters
     ----------
     publication
-        What is submitted.
+        Content of the submission.
     folder
-        Where its files go; an earlier submission there is replaced.
+        Folder of its files; an earlier submission there is replaced.
     archive
-        The ``tar.gz`` for the upload.
+        Path of the ``tar.gz`` for the upload.
 
     Raises
     ------
     SubmissionError
-        HEPData would refuse it; nothing was replaced.
+        HEPData would refuse the submission; nothing was replaced.
     StoreError
-        It could not be written.
+        The submission could not be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -72,35 +72,35 @@ def write(publication: Publication, folder: Path, archive: Path) -> None:
 
 
 def _write(publication: Publication, folder: Path, archive: Path, scratch: Path) -> None:
-    new, extra, packed = scratch / "new", scratch / "extra", scratch / "packed"
+    content, extra, packed = scratch / "new", scratch / "extra", scratch / "packed"
     extra.mkdir()
-    made = _submission(publication, extra)
-    # The library leaves an archive of its own in the working directory.
+    submission = _submission(publication, extra)
+    # The library writes an archive into the working directory.
     with contextlib.chdir(extra):
-        made.create_files(str(new), validate=False)
-    check(new)
-    pack(new, packed)
+        submission.create_files(str(content), validate=False)
+    check(content)
+    pack(content, packed)
     if folder.exists():
         shutil.rmtree(folder)
-    new.rename(folder)
+    content.rename(folder)
     packed.replace(archive)
 
 
 def check(folder: Path) -> None:
-    """Judge a submission with HEPData's own validator, without network.
+    """Check a submission with HEPData's validator, without network.
 
     Raises
     ------
     SubmissionError
-        It is not valid; the error names every file and what is wrong with it.
+        The submission is not valid. The error names each file and its problems.
     """
     validator = FullSubmissionValidator(autoload_remote_schemas=False)
     if validator.validate(directory=str(folder)):
         return
     messages = [
         f"    {Path(file).name}: {' '.join(message.message.split())}"
-        for file, found in validator.get_messages().items()
-        for message in found
+        for file, errors in validator.get_messages().items()
+        for message in errors
     ]
     raise SubmissionError(
         "HEPData's validator refuses the submission:\n"
@@ -127,15 +127,15 @@ def pack(folder: Path, archive: Path) -> None:
 
 
 def _submission(publication: Publication, extra: Path) -> Submission:
-    """The submission in memory; files that are not tables are written into `extra`."""
-    found = provenance(publication)
+    """Make the submission in memory; files other than tables are written into `extra`."""
+    provenance_data = provenance(publication)
     path = extra / PROVENANCE
-    path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    made = Submission()
-    made.comment = _comment(publication, found)
+    path.write_text(json.dumps(provenance_data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    submission = Submission()
+    submission.comment = _comment(publication, provenance_data)
     if publication.analysis.pallet is not None:
-        _add_links(made, publication.analysis.pallet)
-    made.add_additional_resource(
+        _add_links(submission, publication.analysis.pallet)
+    submission.add_additional_resource(
         "Provenance in JSON: digests of the pallet's files and of every patch, fit settings, "
         "versions, the state of every point and curve",
         str(path),
@@ -151,32 +151,32 @@ def _submission(publication: Publication, extra: Path) -> Submission:
     if publication.limits is not None:
         tables.append(limits_table(publication, publication.limits))
     for table in tables:
-        made.add_table(table)
-    return made
+        submission.add_table(table)
+    return submission
 
 
-def _add_links(made: Submission, pallet: Pallet) -> None:
+def _add_links(submission: Submission, pallet: Pallet) -> None:
     link = f"https://doi.org/{pallet.doi}" if pallet.doi else pallet.url
     if link is not None:
-        made.add_link("The published likelihood (pallet) that was fitted", link)
+        submission.add_link("The published likelihood (pallet) that was fitted", link)
     if record := _HEPDATA_DOI.fullmatch(pallet.doi or ""):
-        made.add_related_recid(record[1])
+        submission.add_related_recid(record[1])
 
 
-def _comment(publication: Publication, found: Mapping[str, Any]) -> str:
+def _comment(publication: Publication, provenance_data: Mapping[str, Any]) -> str:
     analysis = publication.analysis
-    about = analysis.hepdata.comment
-    if about is None:
-        about = ". ".join(filter(None, [analysis.title, analysis.reference])) + "."
-    fit = found["fits"][0]
+    abstract = analysis.hepdata.comment
+    if abstract is None:
+        abstract = ". ".join(filter(None, [analysis.title, analysis.reference])) + "."
+    fit = provenance_data["fits"][0]
     software = {
         f"{name} {version}"
-        for item in found["fits"]
-        for name, version in (item["software"] or {}).items()
+        for fit_entry in provenance_data["fits"]
+        for name, version in (fit_entry["software"] or {}).items()
     }
     absent = [
         f"{CURVE_TITLES[name]}{publication.plane_names[plane]}: {state}"
-        for plane, contour in found["contours"].items()
+        for plane, contour in provenance_data["contours"].items()
         for name, state in contour["curves"].items()
         if state != "contour"
     ]
@@ -192,7 +192,7 @@ def _comment(publication: Publication, found: Mapping[str, Any]) -> str:
         f"{fit['settings']['mu']:g}."
     )
     sentences = [
-        about,
+        abstract,
         fitted,
         tally(publication.results),
         f"Contours that do not exist: {'; '.join(absent)}." if absent else "",
@@ -202,14 +202,14 @@ def _comment(publication: Publication, found: Mapping[str, Any]) -> str:
 
 
 def _add_image(publication: Publication, plane: str, table: Table, extra: Path) -> None:
-    """Add a plane's plot with its thumbnail, by the names that HEPData looks for.
+    """Add the plot of a plane with its thumbnail, under the names that HEPData expects.
 
-    hepdata_lib would need ImageMagick for the thumbnail.
+    The thumbnail is made here, because hepdata_lib needs ImageMagick for it.
     """
     image = publication.images.get(plane)
     if image is None:
         return
     small = extra / f"thumb_{image.name}"
     save_thumbnail(image, small, THUMBNAIL)
-    for path, words in ((image, "Image file"), (small, "Thumbnail image file")):
-        table.add_additional_resource(words, str(path.resolve()), copy_file=True)
+    for path, description in ((image, "Image file"), (small, "Thumbnail image file")):
+        table.add_additional_resource(description, str(path.resolve()), copy_file=True)

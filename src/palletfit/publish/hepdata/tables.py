@@ -12,19 +12,19 @@ from hepdata_lib import Table, Variable
 from palletfit.config import Analysis, Plane
 from palletfit.publish.hepdata.publication import CURVE_TITLES, Publication
 
-#: Significant digits of CLs values, limits and vertices: more than a fit or an interpolation is
-#: good for, and few enough to hide what differs between machines.
+#: Significant digits of CLs values, limits and vertices: more than the precision of a fit or an
+#: interpolation, and few enough to hide differences between machines.
 DIGITS = 6
-#: Significant digits of what was not computed: all of them.
+#: Significant digits of numbers that were not computed: all of them.
 EXACT = 17
-#: HEPData's way to write that there is no value.
+#: Text of a missing value in HEPData.
 MISSING = "-"
-#: How many points or curves a description names.
+#: Largest number of points or curves that a description names.
 _NAMED = 10
 LOCATION = "Not in the publication: fitted from the published likelihood"
 #: Expected values in pyhf's order.
 SIGMAS = ("-2 sigma", "-1 sigma", "median", "+1 sigma", "+2 sigma")
-#: Keys of limits: observed, and five expected; what they are limits on, and its unit.
+#: Keys of observed and expected limits: the quantity that is limited, and its unit.
 LIMITS = {
     ("mu_obs", "mu_exp"): ("signal strength", ""),
     ("upper_limit_obs_pb", "upper_limit_exp_pb"): ("cross section", "pb"),
@@ -41,16 +41,16 @@ def points_table(publication: Publication) -> Table:
         f"Observed and expected {quantity} of every signal point at the tested signal strength; "
         "expected ones for the median and the standard deviations of the background-only "
         f"hypothesis. {tally(points)} A suspect point has a fit whose minimum is not trusted, a "
-        f"failed one no result ({MISSING}).{_labels_meaning(publication.analysis)}",
+        f"failed one no result ({MISSING}).{_describe_labels(publication.analysis)}",
     )
     _add_labels(table, publication.analysis, points)
     pairs = [(point["CLs_obs"], point["CLs_exp"]) for point in points.values()]
     _add_six(table, quantity, pairs, publication)
     if len(publication.regions) > 1:
-        _add_words(table, "Region", (point["region"] for point in points.values()))
-    _add_words(table, "Status", (point["status"] for point in points.values()))
-    taken = (point["regions"][point["region"]]["patch"] for point in points.values())
-    _add_words(table, "Patch", taken)
+        _add_texts(table, "Region", (point["region"] for point in points.values()))
+    _add_texts(table, "Status", (point["status"] for point in points.values()))
+    patches = (point["regions"][point["region"]]["patch"] for point in points.values())
+    _add_texts(table, "Patch", patches)
     return table
 
 
@@ -65,7 +65,7 @@ def regions_table(publication: Publication) -> Table:
         f"value ({MISSING}): the region has no such point, or its fit failed.",
     )
     _add_labels(table, publication.analysis, points)
-    _add_words(table, "Best region", (point["region"] for point in points.values()))
+    _add_texts(table, "Best region", (point["region"] for point in points.values()))
     for region in publication.regions:
         values = [
             _five(point["regions"].get(region.name, {}).get("CLs_exp"))[2]
@@ -82,20 +82,20 @@ def limits_table(publication: Publication, limits: Mapping[str, Mapping[str, Any
         "Upper limits",
         "Observed and expected upper limits of every signal point; expected ones for the median "
         f"and the standard deviations of the background-only hypothesis. {tally(limits)} Without "
-        f"value ({MISSING}): there is no such limit.{_labels_meaning(publication.analysis)}",
+        f"value ({MISSING}): there is no such limit.{_describe_labels(publication.analysis)}",
     )
     _add_labels(table, publication.analysis, limits)
-    for (observed, expected), (what, unit) in LIMITS.items():
+    for (observed, expected), (quantity, unit) in LIMITS.items():
         if not any(observed in limit for limit in limits.values()):
             continue
         pairs = [(limit.get(observed), limit.get(expected)) for limit in limits.values()]
-        _add_six(table, f"limit on {what}", pairs, publication, unit)
-    _add_words(table, "Status", (limit["status"] for limit in limits.values()))
+        _add_six(table, f"limit on {quantity}", pairs, publication, unit)
+    _add_texts(table, "Status", (limit["status"] for limit in limits.values()))
     return table
 
 
 def contour_tables(publication: Publication, plane: str) -> list[Table]:
-    """One table for each curve that exists."""
+    """Make one table for each existing curve."""
     contour, axes = publication.contours[plane], publication.analysis.planes[plane]
     tables = []
     for name, curve in contour["curves"].items():
@@ -104,10 +104,10 @@ def contour_tables(publication: Publication, plane: str) -> list[Table]:
         table = _table(
             publication,
             CURVE_TITLES[name] + publication.plane_names[plane],
-            f"Vertices of the {_curve_words(name)} exclusion contour at "
-            f"{100 * contour['confidence_level']:g}% CL in the plane {_plane_words(axes)}. "
-            f"{_interpolated(contour)} Rows are in order along each connected piece; a closed "
-            "piece ends with its first vertex.",
+            f"Vertices of the {_describe_curve(name)} exclusion contour at "
+            f"{100 * contour['confidence_level']:g}% CL in the plane {_describe_plane(axes)}. "
+            f"{_describe_interpolation(contour)} Rows are in order along each connected piece; a "
+            "closed piece ends with its first vertex.",
         )
         lines = curve["lines"]
         x, y = zip(*(vertex for line in lines for vertex in line["vertices"]), strict=True)
@@ -121,31 +121,31 @@ def contour_tables(publication: Publication, plane: str) -> list[Table]:
 
 
 def _table(publication: Publication, name: str, description: str) -> Table:
-    said = publication.analysis.hepdata
+    settings = publication.analysis.hepdata
     table = Table(name)
     table.description = printable(description)
-    table.location = printable(said.location or LOCATION)
-    words = said.keywords.model_dump(mode="json")
+    table.location = printable(settings.location or LOCATION)
+    keywords = settings.keywords.model_dump(mode="json")
     table.keywords = {
         name: [printable(value) if isinstance(value, str) else value for value in values]
-        for name, values in words.items()
+        for name, values in keywords.items()
         if values
     }
     return table
 
 
 def tally(points: Mapping[str, Mapping[str, Any]]) -> str:
-    """One sentence about suspect and failed points, with the first of their names."""
+    """Write a sentence about suspect and failed points, with the first of their names."""
     counts = Counter(point["status"] for point in points.values())
-    words = f"{len(points)} signal points, {counts['suspect']} suspect, {counts['failed']} failed"
-    doubtful = [name for name, point in points.items() if point["status"] != "ok"]
-    if not doubtful:
-        return f"{words}."
-    more = f" and {len(doubtful) - _NAMED} more" if len(doubtful) > _NAMED else ""
-    return f"{words} ({', '.join(doubtful[:_NAMED])}{more})."
+    summary = f"{len(points)} signal points, {counts['suspect']} suspect, {counts['failed']} failed"
+    not_ok = [name for name, point in points.items() if point["status"] != "ok"]
+    if not not_ok:
+        return f"{summary}."
+    remainder = f" and {len(not_ok) - _NAMED} more" if len(not_ok) > _NAMED else ""
+    return f"{summary} ({', '.join(not_ok[:_NAMED])}{remainder})."
 
 
-def _curve_words(name: str) -> str:
+def _describe_curve(name: str) -> str:
     kind, _, band = name.partition("_")
     if not band:
         return kind
@@ -153,21 +153,22 @@ def _curve_words(name: str) -> str:
     return f"{kind} ({sign} CLs, by {width} standard deviations of the background-only hypothesis)"
 
 
-def _plane_words(plane: Plane) -> str:
-    words = f"x = {plane.x}, y = {plane.y}"
-    return words if plane.select is None else f"{words} where {plane.select}"
+def _describe_plane(plane: Plane) -> str:
+    description = f"x = {plane.x}, y = {plane.y}"
+    return description if plane.select is None else f"{description} where {plane.select}"
 
 
-def _interpolated(contour: Mapping[str, Any]) -> str:
+def _describe_interpolation(contour: Mapping[str, Any]) -> str:
     failed, near = contour["failed"], contour["failed_near_contour"]
-    words = (
+    description = (
         f"Interpolated ({contour['interpolation']}) in the significance of "
         f"{len(contour['points']) - len(failed)} signal points"
     )
     if not failed:
-        return f"{words}."
+        return f"{description}."
     return (
-        f"{words}; {len(failed)} failed ones are left out, {len(near)} of them next to a contour."
+        f"{description}; {len(failed)} failed ones are left out, {len(near)} of them next to a "
+        "contour."
     )
 
 
@@ -180,8 +181,8 @@ def _add_labels(table: Table, analysis: Analysis, points: Mapping[str, Mapping[s
 
 
 def _label_headers(analysis: Analysis) -> dict[str, tuple[str, str]]:
-    """Name and unit of each label: those of the axis that it is, if it is one."""
-    found: dict[str, tuple[str, str]] = {}
+    """Choose name and unit of each label: those of the axis with this label, if there is one."""
+    headers: dict[str, tuple[str, str]] = {}
     for label in analysis.labels:
         axes = (
             _title_and_unit(title)
@@ -190,35 +191,37 @@ def _label_headers(analysis: Analysis) -> dict[str, tuple[str, str]]:
             if expression.strip() == label
         )
         title, unit = next(axes, (label, ""))
-        if title in (taken for taken, _ in found.values()):
+        if title in (other for other, _ in headers.values()):
             title = label
-        found[label] = title, analysis.hepdata.units.get(label, unit)
-    return found
+        headers[label] = title, analysis.hepdata.units.get(label, unit)
+    return headers
 
 
-def _labels_meaning(analysis: Analysis) -> str:
+def _describe_labels(analysis: Analysis) -> str:
     headers = _label_headers(analysis)
-    words = [f"{title} is {label}" for label, (title, _) in headers.items() if title != label]
-    return f" In the patchset {', '.join(words)}." if words else ""
+    meanings = [f"{title} is {label}" for label, (title, _) in headers.items() if title != label]
+    return f" In the patchset {', '.join(meanings)}." if meanings else ""
 
 
 def _title_and_unit(title: str) -> tuple[str, str]:
-    found = _UNIT.match(title)
-    return (found[1], found[2]) if found else (title, "")
+    match = _UNIT.match(title)
+    return (match[1], match[2]) if match else (title, "")
 
 
 def _add_six(
     table: Table,
-    what: str,
+    quantity: str,
     pairs: Sequence[tuple[float | None, Sequence[float | None] | None]],
     publication: Publication,
     unit: str = "",
 ) -> None:
-    """Add the observed value of every point, and its five expected ones."""
-    _add_numbers(table, f"Observed {what}", [observed for observed, _ in pairs], publication, unit)
+    """Add the observed value of every point, and its five expected values."""
+    _add_numbers(
+        table, f"Observed {quantity}", [observed for observed, _ in pairs], publication, unit
+    )
     for index, sigma in enumerate(SIGMAS):
         values = [_five(expected)[index] for _, expected in pairs]
-        _add_numbers(table, f"Expected {what} ({sigma})", values, publication, unit)
+        _add_numbers(table, f"Expected {quantity} ({sigma})", values, publication, unit)
 
 
 def _add_numbers(
@@ -234,7 +237,7 @@ def _add_numbers(
     table.add_variable(variable)
 
 
-def _add_words(table: Table, name: str, values: Iterable[str]) -> None:
+def _add_texts(table: Table, name: str, values: Iterable[str]) -> None:
     table.add_variable(_variable(name, values))
 
 
@@ -261,7 +264,7 @@ def _five(values: Sequence[float | None] | None) -> Sequence[float | None]:
     return [None] * len(SIGMAS) if values is None else values
 
 
-def printable(words: str) -> str:
-    """Make a text one line of characters that every reader of YAML accepts."""
-    line = " ".join(words.split())
+def printable(text: str) -> str:
+    """Convert a text to one line of characters that every reader of YAML accepts."""
+    line = " ".join(text.split())
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)

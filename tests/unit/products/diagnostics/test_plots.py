@@ -75,7 +75,7 @@ def test_pulls_show_every_parameter_once(found):
 
 
 def test_pulls_can_be_the_conspicuous_ones(found):
-    (figure,) = draw_pulls(found, TITLE, most=5)
+    (figure,) = draw_pulls(found, TITLE, max_parameters=5)
     names = row_names(figure.axes[0])
     constrained = [item for item in found.parameters if item.pull is not None]
     sizes = {item.name: max(abs(item.pull), abs(1 - item.constraint)) for item in constrained}
@@ -83,7 +83,7 @@ def test_pulls_can_be_the_conspicuous_ones(found):
 
 
 def test_ranking_shows_the_leading_impacts(found):
-    figure = draw_ranking(found, TITLE, most=4)
+    figure = draw_ranking(found, TITLE, max_parameters=4)
     pulls, impacts = figure.axes
     assert row_names(pulls) == [item.parameter for item in found.impacts[:4]]
     boxes = {round(box.get_width(), 9) for container in impacts.containers for box in container}
@@ -109,7 +109,7 @@ def test_ranking_leaves_out_what_does_not_move_mu(found):
 
 
 def test_correlations_are_pruned_and_keep_mu(found):
-    figure = draw_correlations(found, TITLE, threshold=0.3, most=6)
+    figure = draw_correlations(found, TITLE, threshold=0.3, max_parameters=6)
     names = row_names(figure.axes[0])
     assert found.poi in names
     assert len(names) <= 6

@@ -1,4 +1,4 @@
-"""Blocks of a cluster: what is started, and what becomes of tasks, without a cluster."""
+"""Blocks and tasks of a cluster, without the cluster."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from palletfit.config import ClusterSettings, ExecutorSettings, parse
 from palletfit.errors import ConfigError, ExecutorError
 from palletfit.executors import DeadlineExceeded, WorkerDied, make_executor, open_ledger
 from palletfit.executors.cluster import isolated, slurm
-from palletfit.executors.cluster.executor import (
-    BlockLost,
-    ClusterExecutor,
-    WorkerLost,
-    _make_folder,
-)
+from palletfit.executors.cluster.folder import make_folder
+from palletfit.executors.cluster.pool import BlockLost, WorkerLost
+from palletfit.executors.cluster.transport import PoolTransport
+from palletfit.executors.queue import TaskQueue
 from palletfit.runs import task
 from palletfit.runs.faults import TaskLost
 
@@ -36,7 +34,7 @@ class FakePool:
         self.sent: list[Future] = []
         self.started = 0
         self.refusal: ExecutorError | None = None
-        self.fertile: set[str] = set()
+        self.with_workers: set[str] = set()
         self.living: set[str] = set()
         self.closed = False
 
@@ -52,7 +50,7 @@ class FakePool:
         return self.sent[-1]
 
     def connected(self):
-        return set(self.fertile)
+        return set(self.with_workers)
 
     def close(self):
         self.closed = True
@@ -60,20 +58,20 @@ class FakePool:
 
 @pytest.fixture
 def pool(monkeypatch):
-    made = FakePool()
+    fake = FakePool()
     monkeypatch.setattr(
-        slurm, "states", lambda jobs: {job: "running" for job in jobs if job in made.living}
+        slurm, "states", lambda jobs: {job: "running" for job in jobs if job in fake.living}
     )
-    monkeypatch.setattr(slurm, "cancel", lambda jobs: made.living.difference_update(jobs))
-    return made
+    monkeypatch.setattr(slurm, "cancel", lambda jobs: fake.living.difference_update(jobs))
+    return fake
 
 
 @pytest.fixture
 def executor(pool, tmp_path):
     settings = ExecutorSettings(kind="parsl", retries=1, cluster={"folder": tmp_path})
-    with ClusterExecutor(lambda *_: pool, settings) as made:
-        yield made
-        made.shutdown(cancel_futures=True)
+    with TaskQueue(PoolTransport(lambda *_: pool, settings), settings) as queue:
+        yield queue
+        queue.shutdown(cancel_futures=True)
     assert pool.closed
     assert not pool.living
     assert not list(tmp_path.iterdir())
@@ -84,6 +82,13 @@ CONTENT = task.pack({"patches": [{"name": "a"}]})
 
 def ask(executor):
     return executor.submit(task.run, CONTENT, b"workspace")
+
+
+def ask_sent(executor, pool):
+    """Ask, and wait until the pool has the task."""
+    future = ask(executor)
+    until(lambda: pool.sent)
+    return future
 
 
 def until(ready, timeout=20):
@@ -98,7 +103,7 @@ def test_as_many_blocks_as_are_needed(executor, pool):
     futures = [ask(executor) for _ in range(2)]
     until(lambda: pool.started == 1)
     futures += [ask(executor) for _ in range(7)]
-    until(lambda: pool.started == 2)
+    until(lambda: pool.started == 2 and len(pool.sent) == 9)
     for sent in pool.sent:
         sent.set_result({"results": b"good"})
     assert {future.result(timeout=20) for future in futures} == {b"good"}
@@ -109,8 +114,8 @@ def test_as_many_blocks_as_are_needed(executor, pool):
     ("answer", "error"),
     [({"died": -9}, WorkerDied), ({"late": True}, DeadlineExceeded), (WorkerLost(), WorkerDied)],
 )
-def test_what_befalls_a_task_is_told(executor, pool, answer, error):
-    future = ask(executor)
+def test_the_end_of_a_task_is_reported(executor, pool, answer, error):
+    future = ask_sent(executor, pool)
     if isinstance(answer, Exception):
         pool.sent[0].set_exception(answer)
     else:
@@ -123,7 +128,7 @@ def test_what_befalls_a_task_is_told(executor, pool, answer, error):
 
 
 def test_the_end_of_a_block_is_not_the_tasks_fault_so_often(executor, pool):
-    future = ask(executor)
+    future = ask_sent(executor, pool)
     pool.sent[0].set_exception(BlockLost())
     until(lambda: len(pool.sent) == 2)
     pool.sent[1].set_exception(BlockLost())
@@ -134,7 +139,7 @@ def test_the_end_of_a_block_is_not_the_tasks_fault_so_often(executor, pool):
 def test_blocks_that_ended_are_replaced(executor, pool):
     future = ask(executor)
     until(lambda: pool.started == 1)
-    pool.fertile.add("b1")
+    pool.with_workers.add("b1")
     time.sleep(1.5)  # one look
     pool.living.clear()
     until(lambda: pool.started == 2)
@@ -162,7 +167,7 @@ def test_what_the_scheduler_refuses_ends_everything(executor, pool):
 
 
 def test_a_worker_that_cannot_fit_ends_everything(executor, pool):
-    future = ask(executor)
+    future = ask_sent(executor, pool)
     pool.sent[0].set_result({"broken": "no module named numpy"})
     with pytest.raises(ExecutorError, match="no module named numpy"):
         future.result(timeout=20)
@@ -222,15 +227,15 @@ def test_folders_of_runs_that_ended_here_are_removed(tmp_path):
     ]
     for name in [*kept, f"{host}-{pid}-a_c"]:
         (tmp_path / name).mkdir()
-    made = _make_folder(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*kept, made.name}
-    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    folder = make_folder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, folder.name}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("name", ["my folder", "$(id)", "a;b", "100%", "a\nb", "'"])
 def test_folders_that_scripts_cannot_name_are_refused(tmp_path, name):
     with pytest.raises(ExecutorError, match="cannot hold"):
-        _make_folder(tmp_path / name)
+        make_folder(tmp_path / name)
 
 
 def write_program(folder, text):
@@ -257,9 +262,9 @@ def parsl_pool(tmp_path, monkeypatch):
     write_program(tmp_path / "bin", "echo its own words >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     (tmp_path / "run").mkdir(mode=0o700)
-    made = parsl_pool.ParslPool(ClusterSettings(interface="lo"), tmp_path / "run")
-    yield made
-    made.close()
+    pool = parsl_pool.ParslPool(ClusterSettings(interface="lo"), tmp_path / "run")
+    yield pool
+    pool.close()
 
 
 def test_parsl_is_told_what_slurm_says(parsl_pool, tmp_path, monkeypatch):
@@ -281,33 +286,6 @@ def test_the_end_of_parsls_interchange_is_noticed(parsl_pool):
     began = time.monotonic()
     parsl_pool.close()
     assert time.monotonic() - began < 20
-
-
-def test_tasks_are_sent_to_parsl_one_at_a_time(parsl_pool, monkeypatch):
-    inside = threading.Semaphore(1)
-
-    def submit(*_):
-        assert inside.acquire(blocking=False)
-        time.sleep(0.02)
-        inside.release()
-        return Future()
-
-    monkeypatch.setattr(parsl_pool._executor, "submit", submit)
-    failed = []
-
-    def send():
-        try:
-            for _ in range(5):
-                parsl_pool.send(b"", "", {})
-        except AssertionError as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=send) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed
 
 
 @pytest.mark.usefixtures("parsl_pool")
@@ -367,8 +345,8 @@ def test_a_process_that_is_silent_but_lives_is_ended(workspace, tmp_path, monkey
 
 
 def test_a_workspace_that_is_not_there_is_nobodys_death(tmp_path):
-    found = isolated.call(b"", str(tmp_path / "missing.zz"), SETTINGS)
-    assert "missing.zz is not there" in found["broken"]
+    result = isolated.call(b"", str(tmp_path / "missing.zz"), SETTINGS)
+    assert "missing.zz is not there" in result["broken"]
 
 
 def test_every_worker_of_a_node_has_its_gpu(monkeypatch):

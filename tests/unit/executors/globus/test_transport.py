@@ -1,4 +1,4 @@
-"""The Globus Compute executor against a service in this process that misbehaves on demand."""
+"""Globus Compute's transport against a service in this process that misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import pytest
 from palletfit.config import ExecutorSettings, FitSettings
 from palletfit.core.caches import user_cache
 from palletfit.errors import ExecutorError
-from palletfit.executors.globus import executor as globus_compute
-from palletfit.executors.globus.executor import GlobusComputeExecutor
+from palletfit.executors.globus import group, patience, preflight, transport
 from palletfit.executors.globus.service import (
     GroupUnknownError,
     Outcome,
     RequestTooLargeError,
     ServiceBusyError,
 )
+from palletfit.executors.globus.transport import GlobusTransport
+from palletfit.executors.queue import TaskQueue
 from palletfit.pallet.patches import json_digest
 from palletfit.products.hypotest import Hypotest
 from palletfit.runs import remote, scan, task
@@ -78,21 +79,21 @@ class Service:
             raise GroupUnknownError(group)
         group = group or f"group {next(self._numbers)}"
         assert function == "function"
-        made = []
+        identifiers = []
         for name, request in calls:
             number = next(self._numbers)
             identifier = f"task {number}"
-            found = self.disturb(request, number) if name == "answer" else None
-            if found is None:
+            outcome = self.disturb(request, number) if name == "answer" else None
+            if outcome is None:
                 # What crosses is JSON.
                 value = remote.call(name, json.loads(json.dumps(request)))
-                found = Outcome("success", json.loads(json.dumps(value)))
-            self.tasks[identifier] = found
-            made.append(identifier)
-        self.groups.setdefault(group, []).extend(made)
+                outcome = Outcome("success", json.loads(json.dumps(value)))
+            self.tasks[identifier] = outcome
+            identifiers.append(identifier)
+        self.groups.setdefault(group, []).extend(identifiers)
         if fits:
             self.after_send(fits)
-        return group, made
+        return group, identifiers
 
     def group(self, group):
         if group not in self.groups:
@@ -115,8 +116,11 @@ class Service:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name, value in {"_QUICK": 0.01, "_SLOW": 0.05, "_GATHER": 0.05, "_INTERVAL": 0.01}.items():
-        monkeypatch.setattr(globus_compute, name, value)
+    monkeypatch.setattr(preflight, "_QUICK", 0.01)
+    monkeypatch.setattr(preflight, "_SLOW", 0.05)
+    monkeypatch.setattr(transport, "_LOOK", 0.01)
+    monkeypatch.setattr(transport, "_GATHER", 0.05)
+    monkeypatch.setattr(group, "_INTERVAL", 0.01)
     task._workspaces.clear()
     task._engines.clear()
 
@@ -135,10 +139,13 @@ def settings(**more):
     return ExecutorSettings(kind="globus-compute", endpoint=ENDPOINT, **more)
 
 
+def make_queue(service, ledger, chosen, *, collect=True):
+    return TaskQueue(GlobusTransport(service, ledger, chosen, collect=collect), chosen)
+
+
 def executor(service, path, *, collect=True, **more):
     more = {"preflight": False, **more}
-    ledger = Ledger(path, ENDPOINT)
-    return GlobusComputeExecutor(service, ledger, settings(**more), collect=collect)
+    return make_queue(service, Ledger(path, ENDPOINT), settings(**more), collect=collect)
 
 
 def content(*names, mu=1.0):
@@ -180,7 +187,7 @@ def test_only_what_it_is_for_can_be_called(service, path):
 
 
 def test_requests_stay_below_the_limit(service, path, monkeypatch):
-    monkeypatch.setattr(globus_compute, "_REQUEST", 2 * len(content(NAMES[0])) + len(WORKSPACE))
+    monkeypatch.setattr(transport, "_REQUEST", 2 * len(content(NAMES[0])) + len(WORKSPACE))
     with executor(service, path) as pool:
         wait([submit(pool, content(name)) for name in NAMES], timeout=20)
     assert len(service.requests) > 1
@@ -207,7 +214,7 @@ def test_a_run_that_ends_while_it_sends_is_taken_up(service, path, moment, monke
     submit(first, content(*NAMES))
     first._thread.join(timeout=20)
     setattr(service, moment, lambda _: None)
-    monkeypatch.setattr(globus_compute, "_LISTED", 0.1)
+    monkeypatch.setattr(transport, "_LISTED", 0.1)
     with executor(service, path) as pool:
         assert names_of(submit(pool, content(*NAMES))) == ["ok"] * 5
     assert service.fitted == NAMES
@@ -243,8 +250,8 @@ def test_an_answer_that_gets_lost_does_not_send_twice(service, path):
 
 def test_requests_that_never_arrived_are_told_from_lost_answers(service, path, monkeypatch):
     """The first request is taken and its answer lost, the second does not even arrive."""
-    monkeypatch.setattr(globus_compute, "_BATCH", 2)
-    monkeypatch.setattr(globus_compute, "_PAUSE", 0.05)
+    monkeypatch.setattr(transport, "BATCH", 2)
+    monkeypatch.setattr(patience, "_PAUSE", 0.05)
     answers, arrivals = iter([True]), iter([False, True])
     trouble = ServiceBusyError("connection lost", refused=False)
 
@@ -305,12 +312,14 @@ def test_two_copies_of_a_task_end_together(service, path, late):
 
 def test_no_third_copy_while_the_second_is_out(service, path):
     numbers: list[int] = []
+    value: dict = {}
 
     def first_silent_then_slow(request, number):
         numbers.append(number)
+        if len(numbers) == 1:  # a fit takes its time, which is not that of the deadline here
+            value.update(json.loads(json.dumps(remote.answer(request))))
         if len(numbers) == 2:  # news of the first one, while the second is on its way
             service.tasks[f"task {numbers[0]}"] = Outcome("failed", error="ManagerLost: block 0")
-            value = json.loads(json.dumps(remote.answer(request)))
             threading.Timer(
                 0.2, service.tasks.update, [{f"task {number}": Outcome("success", value)}]
             ).start()
@@ -363,14 +372,14 @@ def test_a_patch_that_is_too_large_is_said(service, path):
         ("Traceback\nModuleNotFoundError: No module named 'palletfit'", ExecutorError),
     ],
 )
-def test_what_befalls_a_task_is_told(service, path, words, error):
+def test_the_end_of_a_task_is_reported(service, path, words, error):
     service.disturb = lambda *_: Outcome("failed", error=words)
     with executor(service, path) as pool, pytest.raises(error):
         submit(pool, content(NAMES[0])).result(timeout=20)
 
 
 def test_an_endpoint_that_cannot_start_just_now_is_asked_later(service, path, monkeypatch):
-    monkeypatch.setattr(globus_compute, "_PASSES", 0.2)
+    monkeypatch.setattr(transport, "_PASSES", 0.2)
     words = iter(["Another instance of this endpoint is running.", "Command too old or skew"])
     service.disturb = lambda *_: next((Outcome("failed", error=text) for text in words), None)
     with executor(service, path, retries=0) as pool:
@@ -461,7 +470,7 @@ def test_other_engines_on_the_worker_are_refused(service, path, monkeypatch):
     monkeypatch.setattr(
         remote, "answer", lambda request: answer({**request, "engines": {"batched": "old"}})
     )
-    monkeypatch.setattr(globus_compute, "result_versions", lambda: {"batched": "old"})
+    monkeypatch.setattr(preflight, "result_versions", lambda: {"batched": "old"})
     with executor(service, path) as pool, pytest.raises(ExecutorError, match="another version"):
         submit(pool, content(NAMES[0])).result(timeout=20)
 
@@ -482,7 +491,7 @@ def test_the_preflight_compares_versions_and_a_fit(service, path, monkeypatch):
         executor(service, path, preflight=True)
     monkeypatch.undo()
     monkeypatch.setattr(remote, "tiny_fit", iterate(0.1, 0.2))
-    monkeypatch.setattr(globus_compute, "_QUICK", 0.01)
+    monkeypatch.setattr(preflight, "_QUICK", 0.01)
     with pytest.raises(ExecutorError, match=r"CLs 0\.1 on the worker"):
         executor(service, path, preflight=True)
 
@@ -512,14 +521,14 @@ class TestScan:
         found = settings(preflight=False, **more)
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
-        with GlobusComputeExecutor(service, ledger, found) as pool:
+        with make_queue(service, ledger, found) as pool:
             return runs.run(todo, store, pool, found, workers=2, ledger=ledger)
 
     def submit(self, service, path, todo, tmp_path, **more):
         found = settings(preflight=False, **more)
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
-        with GlobusComputeExecutor(service, ledger, found, collect=False) as pool:
+        with make_queue(service, ledger, found, collect=False) as pool:
             sent = runs.submit(todo, store, pool, found, workers=2, ledger=ledger)
             pool.flush()
         return sent
@@ -578,7 +587,7 @@ class TestScan:
         found = settings(preflight=True)
         ledger = Ledger(path, ENDPOINT)
         store = RecordStore(tmp_path / "results" / "fits")
-        with GlobusComputeExecutor(service, ledger, found) as pool:
+        with make_queue(service, ledger, found) as pool:
             made = runs.run(todo, store, pool, found, workers=2, ledger=ledger)
         assert made["fitted"] == 5
 
