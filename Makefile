@@ -76,7 +76,7 @@ test: $(DEV) ## run the tests
 	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 # Files and folders whose words are checked.
-WORDS := README.md docs report benchmarks .ci
+WORDS := README.md CONTRIBUTING.md docs report src scripts rules benchmarks .ci
 
 .PHONY: lint
 lint: $(DEV) ## check style, types, words, and the workflow's rules

@@ -33,9 +33,10 @@ from pathlib import Path
 
 # Names that do not say what they hold. Python's and the field's own words are not among them: key,
 # value, name, row, kind, first, last, rest, other, seen, done, left and right stay.
+# So does kept, of records of earlier runs.
 VAGUE = """
     found made some own known item items said asked place places how whole thing things stuff
-    what why where which who whose there here both every most others given taken kept held told
+    what why where which who whose there here both every most others given taken held told
     got brought wanted something anything everything nothing such these those it them
 """
 VAGUE_NAMES = frozenset(VAGUE.split())

@@ -53,7 +53,7 @@ from common import (
 from scipy.stats import norm
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
 
@@ -184,7 +184,7 @@ def interleave(
 def run_palletfit(workspace: Any, patches: Sequence[Patch]) -> Run:
     """Test all patches with a new engine."""
     cpu, began = time.process_time(), time.perf_counter()
-    engine = Engine(workspace, FitSettings(mu=MU))
+    engine = BatchedEngine(workspace, FitSettings(mu=MU))
     building = time.perf_counter() - began
     values, errors, not_batched = {}, {}, 0
     for patch, result in engine.hypotests(patches):

@@ -4,7 +4,7 @@
     python benchmarks/far_minima.py BkgOnly.json patchset.json --exhaustive --every 8
     python benchmarks/far_minima.py BkgOnly.json patchset.json --toys NAME
 
-All patches are tested without and with that look (``BatchFits.leap``), and CPU seconds, how many
+All patches are tested without and with that look (``Search.leap``), and CPU seconds, how many
 patches' CLs move, and the largest drops in 2 NLL are printed. With ``--exhaustive`` every alpha of
 every fit then goes to -1 and to 1 in turn, the others following along the covariance, and a whole
 fit begins there: no choice is made of parameters or points. With ``--toys`` pseudo-experiments of
@@ -34,7 +34,11 @@ from common import (
 )
 
 from palletfit.config import FitSettings, ToySettings
-from palletfit.engine.batched import BatchFits, Engine, Fits, inverse_free
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.evaluation import inverse_free
+from palletfit.engine.fits import Fits
+from palletfit.engine.search import Search
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.toys.compute import HYPOTHESES, Toys
@@ -80,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def looks(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
     """Test all patches without and with the look at far minima."""
     started = time.process_time()
-    with mock.patch.object(BatchFits, "leap"):  # does nothing
+    with mock.patch.object(Search, "leap"):  # does nothing
         before = dict(tested(workspace, patches))
     between = time.process_time()
     after = dict(tested(workspace, patches))
@@ -109,7 +113,7 @@ def looks(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
 
 def tested(workspace: Any, patches: Sequence[Patch]) -> list[tuple[str, tuple[Any, Any]]]:
     """Compute CLs, observed and expected, and 2 NLL of all patches that have them, by name."""
-    results = Engine(workspace, FitSettings()).hypotests(patches)
+    results = BatchedEngine(workspace, FitSettings()).hypotests(patches)
     return [
         (
             patch.name,
@@ -125,10 +129,10 @@ def tested(workspace: Any, patches: Sequence[Patch]) -> list[tuple[str, tuple[An
 
 def exhaustive(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
     """Begin a fit with every parameter at -1 and at 1, and count what ends lower."""
-    engine = Engine(workspace, FitSettings())
+    engine = BatchedEngine(workspace, FitSettings())
     counts = {name: [0, 0, 0.0] for name in (*FITS, "asimov_fixed")}
     for batch, _ in engine.lower(patches)[0]:
-        tests = BatchFits(engine, batch)
+        tests = engine.batch_fits(batch)
         for name, fits in tests.four_fits().items():
             before = fits.value.copy()
             for column in range(batch.layout.alphas):
@@ -146,7 +150,7 @@ def exhaustive(workspace: Any, patches: Sequence[Patch]) -> dict[str, Any]:
 def everywhere(tests: BatchFits, fits: Fits, column: int) -> None:
     """Fit all patches with one parameter from -1 and from 1."""
     batch, rows = tests.batch, fits.leading(tests.rows)
-    for part, hessian, frozen in tests.hessians(fits, rows):
+    for part, hessian, frozen in tests.likelihood.hessians(fits, rows):
         if fits.mu is not None:
             frozen[:, tests.poi] = True
         slopes = inverse_free(hessian, frozen)[:, column]
@@ -159,13 +163,13 @@ def everywhere(tests: BatchFits, fits: Fits, column: int) -> None:
             step = side - fits.point[chosen, column]
             start = fits.point[chosen] + step[:, None] * direction
             start = np.clip(start, batch.lower[chosen], batch.upper[chosen])
-            tests.fit_each(fits, f"everywhere {column} {side:g}", chosen, start)
+            tests.fitter.fit_each(fits, f"everywhere {column} {side:g}", chosen, start)
 
 
 def toys(workspace: Any, patch: Patch, count: int) -> dict[str, Any]:
     """Fit toys, and then from further starts."""
-    maker = Toys(Engine(workspace, FitSettings()), patch, ToySettings())
-    columns = BatchFits(maker.engine, maker.batch).bent
+    maker = Toys(BatchedEngine(workspace, FitSettings()), patch, ToySettings())
+    columns = maker.engine.batch_fits(maker.batch).search.bent
     record = {}
     rows = []
     for hypothesis in HYPOTHESES:

@@ -24,7 +24,7 @@ import numpy as np
 import pyhf
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletfitError
 from palletfit.pallet.files import read_pallet_json
@@ -61,7 +61,7 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
 
 def compare(workspace: Any, patches: list[Patch], peers: dict[str, Any]) -> list[dict[str, Any]]:
     """Compute one row a fit: how far the engine and each peer ended above the lowest."""
-    engine = Engine(workspace, FitSettings())
+    engine = BatchedEngine(workspace, FitSettings())
     rows = []
     for patch, result in engine.hypotests([patch for patch in patches if patch.name in peers]):
         if isinstance(result, PalletfitError):
@@ -96,7 +96,7 @@ def compare(workspace: Any, patches: list[Patch], peers: dict[str, Any]) -> list
 
 def check(workspace: Any, patch: Patch) -> float:
     """Compute the largest difference of the engine's 2 NLL to pyhf's at the same parameters."""
-    engine = Engine(workspace, FitSettings())
+    engine = BatchedEngine(workspace, FitSettings())
     model, data = build_model(apply(workspace, patch), FitSettings())
     worst = 0.0
     for mu in FITS.values():

@@ -45,7 +45,8 @@ import pyhf
 import pyhf.exceptions
 
 from palletfit.config import FitSettings
-from palletfit.engine.reference.evidence import FloatArray, Likelihood
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.reference.evidence import Likelihood
 from palletfit.engine.reference.hypotests import build_model, software_versions
 from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json

@@ -48,9 +48,9 @@ from common import (
 )
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays, JaxArrays
-from palletfit.engine.batched import Engine
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.records import HypotestResult
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
@@ -119,7 +119,7 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         patches = making.during(randomised(patchset.patches, arguments.seed, size))
         at_start = peak_memory()
         cpu, began = time.process_time(), time.perf_counter()
-        engine = Engine(workspace, FitSettings(backend=arguments.backend), arrays=arrays)
+        engine = BatchedEngine(workspace, FitSettings(backend=arguments.backend), arrays=arrays)
         reduced = Reduced(size)
         for chunk in chunks(patches, arguments.chunk):
             reduced.add(engine.hypotests(chunk))

@@ -47,7 +47,7 @@ from common import (
 )
 
 from palletfit.config import FitSettings, ToySettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.errors import PalletfitError
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch, apply
@@ -164,7 +164,7 @@ def compare(
 ) -> dict[str, Any]:
     """Run all tools in turns and print their table."""
     began = time.perf_counter()
-    toys = Toys(Engine(workspace, FitSettings(mu=MU)), patch, ToySettings())
+    toys = Toys(BatchedEngine(workspace, FitSettings(mu=MU)), patch, ToySettings())
     set_up = time.perf_counter() - began
     full = apply(workspace, patch)
     makers: dict[str, Callable[[], Callable[[int, int], Run] | None]] = {

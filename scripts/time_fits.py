@@ -36,7 +36,7 @@ def main(
     # A worker on this machine has one thread, whatever their number.
     options = {"cores": chosen.workers or cores, "backend": settings.fit.backend}
     # Two timings side by side would both be wrong.
-    with waiting_lock(times.parents[2] / ".lock", what="timing fits"):
+    with waiting_lock(times.parents[2] / ".lock", activity="timing fits"):
         content = scaling.measure(
             scans,
             chosen,

@@ -1,7 +1,7 @@
 """Distributed statistical inference on published likelihoods.
 
-``palletfit.hypotest`` tests all signal patches of a likelihood, ``palletfit.fit`` fits one model;
-see :mod:`palletfit.api`.
+``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``upper_limit``,
+``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand beside it; see :mod:`palletfit.api`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,30 @@ from typing import TYPE_CHECKING, Any
 from palletfit.core.version import __version__
 
 if TYPE_CHECKING:
-    from palletfit.api import BestFit, Results, fit, hypotest
+    from palletfit.api import (
+        BestFit,
+        Results,
+        diagnose,
+        fit,
+        hypotest,
+        mu_scan,
+        toys,
+        upper_limit,
+        upper_limits,
+    )
 
-__all__ = ["BestFit", "Results", "__version__", "fit", "hypotest"]
+__all__ = [
+    "BestFit",
+    "Results",
+    "__version__",
+    "diagnose",
+    "fit",
+    "hypotest",
+    "mu_scan",
+    "toys",
+    "upper_limit",
+    "upper_limits",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,3 +44,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

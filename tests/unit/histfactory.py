@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from palletfit.config import FitSettings
-from palletfit.engine.model import Background, Lowered
+from palletfit.engine.lowering import Background, Lowered
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch, apply, apply_sharing

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,13 @@ import pytest
 
 import palletfit
 from palletfit import api
-from palletfit.errors import FitError, PalletError
+from palletfit.engine.batch import BatchFits
+from palletfit.errors import ConfigError, FitError, PalletError
 
 from . import models
+
+#: pyhf tests one signal strength at a time.
+COARSE = {"tolerance": 0.01}
 
 
 @pytest.fixture
@@ -24,9 +30,112 @@ def content() -> tuple[dict, dict]:
     return workspace, models.patchset(workspace, models.grid())
 
 
-def test_the_example_runs() -> None:
-    assert doctest.testmod(api).attempted > 3
-    assert doctest.testmod(api).failed == 0
+def examples() -> dict[str, doctest.DocTest]:
+    tests = doctest.DocTestFinder().find(api, "api")
+    return {test.name.removeprefix("api."): test for test in tests if test.examples}
+
+
+@pytest.mark.parametrize("name", examples())
+def test_the_example_runs(name: str) -> None:
+    assert doctest.DocTestRunner().run(examples()[name]).failed == 0
+
+
+def test_every_function_has_an_example_and_the_same_arguments() -> None:
+    functions = {name for name in palletfit.__all__ if name.islower() and name[0] != "_"}
+    assert set(examples()) == functions
+    assert functions == {name for name in api.__all__ if name.islower()}
+    for name in functions:
+        parameters = inspect.signature(getattr(palletfit, name)).parameters
+        assert next(iter(parameters)) == "workspace"
+        assert parameters["settings"].kind is inspect.Parameter.VAR_KEYWORD
+        if "patchset" in parameters:
+            assert (parameters["patches"].default, parameters["check"].default) == ("*", True)
+    assert set(palletfit.__all__) <= set(dir(palletfit))
+
+
+@pytest.mark.parametrize("name", ["hypotest", "upper_limits", "mu_scan"])
+def test_the_reference_engine_makes_the_fits_if_it_is_asked_for(
+    content: tuple, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch = content[1]["patches"][0]["metadata"]["name"]
+    options = {"patches": patch} | {
+        "hypotest": {},
+        "upper_limits": COARSE,
+        "mu_scan": {**COARSE, "points": 3},
+    }[name]
+    batched = getattr(palletfit, name)(*content, **options)
+    monkeypatch.setattr(BatchFits, "__init__", None)  # the batched engine cannot fit any more
+    reference = getattr(palletfit, name)(*content, **options, engine="reference")
+    assert batched[patch].engine == "batched"
+    assert reference[patch].engine == "reference"
+    ours, theirs = reference.rows()[0], batched.rows()[0]
+    assert ours.keys() == theirs.keys()
+    assert ours["status"] == "ok"
+    for column, value in ours.items():
+        if isinstance(value, float) and column != "mu_hat_error":  # pyhf's fits have no error
+            assert value == pytest.approx(theirs[column], rel=0.01, abs=1e-4), column
+
+
+@pytest.mark.parametrize("mu", [None, 0.5])
+def test_a_fit_of_the_reference_engine(content: tuple, mu: float | None) -> None:
+    workspace, patchset = content
+    batched = palletfit.fit(workspace, patchset["patches"][0], mu)
+    reference = palletfit.fit(workspace, patchset["patches"][0], mu, engine="reference")
+    assert (batched.engine, reference.engine) == ("batched", "reference")
+    assert {attempt.optimizer for attempt in reference.evidence.attempts} >= {"scipy"}
+    assert reference.twice_nll == pytest.approx(batched.twice_nll, abs=1e-6)
+    order = [list(reference.parameters).index(name) for name in batched.parameters]
+    assert reference.parameters == pytest.approx(batched.parameters, abs=1e-4)
+    covariance = reference.covariance[np.ix_(order, order)]
+    np.testing.assert_allclose(covariance, batched.covariance, rtol=1e-3, atol=1e-5)
+    assert reference.errors == pytest.approx(batched.errors, rel=1e-3)
+
+
+def test_a_limit_of_one_model(content: tuple) -> None:
+    workspace, patchset = content
+    patch = patchset["patches"][0]
+    name = patch["metadata"]["name"]
+    limits = palletfit.upper_limit(workspace, patch)
+    assert limits == replace(
+        palletfit.upper_limits(*content, patches=name)[name], fit_time=limits.fit_time
+    )
+    complete = pyhf.PatchSet(patchset).apply(workspace, name)
+    assert palletfit.upper_limit(complete).observed.mu == pytest.approx(limits.observed.mu)
+    reference = palletfit.upper_limit(complete, engine="reference", tolerance=1e-3)
+    assert reference.engine == "reference"
+    assert reference.observed.mu == pytest.approx(limits.observed.mu, rel=2e-3)
+    patch["patch"][0]["path"] = "/channels/7/samples/-"
+    with pytest.raises(PalletError, match="does not apply"):
+        palletfit.upper_limit(workspace, patch)
+
+
+@pytest.mark.parametrize("name", ["diagnose", "toys"])
+def test_what_the_reference_engine_does_not_make(content: tuple, name: str) -> None:
+    product = {"diagnose": "diagnostics"}.get(name, name)
+    with pytest.raises(ConfigError, match=f"makes no {product}") as error:
+        getattr(palletfit, name)(*content, engine="reference")
+    assert "leave out" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("upper_limits", {}),
+        ("mu_scan", {"points": 3}),
+        ("diagnose", {"impacts": False}),
+        ("toys", {"count": 10}),
+    ],
+)
+def test_errors_of_patches_are_kept(content: tuple, name: str, options: dict) -> None:
+    workspace, patchset = content
+    broken = patchset["patches"][1]
+    broken["patch"][0]["path"] = "/channels/7/samples/-"
+    results = getattr(palletfit, name)(workspace, patchset, **options)
+    assert list(results.errors) == [broken["metadata"]["name"]]
+    assert len(results) == len(patchset["patches"]) - 1
+    rows = {row["patch"]: row for row in results.rows()}
+    assert rows[broken["metadata"]["name"]]["status"] == "failed"
+    assert {row["status"] for row in rows.values()} == {"failed", "ok"}
 
 
 def test_files_and_their_content_give_the_same(tmp_path: Path, content: tuple) -> None:

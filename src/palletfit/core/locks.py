@@ -62,7 +62,7 @@ def holder(path: Path) -> str:
         return "another process"
 
 
-def hold_until_exit(path: Path, *, what: str) -> None:
+def hold_until_exit(path: Path, *, activity: str) -> None:
     """Take a lock for the rest of this process.
 
     Raises
@@ -72,7 +72,7 @@ def hold_until_exit(path: Path, *, what: str) -> None:
     """
     if acquire(path) is None:
         raise StoreError(
-            f"Another run is {what}: {holder(path)}.",
+            f"Another run is {activity}: {holder(path)}.",
             remedy="Wait for it, or interrupt it (Ctrl-C there, or kill -INT); finished patches "
             "are kept in both cases.",
             file=path,
@@ -80,12 +80,12 @@ def hold_until_exit(path: Path, *, what: str) -> None:
 
 
 @contextmanager
-def waiting_lock(path: Path, *, what: str) -> Iterator[None]:
+def waiting_lock(path: Path, *, activity: str) -> Iterator[None]:
     """Hold a lock for a block, waiting for another process that holds it."""
     warned = False
     while (descriptor := acquire(path)) is None:
         if not warned:
-            logger.warning("Waiting: another run is %s: %s", what, holder(path))
+            logger.warning("Waiting: another run is %s: %s", activity, holder(path))
             warned = True
         time.sleep(0.5)
     try:

@@ -73,7 +73,7 @@ class Arrays:
     flexible = True
 
     def lanes_of(self, size: int) -> int:
-        """How many fits advance together: as many as keep the temporary arrays in the caches.
+        """Choose how many fits advance together, so that temporary arrays stay in the caches.
 
         Parameters
         ----------
@@ -95,14 +95,14 @@ class Arrays:
         return np.asarray(values)
 
     def select(self, mask: Any, new: Any, old: Any) -> Any:
-        """Rows of `new` where `mask` is true, else of `old`; may return one of the two."""
+        """Take rows of `new` where `mask` is true, else of `old`; may return one of the two."""
         if mask.all():
             return new
         return np.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    def add(self, target: Any, where: Any, values: Any) -> Any:
+    def add(self, target: Any, index: Any, values: Any) -> Any:
         """Add to a part of an array that nobody else uses; the result may be the same array."""
-        target[where] += values
+        target[index] += values
         return target
 
     def add_diagonal(self, matrices: Any, values: Any) -> Any:
@@ -151,11 +151,13 @@ class Arrays:
             return _solve_together(matrix, metric, right, needed, free, instead)
         solution, replaced = np.zeros_like(right), np.zeros(len(right), dtype=bool)
         for lane in range(len(right)):
-            held = np.flatnonzero(~free[lane])
+            frozen = np.flatnonzero(~free[lane])
             while needed[lane] <= LARGEST_DAMPING:
-                found = _solve(matrix[lane], metric[lane], right[lane], needed[lane], held)
-                if found is not None:
-                    solution[lane] = found
+                lane_solution = _solve(
+                    matrix[lane], metric[lane], right[lane], needed[lane], frozen
+                )
+                if lane_solution is not None:
+                    solution[lane] = lane_solution
                     break
                 if instead is not None and instead.lanes[lane] and not replaced[lane]:
                     matrix[lane], replaced[lane] = instead.matrices(lane), True
@@ -181,13 +183,13 @@ def _solve_together(
     replaced = np.zeros(len(right), dtype=bool)
     rest = np.flatnonzero(~proper)
     while len(rest):
-        others = np.zeros(len(rest), dtype=bool)
+        exchanged = np.zeros(len(rest), dtype=bool)
         if instead is not None:
-            others = np.asarray(instead.lanes)[rest] & ~replaced[rest]
-            if others.any():
-                matrix[rest[others]] = instead.matrices(rest[others])
-                replaced[rest[others]] = True
-        raised = rest[~others]
+            exchanged = np.asarray(instead.lanes)[rest] & ~replaced[rest]
+            if exchanged.any():
+                matrix[rest[exchanged]] = instead.matrices(rest[exchanged])
+                replaced[rest[exchanged]] = True
+        raised = rest[~exchanged]
         diagonal = np.einsum("...ii->...i", matrix)[raised]
         ratio = np.where(free[raised], diagonal / metric[raised], np.inf).min(axis=1, initial=0.0)
         needed[raised] = next_damping(needed[raised])
@@ -209,16 +211,16 @@ def _eliminate(
     damping: NDArray[np.float64],
     free: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Solutions of all lanes, and where the damped matrix is positive definite.
+    """Solve all lanes, and say where the damped matrix is positive definite.
 
     Gaussian elimination without a choice of pivots, whose pivots are the squares of the Cholesky
     factor's diagonal (Golub and Van Loan, "Matrix Computations", section 4.2). Lanes are the last
     axis, along which every operation runs.
     """
     size = right.shape[1]
-    both = free[:, :, None] & free[:, None, :]
+    both_free = free[:, :, None] & free[:, None, :]
     damped = np.empty((size, size + 1, len(right)))
-    damped[:, :size] = np.where(both, matrix, 0.0).transpose(1, 2, 0)
+    damped[:, :size] = np.where(both_free, matrix, 0.0).transpose(1, 2, 0)
     damped[np.arange(size), np.arange(size)] += np.where(free, damping[:, None] * metric, 1.0).T
     damped[:, size] = np.where(free, right, 0.0).T
     proper = np.ones(len(right), dtype=bool)
@@ -241,24 +243,24 @@ def _solve(
     metric: NDArray[np.float64],
     right: NDArray[np.float64],
     damping: float,
-    held: NDArray[np.int64],
+    frozen: NDArray[np.int64],
 ) -> NDArray[np.float64] | None:
-    """The solution; None if the damped matrix is not positive definite."""
+    """Solve one lane; None if the damped matrix is not positive definite."""
     # A copy, which the factorization overwrites.
     damped = matrix.copy()
     damped.flat[:: len(metric) + 1] += damping * metric
-    damped[held], damped[:, held] = 0.0, 0.0
-    damped[held, held] = 1.0
+    damped[frozen], damped[:, frozen] = 0.0, 0.0
+    damped[frozen, frozen] = 1.0
     # The transpose of a symmetric matrix is itself, and in the order that LAPACK likes.
     _, solution, info = lapack.dposv(damped.T, right, overwrite_a=True)
     if info != 0:
         return None
-    solution[held] = 0.0
+    solution[frozen] = 0.0
     return cast(NDArray[np.float64], solution)
 
 
 def next_damping(damping: Any, xp: Any = np) -> Any:
-    """What to try after a factorization or a step failed."""
+    """Choose the damping after a factorization or a step failed."""
     return xp.maximum(damping * DAMPING_FACTOR, FIRST_DAMPING)
 
 
@@ -314,9 +316,9 @@ class JaxArrays(Arrays):
         """See :meth:`Arrays.select`."""
         return self.xp.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    def add(self, target: Any, where: Any, values: Any) -> Any:
+    def add(self, target: Any, index: Any, values: Any) -> Any:
         """See :meth:`Arrays.add`."""
-        return target.at[where].add(values)
+        return target.at[index].add(values)
 
     def add_diagonal(self, matrices: Any, values: Any) -> Any:
         """See :meth:`Arrays.add_diagonal`."""
@@ -347,24 +349,24 @@ class JaxArrays(Arrays):
         def failed(factor: Any) -> Any:
             return ~xp.all(xp.isfinite(factor), axis=(1, 2))
 
-        def another(found: Any) -> Any:
-            matrices, damping, replaced, factor = found
+        def another(state: Any) -> Any:
+            matrices, damping, replaced, factor = state
             bad = failed(factor)
             if instead is not None:
                 first = bad & ~replaced & instead.lanes
-                others = instead.matrices(slice(None))
-                matrices = xp.where(first[:, None, None], others, matrices)
+                exchanged = instead.matrices(slice(None))
+                matrices = xp.where(first[:, None, None], exchanged, matrices)
                 replaced = replaced | first
                 bad = bad & ~first
             damping = xp.where(bad, next_damping(damping, xp), damping)
             return matrices, damping, replaced, factorize(matrices, damping)
 
-        def unfinished(found: Any) -> Any:
-            return xp.any(failed(found[3]) & (found[1] <= LARGEST_DAMPING))
+        def unfinished(state: Any) -> Any:
+            return xp.any(failed(state[3]) & (state[1] <= LARGEST_DAMPING))
 
         none = xp.zeros(len(right), dtype=bool)
-        found = (matrix, damping, none, factorize(matrix, damping))
-        matrix, damping, replaced, factor = lax.while_loop(unfinished, another, found)
+        start = (matrix, damping, none, factorize(matrix, damping))
+        matrix, damping, replaced, factor = lax.while_loop(unfinished, another, start)
         bad = failed(factor)
         factor = xp.where(bad[:, None, None], unit, factor)
         right = xp.where(free, right, 0.0)
@@ -373,7 +375,7 @@ class JaxArrays(Arrays):
 
 
 def make_arrays(backend: ArrayBackend) -> Arrays:
-    """The array library of a name.
+    """Make the array library of a name.
 
     Raises
     ------

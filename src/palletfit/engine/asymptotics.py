@@ -106,7 +106,7 @@ def p_values(kind: TestStatistic, q: float, q_asimov: float) -> PValues:
 def survival(
     kind: TestStatistic, q: NDArray[np.float64], q_asimov: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How often the test statistic is at least as large, for the tested hypothesis and the other.
+    """Rates of at least as large a test statistic, for the tested hypothesis and the other.
 
     One minus the cumulative distributions of CCGV eq. 50 (``q0``), 58 (``q``) and 65 (``qtilde``);
     at a positive q these are CLsb and CLb of :func:`p_values`. A part of both distributions is at
@@ -126,8 +126,8 @@ def survival(
     if kind == "qtilde":
         beyond = (q - q_asimov) / (2 * root_asimov)
         shifted = np.where(root > root_asimov, beyond, shifted)
-    both = ndtr(-shifted - root_asimov), ndtr(-shifted)
-    tested, other = (np.where(q > 0, rate, 1.0) for rate in both)
+    rates = ndtr(-shifted - root_asimov), ndtr(-shifted)
+    tested, other = (np.where(q > 0, rate, 1.0) for rate in rates)
     return tested, other
 
 

@@ -1,4 +1,4 @@
-"""What a hypothesis test is, whichever engine makes its fits."""
+"""The hypothesis test, whichever engine makes its fits."""
 
 from __future__ import annotations
 
@@ -99,29 +99,29 @@ def conclude(
                 f"The {name} fit found no finite minimum: {fit.reason}.",
                 remedy="Look at the yields of this patch; try another optimizer or backend.",
             )
-    said = [
+    all_remarks = [
         f"{name} fit: {len(fit.at_bounds)} nuisance parameters at a bound "
         f"({', '.join(fit.at_bounds[:5])})"
         for name, fit in fits.items()
         if fit.at_bounds
     ]
-    said += remarks
+    all_remarks += remarks
     kind, mu_hat = settings.test_statistic, fits["free"].mu
     discovery = kind == "q0"
     if kind == "qtilde" and mu_hat < 0:
-        said.append(BELOW_ZERO)
+        all_remarks.append(BELOW_ZERO)
     tested = fits["background" if discovery else "fixed"]
     q = profile_statistic(
         kind, tested_mu(settings), mu_hat, tested.twice_nll, fits["free"].twice_nll
     )
     if q_asimov <= noise:
-        said.append("no sensitivity: the tested signal does not change the likelihood")
+        all_remarks.append("no sensitivity: the tested signal does not change the likelihood")
         q_asimov = 0.0
     elif not discovery and mu_hat >= mu_upper - 1e-8:
-        said.append(AT_UPPER_BOUND)
+        all_remarks.append(AT_UPPER_BOUND)
     return {
         "p_values": p_values(kind, q, q_asimov),
         "mu_hat": mu_hat,
         "fits": dict(fits),
-        "remarks": tuple(said),
+        "remarks": tuple(all_remarks),
     }

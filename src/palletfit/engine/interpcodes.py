@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from palletfit.core.arrays import FloatArray
 
 #: Codes whose derivative jumps at ``alpha = 0``.
 KINKED = frozenset({"code0", "code1"})
@@ -36,7 +35,7 @@ _MATCH = (
 
 @dataclass(frozen=True)
 class Shift:
-    """How a histosys modifier moves a bin, ``S * odd + A * even``, with derivatives.
+    """Compute the shift of a bin by histosys modifiers, ``S * odd + A * even``, with derivatives.
 
     ``S = (hi - lo) / 2`` and ``A = (hi + lo) / 2 - nominal``.
     """
@@ -89,7 +88,7 @@ def shift(code: str, alpha: Any, side: Any, xp: Any) -> Shift:
 
 
 def scale_coefficients(hi: FloatArray, lo: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """What :func:`scale` needs of normsys modifiers.
+    """Compute the coefficients of normsys modifiers that :func:`scale` needs.
 
     Parameters
     ----------
@@ -142,23 +141,23 @@ def scale(
         rate = xp.where(up, terms["log_hi"], -terms["log_lo"])
         return _exponential(at, rate, xp)[:orders]
     if "polynomials" in terms:
-        found = _shared_polynomials(alpha, terms["polynomials"], xp, orders)
+        polynomials = _shared_polynomials(alpha, terms["polynomials"], xp, orders)
     else:
-        found = _polynomials(at, terms["coefficients"], xp, orders)
+        polynomials = _polynomials(at, terms["coefficients"], xp, orders)
     outside = xp.abs(alpha) >= 1.0
     if not eager:
         tails = _exponential(at, xp.where(up, terms["log_hi"], -terms["log_lo"]), xp)
         far = outside[:, :, None]
-        return [xp.where(far, tail, inner) for inner, tail in zip(found, tails, strict=False)]
+        return [xp.where(far, tail, inner) for inner, tail in zip(polynomials, tails, strict=False)]
     lanes, columns = np.nonzero(outside)
     if len(lanes):
         chosen = (lanes, columns) if terms["log_hi"].ndim == at.ndim else columns
         upward = alpha[lanes, columns, None] > 0.0
         rate = np.where(upward, terms["log_hi"][chosen], -terms["log_lo"][chosen])
         tails = _exponential(alpha[lanes, columns, None], rate, xp)
-        for inner, tail in zip(found, tails, strict=False):
+        for inner, tail in zip(polynomials, tails, strict=False):
             inner[lanes, columns] = tail
-    return found
+    return polynomials
 
 
 def _polynomials(at: Any, coefficients: Any, xp: Any, orders: int) -> list[Any]:
@@ -174,7 +173,7 @@ def _polynomials(at: Any, coefficients: Any, xp: Any, orders: int) -> list[Any]:
 
 
 def _shared_polynomials(alpha: Any, polynomials: Any, xp: Any, orders: int) -> list[Any]:
-    """The same as matrix products of powers and coefficients, one for each parameter."""
+    """Evaluate the polynomials as matrix products, one for each parameter."""
     powers = [xp.ones_like(alpha)]
     for _ in range(6):
         powers.append(powers[-1] * alpha)
@@ -184,8 +183,8 @@ def _shared_polynomials(alpha: Any, polynomials: Any, xp: Any, orders: int) -> l
     basis = xp.stack([xp.stack(row, axis=-1) for row in (powers, first, second)[:orders]])
     lanes, count = alpha.shape
     basis = xp.transpose(basis, (2, 0, 1, 3)).reshape(count, orders * lanes, 7)
-    found = (basis @ polynomials).reshape(count, orders, lanes, polynomials.shape[-1])
-    return [xp.swapaxes(found[:, row], 0, 1) for row in range(orders)]
+    values = (basis @ polynomials).reshape(count, orders, lanes, polynomials.shape[-1])
+    return [xp.swapaxes(values[:, row], 0, 1) for row in range(orders)]
 
 
 def _exponential(alpha: Any, rate: Any, xp: Any) -> list[Any]:

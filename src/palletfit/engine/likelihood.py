@@ -17,7 +17,7 @@ what is missing to pyhf's value. Sources: Cranmer et al., "HistFactory", CERN-OP
 0.7 for the conventions.
 
 All arrays have a leading axis of fits, here called lanes (L). The letters of the other axes are
-those of :mod:`palletfit.engine.model`.
+those of :mod:`palletfit.engine.samples`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays
-from palletfit.engine.interpcodes import FloatArray, scale, scale_coefficients, shift
-from palletfit.engine.model import Block, Layout, Lowered
+from palletfit.engine.interpcodes import scale, scale_coefficients, shift
+from palletfit.engine.layout import Block, Layout
+from palletfit.engine.lowering import Lowered
 
 #: Stands for a factor of zero.
 SMALLEST = 1e-20
@@ -68,18 +70,18 @@ class Derivatives(NamedTuple):
     prior: Any
 
 
-def information(arrays: Arrays, found: Derivatives, rows: Any) -> Any:
-    """Expected information of some lanes: the Hessian if data were as expected, ``(…, K, K)``.
+def information(arrays: Arrays, derivatives: Derivatives, rows: Any) -> Any:
+    """Compute the expected information: the Hessian if data were as expected, ``(…, K, K)``.
 
     It is never indefinite: ``J^T diag(1 / lambda) J`` and the curvature of the constraints.
     """
-    jacobian, inverse = found.jacobian[rows], found.inverse[rows]
+    jacobian, inverse = derivatives.jacobian[rows], derivatives.inverse[rows]
     matrix = arrays.xp.swapaxes(jacobian * inverse[..., None], -1, -2) @ jacobian
-    return arrays.add_diagonal(matrix, found.prior[rows])
+    return arrays.add_diagonal(matrix, derivatives.prior[rows])
 
 
 def shared_arrays(layout: Layout) -> dict[str, Any]:
-    """The shared samples, laid out for :func:`evaluate`.
+    """Lay out the shared samples for :func:`evaluate`.
 
     ``rows`` holds what is the same for all bins of a sample, for the samples of all blocks one
     after the other (R rows); ``blocks`` what is not.
@@ -94,20 +96,23 @@ def shared_arrays(layout: Layout) -> dict[str, Any]:
 
 
 def own_arrays(lowered: Lowered) -> dict[str, Any]:
-    """The patches' own samples, laid out like the shared ones, patches first."""
+    """Lay out the patches' own samples like the shared ones, patches first."""
     blocks = [
         {name: part[name] for name in ("nominal", "odd", "even", "bins")} for part in lowered.parts
     ]
     return {"rows": _row_arrays(lowered.parts), "blocks": blocks}
 
 
-def own_of(own: Any, rows: Any) -> Any:
+def own_of(patch_samples: Any, rows: Any) -> Any:
     """Pick patches from :func:`own_arrays`; nothing from nothing."""
-    if not own:
-        return own
+    if not patch_samples:
+        return patch_samples
     return {
-        "rows": {name: values[rows] for name, values in own["rows"].items()},
-        "blocks": [{name: values[rows] for name, values in part.items()} for part in own["blocks"]],
+        "rows": {name: values[rows] for name, values in patch_samples["rows"].items()},
+        "blocks": [
+            {name: values[rows] for name, values in part.items()}
+            for part in patch_samples["blocks"]
+        ],
     }
 
 
@@ -148,7 +153,7 @@ def _shared_block(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def constants(lowered: Lowered, data: FloatArray, aux: FloatArray) -> FloatArray:
-    """What the NLL of :func:`evaluate` lacks to that of pyhf.
+    """Compute the constants that the NLL of :func:`evaluate` lacks to that of pyhf.
 
     Parameters
     ----------
@@ -173,7 +178,7 @@ def constants(lowered: Lowered, data: FloatArray, aux: FloatArray) -> FloatArray
 
 
 def _saturated(count: FloatArray) -> FloatArray:
-    """The smallest value of a Poisson term, ``n - n log n + log n!``."""
+    """Compute the smallest value of a Poisson term, ``n - n log n + log n!``."""
     safe = np.maximum(count, 1e-30)
     plain = np.maximum(count, 0.0) - count * np.log(safe) + gammaln(count + 1.0)
     series = 0.5 * np.log(2 * np.pi * safe) + 1 / (12 * safe) - 1 / (360 * safe * safe * safe)
@@ -182,15 +187,15 @@ def _saturated(count: FloatArray) -> FloatArray:
 
 def poisson_term(count: Any, rate: Any, xp: Any) -> Any:
     """``rate - count - count log(rate / count)``; without events just the rate, as in pyhf."""
-    some = count > 0
-    safe = xp.where(some, count, 1.0)
+    positive = count > 0
+    safe = xp.where(positive, count, 1.0)
     excess = (rate - safe) / safe
     possible = excess > -1.0
     # Of a small ratio little is left in its excess.
     small = possible & (excess < -0.5)
     near = xp.log1p(xp.where(possible & ~small, excess, 0.0))
     term = safe * (excess - xp.where(small, xp.log(xp.where(small, rate / safe, 1.0)), near))
-    return xp.where(some, xp.where(possible, term, xp.inf), rate)
+    return xp.where(positive, xp.where(possible, term, xp.inf), rate)
 
 
 def value(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:
@@ -203,12 +208,12 @@ def value(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) ->
 
 
 def expected(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:
-    """Expected counts in the order of the blocks, ``(L, B)``; arguments as :func:`evaluate`."""
+    """Compute expected counts by block, ``(L, B)``; arguments as :func:`evaluate`."""
     return _rates(_Model(arrays, layout, shared, lane, point, None, orders=1))
 
 
 def by_sample(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> list[Any]:
-    """Expected counts of each sample; arguments as :func:`evaluate`.
+    """Compute expected counts of each sample; arguments as :func:`evaluate`.
 
     Returns
     -------
@@ -245,9 +250,9 @@ def evaluate(
     xp = arrays.xp
     model = _Model(arrays, layout, shared, lane, point, side)
     rates, data = _rates(model), lane["data"]
-    some = data > 0
-    safe = xp.where(some, rates, 1.0)
-    ratio = xp.where(some, data / safe, 0.0)
+    observed = data > 0
+    safe = xp.where(observed, rates, 1.0)
+    ratio = xp.where(observed, data / safe, 0.0)
     sums = _Sums(model, 1.0 - ratio)
     return _assemble(model, lane, rates, ratio / safe, sums)
 
@@ -441,7 +446,7 @@ class _Sums:
             hist = xp.concatenate([self._hist_rows[at] for at in sorted(self._hist_rows)], axis=1)
             left = arrays.add(left, (slice(None), slice(layout.hist)), xp.swapaxes(hist, 1, 2))
         self.mixed = left @ by_row
-        # A factor's own second derivative stands in the place of its slope squared.
+        # A factor's own second derivative stands instead of its slope squared.
         squares = xp.sum(weighted * slope, axis=2)
         curvatures: Any = 0.0
         begin = 0
@@ -527,7 +532,7 @@ class _Sums:
         return xp.sum(moved, axis=2)
 
     def _slot_hist(self, part: _Part, mask: Any) -> Any:
-        """Derivatives of what a bin parameter multiplies, ``(L, C, N, T, h)``."""
+        """Compute derivatives of what a bin parameter multiplies, ``(L, C, N, T, h)``."""
         xp, slope = self.model.arrays.xp, self.model.shift.even_slope
         scaled = xp.moveaxis(part.factor[..., None] * mask, 2, -1)
         if not part.is_shared:
@@ -550,18 +555,18 @@ def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sum
     first = layout.alphas - layout.norm  # of the columns d
     hist, norm = slice(layout.hist), slice(first, end)
 
-    def flat(items: list[Any], *shape: int) -> Any:
-        return xp.concatenate([item.reshape(lanes, -1, *shape) for item in items], axis=1)
+    def flat(parts: list[Any], *shape: int) -> Any:
+        return xp.concatenate([part.reshape(lanes, -1, *shape) for part in parts], axis=1)
 
     jacobian = xp.zeros((lanes, rates.shape[1], layout.parameters))
     if layout.hist:
         jacobian = arrays.add(jacobian, (..., hist), flat(sums.hist, layout.hist))
     jacobian = arrays.add(jacobian, (..., norm), flat(sums.norm, end - first))
     if layout.locals:
-        used = [(item, block) for item, block in zip(sums.slot, layout.blocks, strict=True)]
-        slots = flat([item for item, block in used if block.slots.shape[2]])
-        where = (slice(None), layout.slot_bin, end + layout.slot_column)
-        jacobian = arrays.add(jacobian, where, slots[:, layout.real_slots])
+        used = [(part, block) for part, block in zip(sums.slot, layout.blocks, strict=True)]
+        slots = flat([part for part, block in used if block.slots.shape[2]])
+        target = (slice(None), layout.slot_bin, end + layout.slot_column)
+        jacobian = arrays.add(jacobian, target, slots[:, layout.real_slots])
 
     gradient = (sums.weight[:, None, :] @ jacobian)[:, 0]
     # Expected information. A rate may be zero or below where nothing is observed.

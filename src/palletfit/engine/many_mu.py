@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
-from palletfit.engine.batched import NO_SENSITIVITY, SAME, SHARP, WEAK, BatchFits, Engine, Fits
+from palletfit.engine.batch import NO_SENSITIVITY, SHARP, WEAK, BatchFits
+from palletfit.engine.fit_records import fit_records
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
 from palletfit.errors import FitError, PalletError, PalletfitError
 
 
@@ -23,10 +24,8 @@ class Profile:
 
     Parameters
     ----------
-    engine
-        Of their background.
-    batch
-        The patches, P of them.
+    fits
+        Fits of the batch, which has P patches.
     copies
         How many signal strengths of each patch are tested together. Rows are the first copies of
         all patches, then the second ones, and so on.
@@ -41,23 +40,24 @@ class Profile:
         Upper bound of the parameter of interest by row.
     """
 
-    def __init__(self, engine: Engine, batch: Lowered, copies: int) -> None:
-        self.settings: FitSettings = engine.settings
-        self.software = engine.software
+    def __init__(self, fits: BatchFits, copies: int) -> None:
+        batch = fits.batch
+        self.settings: FitSettings = fits.settings
+        self.software = fits.software
         self._patches = len(batch)
         self._first = np.tile(np.arange(len(batch)), copies)
-        self._fits = fits = BatchFits(engine, batch.take(self._first))
+        self._fits = fits = fits.with_batch(batch.take(self._first))
         self.rows = fits.rows
         self._background, self._free = fits.without_and_with_signal(self._first)
-        for made in (self._background, self._free):
-            fits.escalate(made)
+        for kind in (self._background, self._free):
+            fits.search.escalate(kind)
         # The Asimov data depend on it to first order, where a minimum does to second.
-        fits.sharpen(self._background, self.rows, SHARP)
-        fits.sharpen(self._free, self.rows)
-        self._asimov_data = fits.asimov(self._background.point, self._background)
+        fits.fitter.sharpen(self._background, self.rows, SHARP)
+        fits.fitter.sharpen(self._free, self.rows)
+        self._asimov_data = fits.likelihood.asimov_data(self._background, self._background.point)
         self.upper = fits.batch.upper[:, fits.poi]
-        some = np.arange(len(batch))
-        self.mu_error = fits.mu_errors(self._free, some)
+        patches = np.arange(len(batch))
+        self.mu_error = fits.mu_errors(self._free, patches)
         # Where the fits of each row that are nearest began and ended.
         self._near = {"data": self._free.point.copy(), "asimov": self._background.point.copy()}
         # The same of the last fits that tried all starts, by row, and which rows have some.
@@ -74,15 +74,15 @@ class Profile:
         return self._free.point[: self._patches, self._fits.poi]
 
     def unsound(self) -> dict[int, PalletfitError | str]:
-        """What stands against tests of a patch, by its row; a string is for another engine."""
+        """Give by row the reasons against tests of a patch; a string is for another engine."""
         batch, poi = self._fits.batch, self._fits.poi
-        found = {}
+        reasons = {}
         for row in range(self._patches):
             bounds = float(batch.lower[row, poi]), float(batch.upper[row, poi])
-            trouble = self._trouble(row, *bounds, str(batch.names[row][poi]))
-            if trouble is not None:
-                found[row] = trouble
-        return found
+            reason = self._trouble(row, *bounds, str(batch.names[row][poi]))
+            if reason is not None:
+                reasons[row] = reason
+        return reasons
 
     def _trouble(
         self, row: int, lower: float, upper: float, name: str
@@ -91,13 +91,13 @@ class Profile:
             check_limit_bounds(lower, upper, name)
         except PalletError as error:
             return error
-        for title, made in (("background", self._background), ("free", self._free)):
-            if not np.isfinite(made.value[row]):
+        for title, kind in (("background", self._background), ("free", self._free)):
+            if not np.isfinite(kind.value[row]):
                 return FitError(
                     f"The {title} fit found no finite minimum.",
                     remedy="Look at the yields of this patch; try another optimizer or backend.",
                 )
-            if not made.converged[row]:
+            if not kind.converged[row]:
                 return f"its {title} fit did not converge"
         if np.any(self._asimov_data[0][row] < 0):
             return "its Asimov data are below zero in a bin"
@@ -135,54 +135,58 @@ class Profile:
         background = self._background.point
         starts = {"near": self._near["data"], "background": background}
         if thorough:
-            starts |= {"free": self._free.point, **fits.displaced_starts()}
-        fits.fit(data, starts)
+            starts |= {"free": self._free.point, **fits.fitter.displaced_starts()}
+        fits.fitter.fit(data, starts)
         starts = {"near": self._near["asimov"], "source": background}
-        fits.fit(asimov, starts | (fits.displaced_starts(count=1) if thorough else {}))
-        for name, made in (("data", data), ("asimov", asimov)):
+        fits.fitter.fit(
+            asimov, starts | (fits.fitter.displaced_starts(count=1) if thorough else {})
+        )
+        for name, kind in (("data", data), ("asimov", asimov)):
             # Fits nearby may have followed another minimum since.
-            fits.fit(made, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
+            fits.fitter.fit(kind, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
         if thorough:
-            for made in (data, asimov):
-                fits.escalate(made)
+            for kind in (data, asimov):
+                fits.search.escalate(kind)
             self._cross(data, asimov, rows[on_data])
-        for made in (data, asimov):
-            fits.sharpen(made, self.rows)
+        for kind in (data, asimov):
+            fits.fitter.sharpen(kind, self.rows)
         self._lower_free(data, rows[on_data])
         weak = rows[2 * asimov.value[rows] < WEAK]
-        for made, some in (
+        for kind, fitted in (
             (self._free, np.unique(self._first[weak])),
             (data, weak),
             (asimov, weak),
         ):
-            fits.sharpen(made, some, SHARP)
-        for name, made, some in (("data", data, rows[on_data]), ("asimov", asimov, rows)):
-            good = some[np.isfinite(made.value[some])]
-            self._near[name][good] = made.point[good]
+            fits.fitter.sharpen(kind, fitted, SHARP)
+        for name, kind, fitted in (("data", data, rows[on_data]), ("asimov", asimov, rows)):
+            good = fitted[np.isfinite(kind.value[fitted])]
+            self._near[name][good] = kind.point[good]
             if thorough:
-                self._sure[name][good] = made.point[good]
+                self._sure[name][good] = kind.point[good]
                 self._surely[name][good] = True
-                self._keep(name, made, some)
+                self._keep(name, kind, fitted)
         return self._statistic(data, rows, mu, on_data), _at_least_zero(2 * asimov.value[rows])
 
     def evidence(self, row: int, *, on_data: bool) -> tuple[bool, str]:
-        """Whether the last thorough test of a row is trusted, and why (not)."""
+        """Judge the last thorough test of a row: trusted or not, and the reason."""
         names = ["asimov", *(["data"] if on_data else [])]
-        found = [self._evidence[row, name] for name in names]
-        reason = "; ".join(f"{n}: {why}" for n, (_, why) in zip(names, found, strict=True))
-        return all(trusted for trusted, _ in found), reason
+        verdicts = [self._evidence[row, name] for name in names]
+        reason = "; ".join(
+            f"{n}: {explanation}" for n, (_, explanation) in zip(names, verdicts, strict=True)
+        )
+        return all(trusted for trusted, _ in verdicts), reason
 
     def _statistic(
         self, data: Fits, rows: NDArray[np.int64], mu: FloatArray, on_data: NDArray[np.bool_]
     ) -> FloatArray:
         q = np.full(len(rows), np.nan)
         kind, mu_hat = self.settings.test_statistic, self.mu_hat
-        for place in np.flatnonzero(on_data):
-            row = rows[place]
+        for position in np.flatnonzero(on_data):
+            row = rows[position]
             first = self._first[row]
-            q[place] = profile_statistic(
+            q[position] = profile_statistic(
                 kind,
-                float(mu[place]),
+                float(mu[position]),
                 float(mu_hat[first]),
                 2 * float(data.value[row]),
                 2 * float(self._free.value[first]),
@@ -190,17 +194,17 @@ class Profile:
         return q
 
     def _cross(self, data: Fits, asimov: Fits, rows: NDArray[np.int64]) -> None:
-        """Other data, but the same model: a minimum of the one may be near a lower of the other."""
+        """Start fits of each data at minima of the other: the model is the same."""
         if not len(rows):
             return
         several = rows[asimov.multimodal()[rows] | data.multimodal()[rows]]
-        self._fits.fit(data, {"asimov": asimov.point}, several)
-        self._fits.fit(asimov, {"fixed": data.point}, several)
-        for made in (data, asimov):
-            self._fits.mirror(made, several)
+        self._fits.fitter.fit(data, {"asimov": asimov.point}, several)
+        self._fits.fitter.fit(asimov, {"fixed": data.point}, several)
+        for kind in (data, asimov):
+            self._fits.search.mirror(kind, several)
 
     def _lower_free(self, data: Fits, rows: NDArray[np.int64]) -> None:
-        """A free fit cannot lie above one with the signal strength fixed."""
+        """Lower free fits that lie above one with the signal strength fixed."""
         first = self._first[rows]
         below = np.flatnonzero(data.value[rows] < self._free.value[first] - SAME)
         if not len(below):
@@ -209,11 +213,11 @@ class Profile:
         below = below[np.argsort(-data.value[rows[below]], kind="stable")]
         start = self._free.point.copy()
         start[first[below]] = data.point[rows[below]]
-        self._fits.fit(self._free, {"fixed": start}, np.unique(first[below]))
-        self._fits.sharpen(self._free, self.rows)
+        self._fits.fitter.fit(self._free, {"fixed": start}, np.unique(first[below]))
+        self._fits.fitter.sharpen(self._free, self.rows)
 
-    def _keep(self, name: str, made: Fits, rows: NDArray[np.int64]) -> None:
-        records = self._fits.freeze(made, rows)
+    def _keep(self, name: str, kind: Fits, rows: NDArray[np.int64]) -> None:
+        records = fit_records(self._fits.batch, kind, rows)
         for row, record in zip(rows, records, strict=True):
             self._evidence[int(row), name] = record.trusted, record.reason
 

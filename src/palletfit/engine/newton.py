@@ -5,7 +5,7 @@ has converged (or given up) leaves, and a waiting one takes its place.
 
 One step: parameters at a bound with the gradient pointing outwards are frozen; the Newton system
 of the others is solved by Cholesky factorization, damped as far as it takes to be positive
-definite (or, if a lane wants that, with the expected information in the place of a Hessian that is
+definite (or, if a lane wants that, with the expected information instead of a Hessian that is
 indefinite far from a minimum, which is Fisher scoring); the step is shortened to a few prefit
 standard deviations, projected onto the bounds, and accepted if the likelihood falls
 (Levenberg-Marquardt: a good prediction lowers the damping, a bad one raises it).
@@ -27,10 +27,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import DAMPING_FACTOR, FIRST_DAMPING, Arrays, Instead
-from palletfit.engine.interpcodes import KINKED, FloatArray
+from palletfit.engine.interpcodes import KINKED
+from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import Derivatives, evaluate, information, own_of
-from palletfit.engine.model import Layout
 
 #: Damping that counts as none: it keeps directions without any influence from blowing up.
 UNDAMPED = 1e-11
@@ -50,7 +51,7 @@ _FAR = 1.0
 
 
 class Damping(NamedTuple):
-    """How the damping follows the success of steps.
+    """Rule by which the damping follows the success of steps.
 
     Attributes
     ----------
@@ -113,24 +114,24 @@ class Lanes:
         return len(self.patch)
 
     def take(self, rows: Any) -> Lanes:
-        """Some of the lanes."""
+        """Take some of the lanes."""
         return Lanes(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
     def at(self, start: FloatArray) -> Lanes:
-        """The same lanes with other starts."""
+        """Give the same lanes other starts."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return Lanes(**{**fields, "start": start})
 
     @classmethod
     def join(cls, parts: Sequence[Lanes]) -> Lanes:
-        """All lanes of several sets."""
+        """Join the lanes of several sets."""
         names = cls.__dataclass_fields__
         return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
 
 @dataclass(frozen=True)
 class Minima:
-    """Where lanes ended; arrays with a row a lane.
+    """Ends of lanes; arrays with a row a lane.
 
     Attributes
     ----------
@@ -157,7 +158,7 @@ class Minima:
     iterations: NDArray[np.int64]
 
     def take(self, rows: Any) -> Minima:
-        """Some of the lanes."""
+        """Take some of the lanes."""
         return Minima(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
     @property
@@ -184,7 +185,7 @@ class Solver:
     ----------
     damping
         How the damping follows the success of steps.
-    own
+    patch_samples
         To be set before :meth:`minimise`: from :func:`palletfit.engine.likelihood.own_arrays`, or
         an empty dictionary to switch the patches' samples off.
     """
@@ -212,10 +213,10 @@ class Solver:
     def _set_up(
         self, arrays: Arrays, kinked: NDArray[np.bool_], iterations: int, lanes: int
     ) -> None:
-        """What does not depend on the function that is minimised."""
+        """Set up all that does not depend on the function that is minimised."""
         self.arrays, self.kinked, self.iterations = arrays, kinked, iterations
         self._lanes = lanes
-        self.own: Any = {}
+        self.patch_samples: Any = {}
         self._step = arrays.compile(self._advance)
         self._merge = arrays.compile(self._choose)
 
@@ -232,10 +233,10 @@ class Solver:
             Return where the last Newton step leads, with the value that it promises, instead of
             where it begins. An error of the promise is of the order of ``tolerance**1.5``.
         """
-        found = _Results(*lanes.start.shape)
+        results = _Results(*lanes.start.shape)
         waiting: Iterator[int] = iter(range(len(lanes)))
         if not len(lanes):
-            return found.minima
+            return results.minima
         size = self._lanes
         rows = np.array(list(itertools.islice(waiting, size)))
         # Compiled code has one size: what is missing to it repeats the first lane, unheard.
@@ -245,7 +246,7 @@ class Solver:
         state = self._begin(lanes, filled)
         with np.errstate(all="ignore"):
             while True:
-                state = self._step(self.shared, self.own, state, tolerance)
+                state = self._step(self.shared, self.patch_samples, state, tolerance)
                 outcome = self.arrays.get(state["outcome"])
                 if self.kinked.any():
                     state = self._cross_kinks(state, outcome, tolerance)
@@ -253,59 +254,59 @@ class Solver:
                 done = np.flatnonzero((outcome != RUNNING) & (owner >= 0))
                 if not len(done):
                     continue
-                found.store(owner[done], done, state, self.arrays, predict=predict)
+                results.store(owner[done], done, state, self.arrays, predict=predict)
                 owner[done] = -1
                 fresh = list(itertools.islice(waiting, len(done)))
                 if fresh:
-                    places = done[: len(fresh)]
-                    owner[places] = fresh
-                    state = self._refill(state, lanes, places, np.array(fresh))
-                kept = np.flatnonzero(owner >= 0)
-                if not len(kept):
-                    return found.minima
-                if self.arrays.flexible and len(kept) < len(owner):
-                    owner = owner[kept]
-                    state = {name: values[kept] for name, values in state.items()}
+                    slots = done[: len(fresh)]
+                    owner[slots] = fresh
+                    state = self._refill(state, lanes, slots, np.array(fresh))
+                busy = np.flatnonzero(owner >= 0)
+                if not len(busy):
+                    return results.minima
+                if self.arrays.flexible and len(busy) < len(owner):
+                    owner = owner[busy]
+                    state = {name: values[busy] for name, values in state.items()}
 
     # ------------------------------------------------------------------ set-up
 
     def _begin(self, lanes: Lanes, rows: NDArray[np.int64]) -> dict[str, Any]:
-        return {name: self.arrays.put(item) for name, item in self._new(lanes, rows).items()}
+        return {name: self.arrays.put(array) for name, array in self._new(lanes, rows).items()}
 
     def _refill(
-        self, state: dict[str, Any], lanes: Lanes, places: Any, rows: NDArray[np.int64]
+        self, state: dict[str, Any], lanes: Lanes, slots: Any, rows: NDArray[np.int64]
     ) -> dict[str, Any]:
         if self.arrays.flexible:
             new = self._new(lanes, rows)
             for name, values in state.items():
-                values[places] = new[name]
+                values[slots] = new[name]
             return state
         # All places, so that the shapes of compiled code stay; most of them are not used.
         count = len(state["value"])
-        whole = np.full(count, rows[0])
-        whole[places] = rows
+        sources = np.full(count, rows[0])
+        sources[slots] = rows
         mask = np.zeros(count, dtype=bool)
-        mask[places] = True
-        return self._merge(self.arrays.put(mask), self._begin(lanes, whole), state)
+        mask[slots] = True
+        return self._merge(self.arrays.put(mask), self._begin(lanes, sources), state)
 
     def _new(self, lanes: Lanes, rows: NDArray[np.int64]) -> dict[str, Any]:
         """State of lanes that have not been evaluated yet: the start is their first trial."""
-        some = lanes.take(rows)
-        count, size = some.start.shape
+        new = lanes.take(rows)
+        count, size = new.start.shape
         # Fixed parameters may stand outside of their bounds.
-        start = np.where(some.fixed, some.start, np.clip(some.start, some.lower, some.upper))
-        width = np.maximum(some.upper - some.lower, 1e-12)
-        constrained = np.sqrt(some.precision + some.factor)
+        start = np.where(new.fixed, new.start, np.clip(new.start, new.lower, new.upper))
+        width = np.maximum(new.upper - new.lower, 1e-12)
+        constrained = np.sqrt(new.precision + new.factor)
         return {
-            "patch": some.patch,
-            "scoring": some.scoring,
-            "data": some.data,
-            "aux": some.aux,
-            "precision": some.precision,
-            "factor": some.factor,
-            "fixed": some.fixed,
-            "lower": some.lower,
-            "upper": some.upper,
+            "patch": new.patch,
+            "scoring": new.scoring,
+            "data": new.data,
+            "aux": new.aux,
+            "precision": new.precision,
+            "factor": new.factor,
+            "fixed": new.fixed,
+            "lower": new.lower,
+            "upper": new.upper,
             # One over the prefit standard deviation; half the range where there is none.
             "narrow": np.where(constrained > 0, constrained, 2.0 / width),
             "side": np.where(start < 0, -1.0, 1.0),
@@ -331,34 +332,36 @@ class Solver:
     # ------------------------------------------------------------------ one step
 
     def derivatives(
-        self, shared: Any, own: Any, state: Mapping[str, Any], point: Any, side: Any
+        self, shared: Any, patch_samples: Any, state: Mapping[str, Any], point: Any, side: Any
     ) -> Derivatives:
-        """The likelihood of some lanes at a point; what is minimised."""
+        """Evaluate the likelihood of lanes at a point, which is minimised."""
         lane = {
-            "own": own_of(own, state["patch"]),
+            "own": own_of(patch_samples, state["patch"]),
             **{name: state[name] for name in ("data", "aux", "precision", "factor")},
         }
         return evaluate(self.arrays, self.layout, shared, lane, point, side)
 
-    def _advance(self, shared: Any, own: Any, state: Mapping[str, Any], tolerance: Any) -> Any:
+    def _advance(
+        self, shared: Any, patch_samples: Any, state: Mapping[str, Any], tolerance: Any
+    ) -> Any:
         """Evaluate the trial points, accept or refuse them, and propose the next ones."""
         xp = self.arrays.xp
         trial = state["trial"]
         # Away from kinks the side of a parameter is its sign.
         side = xp.where(self.kinked, state["side"], xp.where(trial < 0, -1.0, 1.0))
-        found = self.derivatives(shared, own, state, trial, side)
+        derivatives = self.derivatives(shared, patch_samples, state, trial, side)
         new = {
             "point": trial,
-            "value": found.value,
-            "gradient": found.gradient,
-            "hessian": found.hessian,
-            "fisher": found.fisher,
+            "value": derivatives.value,
+            "gradient": derivatives.gradient,
+            "hessian": derivatives.hessian,
+            "fisher": derivatives.fisher,
             "replaced": xp.zeros_like(state["replaced"]),
         }
-        noise = _ROUNDING * (1.0 + xp.abs(found.value))
-        finite = (found.value < xp.inf) & xp.all(xp.isfinite(found.gradient), axis=1)
+        noise = _ROUNDING * (1.0 + xp.abs(derivatives.value))
+        finite = (derivatives.value < xp.inf) & xp.all(xp.isfinite(derivatives.gradient), axis=1)
         first = ~(state["value"] < xp.inf)
-        change = found.value - state["value"]
+        change = derivatives.value - state["value"]
         accepted = finite & (first | (change <= _SUFFICIENT * state["slope"] + noise))
         met = xp.where(
             state["predicted"] > noise, -change / xp.maximum(state["predicted"], noise), 1.0
@@ -371,13 +374,15 @@ class Solver:
                 accepted & (met > _BAD), damping, xp.maximum(damping * rule.factor, rule.first)
             ),
         )
-        kept = {name: self.arrays.select(accepted, new[name], state[name]) for name in new}
+        accepted_state = {
+            name: self.arrays.select(accepted, new[name], state[name]) for name in new
+        }
         # Without a start there is nothing to go back to.
         hopeless = first & ~finite
         # Near a saddle point the indefinite Hessian is the better guide.
         far = accepted & (change < -_FAR) & state["scoring"]
-        instead = Instead(far, partial(information, self.arrays, found))
-        proposed = self._propose({**state, **kept, "damping": damping}, instead)
+        instead = Instead(far, partial(information, self.arrays, derivatives))
+        proposed = self._propose({**state, **accepted_state, "damping": damping}, instead)
         edm = xp.where(proposed["undamped"], proposed["edm"], xp.inf)
         iterations = state["iterations"] + 1
         outcome = xp.where(
@@ -399,7 +404,7 @@ class Solver:
         )
         return {
             **state,
-            **kept,
+            **accepted_state,
             **{name: values for name, values in proposed.items() if name in state},
             "edm": edm,
             "iterations": iterations,
@@ -414,11 +419,11 @@ class Solver:
             positive = state["side"] > 0
             lower = xp.where(self.kinked & positive, xp.maximum(lower, 0.0), lower)
             upper = xp.where(self.kinked & ~positive, xp.minimum(upper, 0.0), upper)
-        held = (point <= lower) & (gradient >= 0) | (point >= upper) & (gradient <= 0)
+        at_bound = (point <= lower) & (gradient >= 0) | (point >= upper) & (gradient <= 0)
         diagonal = xp.abs(xp.diagonal(state["hessian"], axis1=1, axis2=2))
         # A parameter without any influence stays where it is.
         idle = (xp.maximum(fisher, diagonal) < 1e-14) & (xp.abs(gradient) < 1e-14)
-        free = ~(held | state["fixed"] | idle)
+        free = ~(at_bound | state["fixed"] | idle)
         right = xp.where(free, -gradient, 0.0)
         metric = xp.maximum(fisher, 1e-10)
         step, damping, hessian, replaced = self.arrays.solve(
@@ -448,7 +453,7 @@ class Solver:
     def _cross_kinks(
         self, state: dict[str, Any], outcome: NDArray[np.int64], tolerance: float
     ) -> dict[str, Any]:
-        """Where a lane ended at a kink, see whether the other side goes down, too."""
+        """Look, at lanes that ended at a kink, whether the other side goes down, too."""
         rows = np.flatnonzero(outcome == CONVERGED)
         point = self.arrays.get(state["point"])
         at_kink = (point == 0.0) & self.kinked & ~self.arrays.get(state["fixed"])
@@ -459,12 +464,12 @@ class Solver:
         side = self.arrays.get(state["side"])
         other = np.where(at_kink, -side, side)
         lane = {
-            "own": own_of(self.own, state["patch"]),
+            "own": own_of(self.patch_samples, state["patch"]),
             **{name: state[name] for name in ("data", "aux", "precision", "factor")},
         }
-        found = self._evaluate(self.shared, lane, state["point"], xp.asarray(other))
-        gradient = self.arrays.get(found.gradient)
-        curvature = np.einsum("...ii->...i", self.arrays.get(found.hessian))
+        derivatives = self._evaluate(self.shared, lane, state["point"], xp.asarray(other))
+        gradient = self.arrays.get(derivatives.gradient)
+        curvature = np.einsum("...ii->...i", self.arrays.get(derivatives.hessian))
         # What is gained has to matter, or a lane goes to and fro between two sides for ever.
         gain = 0.5 * gradient * gradient / np.maximum(curvature, 1e-10)
         downhill = at_kink & (gradient * other < 0) & (gain > tolerance)
@@ -504,19 +509,19 @@ class _Results:
     def store(
         self,
         rows: NDArray[np.int64],
-        places: NDArray[np.int64],
+        slots: NDArray[np.int64],
         state: Any,
         arrays: Arrays,
         *,
         predict: bool,
     ) -> None:
-        ends = {name: arrays.get(state[name])[places] for name in self.minima.__dataclass_fields__}
+        ends = {name: arrays.get(state[name])[slots] for name in self.minima.__dataclass_fields__}
         if predict:
             converged = ends["outcome"] == CONVERGED
             ends["point"] = np.where(
-                converged[:, None], arrays.get(state["trial"])[places], ends["point"]
+                converged[:, None], arrays.get(state["trial"])[slots], ends["point"]
             )
-            promised = np.maximum(arrays.get(state["predicted"])[places], 0.0)
+            promised = np.maximum(arrays.get(state["predicted"])[slots], 0.0)
             ends["value"] = ends["value"] - np.where(converged, promised, 0.0)
         for name, values in ends.items():
             getattr(self.minima, name)[rows] = values

@@ -1,16 +1,20 @@
-"""What a hypothesis test leaves behind: plain, frozen, and ready for JSON."""
+"""The records of a hypothesis test: plain, frozen, and ready for JSON."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues
 
 #: ``ok``: fitted and trusted; ``suspect``: fitted, but at least one fit is not trusted;
 #: ``failed``: no result.
 Status = Literal["ok", "suspect", "failed"]
+#: Names of the five expected values in columns of tables.
+_SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,36 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class BestFit:
+    """The best fit of one model.
+
+    Attributes
+    ----------
+    parameters
+        By name, in pyhf's notation.
+    errors
+        Standard deviations by name; zero for fixed parameters and those at a bound.
+    covariance
+        Inverse of the Hessian of the NLL, in the order of `parameters`, ``(n, n)``.
+    evidence
+        2 NLL at the minimum, and why it is one.
+    engine
+        What made the fit: ``batched`` or ``reference``.
+    """
+
+    parameters: dict[str, float]
+    errors: dict[str, float]
+    covariance: FloatArray
+    evidence: Fit
+    engine: str = "batched"
+
+    @property
+    def twice_nll(self) -> float:
+        """Twice the negative log-likelihood at the minimum, as pyhf has it."""
+        return self.evidence.twice_nll
+
+
+@dataclass(frozen=True)
 class HypotestResult:
     """Result of the hypothesis test of one patch.
 
@@ -132,8 +166,19 @@ class HypotestResult:
         """``ok`` if every fit is trusted."""
         return "ok" if all(fit.trusted for fit in self.fits.values()) else "suspect"
 
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        return {
+            "status": self.status,
+            "CLs_obs": self.p_values.CLs_obs,
+            **by_sigma("CLs_exp", self.p_values.CLs_exp),
+            "mu_hat": self.mu_hat,
+            "mu_hat_error": self.mu_hat_error,
+            "remark": "; ".join(self.remarks),
+        }
+
     def as_json(self) -> dict[str, Any]:
-        """Plain data with the field's keys (``CLs_obs``, ``CLs_exp``, ``fit_time``) on top."""
+        """Give plain data with the field's keys (``CLs_obs``, ``CLs_exp``, ``fit_time``) on top."""
         p_values = asdict(self.p_values)
         data = asdict(self)
         del data["p_values"]
@@ -141,12 +186,17 @@ class HypotestResult:
         return plain
 
 
+def by_sigma(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Name the columns of five expected values, such as ``CLs_exp_minus2``."""
+    return {f"{name}_{sigma}": value for sigma, value in zip(_SIGMAS, values, strict=True)}
+
+
 def finite(value: Any) -> Any:
     """Replace numbers that JSON does not know (infinite, NaN) by None, and tuples by lists."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: finite(element) for key, element in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [finite(element) for element in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -81,7 +81,7 @@ class LocalExecutor(Executor):
         os.environ.update(self._limits)
         # A fork would copy the threads' locks of this process in an unknown state.
         context = multiprocessing.get_context("spawn")
-        self._others = {child.pid for child in multiprocessing.active_children()}
+        self._earlier = {child.pid for child in multiprocessing.active_children()}
         self._started: set[int] = set()
         self._greetings, greet = context.Pipe(duplex=False)
         self._pool = ProcessPool(
@@ -128,7 +128,7 @@ class LocalExecutor(Executor):
         while time.monotonic() < until:
             self._hear_greetings()
             living = {child.pid for child in multiprocessing.active_children()}
-            if living <= self._others | self._started:
+            if living <= self._earlier | self._started:
                 return
             time.sleep(0.02)
 

@@ -78,7 +78,7 @@ class Pace(NamedTuple):
 
 
 class Transport(Protocol[T]):
-    """The way of tasks to workers and back.
+    """The way of tasks to workers and of results back.
 
     It reports to the queue it is attached to: :meth:`TaskQueue.finish`, :meth:`~TaskQueue.fail`,
     :meth:`~TaskQueue.lose`, :meth:`~TaskQueue.requeue` and :meth:`~TaskQueue.break_off` may be
@@ -88,7 +88,7 @@ class Transport(Protocol[T]):
     Attributes
     ----------
     name
-        Of the thread that sends.
+        Name of the thread that sends.
     workers
         How many tasks are expected to run side by side.
     largest_task
@@ -98,7 +98,7 @@ class Transport(Protocol[T]):
     gather
         Seconds for which tasks that are submitted one after the other are gathered.
     pace
-        Of looks.
+        Times between looks.
     outlives
         Whether tasks that are sent go on when this program ends.
     sent
@@ -124,15 +124,15 @@ class Transport(Protocol[T]):
         """Send tasks, and set their `sent_at`."""
 
     def look(self, tasks: Sequence[T]) -> bool:
-        """Look for news of the tasks that are sent; returns whether there are any."""
+        """Look for news of the tasks that are sent, and return whether there are any."""
 
     def give_up(self, task: T) -> None:
         """Note that a task ends with an error, before its future says so."""
 
     def describe(self, count: int) -> str:
-        """Say in a line what so many tasks are waiting for."""
+        """Describe in a line what a number of tasks is waiting for."""
 
-    def unusable(self, why: str) -> ExecutorError:
+    def unusable(self, reason: str) -> ExecutorError:
         """Make the error for workers that cannot fit at all."""
 
     def close(self, *, cancelled: bool) -> None:
@@ -264,15 +264,15 @@ class TaskQueue(Executor, Generic[T]):
         if self._take(task):
             self._end(task, error)
 
-    def lose(self, task: T, why: str, *, late: bool = False) -> None:
+    def lose(self, task: T, reason: str, *, late: bool = False) -> None:
         """Send a task again that was lost through no fault of its own, unless that is too often."""
         if not self._take(task):
             return
         if task.resent >= self._retries:
-            self._end(task, DeadlineExceeded(why) if late else TaskLost(why))
+            self._end(task, DeadlineExceeded(reason) if late else TaskLost(reason))
             return
         task.resent += 1
-        logger.warning("a task of %d patches was lost (%s); sent again", len(task.patches), why)
+        logger.warning("a task of %d patches was lost (%s); sent again", len(task.patches), reason)
         self._append(task)
 
     def requeue(self, task: T, *, after: float = 0.0) -> None:

@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri
 from palletfit.core.arrays import FloatArray
 
 #: Largest score in a contour, and score of the outermost colour of the scale.
-MOST, SHOWN = 5.0, 3.0
+LARGEST, SHOWN = 5.0, 3.0
 #: Colours of scores from ``-SHOWN`` (not excluded) to ``SHOWN`` (excluded), in equal steps.
 SCALE = ("#2c6fa6", "#a9c9e2", "#f3efe6", "#dfa295", "#8b1a1a")
 
@@ -38,12 +38,12 @@ class Quantity:
 
 def _significance(values: FloatArray, confidence_level: float) -> FloatArray:
     """Compute the significance above the level, as in :mod:`palletfit.planes.contour`."""
-    bounded = np.clip(values, *ndtr([-MOST, MOST]))
+    bounded = np.clip(values, *ndtr([-LARGEST, LARGEST]))
     return np.asarray(ndtri(1.0 - confidence_level) - ndtri(bounded))
 
 
 def _minus_log(values: FloatArray, confidence_level: float) -> FloatArray:  # noqa: ARG001
-    return np.clip(-np.log(np.maximum(values, 1e-300)), -MOST, MOST)
+    return np.clip(-np.log(np.maximum(values, 1e-300)), -LARGEST, LARGEST)
 
 
 #: Of hypothesis tests.

@@ -18,6 +18,6 @@ class TaskTooLarge(Exception):  # noqa: N818
     """Raised by a future whose task is larger than a service takes."""
 
 
-def worker_died(why: str, code: int | None = None) -> WorkerDied:
+def worker_died(reason: str, code: int | None = None) -> WorkerDied:
     """Make the error for a worker of an exit code, or one that is not known."""
-    return WorkerDied(why, code=code)  # type: ignore[no-untyped-call]
+    return WorkerDied(reason, code=code)  # type: ignore[no-untyped-call]

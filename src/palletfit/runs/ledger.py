@@ -2,7 +2,7 @@
 
 The service keeps working when this program ends, however it ends. From this file the next run knows
 which tasks to collect. It is a list of events, one JSON object a line, each on disk before the next
-step is taken. Only the last line can be cut by a crash, and the next run can do without it.
+step is taken. Only the last line can be cut by a crash, and the next run works without it.
 """
 
 from __future__ import annotations

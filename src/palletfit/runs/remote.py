@@ -124,14 +124,14 @@ def probe(request: Mapping[str, Any]) -> dict[str, Any]:
 def tiny_fit() -> float:
     """Compute the observed CLs of one point of the built-in pallet."""
     from palletfit.config import FitSettings
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.choose import make_engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
     from palletfit.pallet.patchset import parse_patchset
 
     workspace = demo_workspace()
     patchset = parse_patchset(demo_patchset(workspace), Path("demo"))
-    ((_, result),) = Engine(workspace, FitSettings()).hypotests(patchset.patches[30:31])
+    ((_, result),) = make_engine(workspace, FitSettings()).hypotests(patchset.patches[30:31])
     if isinstance(result, PalletfitError):
         raise result
     return result.p_values.CLs_obs

@@ -186,7 +186,7 @@ def submit(
 
 
 def _lock(scan: Scan, store: RecordStore, name: str) -> AbstractContextManager[None]:
-    return waiting_lock(store.folder.parent / name, what=f"fitting {scan.title}")
+    return waiting_lock(store.folder.parent / name, activity=f"fitting {scan.title}")
 
 
 @dataclass

@@ -62,7 +62,7 @@ def claim(results: Path) -> None:
     StoreError
         Another run is at work.
     """
-    hold_until_exit(results / ".run.lock", what="at work in this folder")
+    hold_until_exit(results / ".run.lock", activity="at work in this folder")
 
 
 def note_incomplete(results: Path, analyses: Mapping[str, Analysis]) -> list[Path]:

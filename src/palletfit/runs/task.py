@@ -25,7 +25,7 @@ from palletfit.runs import registry
 from palletfit.runs.product import Product
 
 if TYPE_CHECKING:
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.protocol import Engine
 
 #: What tasks are of that name no product.
 _DEFAULT = "hypotest"
@@ -209,12 +209,12 @@ def _workspace(digest: str, packed: bytes) -> dict[str, Any]:
 
 
 def _engine(digest: str, workspace: dict[str, Any], settings: FitSettings) -> Engine:
-    # Imported here for the reason given in _fit.
-    from palletfit.engine.batched import Engine
+    # Imported here, where threads are already pinned, and not when a client makes tasks.
+    from palletfit.engine.choose import make_engine
 
     key = digest, json_digest(settings.model_dump(mode="json"))
     if key not in _engines:
-        _engines[key] = Engine(workspace, settings)
+        _engines[key] = make_engine(workspace, settings)
         while len(_engines) > _KEPT_WORKSPACES:
             _engines.popitem(last=False)
     _engines.move_to_end(key)

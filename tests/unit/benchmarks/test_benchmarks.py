@@ -15,7 +15,8 @@ import pytest
 import palletfit
 from palletfit.config import FitSettings
 from palletfit.engine.asymptotics import p_values
-from palletfit.engine.batched import BatchFits, Engine, Fits
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.fits import Fits
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import parse_patchset
@@ -109,10 +110,10 @@ def test_far_minima_are_counted_and_what_is_missed(pallet, tmp_path, load):
     few = models.sample("few", [0.04], models.MODIFIERS["normsys"] | BENT)
     other = models.sample("other", [6.0], models.MODIFIERS["normsys"] | {"data": OTHER})
     spec = models.workspace({"SR": [models.signal([1.0]), few, other]}, {"SR": [10.0]})
-    ((batch, _),), _ = Engine(spec, FitSettings()).lower([Patch("all", (), ())])
-    tests = BatchFits(Engine(spec, FitSettings()), batch)
+    ((batch, _),), _ = BatchedEngine(spec, FitSettings()).lower([Patch("all", (), ())])
+    tests = BatchedEngine(spec, FitSettings()).batch_fits(batch)
     fits = Fits(batch.data, batch.aux, 0.0, tests.rows)
-    tests.fit(fits, {"suggested": batch.init})
+    tests.fitter.fit(fits, {"suggested": batch.init})
     before = float(fits.value[0])
     load("far_minima").everywhere(tests, fits, list(batch.names[0]).index("bent"))
     assert before - fits.value[0] == pytest.approx(0.1916, abs=1e-3)

@@ -91,8 +91,8 @@ def test_wrong_settings_are_explained(data, expected):
 
 
 def test_all_wrong_settings_are_named_at_once():
-    found = problems({"fit": {"mu": "one", "edm_tolerance": 0}, "on_failure": "stop"})
-    assert all(f"{key}: " in found for key in ("fit.mu", "fit.edm_tolerance", "on_failure"))
+    message = problems({"fit": {"mu": "one", "edm_tolerance": 0}, "on_failure": "stop"})
+    assert all(f"{key}: " in message for key in ("fit.mu", "fit.edm_tolerance", "on_failure"))
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ def test_a_combination_brings_its_members(folder):
     nested["combine"]["members"]["b"]["analysis"] = "files/both.yaml"
     write(folder / "three.yaml", nested)
     selected = load_analyses(Settings(analyses="three"), folder)
-    known = with_members(selected, folder)
-    assert list(known) == ["three", "base", "both", "other"]
-    assert known["both"].regions.keys() == {"combined"}
-    assert member_sources(known["both"], folder) == [("base", "SR"), ("other", "A")]
-    assert member_sources(known["three"], folder) == [("base", "SR"), ("both", "combined")]
-    assert str(path) in known["three"].combine.members["b"].analysis
+    analyses = with_members(selected, folder)
+    assert list(analyses) == ["three", "base", "both", "other"]
+    assert analyses["both"].regions.keys() == {"combined"}
+    assert member_sources(analyses["both"], folder) == [("base", "SR"), ("other", "A")]
+    assert member_sources(analyses["three"], folder) == [("base", "SR"), ("both", "combined")]
+    assert str(path) in analyses["three"].combine.members["b"].analysis
     with pytest.raises(ConfigError, match="The analysis base is no combination"):
-        member_sources(known["base"], folder)
+        member_sources(analyses["base"], folder)
 
 
 @pytest.mark.parametrize(
@@ -287,8 +287,8 @@ def test_a_combination_that_extends_an_analysis_takes_what_is_drawn(folder):
     assert both.used_regions == ["combined"]
     write(folder / "some.yaml", {"extends": "both", "patches": ["signal_1*"]})
     assert load_analysis("some", folder)[0].combine == both.combine
-    own = {"pallet": MINIMAL["pallet"], "regions": MINIMAL["regions"]}
-    write(folder / "own.yaml", {"extends": "both", **own})
+    pallet = {"pallet": MINIMAL["pallet"], "regions": MINIMAL["regions"]}
+    write(folder / "own.yaml", {"extends": "both", **pallet})
     assert load_analysis("own", folder)[0].combine is None
 
 
@@ -308,8 +308,8 @@ def test_settings_cannot_be_changed():
 )
 def test_analyses_are_selected_by_string_or_list(folder, selected):
     write(folder / "other.yaml", MINIMAL)
-    found = load_analyses(Settings(analyses=selected), folder)
-    assert list(found) == ["base", "other"]
+    result = load_analyses(Settings(analyses=selected), folder)
+    assert list(result) == ["base", "other"]
 
 
 def test_an_analysis_is_selected_by_path(folder, tmp_path, monkeypatch):
@@ -405,12 +405,14 @@ def test_files_extend_files_beside_them(folder, tmp_path):
     assert analysis.pallet.path.resolve() == tmp_path / "mine" / "data" / "pallet.tgz"
 
 
-@pytest.mark.parametrize("own", [None, {"path": "pallet.tgz"}])
-def test_a_file_that_extends_an_incomplete_one_is_explained(folder, own):
+@pytest.mark.parametrize("pallet", [None, {"path": "pallet.tgz"}])
+def test_a_file_that_extends_an_incomplete_one_is_explained(folder, pallet):
     incomplete = {key: value for key, value in MINIMAL.items() if key != "pallet"}
     write(folder / "incomplete.yaml", incomplete)
-    write(folder / "child.yaml", {"extends": "incomplete", **({"pallet": own} if own else {})})
-    if own:
+    write(
+        folder / "child.yaml", {"extends": "incomplete", **({"pallet": pallet} if pallet else {})}
+    )
+    if pallet:
         assert load_analysis("child", folder)[0].pallet.path == folder / "pallet.tgz"
     else:
         with pytest.raises(ConfigError, match="needs either pallet or combine, but has neither"):
@@ -481,5 +483,5 @@ def test_what_planes_and_labels_may_not_be(folder, changes, message):
 )
 def test_values_for_an_endpoint_have_types_although_the_command_line_has_none(given, meant):
     data = {"endpoint_config": {"x": given}}
-    found = parse(ExecutorSettings, data, file="x").endpoint_config["x"]
-    assert (found, type(found)) == (meant, type(meant))
+    result = parse(ExecutorSettings, data, file="x").endpoint_config["x"]
+    assert (result, type(result)) == (meant, type(meant))

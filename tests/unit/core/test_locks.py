@@ -21,7 +21,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from palletfit.core.locks import hold_until_exit
-hold_until_exit(Path(sys.argv[1]), what="at work")
+hold_until_exit(Path(sys.argv[1]), activity="at work")
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -48,7 +48,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_lock(tmp_path):
     path = tmp_path / "results" / ".lock"
     with other_process(path) as process:
         with pytest.raises(StoreError) as error:
-            hold_until_exit(path, what="at work in this folder")
+            hold_until_exit(path, activity="at work in this folder")
         text = str(error.value)
         assert f"Another run is at work in this folder: process {process.pid} on " in text
         assert error.value.file == str(path)
@@ -67,7 +67,7 @@ def test_a_killed_holder_leaves_no_lock(tmp_path):
 
 def test_a_lock_ends_with_its_block(tmp_path):
     path = tmp_path / ".lock"
-    with waiting_lock(path, what="fitting"):
+    with waiting_lock(path, activity="fitting"):
         assert acquire(path) is None
         assert f"process {os.getpid()} on " in holder(path)
     descriptor = acquire(path)
@@ -79,7 +79,7 @@ def test_a_lock_ends_with_an_error_in_its_block(tmp_path):
     path = tmp_path / ".lock"
 
     def failing() -> None:
-        with waiting_lock(path, what="fitting"):
+        with waiting_lock(path, activity="fitting"):
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -94,7 +94,7 @@ def test_waiting_ends_when_the_other_process_does(tmp_path, caplog):
     with other_process(path) as process, caplog.at_level(logging.WARNING):
         threading.Timer(0.8, process.kill).start()
         began = time.monotonic()
-        with waiting_lock(path, what="fitting a/b"):
+        with waiting_lock(path, activity="fitting a/b"):
             assert time.monotonic() - began > 0.7
             assert str(os.getpid()) in holder(path)
     assert caplog.text.count("Waiting: another run is fitting a/b: process") == 1
@@ -104,7 +104,7 @@ def test_waiting_ends_when_the_other_process_does(tmp_path, caplog):
 def test_a_short_holder_text_replaces_a_long_one(tmp_path):
     path = tmp_path / ".lock"
     path.write_text("process 1 on a computer with a long name" * 10)
-    with waiting_lock(path, what="fitting"):
+    with waiting_lock(path, activity="fitting"):
         assert "long name" not in holder(path)
 
 

@@ -8,7 +8,7 @@ import pyhf
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.records import HypotestResult
 from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import PalletfitError
@@ -105,7 +105,7 @@ MODELS: dict[str, Spec] = {
 
 
 def batched(spec: Spec, **settings: Any) -> HypotestResult:
-    engine = Engine(spec, FitSettings(**settings))
+    engine = BatchedEngine(spec, FitSettings(**settings))
     ((_, result),) = engine.hypotests([Patch("", (), ())])
     assert not isinstance(result, PalletfitError), result
     return result

@@ -24,7 +24,7 @@ from palletfit.engine.likelihood import (
     shared_arrays,
     value,
 )
-from palletfit.engine.model import Background
+from palletfit.engine.lowering import Background
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.pallet.patches import Patch, apply, apply_sharing
 

@@ -7,7 +7,7 @@ import pytest
 
 from palletfit.config import FitSettings
 from palletfit.engine import many_mu as profiles
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.many_mu import Profile
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch
@@ -21,9 +21,9 @@ def patches(count: int = 2) -> list[Patch]:
     return [Patch(item["metadata"]["name"], (), item["patch"]) for item in models.grid(count)]
 
 
-def profile(engine: Engine, some: list[Patch], copies: int = len(STRENGTHS)) -> Profile:
+def profile(engine: BatchedEngine, some: list[Patch], copies: int = len(STRENGTHS)) -> Profile:
     ((batch, _),) = engine.lower(some)[0]
-    return Profile(engine, batch, copies)
+    return Profile(engine.batch_fits(batch), copies)
 
 
 @pytest.mark.parametrize("statistic", ["qtilde", "q"])
@@ -31,12 +31,12 @@ def profile(engine: Engine, some: list[Patch], copies: int = len(STRENGTHS)) -> 
 def test_the_same_as_a_test_at_each_strength(statistic, thorough):
     spec = models.background("normsys", "histosys", "staterror")
     some = patches()
-    made = profile(Engine(spec, FitSettings(test_statistic=statistic)), some)
+    made = profile(BatchedEngine(spec, FitSettings(test_statistic=statistic)), some)
     mu = np.repeat(STRENGTHS, len(some))
     q, q_asimov = made.test(made.rows, mu, on_data=np.ones(len(made), bool), thorough=thorough)
     found = profiles.tested(made.settings, q, q_asimov)
     for number, strength in enumerate(STRENGTHS):
-        engine = Engine(spec, FitSettings(test_statistic=statistic, mu=strength))
+        engine = BatchedEngine(spec, FitSettings(test_statistic=statistic, mu=strength))
         results = {patch.name: result for patch, result in engine.hypotests(some)}
         for place, patch in enumerate(some):
             wanted = results[patch.name]
@@ -53,7 +53,7 @@ def test_the_same_as_a_test_at_each_strength(statistic, thorough):
 
 
 def test_rows_without_data_are_not_fitted_there():
-    made = profile(Engine(models.background("normsys"), FitSettings()), patches(), 2)
+    made = profile(BatchedEngine(models.background("normsys"), FitSettings()), patches(), 2)
     rows = np.array([1, 2])
     on_data = np.array([False, True])
     q, q_asimov = made.test(rows, np.array([1.0, 2.0]), on_data=on_data, thorough=True)
@@ -67,7 +67,7 @@ def test_rows_without_data_are_not_fitted_there():
 
 def test_a_free_fit_is_not_above_a_fixed_one():
     """Where a fit at a signal strength ends lower, the free fit goes on from there."""
-    made = profile(Engine(models.background("normsys"), FitSettings()), patches(1), 1)
+    made = profile(BatchedEngine(models.background("normsys"), FitSettings()), patches(1), 1)
     true = made.mu_hat[0]
     value = made._free.value[0]
     # As if the free fit had stopped early.
@@ -83,9 +83,9 @@ def test_what_stands_against_tests():
     spec["measurements"][0]["config"]["parameters"] = [
         {"name": models.POI, "bounds": [[0.5, 2.0]], "inits": [1.0]}
     ]
-    found = profile(Engine(spec, FitSettings()), [Patch("all", (), ())], 1).unsound()
+    found = profile(BatchedEngine(spec, FitSettings()), [Patch("all", (), ())], 1).unsound()
     assert isinstance(found[0], PalletError)
-    sound = profile(Engine(models.counting(), FitSettings()), [Patch("all", (), ())], 1)
+    sound = profile(BatchedEngine(models.counting(), FitSettings()), [Patch("all", (), ())], 1)
     assert sound.unsound() == {}
     sound._free.converged[0] = False
     assert sound.unsound() == {0: "its free fit did not converge"}

@@ -8,7 +8,7 @@ import pytest
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays, Instead, JaxArrays
 from palletfit.engine.likelihood import own_arrays, shared_arrays
-from palletfit.engine.model import Background, Lowered
+from palletfit.engine.lowering import Background, Lowered
 from palletfit.engine.newton import CONVERGED, EXHAUSTED, HOPELESS, Lanes, Solver
 from palletfit.pallet.patches import Patch, apply_sharing
 
@@ -35,7 +35,7 @@ def make(lowered: Lowered, arrays: Arrays | None = None, **options: int) -> Solv
     arrays = arrays or Arrays()
     shared = arrays.put(shared_arrays(lowered.layout))
     solver = Solver(arrays, lowered.layout, shared, **options)
-    solver.own = arrays.put(own_arrays(lowered))
+    solver.patch_samples = arrays.put(own_arrays(lowered))
     return solver
 
 

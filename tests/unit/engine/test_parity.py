@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.search import Search
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patchset import parse_patchset
 
@@ -44,12 +45,12 @@ def test_the_staus_differ_from_pyhf_by_the_far_minimum_alone(shared, tmp_path, m
     path = shared / "reference" / "staus-combined.pyhf-scipy.json"
     theirs = {item["name"]: item for item in json.loads(path.read_bytes())["results"]}
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
-    monkeypatch.setattr(BatchFits, "leap", lambda *_: None)
+    monkeypatch.setattr(Search, "leap", lambda *_: None)
     differences = {
         patch.name: max(
             abs(np.array([result.p_values.CLs_obs, *result.p_values.CLs_exp]) - expected)
         )
-        for patch, result in Engine(workspace, FitSettings()).hypotests(patches)
+        for patch, result in BatchedEngine(workspace, FitSettings()).hypotests(patches)
         for expected in [[theirs[patch.name]["CLs_obs"], *theirs[patch.name]["CLs_exp"]]]
     }
     assert differences.keys() == theirs.keys()
@@ -65,7 +66,7 @@ def test_a_minimum_that_is_missed_is_seen(load, tmp_path):
     spec = demo_patchset(workspace)
     spec["patches"] = spec["patches"][30:31]
     (patch,) = parse_patchset(spec, Path("patchset.json")).patches
-    (_, result), *_ = Engine(workspace, FitSettings()).hypotests([patch])
+    (_, result), *_ = BatchedEngine(workspace, FitSettings()).hypotests([patch])
     free = result.fits["free"].twice_nll
     table = tmp_path / "parity.csv"
     table.write_text(

@@ -243,8 +243,8 @@ def test_damaged_content(archive, out, name):
 
 def test_damaged_later_header_of_a_tar(archive, out):
     content = bytearray(make_tar(FILES, tar_entry("more.json", 10)))
-    place = content.index(b"more.json")
-    content[place] ^= 0xFF
+    position = content.index(b"more.json")
+    content[position] ^= 0xFF
     # tarfile alone takes this for the end of the archive, and the wanted files came before.
     assert "bad header" in refused(archive, out, bytes(content)).problem
 
@@ -353,10 +353,10 @@ def with_flag(content: bytes, flag: int) -> bytes:
     """Set a flag in each local header of a zip archive and each entry of its directory."""
     flagged = bytearray(content)
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        place = flagged.find(signature)
-        while place >= 0:
-            flagged[place + offset] |= flag
-            place = flagged.find(signature, place + 1)
+        position = flagged.find(signature)
+        while position >= 0:
+            flagged[position + offset] |= flag
+            position = flagged.find(signature, position + 1)
     return bytes(flagged)
 
 

@@ -237,7 +237,7 @@ def test_a_copy_of_a_changed_sample_is_another_sample():
     ]
     background = models.background("normsys")
     spec = apply_sharing(background, make(*operations))
-    assert [item["data"] for item in spec["channels"][0]["samples"]] == [[5.0, 40.0], [5.0, 9.0]]
+    assert [entry["data"] for entry in spec["channels"][0]["samples"]] == [[5.0, 40.0], [5.0, 9.0]]
     assert spec == apply(background, make(*operations))
 
 

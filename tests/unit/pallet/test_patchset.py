@@ -258,10 +258,10 @@ def test_published_pallets_are_accepted(tmp_path, analysis, region):
     if not archive.exists():
         pytest.skip("the published pallets are not beside the repository")
     files = loaded.regions[region]
-    found = unpack(
+    paths = unpack(
         archive, [files.workspace, files.patchset], tmp_path, DownloadSettings(), sha256={}
     )
-    summary = validate(found[files.workspace], found[files.patchset], loaded.labels)
+    summary = validate(paths[files.workspace], paths[files.patchset], loaded.labels)
     # The patches of sbottom remove one of the background's channels.
     expected = {"1Lbb": (8, 14, 126, 125), "staus": (5, 5, 120, 57), "sbottom": (3, 3, 60, 218)}
     found_numbers = (len(summary["channels"]), summary["bins"], summary["parameters"])

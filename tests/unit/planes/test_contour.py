@@ -64,24 +64,24 @@ def run(results, plane=PLANE, published=None, **settings):
 @pytest.mark.parametrize("kind", ["linear", "cubic", "rbf"])
 def test_the_contour_of_a_plane_is_a_straight_line(kind):
     x, y = lattice()
-    found = run(results_of(LEVEL + (600 - x - y) / 400, x, y), interpolation=kind)
-    (line,) = found.curves["observed"].lines
+    result = run(results_of(LEVEL + (600 - x - y) / 400, x, y), interpolation=kind)
+    (line,) = result.curves["observed"].lines
     assert not line.closed
     np.testing.assert_allclose(line.vertices.sum(axis=1), 600, atol=0.1)
     # It reaches both borders, and the bands lie half a standard deviation aside.
     np.testing.assert_allclose(np.sort(line.vertices[:, 1])[[0, -1]], [0, 400], atol=2)
     for name, shift in SHIFTS.items():
-        (line,) = found.curves[name].lines
+        (line,) = result.curves[name].lines
         np.testing.assert_allclose(line.vertices.sum(axis=1), 600 + 400 * shift, atol=0.1)
-    assert found.level == pytest.approx(1.6449, abs=1e-4)
-    assert found.units == ("GeV", "TeV")
+    assert result.level == pytest.approx(1.6449, abs=1e-4)
+    assert result.units == ("GeV", "TeV")
 
 
 @pytest.mark.parametrize("kind", ["linear", "cubic", "rbf"])
 def test_leave_one_out_of_a_plane_is_zero(kind):
     x, y = lattice(8, 7)
-    found = run(results_of(LEVEL + (600 - x - y) / 400, x, y), interpolation=kind)
-    for errors in found.leave_one_out.values():
+    result = run(results_of(LEVEL + (600 - x - y) / 400, x, y), interpolation=kind)
+    for errors in result.leave_one_out.values():
         assert errors.all_points.points == 6 * 5  # those on the hull are extrapolation
         assert 0 < errors.near_contour.points < 30
         assert errors.all_points.maximum < 1e-5
@@ -144,9 +144,9 @@ def test_no_contour_is_a_named_state():
     assert len(flat.points) == 4
     nothing = run(results_of([], [], []))
     assert nothing.curves["observed"].state == "too_few_points"
-    for found in (above, few, flat, nothing):
-        assert found.curves["observed"].lines == ()
-        json.dumps(found.as_json(), allow_nan=False)
+    for result in (above, few, flat, nothing):
+        assert result.curves["observed"].lines == ()
+        json.dumps(result.as_json(), allow_nan=False)
 
 
 def test_cls_of_zero_and_one_have_a_finite_significance():
@@ -154,12 +154,12 @@ def test_cls_of_zero_and_one_have_a_finite_significance():
     results = results_of(np.where(x < 450, 10.0, -10.0), x, y)
     results.loc[x < 450, "CLs_obs"] = 0.0
     results.loc[x > 450, "CLs_obs"] = 1.0
-    found = run(results, interpolation="linear")
+    result = run(results, interpolation="linear")
     # Between 400 and 500, from +5 to -5.
     expected = 400 + 100 * (MAX_SIGNIFICANCE - LEVEL) / (2 * MAX_SIGNIFICANCE)
-    (line,) = found.curves["observed"].lines
+    (line,) = result.curves["observed"].lines
     np.testing.assert_allclose(line.vertices[:, 0], expected, atol=1)
-    assert np.nanmax(np.abs(found.fields["observed"])) <= MAX_SIGNIFICANCE + 1e-9
+    assert np.nanmax(np.abs(result.fields["observed"])) <= MAX_SIGNIFICANCE + 1e-9
 
 
 def test_a_failed_point_is_named_and_not_interpolated():
@@ -169,13 +169,13 @@ def test_a_failed_point_is_named_and_not_interpolated():
     broken = complete.copy()
     broken.loc[near | far, [*CURVES]] = np.nan
     broken.loc[near, "status"] = "failed"  # the other has NaN without saying so
-    found = run(broken)
-    assert set(found.failed) == {"signal_620_200", "signal_300_50"}
-    assert found.failed_near_contour == ("signal_620_200",)
-    assert (found.points["status"] == "failed").sum() == 2
+    result = run(broken)
+    assert set(result.failed) == {"signal_620_200", "signal_300_50"}
+    assert result.failed_near_contour == ("signal_620_200",)
+    assert (result.points["status"] == "failed").sum() == 2
     without = run(complete[~(near | far)])
-    np.testing.assert_array_equal(found.fields["observed"], without.fields["observed"])
-    plain = found.as_json()
+    np.testing.assert_array_equal(result.fields["observed"], without.fields["observed"])
+    plain = result.as_json()
     assert [p["CLs_obs"] for p in plain["points"] if p["status"] == "failed"] == [None, None]
     json.dumps(plain, allow_nan=False)
 
@@ -191,9 +191,9 @@ def test_a_failed_point_at_the_border_where_the_contour_ends_is_flagged():
 
 def test_suspect_points_are_interpolated():
     results = disc(11, 9)
-    found = run(results.assign(status="suspect"))
-    np.testing.assert_array_equal(found.fields["observed"], run(results).fields["observed"])
-    assert found.failed == ()
+    result = run(results.assign(status="suspect"))
+    np.testing.assert_array_equal(result.fields["observed"], run(results).fields["observed"])
+    assert result.failed == ()
 
 
 def test_the_contour_ends_at_the_forbidden_part():
@@ -208,11 +208,11 @@ def test_the_contour_ends_at_the_forbidden_part():
 def test_bands_also_where_one_contour_is_absent():
     x, y = lattice()
     # From 0.2 below the level to 0.45 above it, and the bands half a standard deviation aside.
-    found = run(results_of(LEVEL - 0.2 + x / 1000 * 0.65, x, y), bands=[1], grid=100)
-    assert found.curves["expected_plus1"].state == "none_excluded"
-    assert found.curves["expected_minus1"].state == "all_excluded"
-    assert (found.band(1) < 0).all()
-    assert found.band(2) is None
+    result = run(results_of(LEVEL - 0.2 + x / 1000 * 0.65, x, y), bands=[1], grid=100)
+    assert result.curves["expected_plus1"].state == "none_excluded"
+    assert result.curves["expected_minus1"].state == "all_excluded"
+    assert (result.band(1) < 0).all()
+    assert result.band(2) is None
     split = run(results_of(LEVEL + (500 - x) / 500, x, y), bands=[1, 2])
     middle = (split.grid_x > 260) & (split.grid_x < 740)
     outer = (split.grid_x < 240) | (split.grid_x > 760)
@@ -284,10 +284,10 @@ def test_published_contours_are_reproduced(name, table, expected_distance):
         curve: read_curve(SHARED / "published" / name / f"{curve}.csv", 0, 1)
         for curve in ("observed", "expected")
     }
-    found = run(results, plane, curves)
-    for distance in found.distances.values():
+    result = run(results, plane, curves)
+    for distance in result.distances.values():
         assert distance.symmetric.mean < expected_distance  # GeV
-    assert found.units == ("GeV", "GeV")
+    assert result.units == ("GeV", "GeV")
 
 
 @pytest.mark.parametrize(("plane", "count"), [("m60", 131), ("dm130", 86)])
@@ -307,6 +307,6 @@ def test_analyses_are_valid_and_their_expressions_use_their_labels(name):
     results = pd.DataFrame({"patch": ["a"], "region": "A", "status": "failed", **row})
     results = results.assign(**dict.fromkeys(CURVES, np.nan))
     for plane in analysis.planes.values():
-        found = run(results, plane)
-        assert found.units == ("GeV", "GeV")
-        assert found.curves["observed"].state == "too_few_points"
+        result = run(results, plane)
+        assert result.units == ("GeV", "GeV")
+        assert result.curves["observed"].state == "too_few_points"

@@ -52,15 +52,15 @@ def test_what_is_no_mathematics_is_escaped(title: str) -> None:
 
 @given(st.text(alphabet="$\\{}^_<>&ab1 -,'"))
 def test_any_text_gives_tags_that_are_closed(text: str) -> None:
-    made = to_html(text)
+    markup = to_html(text)
     opened = []
-    for closing, tag in re.findall(r"<(/?)(\w+)>", made):
+    for closing, tag in re.findall(r"<(/?)(\w+)>", markup):
         if closing:
             assert opened.pop() == tag
         else:
             opened.append(tag)
     assert not opened
-    assert not re.search(r"&(?!amp;|lt;|gt;)", made)
+    assert not re.search(r"&(?!amp;|lt;|gt;)", markup)
 
 
 @pytest.mark.parametrize("path", sorted(ANALYSES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -29,27 +29,27 @@ def fetch(tmp_path, settings, **curves):
 
 
 def test_a_curve_is_kept_as_plain_data(tmp_path, settings):
-    found = json.loads(json.dumps(fetch(tmp_path, settings, observed="observed.csv")))
-    assert list(found) == ["observed"]
-    (segment,) = overlay.segments(found)["observed"]
+    result = json.loads(json.dumps(fetch(tmp_path, settings, observed="observed.csv")))
+    assert list(result) == ["observed"]
+    (segment,) = overlay.segments(result)["observed"]
     np.testing.assert_array_equal(segment, [[100, 0], [200, 50], [300, 0]])
 
 
 def test_a_curve_that_cannot_be_had_is_described_and_costs_no_other(tmp_path, settings, caplog):
     with caplog.at_level(logging.WARNING):
-        found = fetch(tmp_path, settings, observed="observed.csv", expected="missing.csv")
-    assert "segments" in found["observed"]
-    assert "missing.csv" in found["expected"]["problem"]
+        result = fetch(tmp_path, settings, observed="observed.csv", expected="missing.csv")
+    assert "segments" in result["observed"]
+    assert "missing.csv" in result["expected"]["problem"]
     assert "The published expected contour is left out." in caplog.text
-    assert list(overlay.segments(found)) == ["observed"]
+    assert list(overlay.segments(result)) == ["observed"]
 
 
 def test_a_table_of_something_else_is_described(tmp_path, settings):
     table = settings.cache / "published" / "search" / "words.csv"
     table.write_text("a,b\nx,y\n")
-    found = fetch(tmp_path, settings, observed="words.csv")
-    assert "words.csv" in found["observed"]["problem"]
-    assert overlay.segments(found) == {}
+    result = fetch(tmp_path, settings, observed="words.csv")
+    assert "words.csv" in result["observed"]["problem"]
+    assert overlay.segments(result) == {}
 
 
 def test_an_analysis_without_published_curves(tmp_path, settings):
@@ -65,11 +65,11 @@ def fetch_limits(tmp_path, settings, text, **more):
 
 def test_published_limits_are_kept_with_their_unit(tmp_path, settings):
     text = "#: name: UL\nm1,m2,UL [fb]\n100,0,2.5\n200,50,-\n300,0,0.5\n"
-    found = fetch_limits(tmp_path, settings, text, unit="fb")
-    assert found == {
+    result = fetch_limits(tmp_path, settings, text, unit="fb")
+    assert result == {
         "upper_limits": {"points": [[100.0, 0.0, 2.5], [300.0, 0.0, 0.5]], "unit": "fb"}
     }
-    assert overlay.segments(found) == {}
+    assert overlay.segments(result) == {}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,6 @@ def test_published_limits_are_kept_with_their_unit(tmp_path, settings):
 )
 def test_published_limits_that_are_none(tmp_path, settings, caplog, text, more, problem):
     with caplog.at_level(logging.WARNING):
-        found = fetch_limits(tmp_path, settings, text, **more)
-    assert problem in found["upper_limits"]["problem"]
+        result = fetch_limits(tmp_path, settings, text, **more)
+    assert problem in result["upper_limits"]["problem"]
     assert "The published upper limits are left out." in caplog.text

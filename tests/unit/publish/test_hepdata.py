@@ -114,15 +114,15 @@ def publication():
         regions[region][name] = record(name, values, 0, status="failed")
     values = tuple(regions["A"].pop("S_2_1")["values"].values())
     regions["A"][NASTY] = record(NASTY, values, 0.123456789, status="suspect")
-    return publish([RegionResults(name, found) for name, found in regions.items()])
+    return publish([RegionResults(name, content) for name, content in regions.items()])
 
 
 @pytest.fixture(scope="module")
 def folder(publication, tmp_path_factory):
     """The folder in which the submission was written, beside its archive."""
-    made = tmp_path_factory.mktemp("submission") / "hepdata"
-    hepdata.write(publication, made, made.with_suffix(".tar.gz"))
-    return made
+    path = tmp_path_factory.mktemp("submission") / "hepdata"
+    hepdata.write(publication, path, path.with_suffix(".tar.gz"))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -138,15 +138,15 @@ def small(publication):
 
 
 def publish(regions):
-    made = analysis()
-    results = combine(regions, made.labels)
-    table = as_table(results, made.labels)
+    source = analysis()
+    results = combine(regions, source.labels)
+    table = as_table(results, source.labels)
     contours = {
         name: exclusion(table, plane, ContourSettings(grid=100), {}).as_json()
-        for name, plane in made.planes.items()
+        for name, plane in source.planes.items()
     }
     files = {region.name: {"workspace": "1" * 64, "patchset": "2" * 64} for region in regions}
-    return hepdata.Publication(made, results, regions, files, contours)
+    return hepdata.Publication(source, results, regions, files, contours)
 
 
 def written(publication, folder):
@@ -164,7 +164,7 @@ def read(folder):
 
 def columns(doc):
     parts = doc["content"]["independent_variables"] + doc["content"]["dependent_variables"]
-    return {part["header"]["name"]: [item["value"] for item in part["values"]] for part in parts}
+    return {part["header"]["name"]: [entry["value"] for entry in part["values"]] for part in parts}
 
 
 def rounded(value):
@@ -173,23 +173,23 @@ def rounded(value):
 
 def test_every_point_reads_back(publication, tables):
     doc, points = tables["CLs"], publication.results.values()
-    found = columns(doc)
+    content = columns(doc)
     names = [r"$m(\chi_1)$", "m2", "dm"]
-    assert list(found)[:3] == names
+    assert list(content)[:3] == names
     for index, name in enumerate(names):
-        assert found[name] == [point["mass_hypotheses"][index] for point in points]
-    assert found["Observed CLs"] == [rounded(point["CLs_obs"]) for point in points]
+        assert content[name] == [point["mass_hypotheses"][index] for point in points]
+    assert content["Observed CLs"] == [rounded(point["CLs_obs"]) for point in points]
     for index, sigma in enumerate(hepdata.SIGMAS):
         expected = [rounded((point["CLs_exp"] or [None] * 5)[index]) for point in points]
-        assert found[f"Expected CLs ({sigma})"] == expected
-    assert found["Status"] == [point["status"] for point in points]
-    assert {"ok", "suspect", "failed"} == set(found["Status"])
-    assert found["Observed CLs"][0] == "-"
-    assert found["Region"] == [point["region"] for point in points]
+        assert content[f"Expected CLs ({sigma})"] == expected
+    assert content["Status"] == [point["status"] for point in points]
+    assert {"ok", "suspect", "failed"} == set(content["Status"])
+    assert content["Observed CLs"][0] == "-"
+    assert content["Region"] == [point["region"] for point in points]
     assert "90 signal points, 1 suspect, 1 failed (S_1_0, S: [1, {2}]" in doc["description"]
     units = [part["header"].get("units") for part in doc["content"]["independent_variables"]]
     assert units == ["GeV", "GeV", "GeV"]
-    keywords = {item["name"]: item["values"] for item in doc["keywords"]}
+    keywords = {entry["name"]: entry["values"] for entry in doc["keywords"]}
     assert keywords == {"cmenergies": [13000], "reactions": ["P P --> X"], "phrases": ["SUSY"]}
 
 
@@ -197,21 +197,21 @@ def test_text_that_yaml_could_take_for_something_else_stays_text(tables, folder)
     (name,) = (name for name in columns(tables["CLs"])["Patch"] if not name.startswith("S_"))
     # One line, without characters that YAML does not know.
     assert name == "S: [1, {2}] #'\" \ufffd - &a *b !!python/object:os.system"
-    found = json.loads((folder / "provenance.json").read_text())
-    assert found["points"][NASTY]["regions"]["A"]["patch"] == NASTY
+    content = json.loads((folder / "provenance.json").read_text())
+    assert content["points"][NASTY]["regions"]["A"]["patch"] == NASTY
 
 
 def test_regions_of_every_point(publication, tables):
-    found, points = columns(tables["Best region"]), publication.results
+    content, points = columns(tables["Best region"]), publication.results
     for index, point in enumerate(points.values()):
-        assert found["Best region"][index] == point["region"]
+        assert content["Best region"][index] == point["region"]
         for region in ("A", "B"):
             expected = point["regions"].get(region, {}).get("CLs_exp")
             value = "-" if expected is None else rounded(expected[2])
-            assert found[f"Expected CLs, {region}"][index] == value
-    assert set(found["Best region"]) == {"A", "B"}
-    assert found["Expected CLs, B"][3] == "-"  # failed
-    assert found["Expected CLs, B"][1] == "-"  # no such point
+            assert content[f"Expected CLs, {region}"][index] == value
+    assert set(content["Best region"]) == {"A", "B"}
+    assert content["Expected CLs, B"][3] == "-"  # failed
+    assert content["Expected CLs, B"][1] == "-"  # no such point
 
 
 def test_contours_of_both_planes_in_several_pieces(publication, tables):
@@ -224,11 +224,11 @@ def test_contours_of_both_planes_in_several_pieces(publication, tables):
     )
     assert set(curves) == {f"{kind} {plane}" for kind in kinds for plane in ("narrow", "wide")}
     doc = curves["Expected contour narrow"]
-    found = columns(doc)
+    content = columns(doc)
     lines = publication.contours["narrow"]["curves"]["expected"]["lines"]
     assert len(lines) == 2
-    assert found["Piece"] == [n for n, line in enumerate(lines, 1) for _ in line["vertices"]]
-    pairs = list(zip(found[r"$m(\chi_1)$"], found["m2"], strict=True))
+    assert content["Piece"] == [n for n, line in enumerate(lines, 1) for _ in line["vertices"]]
+    pairs = list(zip(content[r"$m(\chi_1)$"], content["m2"], strict=True))
     assert pairs == [tuple(map(rounded, v)) for line in lines for v in line["vertices"]]
     assert "x = m1, y = m2 where dm == 1" in doc["description"]
     assert "1 failed ones are left out" in doc["description"]
@@ -236,12 +236,12 @@ def test_contours_of_both_planes_in_several_pieces(publication, tables):
 
 
 def test_hepdatas_csv_of_a_contour_gives_the_curve_again(publication, tables, tmp_path):
-    found = columns(tables["Expected contour wide"])
+    content = columns(tables["Expected contour wide"])
     text = io.StringIO("#: name: contour\r\n")
     writer = csv.writer(text)
-    for name in list(found)[1:]:  # one block a dependent variable
+    for name in list(content)[1:]:  # one block a dependent variable
         writer.writerow([r"$m(\chi_1)$ [GeV]", name])
-        writer.writerows(zip(found[r"$m(\chi_1)$"], found[name], strict=True))
+        writer.writerows(zip(content[r"$m(\chi_1)$"], content[name], strict=True))
         writer.writerow([])
     (tmp_path / "table.csv").write_text(text.getvalue())
     segments = read_curve(tmp_path / "table.csv", 0, 1)
@@ -266,31 +266,31 @@ def test_a_contour_that_does_not_exist_is_said(tmp_path):
 
 def test_provenance(publication, folder):
     first, _ = read(folder)
-    found = json.loads((folder / "provenance.json").read_text())
-    assert found["pallet"]["doi"] == "10.17182/hepdata.12345.v3/r2"
-    assert found["pallet"]["sha256"] == {"A.json": "0" * 64}
-    assert found["regions"]["B"]["sha256"] == {"workspace": "1" * 64, "patchset": "2" * 64}
-    assert found["regions"]["B"]["workspace_digests"] == ["w" * 64]
-    assert found["regions"]["B"]["patchset"] == "B_patches.json"
-    groups = [(item["software"] is None, item["patches"]) for item in found["fits"]]
+    content = json.loads((folder / "provenance.json").read_text())
+    assert content["pallet"]["doi"] == "10.17182/hepdata.12345.v3/r2"
+    assert content["pallet"]["sha256"] == {"A.json": "0" * 64}
+    assert content["regions"]["B"]["sha256"] == {"workspace": "1" * 64, "patchset": "2" * 64}
+    assert content["regions"]["B"]["workspace_digests"] == ["w" * 64]
+    assert content["regions"]["B"]["patchset"] == "B_patches.json"
+    groups = [(entry["software"] is None, entry["patches"]) for entry in content["fits"]]
     total = sum(len(region.records) for region in publication.regions)
     assert sorted(groups) == [(False, total - 3), (True, 3)]
-    assert found["fits"][0]["settings"] == {"mu": 1.0, "test_statistic": "qtilde"}
-    failed = found["points"]["S_1_0"]
+    assert content["fits"][0]["settings"] == {"mu": 1.0, "test_statistic": "qtilde"}
+    failed = content["points"]["S_1_0"]
     assert failed["status"] == "failed"
     assert failed["regions"]["B"]["problem"] == "no minimum"
     assert failed["regions"]["B"]["patch_digest"] == "patch of 'S_1_0'"
-    assert found["contours"]["wide"]["confidence_level"] == 0.95
-    assert found["contours"]["wide"]["curves"]["observed"] == "contour"
-    links = {item["location"] for item in first["additional_resources"]}
+    assert content["contours"]["wide"]["confidence_level"] == 0.95
+    assert content["contours"]["wide"]["curves"]["observed"] == "contour"
+    links = {entry["location"] for entry in first["additional_resources"]}
     assert {"https://doi.org/10.17182/hepdata.12345.v3/r2", "provenance.json"} <= links
     assert first["related_to_hepdata_records"] == [12345]
     assert "pyhf 0.7.6" in first["comment"]
 
 
 def test_a_local_pallet_does_not_show_its_folder(small, tmp_path):
-    made = analysis(pallet={"path": str(tmp_path / "secret" / "mine.tar.gz")})
-    first, _ = written(replace(small, analysis=made), tmp_path)
+    local = analysis(pallet={"path": str(tmp_path / "secret" / "mine.tar.gz")})
+    first, _ = written(replace(small, analysis=local), tmp_path)
     texts = [path.read_text() for path in (tmp_path / "hepdata").iterdir()]
     assert not any("secret" in text for text in texts)
     assert "mine.tar.gz" in (tmp_path / "hepdata" / "provenance.json").read_text()
@@ -325,16 +325,16 @@ def test_limits(small, tmp_path):
     }
     _, tables = written(replace(small, limits=limits), tmp_path)
     doc = tables["Upper limits"]
-    found = columns(doc)
-    assert found[r"$m(\chi_1)$"] == [100, 200, 300]
-    assert found["Observed limit on signal strength"] == [1.23457, "-", "-"]
-    assert found["Expected limit on signal strength (median)"] == [1.0, "-", "-"]
-    assert found["Expected limit on signal strength (+2 sigma)"] == [2.0, 2.0, "-"]
-    assert found["Observed limit on cross section"] == [0.01, "-", "-"]
-    assert found["Status"] == ["ok", "suspect", "failed"]
+    content = columns(doc)
+    assert content[r"$m(\chi_1)$"] == [100, 200, 300]
+    assert content["Observed limit on signal strength"] == [1.23457, "-", "-"]
+    assert content["Expected limit on signal strength (median)"] == [1.0, "-", "-"]
+    assert content["Expected limit on signal strength (+2 sigma)"] == [2.0, 2.0, "-"]
+    assert content["Observed limit on cross section"] == [0.01, "-", "-"]
+    assert content["Status"] == ["ok", "suspect", "failed"]
     assert "3 signal points, 1 suspect, 1 failed (b, c)" in doc["description"]
     headers = [part["header"] for part in doc["content"]["dependent_variables"]]
-    units = {item["name"]: item.get("units") for item in headers}
+    units = {entry["name"]: entry.get("units") for entry in headers}
     assert units["Observed limit on cross section"] == "pb"
     assert units["Observed limit on signal strength"] is None
     without = {"c": limits["c"]}
@@ -344,10 +344,12 @@ def test_limits(small, tmp_path):
 
 def test_p_values_of_discovery_are_not_called_cls(tmp_path):
     fits = {f"S{i}": record(f"S{i}", (i, 0, 1), 0.2) for i in range(3)}
-    for item in fits.values():
-        item["key"]["settings"] = {"mu": 0.0, "test_statistic": "q0"}
-    made = publish([RegionResults("A", fits)])
-    plain = hepdata.Publication(made.analysis, made.results, made.regions, made.files)
+    for entry in fits.values():
+        entry["key"]["settings"] = {"mu": 0.0, "test_statistic": "q0"}
+    discovery = publish([RegionResults("A", fits)])
+    plain = hepdata.Publication(
+        discovery.analysis, discovery.results, discovery.regions, discovery.files
+    )
     first, tables = written(plain, tmp_path)
     assert set(tables) == {"p0"}
     assert "Observed p0" in columns(tables["p0"])
@@ -365,12 +367,12 @@ def test_image_with_its_thumbnail(publication, tmp_path):
         ),
         tmp_path,
     )
-    found = {
-        item["description"]: item
-        for item in tables["Observed contour narrow"]["additional_resources"]
+    content = {
+        entry["description"]: entry
+        for entry in tables["Observed contour narrow"]["additional_resources"]
     }
-    assert found["Image file"]["location"] == "exclusion_narrow.png"
-    small = tmp_path / "hepdata" / found["Thumbnail image file"]["location"]
+    assert content["Image file"]["location"] == "exclusion_narrow.png"
+    small = tmp_path / "hepdata" / content["Thumbnail image file"]["location"]
     assert mpl.image.imread(small).shape[:2] == (180, 240)
 
 
@@ -382,7 +384,7 @@ def test_the_archive_holds_the_files_and_is_always_the_same(small, tmp_path):
     assert (tmp_path / "hepdata.tar.gz").read_bytes() == before
     files = {path.name: path.read_bytes() for path in (tmp_path / "hepdata").iterdir()}
     with tarfile.open(tmp_path / "hepdata.tar.gz") as tar:
-        assert {item.name: tar.extractfile(item).read() for item in tar} == files
+        assert {entry.name: tar.extractfile(entry).read() for entry in tar} == files
     assert "left_over.yaml" not in files
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hepdata", "hepdata.tar.gz"]
     assert FullSubmissionValidator(autoload_remote_schemas=False).validate(
@@ -394,21 +396,21 @@ def test_names_of_planes_that_are_alike_or_long():
     planes = analysis().planes
     first = planes["narrow"].model_dump()
     for names in (("a", "A"), ("a", "b" * 60)):
-        made = analysis(planes=dict.fromkeys(names, first))
-        found = hepdata.Publication(made, {}, [], {}).plane_names
-        assert list(found.values()) == [" plane 1", " plane 2"]
+        similar = analysis(planes=dict.fromkeys(names, first))
+        content = hepdata.Publication(similar, {}, [], {}).plane_names
+        assert list(content.values()) == [" plane 1", " plane 2"]
     only = hepdata.Publication(analysis(planes={"a": first}), {}, [], {}).plane_names
     assert only == {"a": ""}
 
 
 def test_what_hepdata_refuses_is_an_error_that_names_the_file(tmp_path):
     fits = {name: record(name, (name, 0, 1), 0.2) for name in ("100-200", "fine")}
-    made = publish_plain(fits)
+    refused = publish_plain(fits)
     kept = tmp_path / "hepdata" / "submission.yaml"
     kept.parent.mkdir()
     kept.write_text("an earlier one")
     with pytest.raises(SubmissionError, match=r"cls\.yaml: .*must not be a string range") as caught:
-        written(made, tmp_path)
+        written(refused, tmp_path)
     assert str(tmp_path) not in caught.value.problem
     assert "remedy" in str(caught.value)
     assert kept.read_text() == "an earlier one"

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine import batched
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch, json_digest
@@ -98,14 +98,14 @@ def test_a_bad_patch_costs_no_other_of_its_task(engine):
 
 
 def test_a_surprise_in_the_batched_engine_costs_the_patch_it_belongs_to(monkeypatch):
-    plain = batched.Engine.hypotests
+    plain = BatchedEngine.hypotests
 
     def surprising(self, patches):
         if any(item.name == "bad" for item in patches):
             raise RuntimeError("what?")
         yield from plain(self, patches)
 
-    monkeypatch.setattr(batched.Engine, "hypotests", surprising)
+    monkeypatch.setattr(BatchedEngine, "hypotests", surprising)
     results = run_all([patch("a"), patch("bad"), patch("b")])
     assert [result["status"] for result in results] == ["ok", "failed", "ok"]
     assert "surprising" in results[1]["error"]["details"]

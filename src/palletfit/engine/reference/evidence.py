@@ -1,4 +1,4 @@
-"""How far a point is from the minimum of pyhf's likelihood, and the last steps to it.
+"""The distance of a point from the minimum of pyhf's likelihood, and the last steps to it.
 
 Everything is evaluated with pyhf's NumPy backend in double precision, whichever backend and
 optimizer found the point, so that minima of different origin can be compared. The caller has to
@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from palletfit.core.arrays import FloatArray
 
 #: Step of the central differences, in units of the parameters (all of order one in HistFactory).
 _STEP = 1e-5
 #: Step of second differences of the constraint terms.
 _CURVATURE_STEP = 1e-4
+#: Step of the Hessian's second differences, in standard deviations of each parameter.
+_HESSIAN_STEP = 1e-2
+#: Parameters of less curvature are taken to have this one.
+_LEAST_CURVATURE = 1e-6
 #: A parameter closer to its bound than this is at its bound.
 _AT_BOUND = 1e-8
 #: Directions of less curvature than this, after scaling the Hessian's diagonal to one, are flat.
@@ -31,7 +35,7 @@ _TINY = 1e-15
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the likelihood says about one point.
+    """Properties of the likelihood at one point.
 
     Attributes
     ----------
@@ -118,6 +122,37 @@ class Likelihood:
             at_bounds=tuple(name for name, at in zip(names, bounded, strict=True) if at),
         )
 
+    def covariance(self, parameters: FloatArray) -> FloatArray:
+        """Invert the Hessian of the NLL at a minimum, by second differences; shape ``(n, n)``.
+
+        Rows and columns of parameters that are fixed or at a bound are zero. The number of
+        evaluations grows with the square of the number of parameters.
+        """
+        bounds = np.minimum(parameters - self.lower, self.upper - parameters)
+        free = np.flatnonzero(~self.fixed & (bounds > _AT_BOUND))
+        _, information = self._derivatives(parameters)
+        curvature = np.maximum(np.diag(information)[free], _LEAST_CURVATURE)
+        # Where rounding and the next order of the series are both small.
+        steps = np.minimum(_HESSIAN_STEP / np.sqrt(curvature), bounds[free])
+
+        def nll(*moves: tuple[int, float]) -> float:
+            point = parameters.copy()
+            for index, sign in moves:
+                point[free[index]] += sign * steps[index]
+            return 0.5 * self.twice_nll(point)
+
+        hessian = np.zeros((len(free), len(free)))
+        centre = nll()
+        for i in range(len(free)):
+            hessian[i, i] = nll((i, 1.0)) - 2 * centre + nll((i, -1.0))
+            for j in range(i):
+                same = nll((i, 1.0), (j, 1.0)) + nll((i, -1.0), (j, -1.0))
+                opposite = nll((i, 1.0), (j, -1.0)) + nll((i, -1.0), (j, 1.0))
+                hessian[i, j] = hessian[j, i] = (same - opposite) / 4
+        covariance = np.zeros((len(parameters), len(parameters)))
+        covariance[np.ix_(free, free)] = np.linalg.inv(hessian) * np.outer(steps, steps)
+        return covariance
+
     def _derivatives(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
         count, observed = len(parameters), self.model.config.nmaindata
         gradient = np.zeros(count)
@@ -191,12 +226,12 @@ def polish(
         The last point, its evidence, and the number of steps that were taken.
     """
     evidence = likelihood.evidence(parameters)
-    for taken in range(steps):
+    for step_number in range(steps):
         if evidence.edm <= edm or not np.isfinite(evidence.edm):
-            return parameters, evidence, taken
+            return parameters, evidence, step_number
         moved = _descend(likelihood, parameters, evidence)
         if moved is None:
-            return parameters, evidence, taken
+            return parameters, evidence, step_number
         parameters, evidence = moved, likelihood.evidence(moved)
     return parameters, evidence, steps
 

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from palletfit.config import FitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
-from palletfit.engine.records import Attempt, Fit, HypotestResult
-from palletfit.engine.reference.evidence import FloatArray, Likelihood, polish
+from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
+from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.errors import BackendError, FitError, PalletError
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
@@ -84,6 +85,33 @@ def hypotest(spec: Mapping[str, Any], settings: FitSettings) -> HypotestResult:
         fit_time=time.perf_counter() - built,
         software=software_versions(settings),
     )
+
+
+def fit(spec: Mapping[str, Any], settings: FitSettings, mu: float | None) -> BestFit:
+    """Fit one model to its data with pyhf.
+
+    Parameters
+    ----------
+    spec
+        The full workspace.
+    settings
+        Backend, optimizer, interpolation codes.
+    mu
+        Where the parameter of interest is fixed; None leaves it free.
+
+    Raises
+    ------
+    PalletError
+        The workspace makes no model, or one without the parameter of interest.
+    FitError
+        No optimizer gave a trusted minimum.
+    """
+    import pyhf
+
+    pyhf.set_backend("numpy")
+    model, data = build_model(spec, settings)
+    with _quiet():
+        return _Fits(model, data, settings).fit(mu)
 
 
 def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, FloatArray]:
@@ -151,10 +179,10 @@ def poi_bounds(spec: Mapping[str, Any], settings: FitSettings) -> tuple[float, f
 
 def _declares(spec: Mapping[str, Any], modifier: str) -> bool:
     return any(
-        item["name"] == modifier
+        entry["name"] == modifier
         for channel in spec["channels"]
         for sample in channel["samples"]
-        for item in sample["modifiers"]
+        for entry in sample["modifiers"]
     )
 
 
@@ -195,7 +223,7 @@ class _Search:
         return np.inf if value is None else value
 
     def verdict(self, settings: FitSettings) -> tuple[bool, str]:
-        """Whether the lowest minimum is trusted, and why (not)."""
+        """Judge the lowest minimum: trusted or not, and the reason."""
         best = self.attempts[self.lowest]
         tolerance = 2 * settings.nll_tolerance
         if best.twice_nll is None or best.edm is None:
@@ -212,15 +240,17 @@ class _Search:
         for attempt in agreeing:
             if not attempt.doubts:
                 return True, f"{attempt.optimizer} from {attempt.start}: edm {best.edm:.1e}"
-        ways = list(dict.fromkeys(f"{item.optimizer} from {item.start}" for item in agreeing))
-        if len({item.optimizer for item in agreeing if item.moved}) > 1:
+        ways = list(
+            dict.fromkeys(f"{attempt.optimizer} from {attempt.start}" for attempt in agreeing)
+        )
+        if len({attempt.optimizer for attempt in agreeing if attempt.moved}) > 1:
             return True, f"{' and '.join(ways)} agree, edm {best.edm:.1e}"
         return False, f"only {' and '.join(ways)}: {'; '.join(best.doubts)}"
 
     def freeze(self, settings: FitSettings) -> Fit:
         best = self.attempts[self.lowest]
         trusted, reason = self.verdict(settings)
-        ends = [item.twice_nll for item in self.attempts if item.twice_nll is not None]
+        ends = [attempt.twice_nll for attempt in self.attempts if attempt.twice_nll is not None]
         return Fit(
             twice_nll=self.twice_nll,
             edm=np.inf if best.edm is None else best.edm,
@@ -235,8 +265,8 @@ class _Search:
         )
 
 
-class _Hypotest:
-    """The four fits of one hypothesis test, in order."""
+class _Fits:
+    """Fits of one model, each by several optimizers from several starts."""
 
     def __init__(self, model: Any, data: FloatArray, settings: FitSettings) -> None:
         self.model, self.data, self.settings = model, data, settings
@@ -245,6 +275,125 @@ class _Hypotest:
             "suggested": self.suggested,
             "displaced": self._displaced(),
         }
+
+    def fit(self, mu: float | None) -> BestFit:
+        """Fit the data with the parameter of interest free or fixed."""
+        search = _Search(Likelihood(self.model, self.data, mu))
+        self._try(search, self.settings.optimizer, "suggested")
+        self._escalate(search)
+        self._sharpen(search)
+        evidence = search.freeze(self.settings)
+        if not evidence.trusted:
+            raise FitError(
+                f"The fit has no trusted minimum: {evidence.reason}.",
+                remedy="Look at the yields; try another optimizer or backend.",
+            )
+        covariance = search.likelihood.covariance(search.best)
+        names = self.model.config.par_names
+        errors = np.sqrt(np.diag(covariance))
+        return BestFit(
+            parameters=dict(zip(names, search.best.tolist(), strict=True)),
+            errors=dict(zip(names, errors.tolist(), strict=True)),
+            covariance=covariance,
+            evidence=evidence,
+            engine="reference",
+        )
+
+    def _displaced(self) -> FloatArray:
+        # A fixed pattern of about half a prefit width, for models whose suggested start is a trap.
+        bounds = np.asarray(self.model.config.suggested_bounds(), dtype=float)
+        width = np.minimum((bounds[:, 1] - bounds[:, 0]) / 20, 0.5)
+        pattern = np.cos(2.0 * np.arange(len(self.suggested)) + 1.0)
+        fixed = np.asarray(self.model.config.suggested_fixed(), dtype=bool)
+        return np.where(fixed, self.suggested, self.suggested + width * pattern)
+
+    def _escalate(self, search: _Search) -> None:
+        if not self.settings.escalate:
+            return
+        for optimizer, start in _ESCALATION:
+            if search.verdict(self.settings)[0]:
+                return
+            self._try(search, optimizer, start)
+
+    def _try(self, search: _Search, optimizer: str, start: str) -> None:
+        """Run one optimizer from one start, unless that was done already."""
+        done = {(attempt.optimizer, attempt.start) for attempt in search.attempts}
+        if (optimizer, start) in done and start not in ("best", "nested"):
+            return
+        if start == "best":
+            point = search.best
+            if not np.all(np.isfinite(point)):
+                return
+        elif start in self.starts:
+            point = self.starts[start]
+        else:
+            return
+        if (optimizer, point.tobytes()) in search.tried:
+            return
+        search.tried.add((optimizer, point.tobytes()))
+        attempt, reached = self._attempt(search.likelihood, optimizer, start, point)
+        search.attempts.append(attempt)
+        search.points.append(reached)
+
+    def _sharpen(self, search: _Search) -> None:
+        """Go on with Newton steps from the lowest minimum, as far as the likelihood falls."""
+        index = search.lowest
+        attempt = search.attempts[index]
+        if attempt.twice_nll is None or attempt.edm is None:
+            return
+        point, evidence, steps = polish(search.likelihood, search.points[index], edm=_SHARP)
+        search.points[index] = point
+        search.attempts[index] = replace(
+            attempt,
+            twice_nll=evidence.twice_nll,
+            edm=evidence.edm if np.isfinite(evidence.edm) else None,
+            gradient_norm=evidence.gradient_norm,
+            at_bounds=evidence.at_bounds,
+            polish_steps=attempt.polish_steps + steps,
+        )
+
+    def _attempt(
+        self, likelihood: Likelihood, optimizer: str, start: str, point: FloatArray
+    ) -> tuple[Attempt, FloatArray]:
+        began = time.perf_counter()
+        outcome = _minimise(likelihood, optimizer, likelihood.start(point), self.settings.backend)
+        reached = likelihood.start(outcome.parameters)
+        optimizer_value = likelihood.twice_nll(reached)
+        goal = _POLISH_MARGIN * self.settings.edm_tolerance
+        reached, evidence, steps = polish(likelihood, reached, edm=goal)
+        doubts = []
+        if not outcome.success:
+            doubts.append(f"{optimizer} reports failure ({outcome.message})")
+        if outcome.iterations is not None and outcome.iterations <= 1 and start == "suggested":
+            doubts.append(f"{optimizer} stopped after {outcome.iterations} iteration")
+        if evidence.edm > self.settings.edm_tolerance:
+            doubts.append(f"edm of {evidence.edm:.1e}")
+        finite = bool(np.isfinite(evidence.twice_nll))
+        attempt = Attempt(
+            optimizer=optimizer,
+            start=start,
+            moved=outcome.moved,
+            reported_success=outcome.success,
+            message=outcome.message,
+            iterations=outcome.iterations,
+            evaluations=outcome.evaluations,
+            optimizer_twice_nll=optimizer_value if np.isfinite(optimizer_value) else None,
+            twice_nll=evidence.twice_nll if finite else None,
+            edm=evidence.edm if np.isfinite(evidence.edm) else None,
+            gradient_norm=evidence.gradient_norm if finite else None,
+            at_bounds=evidence.at_bounds,
+            polish_steps=steps,
+            doubts=tuple(doubts),
+            seconds=time.perf_counter() - began,
+        )
+        return attempt, reached
+
+
+class _Hypotest(_Fits):
+    """The four fits of one hypothesis test, in order."""
+
+    def __init__(self, model: Any, data: FloatArray, settings: FitSettings) -> None:
+        super().__init__(model, data, settings)
         self.discovery = settings.test_statistic == "q0"
         self.mu = tested_mu(settings)
         self._check_poi_bounds()
@@ -308,7 +457,9 @@ class _Hypotest:
         )
 
     def _rounding(self) -> float:
-        """Rounding error of the NLL: terms of size ``n log n`` cancel in a Poisson constraint.
+        """Estimate the rounding error of the NLL.
+
+        Terms of size ``n log n`` cancel in a Poisson constraint.
 
         A relative uncertainty of 2e-6 (a shapesys of 0.001 on 435 events) is a Poisson term with
         n = 2e11.
@@ -325,14 +476,6 @@ class _Hypotest:
         lower, upper = self.model.config.suggested_bounds()[self._poi]
         check_poi_bounds(self.mu, lower, upper, self.model.config.poi_name)
 
-    def _displaced(self) -> FloatArray:
-        # A fixed pattern of about half a prefit width, for models whose suggested start is a trap.
-        bounds = np.asarray(self.model.config.suggested_bounds(), dtype=float)
-        width = np.minimum((bounds[:, 1] - bounds[:, 0]) / 20, 0.5)
-        pattern = np.cos(2.0 * np.arange(len(self.suggested)) + 1.0)
-        fixed = np.asarray(self.model.config.suggested_fixed(), dtype=bool)
-        return np.where(fixed, self.suggested, self.suggested + width * pattern)
-
     def _asimov(self, source: _Search) -> tuple[FloatArray, float]:
         """Asimov data of a fit, and the exact minimum of the free fit on them.
 
@@ -348,7 +491,7 @@ class _Hypotest:
             self.starts[name] = search.best
 
     def _compare_nested(self, searches: Mapping[str, _Search]) -> None:
-        """The free fit contains the others: NLL(free) <= NLL(fixed), NLL(free) <= NLL(mu=0)."""
+        """Check that NLL(free) <= NLL(fixed) and NLL(free) <= NLL(mu=0): the fits are nested."""
         free = searches["free"]
         for nested in (searches["background"], searches["fixed"]):
             free.ceiling = min(free.ceiling, nested.twice_nll)
@@ -356,87 +499,6 @@ class _Hypotest:
                 self.starts["nested"] = nested.best
                 self._try(free, self.settings.optimizer, "nested")
         self._escalate(free)
-
-    def _escalate(self, search: _Search) -> None:
-        if not self.settings.escalate:
-            return
-        for optimizer, start in _ESCALATION:
-            if search.verdict(self.settings)[0]:
-                return
-            self._try(search, optimizer, start)
-
-    def _try(self, search: _Search, optimizer: str, start: str) -> None:
-        """Run one optimizer from one start, unless that was done already."""
-        done = {(attempt.optimizer, attempt.start) for attempt in search.attempts}
-        if (optimizer, start) in done and start not in ("best", "nested"):
-            return
-        if start == "best":
-            point = search.best
-            if not np.all(np.isfinite(point)):
-                return
-        elif start in self.starts:
-            point = self.starts[start]
-        else:
-            return
-        if (optimizer, point.tobytes()) in search.tried:
-            return
-        search.tried.add((optimizer, point.tobytes()))
-        attempt, found = self._attempt(search.likelihood, optimizer, start, point)
-        search.attempts.append(attempt)
-        search.points.append(found)
-
-    def _sharpen(self, search: _Search) -> None:
-        """Go on with Newton steps from the lowest minimum, as far as the likelihood falls."""
-        index = search.lowest
-        attempt = search.attempts[index]
-        if attempt.twice_nll is None or attempt.edm is None:
-            return
-        point, evidence, steps = polish(search.likelihood, search.points[index], edm=_SHARP)
-        search.points[index] = point
-        search.attempts[index] = replace(
-            attempt,
-            twice_nll=evidence.twice_nll,
-            edm=evidence.edm if np.isfinite(evidence.edm) else None,
-            gradient_norm=evidence.gradient_norm,
-            at_bounds=evidence.at_bounds,
-            polish_steps=attempt.polish_steps + steps,
-        )
-
-    def _attempt(
-        self, likelihood: Likelihood, optimizer: str, start: str, point: FloatArray
-    ) -> tuple[Attempt, FloatArray]:
-        began = time.perf_counter()
-        outcome = _minimise(likelihood, optimizer, likelihood.start(point), self.settings.backend)
-        reached = likelihood.start(outcome.parameters)
-        optimizer_value = likelihood.twice_nll(reached)
-        goal = _POLISH_MARGIN * self.settings.edm_tolerance
-        reached, evidence, steps = polish(likelihood, reached, edm=goal)
-        doubts = []
-        if not outcome.success:
-            doubts.append(f"{optimizer} reports failure ({outcome.message})")
-        if outcome.iterations is not None and outcome.iterations <= 1 and start == "suggested":
-            doubts.append(f"{optimizer} stopped after {outcome.iterations} iteration")
-        if evidence.edm > self.settings.edm_tolerance:
-            doubts.append(f"edm of {evidence.edm:.1e}")
-        finite = bool(np.isfinite(evidence.twice_nll))
-        attempt = Attempt(
-            optimizer=optimizer,
-            start=start,
-            moved=outcome.moved,
-            reported_success=outcome.success,
-            message=outcome.message,
-            iterations=outcome.iterations,
-            evaluations=outcome.evaluations,
-            optimizer_twice_nll=optimizer_value if np.isfinite(optimizer_value) else None,
-            twice_nll=evidence.twice_nll if finite else None,
-            edm=evidence.edm if np.isfinite(evidence.edm) else None,
-            gradient_norm=evidence.gradient_norm if finite else None,
-            at_bounds=evidence.at_bounds,
-            polish_steps=steps,
-            doubts=tuple(doubts),
-            seconds=time.perf_counter() - began,
-        )
-        return attempt, reached
 
 
 @dataclass(frozen=True)
@@ -477,10 +539,10 @@ def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend
         return _Outcome(start, False, False, f"{type(error).__name__}: {error}")
     finally:
         pyhf.set_backend("numpy")
-    found = np.asarray(result.x, dtype=float).reshape(-1)
-    usable = found.shape == start.shape and bool(np.all(np.isfinite(found)))
+    point = np.asarray(result.x, dtype=float).reshape(-1)
+    usable = point.shape == start.shape and bool(np.all(np.isfinite(point)))
     return _Outcome(
-        parameters=found if usable else start,
+        parameters=point if usable else start,
         moved=usable,
         success=bool(result.success) and usable,
         message=str(result.message) if usable else "its parameters are not finite",

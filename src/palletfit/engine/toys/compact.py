@@ -1,8 +1,8 @@
 """One model, as small as it can be: what the fits of many data sets to it have in common.
 
-A :class:`~palletfit.engine.model.Lowered` batch holds many patches, with room for what any of them
-has. To fit one patch to thousands of data sets, everything that is constant is folded here into the
-yields (parameters that are fixed), and everything that is idle is left out (empty samples,
+A :class:`~palletfit.engine.lowering.Lowered` batch holds many patches, with room for what any of
+them has. To fit one patch to thousands of data sets, everything that is constant is folded here
+into the yields (parameters that are fixed), and everything that is idle is left out (empty samples,
 parameters that multiply nothing).
 
 What is left are *cells*: the terms of one bin that have the same factors. Cells whose factors are
@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.interpcodes import FloatArray, scale, scale_coefficients, shift
-from palletfit.engine.model import Lowered
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.interpcodes import scale, scale_coefficients, shift
+from palletfit.engine.lowering import Lowered
 
 
 @dataclass(frozen=True)
 class Locals:
-    """The local parameter of each bin, where there is one; all arrays ``(B,)``.
+    """Find the local parameter of each bin, where there is one; all arrays ``(B,)``.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class Locals:
     column
         Its column among the K; zero where there is none.
     lower, upper, precision, factor
-        As in :class:`palletfit.engine.model.ParameterSet`. Where there is no parameter, these
+        As in :class:`palletfit.engine.parameters.ParameterSet`. Where there is no parameter, these
         describe one that always is and was measured to be one, which has no effect.
     """
 
@@ -107,7 +108,7 @@ class Compact:
 
     @property
     def linear(self) -> bool:
-        """Whether all rates are linear in the parameters.
+        """True if all rates are linear in the parameters.
 
         The NLL is then convex: so is ``lambda - n log lambda``, and so are all constraint terms.
         """
@@ -149,8 +150,8 @@ def compact(lowered: Lowered, row: int = 0) -> Compact:
 
 def _cells(lowered: Lowered, row: int) -> Iterator[_Cell]:
     first = 0
-    for block, own in zip(lowered.layout.blocks, lowered.parts, strict=True):
-        for part in (block.shared, {name: values[row] for name, values in own.items()}):
+    for block, added in zip(lowered.layout.blocks, lowered.parts, strict=True):
+        for part in (block.shared, {name: values[row] for name, values in added.items()}):
             yield from _cells_of(part, block.slots, first)
         first += len(block.channels) * block.bins
 
@@ -188,7 +189,7 @@ class _Folder:
         self.local = self._choose_locals()
 
     def _choose_locals(self) -> NDArray[np.int64]:
-        """The local parameter of each bin, -1 where there is none."""
+        """Find the local parameter of each bin, -1 where there is none."""
         bins_of: dict[int, set[int]] = {}
         for cell in self.cells:
             for column in cell.locals:
@@ -269,13 +270,13 @@ class _Folder:
         return groups
 
     def _constant(self, cell: _Cell) -> tuple[float, float]:
-        """What fixed parameters make of a cell: the product of their factors, and the yield."""
+        """Fold the fixed parameters of a cell: the product of their factors, and the yield."""
         layout = self.layout
-        at, held = self.init, self.fixed
+        at, fixed = self.init, self.fixed
         moved = shift(
             layout.codes[1], at[: layout.hist], np.where(at[: layout.hist] < 0, -1, 1), np
         )
-        still = held[: layout.hist]
+        still = fixed[: layout.hist]
         nominal = cell.nominal + float(
             np.sum((cell.odd * moved.odd + cell.even * moved.even)[still])
         )
@@ -288,11 +289,11 @@ class _Folder:
             eager=True,
             orders=1,
         )
-        constant = float(np.prod(factor[0, held[scaled], 0]))
-        multiplies = (cell.factors > 0) & held[layout.alphas : self.begin]
+        constant = float(np.prod(factor[0, fixed[scaled], 0]))
+        multiplies = (cell.factors > 0) & fixed[layout.alphas : self.begin]
         constant *= float(np.prod(at[layout.alphas : self.begin][multiplies]))
         for column in cell.locals:
-            if held[self.begin + column]:
+            if fixed[self.begin + column]:
                 constant *= float(at[self.begin + column])
         return constant, nominal
 

@@ -17,10 +17,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.batched import Engine
-from palletfit.engine.interpcodes import KINKED, FloatArray
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.interpcodes import KINKED
 from palletfit.engine.likelihood import own_arrays, own_of, poisson_term
-from palletfit.engine.model import Lowered
+from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
 from palletfit.engine.toys.compact import Compact, compact
 from palletfit.engine.toys.profiled import ProfiledModel, ProfileSolver
@@ -56,13 +57,13 @@ class DataSets:
         return len(self.data)
 
     def take(self, rows: NDArray[np.int64]) -> DataSets:
-        """Some of them."""
+        """Take some of the data sets."""
         return DataSets(self.data[rows], self.aux[rows])
 
 
 @dataclass
 class Ends:
-    """Where the fits of data sets ended; arrays with a row a data set.
+    """Ends of the fits of data sets; arrays with a row a data set.
 
     Attributes
     ----------
@@ -88,7 +89,7 @@ class Ends:
     iterations: NDArray[np.int64]
 
     def reason(self, row: int) -> str:
-        """What became of a fit, in words."""
+        """Say in words how a fit ended."""
         return OUTCOMES[int(self.outcome[row])]
 
 
@@ -126,7 +127,7 @@ class Ensemble:
         The patch, lowered; its first row counts.
     """
 
-    def __init__(self, engine: Engine, batch: Lowered) -> None:
+    def __init__(self, engine: BatchedEngine, batch: Lowered) -> None:
         self.engine, self.batch, self.poi = engine, batch, batch.layout.poi
         kinked = KINKED & set(batch.layout.codes)
         #: Whether bin-local parameters are profiled out.
@@ -140,7 +141,7 @@ class Ensemble:
 
     @cached_property
     def convex(self) -> bool:
-        """Whether the NLL is known to be convex, so that it has one minimum."""
+        """True if the NLL is known to be convex, so that it has one minimum."""
         return self.profiled and self._model.linear
 
     @cached_property
@@ -151,7 +152,7 @@ class Ensemble:
     @cached_property
     def _solver(self) -> Solver:
         solver = self.engine.compiled(self.batch.layout).solvers[True]
-        solver.own = self.engine.arrays.put(own_arrays(self.batch))
+        solver.patch_samples = self.engine.arrays.put(own_arrays(self.batch))
         return solver
 
     def pairs(self, sets: DataSets, start: FloatArray, mu: float) -> Pairs:
@@ -233,18 +234,18 @@ class Ensemble:
         return ends
 
     def rates(self, point: FloatArray) -> FloatArray:
-        """Expected counts at parameters ``(L, K)``; shape ``(L, B)``."""
+        """Compute expected counts at parameters ``(L, K)``; shape ``(L, B)``."""
         arrays, compiled = self.engine.arrays, self.engine.compiled(self.batch.layout)
-        found = np.zeros((len(point), self.batch.data.shape[1]))
-        own = arrays.put(own_arrays(self.batch))
+        rates = np.zeros((len(point), self.batch.data.shape[1]))
+        patch_samples = arrays.put(own_arrays(self.batch))
         for first in range(0, len(point), arrays.lanes):
             rows = np.arange(first, min(first + arrays.lanes, len(point)))
             # Compiled code has one size.
-            some = rows if arrays.flexible else np.resize(rows, arrays.lanes)
-            lane = {"own": own_of(own, np.zeros(len(some), dtype=int))}
-            rates = arrays.get(compiled.expected(compiled.shared, lane, arrays.put(point[some])))
-            found[rows] = rates[: len(rows)]
-        return found
+            piece = rows if arrays.flexible else np.resize(rows, arrays.lanes)
+            lane = {"own": own_of(patch_samples, np.zeros(len(piece), dtype=int))}
+            values = arrays.get(compiled.expected(compiled.shared, lane, arrays.put(point[piece])))
+            rates[rows] = values[: len(rows)]
+        return rates
 
     def _lanes(self, sets: DataSets, start: FloatArray, mu: float | None) -> Lanes:
         batch, count = self.batch, len(sets)
@@ -273,7 +274,7 @@ class Ensemble:
     # ------------------------------------------------------------------ several starts
 
     def _starts(self, sets: DataSets, generated: FloatArray) -> list[FloatArray]:
-        """Starts of every fit, in the order in which they are tried.
+        """List the starts of every fit, in the order in which they are tried.
 
         What has generated the data; a displaced one; half-way to the auxiliary data, which pull the
         parameters that the main data say little about; the measurement's own; and more displaced
@@ -294,13 +295,13 @@ class Ensemble:
         )
         displaced = batch.init[0] + size * patterns
         same = [generated, displaced[0], batch.init[0], *displaced[1:]]
-        first, second, *others = (np.broadcast_to(point, (len(sets), width)) for point in same)
-        return [first, second, half_way, *others]
+        first, second, *further = (np.broadcast_to(point, (len(sets), width)) for point in same)
+        return [first, second, half_way, *further]
 
     def search(
         self, sets: DataSets, starts: list[FloatArray], mu: float | None
     ) -> tuple[Ends, NDArray[np.bool_]]:
-        """The lowest minima, and for which data sets the first starts did not settle them.
+        """Find the lowest minima, and the data sets whose first starts did not settle them.
 
         A minimum is settled when :data:`_SEEN` starts ended there and none below. Where the NLL is
         convex, one is enough.
@@ -326,12 +327,12 @@ class Ensemble:
     def _keep_lower(
         best: Ends, seen: NDArray[np.int64], rows: NDArray[np.int64], ends: Ends
     ) -> None:
-        """Put lower minima in the place of the best; count how often the lowest was seen."""
-        known, value = best.converged[rows], best.value[rows]
+        """Replace the best minima by lower ones; count how often the lowest was seen."""
+        had_minimum, value = best.converged[rows], best.value[rows]
         with np.errstate(invalid="ignore"):
-            same = known & ends.converged & (np.abs(ends.value - value) <= _SAME)
-        comparable = ends.converged | ~known
-        lower = comparable & ~same & (ends.converged & ~known | (ends.value < value))
+            same = had_minimum & ends.converged & (np.abs(ends.value - value) <= _SAME)
+        comparable = ends.converged | ~had_minimum
+        lower = comparable & ~same & (ends.converged & ~had_minimum | (ends.value < value))
         seen[rows] = np.where(lower, ends.converged, seen[rows] + same)
         for name in Ends.__dataclass_fields__:
             getattr(best, name)[rows[lower]] = getattr(ends, name)[lower]

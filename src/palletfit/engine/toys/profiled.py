@@ -35,8 +35,9 @@ from typing import Any
 
 import numpy as np
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays, Instead
-from palletfit.engine.interpcodes import FloatArray, Shift, scale, shift
+from palletfit.engine.interpcodes import Shift, scale, shift
 from palletfit.engine.likelihood import SMALLEST, Derivatives, poisson_term
 from palletfit.engine.newton import Damping, Solver
 from palletfit.engine.toys.compact import Compact
@@ -110,7 +111,7 @@ class ProfiledModel:
 
     @property
     def lanes(self) -> int:
-        """How many data sets are best treated together."""
+        """Number of data sets that are best treated together."""
         classes, multiply = self.model.classes, self.size - self.model.first
         numbers = (
             self.size * self.size
@@ -157,7 +158,7 @@ class ProfiledModel:
     # ------------------------------------------------------------------ local parameters
 
     def best_locals(self, rates: _Rates, data: FloatArray, aux: FloatArray) -> Any:
-        """The best local parameters of all bins, ``(L, B)``; one where there is none."""
+        """Compute the best local parameters of all bins, ``(L, B)``; one where there is none."""
         local = self.model.local
         a, g = rates.constant, rates.scaled
         if self.all_poisson:
@@ -172,13 +173,13 @@ class ProfiledModel:
         return best if self.all_local else np.where(local.exists, best, 1.0)
 
     def locals_at(self, point: FloatArray, data: FloatArray, aux: FloatArray) -> FloatArray:
-        """The best local parameters at shared ones, in pieces that fit into the caches."""
-        found = np.ones_like(data)
+        """Compute the best local parameters at shared ones, in pieces that fit into the caches."""
+        gammas = np.ones_like(data)
         with np.errstate(all="ignore"):
             for first in range(0, len(point), self.lanes):
-                some = slice(first, first + self.lanes)
-                found[some] = self.best_locals(self.rates(point[some]), data[some], aux[some])
-        return found
+                piece = slice(first, first + self.lanes)
+                gammas[piece] = self.best_locals(self.rates(point[piece]), data[piece], aux[piece])
+        return gammas
 
     def _gauss(self, a: Any, g: Any, data: Any, aux: Any) -> Any:
         precision = self.model.local.precision
@@ -193,32 +194,32 @@ class ProfiledModel:
         steep = square > precision * rate
         by_rate = (rate - a) / g
         by_pull = aux - g * (1.0 - data / rate) / precision
-        found = np.where(steep, by_rate, by_pull)
-        found = np.where(g == 0, aux, found)
+        gamma = np.where(steep, by_rate, by_pull)
+        gamma = np.where(g == 0, aux, gamma)
         empty = data <= 0
         if not empty.any():
-            return found
+            return gamma
         free = aux - g / precision
-        held = (precision * aux - g * (1.0 + _WALL * a)) / (precision + _WALL * square)
-        free = np.where(a + g * free < 0, held, free)
-        return np.where(empty & (g != 0), free, found)
+        walled = (precision * aux - g * (1.0 + _WALL * a)) / (precision + _WALL * square)
+        free = np.where(a + g * free < 0, walled, free)
+        return np.where(empty & (g != 0), free, gamma)
 
     def _poisson(self, a: Any, g: Any, data: Any, aux: Any) -> Any:
         total = g + self.model.local.factor
         half = total * a - (data + aux) * g
-        found = _root(g * total, half, aux * a)
+        gamma = _root(g * total, half, aux * a)
         empty = data <= 0
         if not empty.any():
-            return found
+            return gamma
         free = aux / total
-        held = _root(_WALL * g * g, total + _WALL * g * a, aux)
-        free = np.where((total <= 0) | (a + g * free < 0), held, free)
-        return np.where(empty, free, found)
+        walled = _root(_WALL * g * g, total + _WALL * g * a, aux)
+        free = np.where((total <= 0) | (a + g * free < 0), walled, free)
+        return np.where(empty, free, gamma)
 
     # ------------------------------------------------------------------ the likelihood
 
     def evaluate(self, state: Mapping[str, Any], point: FloatArray) -> Derivatives:
-        """The profile NLL without constants, and its derivatives by the shared parameters.
+        """Compute the profile NLL without constants, and its derivatives by the shared parameters.
 
         Parameters
         ----------
@@ -237,11 +238,11 @@ class ProfiledModel:
         rate = rates.constant + rates.scaled * gamma
         value = np.sum(self._terms(data, rate), axis=1)
         value = value + np.sum(self._local_constraints(gamma, local_aux), axis=1)
-        some = data > 0
-        ratio = np.where(some, data / np.where(some, rate, 1.0), 0.0)
+        observed = data > 0
+        ratio = np.where(observed, data / np.where(observed, rate, 1.0), 0.0)
         weight = 1.0 - ratio
-        curved = ratio / np.where(some, rate, 1.0)
-        below = ~some & (rate < 0)
+        curved = ratio / np.where(observed, rate, 1.0)
+        below = ~observed & (rate < 0)
         if below.any():
             weight = np.where(below, 1.0 + _WALL * rate, weight)
             curved = np.where(below, _WALL, curved)
@@ -293,9 +294,9 @@ class ProfiledModel:
         return terms
 
     def _jacobians(self, rates: _Rates, gamma: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Derivatives of the rates by shared parameters, and of what gamma multiplies."""
+        """Compute derivatives of the rates by shared parameters, and of what gamma multiplies."""
         model, count = self.model, len(gamma)
-        found = []
+        jacobians = []
         for side in self.sides:
             matrix = np.zeros((count, model.bins, self.size))
             scaled = (rates.base * side.ravel())[:, model.real]
@@ -308,12 +309,12 @@ class ProfiledModel:
                 moved = cells @ self.odd_bins
                 moved += rates.moved.even_slope * (cells @ self.even_bins)
                 matrix[:, :, : model.hist] += moved.transpose(1, 0, 2)
-            found.append(matrix)
+            jacobians.append(matrix)
         if self.sides[0] is self.masked:
-            return gamma[:, :, None] * found[0], found[0]
-        if len(found) == 1:
-            return found[0], np.zeros((count, model.bins, self.size))
-        return found[0] + gamma[:, :, None] * found[1], found[1]
+            return gamma[:, :, None] * jacobians[0], jacobians[0]
+        if len(jacobians) == 1:
+            return jacobians[0], np.zeros((count, model.bins, self.size))
+        return jacobians[0] + gamma[:, :, None] * jacobians[1], jacobians[1]
 
     def _add_curvature(self, hessian: Any, rates: _Rates, weight: Any, gamma: Any) -> None:
         """Add what the rates' own second derivatives make of the Hessian."""
@@ -370,7 +371,7 @@ class _Rates:
 
 
 def _root(square: Any, linear: Any, constant: Any) -> Any:
-    """The root of ``square x^2 + linear x = constant`` between which and zero there is no other.
+    """Find the root of ``square x^2 + linear x = constant`` without another one nearer on its side.
 
     Of the two ways to write it the one that does not cancel.
     """
@@ -426,8 +427,8 @@ class _Together(Arrays):
                 solution = np.where(usable, right / np.where(usable, diagonal, 1.0), 0.0)
                 return solution, np.array(damping, dtype=float), matrix, none
         elif size <= _TOGETHER:
-            both = free[:, :, None] & free[:, None, :]
-            damped = np.where(both, matrix, 0.0)
+            both_free = free[:, :, None] & free[:, None, :]
+            damped = np.where(both_free, matrix, 0.0)
             diagonal = np.einsum("...ii->...i", damped)
             diagonal[...] = np.where(free, diagonal + damping[:, None] * metric, 1.0)
             try:
@@ -467,10 +468,10 @@ class ProfileSolver(Solver):
     def derivatives(
         self,
         shared: Any,  # noqa: ARG002
-        own: Any,  # noqa: ARG002
+        patch_samples: Any,  # noqa: ARG002
         state: Mapping[str, Any],
         point: Any,
         side: Any,  # noqa: ARG002
     ) -> Derivatives:
-        """The profile likelihood of some lanes."""
+        """Evaluate the profile likelihood of lanes."""
         return self.profile.evaluate(state, point)

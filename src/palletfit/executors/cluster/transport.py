@@ -121,14 +121,14 @@ class PoolTransport:
         self._blocks.note_worker()
 
     def describe(self, count: int) -> str:
-        """Say what so many tasks are waiting for."""
+        """Describe what a number of tasks is waiting for."""
         states = ", ".join(sorted(self._blocks.states.values())) or "none"
         return f"{count} tasks open; blocks: {states}"
 
-    def unusable(self, why: str) -> ExecutorError:
+    def unusable(self, reason: str) -> ExecutorError:
         """Make the error for workers that cannot fit."""
         return ExecutorError(
-            f"The workers of the cluster cannot run fits: {why}",
+            f"The workers of the cluster cannot run fits: {reason}",
             remedy="Check `executor.cluster` (setup, folder), and that compute nodes see this "
             "environment and folder.",
         )

@@ -131,12 +131,12 @@ class GlobusTransport:
         self._ledger.ended(task.digest)
 
     def describe(self, count: int) -> str:
-        """Say what so many tasks are waiting for."""
+        """Describe what a number of tasks is waiting for."""
         return f"{count} tasks at the endpoint"
 
-    def unusable(self, why: str) -> ExecutorError:
+    def unusable(self, reason: str) -> ExecutorError:
         """Make the error for an endpoint that cannot fit."""
-        return failures.unusable(why)
+        return failures.unusable(reason)
 
     def close(self, *, cancelled: bool) -> None:
         """Leave what was sent to the endpoint."""
@@ -292,6 +292,6 @@ class GlobusTransport:
         """Tell whether another copy of a task is with the service."""
         return bool(set(self._identifiers(task)) - task.over)
 
-    def _lose_copy(self, task: GlobusTask, why: str) -> None:
+    def _lose_copy(self, task: GlobusTask, reason: str) -> None:
         if not self._has_copy(task):
-            self._queue.lose(task, why)
+            self._queue.lose(task, reason)

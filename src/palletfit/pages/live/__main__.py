@@ -87,10 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        items = "".join(
+        links = "".join(
             f'<li><a href="{quote(path)}">{html.escape(path.strip("/"))}</a></li>' for path in pages
         )
-        self._answer(HTTPStatus.OK, f"<ul>{items}</ul>" if pages else "There is no page yet.")
+        self._answer(HTTPStatus.OK, f"<ul>{links}</ul>" if pages else "There is no page yet.")
 
     def _answer(self, status: HTTPStatus, text: str) -> None:
         if not text.startswith("<!DOCTYPE"):

@@ -1,4 +1,4 @@
-"""Diagnostics of the fit of a patch: what a paper says about it beside its CLs.
+"""Diagnostics of the fit of a patch: what a paper says about it in addition to CLs.
 
 Best fit with uncertainties, pulls and constraints, impacts on mu-hat, correlations, yields before
 and after the fit, and the significance of a discovery. Conventions are cabinetry's, except where
@@ -19,10 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import DiagnosticsSettings
-from palletfit.engine.batched import NO_SENSITIVITY, SAME, BatchFits, Engine, Fits
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.batch import NO_SENSITIVITY
+from palletfit.engine.choose import require_batched
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.fit_records import fit_records
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_poi_bounds, conclude
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
+from palletfit.engine.lowering import Lowered
+from palletfit.engine.protocol import Engine
 from palletfit.engine.records import Fit
 from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch
@@ -55,16 +60,16 @@ _ROUNDS = 3
 def compute(
     engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
-    """As :func:`diagnose`, with plain settings, and records that are ready for JSON."""
-    own = DiagnosticsSettings.model_validate(settings["diagnostics"])
-    for patch, result in diagnose(engine, patches, own):
+    """Diagnose as :func:`diagnose`, with plain settings, and records that are ready for JSON."""
+    scope = DiagnosticsSettings.model_validate(settings["diagnostics"])
+    for patch, result in diagnose(engine, patches, scope):
         yield patch, result.as_json() if isinstance(result, Diagnostics) else result
 
 
 def diagnose(
     engine: Engine, patches: Iterable[Patch], settings: DiagnosticsSettings | None = None
 ) -> Iterator[tuple[Patch, Diagnostics | PalletfitError]]:
-    """Diagnostics of the fits of some patches.
+    """Diagnose the fits of some patches.
 
     Parameters
     ----------
@@ -82,17 +87,22 @@ def diagnose(
         Each patch once, not in order, with its diagnostics, or the error that says why there are
         none: a model that the batched engine does not support or whose parameter of interest is
         fixed, patterns that fit no parameter, a fit without a finite minimum.
+
+    Raises
+    ------
+    ConfigError
+        The engine is not the batched one.
     """
-    settings = settings or DiagnosticsSettings()
+    batched, settings = require_batched(engine, "diagnostics"), settings or DiagnosticsSettings()
     waiting = iter(patches)
     while chunk := list(itertools.islice(waiting, _CHUNK)):
-        batches, others = engine.lower(chunk)
-        for batch, some in batches:
-            for row, result in _Diagnoses(engine, batch, settings).run():
+        batches, refused = batched.lower(chunk)
+        for batch, members in batches:
+            for row, result in _Diagnoses(batched, batch, settings).run():
                 if isinstance(result, PalletfitError):
-                    result.patch = some[row].name
-                yield some[row], result
-        for patch, reason in others:
+                    result.patch = members[row].name
+                yield members[row], result
+        for patch, reason in refused:
             yield patch, _unsupported(patch, reason)
 
 
@@ -109,7 +119,7 @@ def _unsupported(patch: Patch, reason: PalletfitError | str) -> PalletfitError:
 
 @dataclass(frozen=True)
 class _BestPoint:
-    """What depends on the best fit of one patch, in the columns of its batch.
+    """All that depends on the best fit of one patch, in the columns of its batch.
 
     Attributes
     ----------
@@ -132,18 +142,20 @@ class _BestPoint:
 class _Diagnoses:
     """The diagnostics of one batch."""
 
-    def __init__(self, engine: Engine, batch: Lowered, settings: DiagnosticsSettings) -> None:
+    def __init__(
+        self, engine: BatchedEngine, batch: Lowered, settings: DiagnosticsSettings
+    ) -> None:
         self.batch, self.settings = batch, settings
         # The four fits of a discovery test contain the best fit.
         discovery = engine.settings.model_copy(update={"test_statistic": "q0"})
-        self.tests = BatchFits(engine, batch, discovery)
+        self.tests = engine.batch_fits(batch, discovery)
         self.poi = batch.layout.poi
 
     def run(self) -> Iterator[tuple[int, Diagnostics | PalletfitError]]:
         """Diagnose all rows."""
         began = time.perf_counter()
         fits = self.tests.data_fits()
-        self.tests.sharpen(fits["free"], self.tests.rows)
+        self.tests.fitter.sharpen(fits["free"], self.tests.rows)
         points: dict[int, _BestPoint] = {}
         for row in range(len(self.batch)):
             try:
@@ -151,10 +163,10 @@ class _Diagnoses:
             except PalletfitError as error:
                 yield row, error
         asimov = self.tests.asimov_fits(fits)
-        frozen = {name: self.tests.freeze(item) for name, item in fits.items()}
-        frozen["asimov_fixed"] = self.tests.freeze(asimov)
-        own = sum(point.seconds for point in points.values())
-        shared = (time.perf_counter() - began - own) / len(self.batch)
+        frozen = {name: fit_records(self.batch, kind) for name, kind in fits.items()}
+        frozen["asimov_fixed"] = fit_records(self.batch, asimov)
+        separate = sum(point.seconds for point in points.values())
+        shared = (time.perf_counter() - began - separate) / len(self.batch)
         for row, point in points.items():
             of_row = {name: records[row] for name, records in frozen.items()}
             yield row, self._conclude(row, fits["free"], point, of_row, asimov, shared)
@@ -172,33 +184,33 @@ class _Diagnoses:
         discovery, remarks = self._discovery(row, frozen, asimov)
         doubts = [f"{name} fit: {fit.reason}" for name, fit in frozen.items() if not fit.trusted]
         doubts += best.shifts.doubts
-        found = frozen["free"]
+        best_fit = frozen["free"]
         covariance, state = best.covariance, best.state
-        made = self._channels(row, free, covariance)
+        yields = self._channels(row, free, covariance)
         return Diagnostics(
             status="suspect" if doubts else "ok",
             reasons=tuple(doubts),
             remarks=(*self._remarks(row, free, state), *remarks),
             poi=str(self.batch.names[row][self.poi]),
-            mu_hat=found.mu,
+            mu_hat=best_fit.mu,
             mu_hat_error=_or_none(self.tests.mu_errors(free, np.array([row]))[0]),
-            twice_nll=found.twice_nll,
-            edm=found.edm,
-            fit_reason=found.reason,
+            twice_nll=best_fit.twice_nll,
+            edm=best_fit.edm,
+            fit_reason=best_fit.reason,
             parameters=self._parameters(row, free.point[row], covariance, state),
             correlations=self._correlations(row, covariance),
             impacts=best.shifts.impacts,
-            channels=made,
+            channels=yields,
             signals=signals(self.batch, row),
             discovery=discovery,
             seconds=shared + best.seconds + time.perf_counter() - began,
-            software=self.tests.engine.software,
+            software=self.tests.software,
         )
 
     # ------------------------------------------------------------------ fits
 
     def _best_point(self, row: int, fits: Mapping[str, Fits]) -> _BestPoint:
-        """The best fit with all that depends on it alone.
+        """Find the best fit, with all that depends on it alone.
 
         No fit with more held fixed can end lower. If one does, which happens where a likelihood
         has several minima, the best fit is tried again from there.
@@ -223,8 +235,8 @@ class _Diagnoses:
         for _ in range(_ROUNDS):
             self._follow(row, fits, lowered=lowered)
             covariance, state = self._covariance(row, free)
-            wanted = columns[state[columns] == "free"]
-            moved = shifts(self.tests, free, row, covariance, widths, wanted)
+            free_columns = columns[state[columns] == "free"]
+            moved = shifts(self.tests, free, row, covariance, widths, free_columns)
             value, point = moved.lowest
             if not value < free.value[row] - SAME:
                 break
@@ -252,14 +264,14 @@ class _Diagnoses:
         starts = fits.point.copy()
         starts[row] = point
         rows = np.array([row])
-        self.tests.fit(fits, {start: starts}, rows)
-        self.tests.mirror(fits, rows)
-        self.tests.sharpen(fits, rows)
+        self.tests.fitter.fit(fits, {start: starts}, rows)
+        self.tests.search.mirror(fits, rows)
+        self.tests.fitter.sharpen(fits, rows)
 
     def _covariance(self, row: int, free: Fits) -> tuple[FloatArray, NDArray[np.str_]]:
         """Inverse of the Hessian of what is free and determined, ``(K, K)``; and all states."""
         batch, point = self.batch, free.point[row]
-        ((_, hessian, _),) = self.tests.hessians(free, np.array([row]))
+        ((_, hessian, _),) = self.tests.likelihood.hessians(free, np.array([row]))
         state = np.full(len(point), "free", dtype="<U12")
         state[(point <= batch.lower[row]) | (point >= batch.upper[row])] = "at_bound"
         state[batch.fixed[row]] = "fixed"
@@ -279,7 +291,7 @@ class _Diagnoses:
             return None, ("no significance: the Asimov data are below zero in a bin",)
         try:
             check_poi_bounds(self.tests.mu, *bounds, str(batch.names[row][self.poi]))
-            found = conclude(
+            conclusion = conclude(
                 self.tests.settings,
                 frozen,
                 q_asimov=float(2 * asimov.value[row]),
@@ -288,14 +300,14 @@ class _Diagnoses:
             )
         except PalletfitError as error:
             return None, (f"no significance: {error.problem}",)
-        p_values = found["p_values"]
-        made = Discovery(
+        p_values = conclusion["p_values"]
+        discovery = Discovery(
             p0=p_values.CLs_obs,
             significance=p_values.q**0.5,
             p0_expected=p_values.CLs_exp[2],
             significance_expected=p_values.q_asimov**0.5,
         )
-        return made, found["remarks"]
+        return discovery, conclusion["remarks"]
 
     # ------------------------------------------------------------------ parameters
 
@@ -332,8 +344,8 @@ class _Diagnoses:
     def _widths(self, row: int) -> FloatArray:
         """Widths of the constraints, as pyhf has them; zero where there is none."""
         curvature = self.batch.precision[row] + self.batch.factor[row]
-        some = curvature > 0
-        return np.where(some, 1.0 / np.sqrt(np.where(some, curvature, 1.0)), 0.0)
+        constrained = curvature > 0
+        return np.where(constrained, 1.0 / np.sqrt(np.where(constrained, curvature, 1.0)), 0.0)
 
     def _prefit(self, row: int) -> FloatArray:
         """Parameters before the fit."""
@@ -361,14 +373,14 @@ class _Diagnoses:
     ) -> tuple[Parameter, ...]:
         before, widths = self._prefit(row), self._widths(row)
         errors = np.sqrt(np.diag(covariance))
-        made = []
+        parameters = []
         for column in np.flatnonzero(self.batch.present[row]):
             loose = state[column] == "undetermined"
             error = None if loose else float(errors[column])
             value, prefit = float(point[column]), float(before[column])
             bound = widths[column] > 0 and state[column] != "fixed"
             width = float(widths[column]) if bound else None
-            made.append(
+            parameters.append(
                 Parameter(
                     name=str(self.batch.names[row][column]),
                     kind=self._kind(row, int(column)),
@@ -381,7 +393,7 @@ class _Diagnoses:
                     constraint=None if width is None or error is None else error / width,
                 )
             )
-        return tuple(made)
+        return tuple(parameters)
 
     def _correlations(self, row: int, covariance: FloatArray) -> Correlations:
         columns = np.flatnonzero(np.diag(covariance) > 0)
@@ -397,12 +409,12 @@ class _Diagnoses:
         return channels(self.tests, free, row, before, after)
 
     def _remarks(self, row: int, free: Fits, state: NDArray[np.str_]) -> Iterator[str]:
-        """What is to be said about parameters."""
+        """Yield remarks about parameters."""
         names = self.batch.names[row]
         loose = [str(names[column]) for column in np.flatnonzero(state == "undetermined")]
         if loose:
             yield f"not determined by the data: {', '.join(loose)}"
-        if np.any(self.tests.rates(free.point, free)[row] < 0):
+        if np.any(self.tests.likelihood.rates(free, free.point)[row] < 0):
             yield "free fit: a rate is below zero in a bin without events"
         if state[self.poi] == "at_bound":
             low = free.point[row, self.poi] <= self.batch.lower[row, self.poi]
@@ -450,9 +462,11 @@ def _correlation(covariance: FloatArray) -> FloatArray:
 
 
 def _means(pattern: str, name: str) -> bool:
-    """Whether a pattern means a parameter; by its full name, or without its component."""
-    whole = name.rpartition("[")[0] if name.endswith("]") else name
-    return name == pattern or any(fnmatch.fnmatchcase(item, pattern) for item in (name, whole))
+    """Match a pattern with a parameter, by its full name or without its component."""
+    without_component = name.rpartition("[")[0] if name.endswith("]") else name
+    return name == pattern or any(
+        fnmatch.fnmatchcase(candidate, pattern) for candidate in (name, without_component)
+    )
 
 
 def _or_none(value: float) -> float | None:

@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.batched import BatchFits, Fits
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Lowered
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.fits import Fits
+from palletfit.engine.lowering import Lowered
 
 Variation = Literal["postfit_up", "postfit_down", "prefit_up", "prefit_down"]
 #: Each variation with its sign.
@@ -105,26 +106,26 @@ def shifts(
     """
     errors = np.sqrt(np.diag(covariance))
     best = free.point[row]
-    held, names, values = _variations(tests.batch, row, best, errors, widths, columns)
-    if not len(held):
+    columns_held, names, values = _variations(tests.batch, row, best, errors, widths, columns)
+    if not len(columns_held):
         return Shifts((), (), (np.inf, best))
-    fits, again = _fit(tests, free, row, covariance, held, values)
+    fits, again = _fit(tests, free, row, covariance, columns_held, values)
     mu = fits.point[:, again.poi] - best[again.poi]
-    title = [str(tests.batch.names[row][column]) for column in held]
+    title = [str(tests.batch.names[row][column]) for column in columns_held]
     doubts = tuple(
         f"the impact fit of {title[lane]} ({names[lane]}) has no proven minimum"
         for lane in np.flatnonzero(~fits.converged)
     )
-    found: dict[str, dict[str, float]] = {}
+    by_name: dict[str, dict[str, float]] = {}
     for lane, shift in enumerate(mu.tolist()):
-        found.setdefault(title[lane], {})[names[lane]] = shift
-    made = [
+        by_name.setdefault(title[lane], {})[names[lane]] = shift
+    impacts = [
         Impact(name, **{key: shift.get(key) for key in VARIATIONS})  # type: ignore[arg-type]
-        for name, shift in found.items()
+        for name, shift in by_name.items()
     ]
     lowest = int(np.argmin(fits.value))
     return Shifts(
-        tuple(sorted(made, key=lambda impact: -impact.size)),
+        tuple(sorted(impacts, key=lambda impact: -impact.size)),
         doubts,
         (float(fits.value[lowest]), fits.point[lowest]),
     )
@@ -138,20 +139,20 @@ def _variations(
     widths: FloatArray,
     columns: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], list[Variation], FloatArray]:
-    """Which parameter each fit holds, why, and where; never beyond its bounds."""
-    held: list[int] = []
+    """List the parameter that each fit holds, the reason, and the value within its bounds."""
+    held_columns: list[int] = []
     names: list[Variation] = []
     values: list[float] = []
     for column in columns:
         for name, sign in VARIATIONS.items():
             width = (errors if name.startswith("postfit") else widths)[column]
             if width > 0:
-                held.append(int(column))
+                held_columns.append(int(column))
                 names.append(name)
                 values.append(best[column] + sign * width)
-    where = np.array(held, dtype=int)
-    inside = np.clip(values, batch.lower[row, where], batch.upper[row, where])
-    return where, names, np.asarray(inside, dtype=float)
+    at = np.array(held_columns, dtype=int)
+    inside = np.clip(values, batch.lower[row, at], batch.upper[row, at])
+    return at, names, np.asarray(inside, dtype=float)
 
 
 def _fit(
@@ -159,31 +160,33 @@ def _fit(
     free: Fits,
     row: int,
     covariance: FloatArray,
-    held: NDArray[np.int64],
+    held_columns: NDArray[np.int64],
     values: FloatArray,
 ) -> tuple[Fits, BatchFits]:
     """Fit with one parameter held in each row of a batch."""
-    again = BatchFits(tests.engine, _held(tests.batch, row, held, values), tests.settings)
+    again = tests.with_batch(_with_held(tests.batch, row, held_columns, values))
     best, lanes = free.point[row], again.rows
     fits = Fits(again.batch.data, again.batch.aux, None, lanes)
     # Where a quadratic likelihood would have its minimum; and nothing but the parameter moved.
-    slopes = covariance[:, held] / covariance[held, held]
-    predicted = best + ((values - best[held]) * slopes).T
-    alone = np.repeat(best[None], len(held), axis=0)
-    again.fit(fits, {"predicted": predicted, "free": alone})
-    again.escalate(fits)
-    again.sharpen(fits, lanes)
+    slopes = covariance[:, held_columns] / covariance[held_columns, held_columns]
+    predicted = best + ((values - best[held_columns]) * slopes).T
+    alone = np.repeat(best[None], len(held_columns), axis=0)
+    again.fitter.fit(fits, {"predicted": predicted, "free": alone})
+    again.search.escalate(fits)
+    again.fitter.sharpen(fits, lanes)
     return fits, again
 
 
-def _held(batch: Lowered, row: int, held: NDArray[np.int64], values: FloatArray) -> Lowered:
-    """One patch many times, each time with another parameter fixed."""
-    rows = np.full(len(held), row)
+def _with_held(
+    batch: Lowered, row: int, held_columns: NDArray[np.int64], values: FloatArray
+) -> Lowered:
+    """Repeat one patch, each time with another parameter fixed."""
+    rows = np.full(len(held_columns), row)
     settings = ("data", "init", "lower", "upper", "fixed", "present", "aux", "precision", "factor")
     repeated = {name: getattr(batch, name)[rows] for name in settings}
-    lanes = np.arange(len(held))
-    repeated["fixed"][lanes, held] = True
-    repeated["init"][lanes, held] = values
+    lanes = np.arange(len(held_columns))
+    repeated["fixed"][lanes, held_columns] = True
+    repeated["init"][lanes, held_columns] = values
     return replace(
         batch,
         index=batch.index[rows],

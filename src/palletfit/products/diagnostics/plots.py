@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scipy.special import gammaincinv
 
 from palletfit.config import Analysis
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, save_pages, title_lines
 from palletfit.products.diagnostics.impacts import Impact
 from palletfit.products.diagnostics.records import Correlations, Diagnostics, Parameter

@@ -1,4 +1,4 @@
-"""What the diagnostics of a fit leave behind: plain, frozen, and ready for JSON."""
+"""The records of the diagnostics of a fit: plain, frozen, and ready for JSON."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ class Correlations:
     matrix: tuple[tuple[float, ...], ...]
 
     def pruned(
-        self, threshold: float = 0.0, most: int | None = None, *, keep: Iterable[str] = ()
+        self, threshold: float = 0.0, limit: int | None = None, *, keep: Iterable[str] = ()
     ) -> Correlations:
-        """The most correlated parameters only, in the same order.
+        """Keep the most correlated parameters only, in the same order.
 
         Parameters
         ----------
         threshold
             A parameter stays if one of its correlations to others is at least this large.
-        most
+        limit
             At most so many stay, those with the largest correlations.
         keep
             Names that stay in any case.
@@ -89,9 +89,9 @@ class Correlations:
         array = np.abs(np.reshape(self.matrix, (len(self.parameters),) * 2))
         np.fill_diagonal(array, 0.0)
         largest = array.max(axis=1, initial=0.0)
-        kept = {*keep}
-        largest = np.where([name in kept for name in self.parameters], np.inf, largest)
-        order = np.argsort(-largest, kind="stable")[:most]
+        names = {*keep}
+        largest = np.where([name in names for name in self.parameters], np.inf, largest)
+        order = np.argsort(-largest, kind="stable")[:limit]
         chosen = sorted(int(index) for index in order if largest[index] >= threshold)
         return Correlations(
             tuple(self.parameters[index] for index in chosen),
@@ -172,7 +172,7 @@ class Diagnostics:
     software: Mapping[str, str]
 
     def parameter(self, name: str) -> Parameter:
-        """A parameter by its name.
+        """Find a parameter by its name.
 
         Raises
         ------
@@ -184,8 +184,24 @@ class Diagnostics:
                 return parameter
         raise KeyError(name)
 
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        discovery = self.discovery
+        return {
+            "status": self.status,
+            "mu_hat": self.mu_hat,
+            "mu_hat_error": self.mu_hat_error,
+            "p0": None if discovery is None else discovery.p0,
+            "significance": None if discovery is None else discovery.significance,
+            "p0_expected": None if discovery is None else discovery.p0_expected,
+            "significance_expected": (
+                None if discovery is None else discovery.significance_expected
+            ),
+            "remark": "; ".join([*self.reasons, *self.remarks]),
+        }
+
     def as_json(self) -> dict[str, Any]:
-        """Plain data; correlations are rounded."""
+        """Give plain data; correlations are rounded."""
         data = asdict(self)
         matrix = data["correlations"]["matrix"]
         data["correlations"]["matrix"] = [[round(x, _DIGITS) for x in line] for line in matrix]
@@ -194,20 +210,20 @@ class Diagnostics:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Diagnostics:
-        """Read what :meth:`as_json` gave; further keys are passed over."""
-        values = {item.name: data[item.name] for item in fields(cls)}
-        table, found = data["correlations"], data["discovery"]
+        """Read what :meth:`as_json` gave; further keys are ignored."""
+        values = {entry.name: data[entry.name] for entry in fields(cls)}
+        table, discovery = data["correlations"], data["discovery"]
         matrix = tuple(tuple(line) for line in table["matrix"])
         return cls(
             **{
                 **values,
                 "reasons": tuple(data["reasons"]),
                 "remarks": tuple(data["remarks"]),
-                "parameters": tuple(Parameter(**item) for item in data["parameters"]),
+                "parameters": tuple(Parameter(**entry) for entry in data["parameters"]),
                 "correlations": Correlations(tuple(table["parameters"]), matrix),
-                "impacts": tuple(Impact.from_json(item) for item in data["impacts"]),
-                "channels": tuple(Channel.from_json(item) for item in data["channels"]),
+                "impacts": tuple(Impact.from_json(entry) for entry in data["impacts"]),
+                "channels": tuple(Channel.from_json(entry) for entry in data["channels"]),
                 "signals": tuple(data["signals"]),
-                "discovery": None if found is None else Discovery(**found),
+                "discovery": None if discovery is None else Discovery(**discovery),
             }
         )

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.engine.batched import BatchFits, Fits
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.model import Block, Lowered
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.batch import BatchFits
+from palletfit.engine.fits import Fits
+from palletfit.engine.layout import Block
+from palletfit.engine.lowering import Lowered
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Yields:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is expected in one channel.
+    """Expected yields of one channel.
 
     Attributes
     ----------
@@ -66,7 +68,7 @@ class Prediction:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Prediction:
         """Read what :func:`dataclasses.asdict` gave."""
-        samples = {name: Yields.from_json(item) for name, item in data["samples"].items()}
+        samples = {name: Yields.from_json(sample) for name, sample in data["samples"].items()}
         return cls(samples, Yields.from_json(data["model"]))
 
 
@@ -92,8 +94,8 @@ class Channel:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Channel:
         """Read what :func:`dataclasses.asdict` gave."""
-        both = Prediction.from_json(data["prefit"]), Prediction.from_json(data["postfit"])
-        return cls(str(data["name"]), tuple(data["data"]), *both)
+        predictions = Prediction.from_json(data["prefit"]), Prediction.from_json(data["postfit"])
+        return cls(str(data["name"]), tuple(data["data"]), *predictions)
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,12 @@ class Position:
 def channels(
     tests: BatchFits, fits: Fits, row: int, prefit: Position, postfit: Position
 ) -> tuple[Channel, ...]:
-    """Yields of one patch in all channels, in pyhf's order."""
+    """Compute the yields of one patch in all channels, in pyhf's order."""
     layout = tests.batch.layout
     data = np.empty(len(layout.bin_order))
     data[layout.bin_order] = fits.data[row]
     starts = np.cumsum([0, *(bins for _, bins in layout.channels)])
-    before, after = (_predict(tests, fits, row, where) for where in (prefit, postfit))
+    before, after = (_predict(tests, fits, row, position) for position in (prefit, postfit))
     return tuple(
         Channel(name, tuple(data[first : first + bins].tolist()), *predictions)
         for (name, bins), first, *predictions in zip(
@@ -130,14 +132,18 @@ def channels(
     )
 
 
-def _predict(tests: BatchFits, fits: Fits, row: int, where: Position) -> list[Prediction]:
-    """What every channel expects."""
-    moved = np.flatnonzero(where.errors > 0)
-    shifts = np.zeros((len(moved), len(where.point)))
-    shifts[np.arange(len(moved)), moved] = where.errors[moved]
-    points = np.concatenate([where.point[None], where.point + shifts, where.point - shifts])
-    correlation = None if where.correlation is None else where.correlation[np.ix_(moved, moved)]
-    found: list[Prediction | None] = [None] * len(tests.batch.layout.channels)
+def _predict(tests: BatchFits, fits: Fits, row: int, position: Position) -> list[Prediction]:
+    """Compute the expected yields of every channel."""
+    moved = np.flatnonzero(position.errors > 0)
+    shifts = np.zeros((len(moved), len(position.point)))
+    shifts[np.arange(len(moved)), moved] = position.errors[moved]
+    points = np.concatenate(
+        [position.point[None], position.point + shifts, position.point - shifts]
+    )
+    correlation = (
+        None if position.correlation is None else position.correlation[np.ix_(moved, moved)]
+    )
+    predictions: list[Prediction | None] = [None] * len(tests.batch.layout.channels)
     for channel, names, rates in _by_channel(tests, fits, row, points):
         order = np.argsort(names, kind="stable")
         named = [names[index] for index in order]
@@ -146,13 +152,13 @@ def _predict(tests: BatchFits, fits: Fits, row: int, where: Position) -> list[Pr
         cells = np.concatenate([cells, cells.sum(axis=2, keepdims=True)], axis=2)
         up, down = cells[1 : 1 + len(moved)], cells[1 + len(moved) :]
         errors = propagate((up - down) / 2, correlation)
-        made = [_yields(*item) for item in zip(cells[0], errors, strict=True)]
-        found[channel] = Prediction(dict(zip(named, made[:-1], strict=True)), made[-1])
-    return [prediction for prediction in found if prediction is not None]
+        yields = [_yields(*cell) for cell in zip(cells[0], errors, strict=True)]
+        predictions[channel] = Prediction(dict(zip(named, yields[:-1], strict=True)), yields[-1])
+    return [prediction for prediction in predictions if prediction is not None]
 
 
 def propagate(variations: FloatArray, correlation: FloatArray | None) -> FloatArray:
-    """Standard deviations from symmetrized variations.
+    """Compute standard deviations from symmetrized variations.
 
     Parameters
     ----------
@@ -182,37 +188,40 @@ def _by_channel(
     tests: BatchFits, fits: Fits, row: int, points: FloatArray
 ) -> Iterator[tuple[int, list[str], FloatArray]]:
     """Position, names of samples and yields ``(L, S, N)`` of each channel, at some points."""
-    arrays = tests.engine.arrays
+    likelihood = tests.likelihood
+    arrays, compiled = likelihood.arrays, likelihood.compiled
     pieces: list[list[FloatArray]] = []
     with np.errstate(all="ignore"):
-        for part, lane, at in tests.lanes_at(fits, points, np.full(len(points), row)):
-            found = tests.compiled.by_sample(tests.compiled.shared, lane, at)
-            pieces.append([arrays.get(block)[: part.stop - part.start] for block in found])
+        for part, lane, at in likelihood.lanes_at(fits, points, np.full(len(points), row)):
+            blocks = compiled.by_sample(compiled.shared, lane, at)
+            pieces.append([arrays.get(block)[: part.stop - part.start] for block in blocks])
     for number, block in enumerate(tests.batch.layout.blocks):
         rates = np.concatenate([piece[number] for piece in pieces])
-        for place, channel in enumerate(block.channels):
-            names, taken = _samples(tests.batch, row, block, channel)
-            yield channel, names, rates[:, place][:, taken]
+        for row_of_channel, channel in enumerate(block.channels):
+            names, columns = _samples(tests.batch, row, block, channel)
+            yield channel, names, rates[:, row_of_channel][:, columns]
 
 
 def _samples(
     batch: Lowered, row: int, block: Block, channel: int
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """Names of a channel's samples, and their places among all of the block."""
-    shared, own = batch.layout.sample_names[channel], batch.sample_names[row][channel]
+    """List the names of a channel's samples, and their places among all of the block."""
+    shared, added = batch.layout.sample_names[channel], batch.sample_names[row][channel]
     # Places that no sample of this channel takes are empty.
     first = block.shared["nominal"].shape[1]
-    taken = [*range(len(shared)), *range(first, first + len(own))]
-    return [*shared, *own], np.array(taken, dtype=int)
+    columns = [*range(len(shared)), *range(first, first + len(added))]
+    return [*shared, *added], np.array(columns, dtype=int)
 
 
 def signals(batch: Lowered, row: int) -> tuple[str, ...]:
-    """Names of the samples that the parameter of interest scales."""
-    found: set[str] = set()
-    for block, own in zip(batch.layout.blocks, batch.parts, strict=True):
-        factors = [block.shared["factors"], own["factors"][row]]
+    """List the names of the samples that the parameter of interest scales."""
+    scaled_names: set[str] = set()
+    for block, part in zip(batch.layout.blocks, batch.parts, strict=True):
+        factors = [block.shared["factors"], part["factors"][row]]
         scaled = np.concatenate(factors, axis=1)[..., 0] > 0
-        for place, channel in enumerate(block.channels):
-            names, taken = _samples(batch, row, block, channel)
-            found |= {name for name, at in zip(names, taken, strict=True) if scaled[place, at]}
-    return tuple(sorted(found))
+        for position, channel in enumerate(block.channels):
+            names, columns = _samples(batch, row, block, channel)
+            scaled_names |= {
+                name for name, at in zip(names, columns, strict=True) if scaled[position, at]
+            }
+    return tuple(sorted(scaled_names))

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palletfit.errors import PalletfitError
 from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product, plot_files
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from palletfit.config import Analysis, Settings
-    from palletfit.engine.batched import Engine
-    from palletfit.errors import PalletfitError
+    from palletfit.engine.protocol import Engine
     from palletfit.pallet.patches import Patch
     from palletfit.planes.quantities import Quantity
 
@@ -50,17 +50,8 @@ class Hypotest(Product):
         self, engine: Engine, patches: Sequence[Patch]
     ) -> Iterator[tuple[Patch, Mapping[str, Any] | PalletfitError]]:
         """Test patches on a worker."""
-        from palletfit.engine.records import HypotestResult
-
-        if engine.settings.engine == "reference":
-            from palletfit.engine.reference.hypotests import hypotest
-            from palletfit.pallet.patches import apply
-
-            for patch in patches:
-                yield patch, hypotest(apply(engine.workspace, patch), engine.settings).as_json()
-            return
         for patch, result in engine.hypotests(patches):
-            yield patch, result.as_json() if isinstance(result, HypotestResult) else result
+            yield patch, result if isinstance(result, PalletfitError) else result.as_json()
 
     @classmethod
     def folder(cls) -> str:

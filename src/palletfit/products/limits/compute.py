@@ -17,8 +17,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 from scipy.optimize import elementwise
 from scipy.special import ndtr, ndtri
 
-from palletfit.config import LimitSettings
+from palletfit.config import FitSettings, LimitSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA
-from palletfit.engine.batched import Engine
+from palletfit.engine.batch import BatchFits
 from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.many_mu import Profile, tested
-from palletfit.engine.model import Lowered, Spec
-from palletfit.engine.records import Status, finite
-from palletfit.engine.reference import hypotests as reference
+from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
+from palletfit.engine.records import Status, by_sigma, finite
+from palletfit.engine.samples import Spec
 from palletfit.errors import ConfigError, PalletfitError
-from palletfit.pallet.patches import Patch, apply
+from palletfit.pallet.patches import Patch
 
 #: ``found``; ``beyond``: the limit lies above what the bounds of the parameter of interest allow;
 #: ``unsettled``: fits from all starts kept finding lower minima than the search had used.
@@ -78,7 +78,7 @@ class Limit:
         Whether it was found, or why not.
     tolerance
         How far from `mu` it may lie, on either side: to the farther end of the last bracket, plus
-        what fits from all starts changed there (see :meth:`_Search._limits`).
+        what fits from all starts changed there (see :meth:`_BatchSearch._limits`).
     CLs
         At the limit, or at the bound that it lies beyond, from fits that tried all starts; by
         the tolerance it differs from one minus the confidence level. None: no such fit was made.
@@ -131,9 +131,23 @@ class Limits:
     @property
     def status(self) -> Status:
         """``ok`` if every limit is trusted."""
-        every = (self.observed, *self.expected)
-        sound = all(limit.trusted and limit.state != "unsettled" for limit in every)
+        limits = (self.observed, *self.expected)
+        sound = all(limit.trusted and limit.state != "unsettled" for limit in limits)
         return "ok" if sound else "suspect"
+
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        return {
+            "status": self.status,
+            "mu_obs": self.observed.mu,
+            **by_sigma("mu_exp", [limit.mu for limit in self.expected]),
+            "state_obs": self.observed.state,
+            **by_sigma("state_exp", [limit.state for limit in self.expected]),
+            "mu_max": self.mu_max,
+            "mu_hat": self.mu_hat,
+            "mu_hat_error": self.mu_hat_error,
+            "remark": "; ".join(self.remarks),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with ``mu_obs`` and the five ``mu_exp`` on top."""
@@ -151,10 +165,10 @@ class Limits:
 def compute(
     engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
-    """Upper limits as plain data, see :func:`upper_limits`."""
-    chosen = LimitSettings.model_validate(settings["limits"])
-    for patch, found in upper_limits(engine, patches, settings["confidence_level"], chosen):
-        yield patch, found if isinstance(found, PalletfitError) else found.as_json()
+    """Find upper limits as plain data, see :func:`upper_limits`."""
+    search = LimitSettings.model_validate(settings["limits"])
+    for patch, limits in upper_limits(engine, patches, settings["confidence_level"], search):
+        yield patch, limits if isinstance(limits, PalletfitError) else limits.as_json()
 
 
 def upper_limits(
@@ -193,54 +207,72 @@ def upper_limits(
             "There is no upper limit for the test statistic q0.",
             remedy="Set `fit.test_statistic: qtilde`.",
         )
-    engine = bounded(engine, settings)
-    alpha = 1.0 - confidence_level
-    if engine.settings.engine == "reference":
-        for patch in patches:
-            yield patch, _by_reference(engine, patch, alpha, settings, None)
-        return
-    waiting = iter(patches)
-    while chunk := list(itertools.islice(waiting, max(_CHUNK, engine.arrays.lanes // len(KINDS)))):
-        yield from _chunk(engine, chunk, alpha, settings)
+    search = LimitSearch(1.0 - confidence_level, settings)
+    return bounded(engine, settings).calculate(search, patches)
 
 
-def _chunk(
-    engine: Engine, patches: Sequence[Patch], alpha: float, settings: LimitSettings
-) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
-    batches, others = engine.lower(patches)
-    for batch, some in batches:
-        for row, found in _Search(engine, batch, alpha, settings).run():
-            if isinstance(found, Limits):
-                yield some[row], found
-            else:
-                others.append((some[row], found))
-    for patch, reason in others:
-        yield patch, _by_reference(engine, patch, alpha, settings, reason)
+@dataclass(frozen=True)
+class LimitSearch(Calculation[Limits]):
+    """The search for upper limits.
+
+    Attributes
+    ----------
+    alpha
+        One minus the confidence level.
+    settings
+        Tolerance of the limits.
+    """
+
+    alpha: float
+    settings: LimitSettings
+
+    def in_batches(
+        self, engine: BatchEngine, patches: Iterable[Patch]
+    ) -> Iterator[tuple[Patch, Limits | PalletfitError | str]]:
+        """Search for the limits of many patches together."""
+        waiting = iter(patches)
+        size = max(_CHUNK, engine.arrays.lanes // len(KINDS))
+        while chunk := list(itertools.islice(waiting, size)):
+            batches, refused = engine.lower(chunk)
+            for batch, members in batches:
+                search = _BatchSearch(engine.batch_fits(batch), self.alpha, self.settings)
+                for row, limits in search.run():
+                    yield members[row], limits
+            yield from refused
+
+    def by_patch(self, engine: PatchEngine, patch: Patch) -> Limits:
+        """Search for the limits of one patch."""
+        return _PatchSearch(engine.tests_of(patch), engine.settings, self).run()
 
 
 def bounded(engine: Engine, settings: LimitSettings) -> Engine:
-    """The engine, or one with another upper bound of the parameter of interest."""
+    """Give the engine, or one with another upper bound of the parameter of interest."""
     if settings.mu_max is None:
         return engine
-    workspace = _with_bound(engine.workspace, settings.mu_max)
-    return Engine(workspace, engine.settings, arrays=engine.arrays)
+    return engine.with_workspace(_with_bound(engine.workspace, settings.mu_max))
 
 
 def _with_bound(workspace: Spec, upper: float) -> Spec:
-    """The workspace with another upper bound of the parameter of interest."""
+    """Give the workspace another upper bound of the parameter of interest."""
     measurements = []
     for measurement in workspace["measurements"]:
         config = measurement["config"]
-        name, others, mine = config["poi"], [], {"name": config["poi"], "bounds": [[0.0, upper]]}
+        name, other_parameters, changed = (
+            config["poi"],
+            [],
+            {"name": config["poi"], "bounds": [[0.0, upper]]},
+        )
         for parameter in config["parameters"]:
             if parameter["name"] != name:
-                others.append(parameter)
+                other_parameters.append(parameter)
             else:
                 lower = parameter.get("bounds", [[0.0, upper]])[0][0]
-                mine = {**parameter, "bounds": [[lower, upper]]}
+                changed = {**parameter, "bounds": [[lower, upper]]}
         # The suggested start has to lie inside; without one it is 1.
-        mine["inits"] = [min(mine.get("inits", [1.0])[0], upper)]
-        measurements.append({**measurement, "config": {**config, "parameters": [*others, mine]}})
+        changed["inits"] = [min(changed.get("inits", [1.0])[0], upper)]
+        measurements.append(
+            {**measurement, "config": {**config, "parameters": [*other_parameters, changed]}}
+        )
     return {**workspace, "measurements": measurements}
 
 
@@ -254,12 +286,12 @@ def _guesses(
     mu_hat: FloatArray,
     kind: NDArray[np.int64],
     alpha: float,
-    most: FloatArray,
+    largest: FloatArray,
 ) -> FloatArray:
     """Limits as if the uncertainty of mu, `width`, did not depend on mu."""
-    wanted = asimov_root(np.array([0, *N_SIGMA], dtype=float), alpha)
-    guess = width * wanted[kind] + np.where(kind == 0, np.maximum(mu_hat, 0.0), 0.0)
-    return np.clip(np.where(np.isfinite(guess), guess, _BLIND * most), 1e-6 * most, most)
+    roots = asimov_root(np.array([0, *N_SIGMA], dtype=float), alpha)
+    guess = width * roots[kind] + np.where(kind == 0, np.maximum(mu_hat, 0.0), 0.0)
+    return np.clip(np.where(np.isfinite(guess), guess, _BLIND * largest), 1e-6 * largest, largest)
 
 
 # --------------------------------------------------------------------------- root finding
@@ -267,7 +299,7 @@ def _guesses(
 
 @dataclass(frozen=True)
 class _Roots:
-    """Where functions of many rows pass through zero, with brackets around that.
+    """Roots of functions of many rows, with brackets around that.
 
     The root is NaN where the function is negative up to the bound (`beyond`), and where it had no
     value (`lost`).
@@ -281,57 +313,57 @@ class _Roots:
 
     @property
     def distance(self) -> FloatArray:
-        """From the root to the farther end of its bracket."""
+        """Distance from the root to the farther end of its bracket."""
         return np.asarray(np.maximum(self.root - self.lower, self.upper - self.root))
 
-    def replace(self, places: NDArray[np.int64], part: _Roots) -> None:
-        """Put others in the place of some."""
+    def replace(self, rows: NDArray[np.int64], part: _Roots) -> None:
+        """Replace some of them by others."""
         for name in ("root", "lower", "upper", "beyond", "lost"):
-            getattr(self, name)[places] = getattr(part, name)
+            getattr(self, name)[rows] = getattr(part, name)
 
 
 def _roots(
     function: Function,
     rows: NDArray[np.int64],
     guess: FloatArray,
-    most: FloatArray,
+    largest: FloatArray,
     tolerance: float,
     aside: FloatArray | float = _ASIDE,
 ) -> _Roots:
-    """Find roots between zero and `most`, to a relative tolerance.
+    """Find roots between zero and `largest`, to a relative tolerance.
 
     By Chandrupatla's method (Adv. Eng. Softw. 28 (1997) 145). The first brackets are from the
     guess divided by `aside` to the guess times that.
     """
-    found = _bracket(function, rows, guess, most, aside)
-    inside = np.flatnonzero(~found.beyond & ~found.lost)
+    roots = _bracket(function, rows, guess, largest, aside)
+    inside = np.flatnonzero(~roots.beyond & ~roots.lost)
     if len(inside):
-        made = elementwise.find_root(
+        solution = elementwise.find_root(
             lambda mu, row: function(row.astype(np.int64), mu),
-            (found.lower[inside], found.upper[inside]),
+            (roots.lower[inside], roots.upper[inside]),
             args=(rows[inside].astype(float),),
             tolerances={"xatol": 0.0, "xrtol": tolerance},
         )
-        found.root[inside] = np.where(made.success, made.x, np.nan)
-        found.lost[inside] = ~made.success
-        ends = np.sort(np.array(made.bracket), axis=0)
+        roots.root[inside] = np.where(solution.success, solution.x, np.nan)
+        roots.lost[inside] = ~solution.success
+        ends = np.sort(np.array(solution.bracket), axis=0)
         # A function that is zero at a point needs no bracket.
-        exact = made.f_x == 0
-        found.lower[inside] = np.where(exact, made.x, ends[0])
-        found.upper[inside] = np.where(exact, made.x, ends[1])
-    return found
+        exact = solution.f_x == 0
+        roots.lower[inside] = np.where(exact, solution.x, ends[0])
+        roots.upper[inside] = np.where(exact, solution.x, ends[1])
+    return roots
 
 
 def _bracket(
     function: Function,
     rows: NDArray[np.int64],
     guess: FloatArray,
-    most: FloatArray,
+    largest: FloatArray,
     aside: FloatArray | float,
 ) -> _Roots:
-    """Brackets around guesses, which never leave the interval from zero to `most`."""
-    upper = np.minimum(guess * aside, most)
-    lower = np.minimum(guess, most) / aside
+    """Make brackets around guesses, which never leave the interval from zero to `largest`."""
+    upper = np.minimum(guess * aside, largest)
+    lower = np.minimum(guess, largest) / aside
     beyond, lost, risen = (np.zeros(len(rows), dtype=bool) for _ in range(3))
     open_ = np.arange(len(rows))
     while len(open_):
@@ -340,10 +372,10 @@ def _bracket(
         open_ = open_[value < 0]
         risen[open_] = True
         lower[open_] = upper[open_]
-        at_most = upper[open_] >= most[open_]
+        at_most = upper[open_] >= largest[open_]
         beyond[open_[at_most]] = True
         open_ = open_[~at_most]
-        upper[open_] = np.minimum(_GROWTH * upper[open_], most[open_])
+        upper[open_] = np.minimum(_GROWTH * upper[open_], largest[open_])
     open_ = np.flatnonzero(~risen & ~lost)
     for _ in range(_DOWNWARD):
         value = function(rows[open_], lower[open_])
@@ -357,29 +389,24 @@ def _bracket(
     return _Roots(np.full(len(rows), np.nan), lower, upper, beyond, lost)
 
 
-# --------------------------------------------------------------------------- batched
+# --------------------------------------------------------------------------- in batches
 
 
-class _Search:
+class _BatchSearch:
     """The limits of one batch.
 
     A row is one limit of one patch: those of the first kind of all patches, then of the next.
     """
 
-    def __init__(
-        self, engine: Engine, batch: Lowered, alpha: float, settings: LimitSettings
-    ) -> None:
+    def __init__(self, fits: BatchFits, alpha: float, settings: LimitSettings) -> None:
         self.began = time.perf_counter()
-        self.profile, self.alpha, self.settings = (
-            Profile(engine, batch, len(KINDS)),
-            alpha,
-            settings,
-        )
-        self.patches = len(batch)
+        self.alpha, self.settings = alpha, settings
+        self.profile = Profile(fits, len(KINDS))
+        self.patches = len(fits.batch)
         self.kind = np.repeat(np.arange(len(KINDS)), self.patches)
-        self.wanted = asimov_root(np.array(N_SIGMA, dtype=float), alpha)
+        self.expected_roots = asimov_root(np.array(N_SIGMA, dtype=float), alpha)
         # What a row's function is at signal strengths where it was looked at.
-        self.known: list[dict[float, float]] = [{} for _ in self.kind]
+        self.values_at: list[dict[float, float]] = [{} for _ in self.kind]
 
     def run(self) -> Iterator[tuple[int, Limits | PalletfitError | str]]:
         """Search, and conclude for each patch; a string says why another engine has to."""
@@ -395,60 +422,64 @@ class _Search:
             yield int(patch), self._conclude(int(patch), limits, seconds)
 
     def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
-        """What rises through zero at the limit of each row."""
-        known = [self.known[row].get(at) for row, at in zip(rows, mu.tolist(), strict=True)]
-        new = np.array([place for place, value in enumerate(known) if value is None], dtype=int)
-        values = np.array([np.nan if value is None else value for value in known])
+        """Evaluate the functions that rise through zero at the limit of each row."""
+        values_known = [
+            self.values_at[row].get(at) for row, at in zip(rows, mu.tolist(), strict=True)
+        ]
+        new = np.array(
+            [position for position, value in enumerate(values_known) if value is None], dtype=int
+        )
+        values = np.array([np.nan if value is None else value for value in values_known])
         if len(new):
             values[new] = self._evaluate(rows[new], mu[new], thorough=False)
-            for place in new:
-                self.known[rows[place]][float(mu[place])] = float(values[place])
+            for position in new:
+                self.values_at[rows[position]][float(mu[position])] = float(values[position])
         return values
 
     def _evaluate(self, rows: NDArray[np.int64], mu: FloatArray, *, thorough: bool) -> FloatArray:
         kind = self.kind[rows]
         q, q_asimov = self.profile.test(rows, mu, on_data=kind == 0, thorough=thorough)
-        expected: FloatArray = np.sqrt(q_asimov) - self.wanted[kind - 1]
-        made = np.flatnonzero(kind == 0)
-        found = tested(self.profile.settings, q[made], q_asimov[made])
-        cls = np.array([item.CLs_obs for item in found])
-        expected[made] = math.log(self.alpha) - np.log(np.maximum(cls, _SMALLEST))
+        expected: FloatArray = np.sqrt(q_asimov) - self.expected_roots[kind - 1]
+        observed = np.flatnonzero(kind == 0)
+        tests = tested(self.profile.settings, q[observed], q_asimov[observed])
+        cls = np.array([test.CLs_obs for test in tests])
+        expected[observed] = math.log(self.alpha) - np.log(np.maximum(cls, _SMALLEST))
         return expected
 
     def _search(self, rows: NDArray[np.int64]) -> dict[int, Limit]:
-        """The limits of all rows."""
-        most = self.profile.upper[rows]
+        """Find the limits of all rows."""
+        largest = self.profile.upper[rows]
         tolerance = _PART * self.settings.tolerance
-        found = _roots(self.function, rows, self._guess(rows), most, tolerance)
+        roots = _roots(self.function, rows, self._guess(rows), largest, tolerance)
         value, change = np.full(len(rows), np.nan), np.zeros(len(rows))
-        open_ = np.flatnonzero(~found.lost)
+        open_ = np.flatnonzero(~roots.lost)
         for round_ in range(_ROUNDS):
-            at = np.where(found.beyond, most, found.root)[open_]
+            at = np.where(roots.beyond, largest, roots.root)[open_]
             before = self.function(rows[open_], at)
             value[open_] = self._evaluate(rows[open_], at, thorough=True)
             change[open_] = np.abs(value[open_] - before)
-            moved = np.where(found.beyond[open_], value[open_] >= 0, ~(change[open_] <= tolerance))
+            moved = np.where(roots.beyond[open_], value[open_] >= 0, ~(change[open_] <= tolerance))
             open_, at = open_[moved], at[moved]
             if not len(open_) or round_ == _ROUNDS - 1:
                 break
             # From here on all fits begin at the lower minima, too.
             for row in rows[open_]:
-                self.known[row].clear()
+                self.values_at[row].clear()
             aside = np.minimum(1.0 + 2 * change[open_] + 2 * tolerance, _ASIDE)
-            part = _roots(self.function, rows[open_], at, most[open_], tolerance, aside)
-            found.replace(open_, part)
+            part = _roots(self.function, rows[open_], at, largest[open_], tolerance, aside)
+            roots.replace(open_, part)
             open_ = open_[~part.lost]
         settled = np.ones(len(rows), dtype=bool)
         settled[open_] = False
-        return self._limits(rows, found, value, change, settled)
+        return self._limits(rows, roots, value, change, settled)
 
     def _guess(self, rows: NDArray[np.int64]) -> FloatArray:
         """As if the uncertainty of mu did not depend on mu."""
         profile, median = self.profile, 1 + N_SIGMA.index(0)
         patches = np.unique(rows % self.patches)
-        most = profile.upper[patches]
+        largest = profile.upper[patches]
         scale = np.where(np.isfinite(profile.mu_error), 2 * profile.mu_error, 1.0)[patches]
-        at = np.clip(scale, 1e-3 * most, _BLIND * most)
+        at = np.clip(scale, 1e-3 * largest, _BLIND * largest)
         none = np.zeros(len(patches), dtype=bool)
         _, q_asimov = profile.test(
             patches + median * self.patches, at, on_data=none, thorough=False
@@ -464,7 +495,7 @@ class _Search:
     def _limits(
         self,
         rows: NDArray[np.int64],
-        found: _Roots,
+        roots: _Roots,
         value: FloatArray,
         change: FloatArray,
         settled: NDArray[np.bool_],
@@ -476,21 +507,21 @@ class _Search:
         function is at most that of the limit's logarithm.
         """
         limits = {}
-        distance = found.distance + change * np.where(found.beyond, 0.0, found.root)
-        for place, row in enumerate(rows):
-            if found.lost[place]:
+        distance = roots.distance + change * np.where(roots.beyond, 0.0, roots.root)
+        for position, row in enumerate(rows):
+            if roots.lost[position]:
                 limits[int(row)] = Limit(None, "unsettled", None, None, _NOT_FINITE, trusted=False)
                 continue
             trusted, reason = self.profile.evidence(row, on_data=self.kind[row] == 0)
-            state: State = "beyond" if found.beyond[place] else "found"
-            if not settled[place]:
+            state: State = "beyond" if roots.beyond[position] else "found"
+            if not settled[position]:
                 state, reason = "unsettled", f"CLs jumps between minima near it; {reason}"
-            there = state == "found"
+            is_found = state == "found"
             limits[int(row)] = Limit(
-                mu=float(found.root[place]) if there else None,
+                mu=float(roots.root[position]) if is_found else None,
                 state=state,
-                tolerance=float(distance[place]) if there else None,
-                CLs=self._cls_at(row, float(value[place])),
+                tolerance=float(distance[position]) if is_found else None,
+                CLs=self._cls_at(row, float(value[position])),
                 reason=reason,
                 trusted=trusted,
             )
@@ -501,26 +532,26 @@ class _Search:
         if kind == 0:
             return self.alpha * math.exp(-value)
         n = N_SIGMA[kind - 1]
-        root = value + self.wanted[kind - 1]
+        root = value + self.expected_roots[kind - 1]
         return float(ndtr(n - root) / ndtr(n))
 
     def _conclude(self, patch: int, limits: Mapping[int, Limit], seconds: float) -> Limits | str:
         profile = self.profile
-        every = [limits[patch + number * self.patches] for number in range(len(KINDS))]
-        for name, limit in zip(KINDS, every, strict=True):
+        all_limits = [limits[patch + number * self.patches] for number in range(len(KINDS))]
+        for name, limit in zip(KINDS, all_limits, strict=True):
             if not limit.trusted:
                 return f"its {name} limit: {limit.reason}"
         error = float(profile.mu_error[patch])
         upper, mu_hat = float(profile.upper[patch]), float(profile.mu_hat[patch])
         return Limits(
-            observed=every[0],
-            expected=tuple(every[1:]),
+            observed=all_limits[0],
+            expected=tuple(all_limits[1:]),
             mu_hat=mu_hat,
             mu_hat_error=error if math.isfinite(error) else None,
             mu_max=upper,
             engine="batched",
             fit_time=seconds,
-            remarks=_remarks(every, mu_hat, upper, profile.settings.test_statistic),
+            remarks=_remarks(all_limits, mu_hat, upper, profile.settings.test_statistic),
             software=profile.software,
         )
 
@@ -528,83 +559,54 @@ class _Search:
 def _remarks(
     limits: Sequence[Limit], mu_hat: float, upper: float, statistic: str
 ) -> tuple[str, ...]:
-    """What a reader should know of six limits."""
-    said = []
+    """List the remarks about six limits."""
+    remarks = []
     if any(limit.state == "beyond" for limit in limits):
-        said.append(
+        remarks.append(
             f"limits above {upper:g}, the upper bound of the parameter of interest, are not "
             "searched for"
         )
     if limits[0].state == "beyond" and mu_hat >= upper - 1e-8:
-        said.append(AT_UPPER_BOUND)
+        remarks.append(AT_UPPER_BOUND)
     if statistic == "qtilde" and mu_hat < 0:
-        said.append(BELOW_ZERO)
-    return tuple(said)
+        remarks.append(BELOW_ZERO)
+    return tuple(remarks)
 
 
-# --------------------------------------------------------------------------- reference
+# --------------------------------------------------------------------------- patch by patch
 
 
-def _by_reference(
-    engine: Engine,
-    patch: Patch,
-    alpha: float,
-    settings: LimitSettings,
-    why: PalletfitError | str | None,
-) -> Limits | PalletfitError:
-    """The limits of one patch through pyhf, unless nobody can fit it."""
-    if isinstance(why, PalletfitError):
-        why.patch = patch.name
-        return why
-    try:
-        found = _ReferenceSearch(engine, patch, alpha, settings).run()
-    except PalletfitError as error:
-        error.patch = patch.name
-        return error
-    remark = (f"fitted by the reference engine: {why}",) if why else ()
-    return replace(found, remarks=(*remark, *found.remarks))
+class _PatchSearch:
+    """The limits of one patch, from hypothesis tests at many signal strengths; a row is a limit."""
 
-
-class _ReferenceSearch:
-    """Hypothesis tests of one patch at many signal strengths; a row is one limit."""
-
-    def __init__(self, engine: Engine, patch: Patch, alpha: float, settings: LimitSettings) -> None:
-        self.settings = engine.settings.model_copy(update={"engine": "reference"})
-        self.spec = apply(engine.workspace, patch)
-        self.alpha, self.tolerance = alpha, settings.tolerance
-        self.tests: dict[float, Any] = {}
-
-    def test(self, mu: float) -> Any:
-        """A hypothesis test, made once."""
-        if mu not in self.tests:
-            settings = self.settings.model_copy(update={"mu": mu})
-            self.tests[mu] = reference.hypotest(self.spec, settings)
-        return self.tests[mu]
+    def __init__(self, tests: PatchTests, settings: FitSettings, search: LimitSearch) -> None:
+        self.tests, self.settings = tests, settings
+        self.alpha, self.tolerance = search.alpha, search.settings.tolerance
 
     def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
-        """What rises through zero at the limit of each row."""
-        found = []
+        """Evaluate the functions that rise through zero at the limit of each row."""
+        values = []
         for row, at in zip(rows, mu, strict=True):
-            p_values = self.test(float(at)).p_values
+            p_values = self.tests.test(float(at)).p_values
             cls = (p_values.CLs_obs, *p_values.CLs_exp)[row]
-            found.append(math.log(self.alpha) - math.log(max(cls, _SMALLEST)))
-        return np.array(found)
+            values.append(math.log(self.alpha) - math.log(max(cls, _SMALLEST)))
+        return np.array(values)
 
     def run(self) -> Limits:
         """Search for all six."""
         began = time.perf_counter()
-        lower, upper = reference.poi_bounds(self.spec, self.settings)
+        lower, upper = self.tests.poi_bounds()
         check_limit_bounds(lower, upper, "the parameter of interest")
-        first = self.test(min(1.0, upper))
+        first = self.tests.test(min(1.0, upper))
         error = first.mu_hat_error or 0.0
         size = min(max(2 * error, 1e-3 * upper), _BLIND * upper)
-        rows, most = np.arange(len(KINDS)), np.full(len(KINDS), upper)
-        root = math.sqrt(self.test(size).p_values.q_asimov)
+        rows, largest = np.arange(len(KINDS)), np.full(len(KINDS), upper)
+        root = math.sqrt(self.tests.test(size).p_values.q_asimov)
         width = np.full(len(rows), size / root if root else np.inf)
-        guess = _guesses(width, np.full(len(rows), first.mu_hat), rows, self.alpha, most)
-        found = _roots(self.function, rows, guess, most, self.tolerance)
-        limits = [self._limit(int(row), found, upper) for row in rows]
-        said = _remarks(limits, first.mu_hat, upper, self.settings.test_statistic)
+        guess = _guesses(width, np.full(len(rows), first.mu_hat), rows, self.alpha, largest)
+        roots = _roots(self.function, rows, guess, largest, self.tolerance)
+        limits = [self._limit(int(row), roots, upper) for row in rows]
+        remarks = _remarks(limits, first.mu_hat, upper, self.settings.test_statistic)
         return Limits(
             observed=limits[0],
             expected=tuple(limits[1:]),
@@ -613,18 +615,18 @@ class _ReferenceSearch:
             mu_max=upper,
             engine="reference",
             fit_time=time.perf_counter() - began,
-            remarks=tuple(dict.fromkeys([*first.remarks, *said])),
+            remarks=tuple(dict.fromkeys([*first.remarks, *remarks])),
             software=first.software,
         )
 
-    def _limit(self, row: int, found: _Roots, upper: float) -> Limit:
-        beyond = bool(found.beyond[row])
-        at = upper if beyond else float(found.root[row])
-        test = self.test(at)
+    def _limit(self, row: int, roots: _Roots, upper: float) -> Limit:
+        beyond = bool(roots.beyond[row])
+        at = upper if beyond else float(roots.root[row])
+        test = self.tests.test(at)
         return Limit(
             mu=None if beyond else at,
             state="beyond" if beyond else "found",
-            tolerance=None if beyond else float(found.distance[row]),
+            tolerance=None if beyond else float(roots.distance[row]),
             CLs=(test.p_values.CLs_obs, *test.p_values.CLs_exp)[row],
             reason="; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items()),
             trusted=test.status == "ok",

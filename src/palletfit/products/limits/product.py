@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from palletfit.config import Analysis, Settings
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.protocol import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
     from palletfit.planes.quantities import Quantity

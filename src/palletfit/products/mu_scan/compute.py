@@ -7,21 +7,20 @@ each from fits that tried all starts, with the limits themselves.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from palletfit.config import LimitSettings, MuScanSettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues
-from palletfit.engine.batched import Engine
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.engine.many_mu import Profile, tested
+from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine
 from palletfit.engine.records import Status, finite
-from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import ConfigError, PalletfitError
-from palletfit.pallet.patches import Patch, apply
+from palletfit.pallet.patches import Patch
 from palletfit.products.limits import compute as limits
 from palletfit.products.limits.compute import Limits
 from palletfit.products.limits.table import nearest_to_one
@@ -71,6 +70,15 @@ class MuScan:
         sound = self.limits.status == "ok" and all(point.trusted for point in self.points)
         return "ok" if sound else "suspect"
 
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column: the limits and the number of points."""
+        return {
+            **self.limits.row(),
+            "status": self.status,
+            "points": len(self.points),
+            "remark": "; ".join(self.remarks),
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Plain data: lists ``mu``, ``CLs_obs`` and ``CLs_exp`` (five each), and the limits."""
         plain: dict[str, Any] = finite(
@@ -99,11 +107,11 @@ class MuScan:
 def compute(
     engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
-    """Scans as plain data, see :func:`scans`."""
-    own = MuScanSettings.model_validate(settings["mu_scan"])
+    """Make scans as plain data, see :func:`scans`."""
+    grid = MuScanSettings.model_validate(settings["mu_scan"])
     search = LimitSettings.model_validate(settings["limits"])
-    for patch, found in scans(engine, patches, settings["confidence_level"], own, search):
-        yield patch, found if isinstance(found, PalletfitError) else found.as_json()
+    for patch, scan in scans(engine, patches, settings["confidence_level"], grid, search):
+        yield patch, scan if isinstance(scan, PalletfitError) else scan.as_json()
 
 
 def scans(
@@ -139,38 +147,37 @@ def scans(
         The test statistic is that of a discovery.
     """
     settings, search = settings or MuScanSettings(), search or LimitSettings()
-    for patch, found in limits.upper_limits(engine, patches, confidence_level, search):
-        if isinstance(found, PalletfitError):
-            yield patch, found
+    wide = limits.bounded(engine, search)
+    for patch, of_patch in limits.upper_limits(engine, patches, confidence_level, search):
+        if isinstance(of_patch, PalletfitError):
+            yield patch, of_patch
             continue
         try:
-            yield patch, _scan(limits.bounded(engine, search), patch, found, settings)
+            yield patch, _scan(wide, patch, of_patch, settings)
         except PalletfitError as error:
             error.patch = patch.name
             yield patch, error
 
 
-def _scan(engine: Engine, patch: Patch, found: Limits, settings: MuScanSettings) -> MuScan:
+def _scan(engine: Engine, patch: Patch, of_patch: Limits, settings: MuScanSettings) -> MuScan:
     began = time.perf_counter()
-    mu = strengths(found, settings)
-    points, made_by = None, "batched"
-    if engine.settings.engine == "batched":
-        points = _batched(engine, patch, mu)
-    if points is None or not all(point.trusted for point in points):
-        points, made_by = _reference(engine, patch, mu), "reference"
-    remarks = list(found.remarks)
-    if made_by != found.engine:
-        remarks.append(f"the points are fitted by the {made_by} engine")
+    mu = strengths(of_patch, settings)
+    ((_, tests),) = engine.calculate(MuTestsAt(tuple(mu.tolist())), [patch])
+    if isinstance(tests, PalletfitError):
+        raise tests
+    remarks = list(of_patch.remarks)
+    if tests.engine != of_patch.engine:
+        remarks.append(f"the points are fitted by the {tests.engine} engine")
     return MuScan(
-        points=points,
-        limits=found,
-        engine=made_by,
-        fit_time=found.fit_time + time.perf_counter() - began,
+        points=tests.points,
+        limits=of_patch,
+        engine=tests.engine,
+        fit_time=of_patch.fit_time + time.perf_counter() - began,
         remarks=tuple(remarks),
     )
 
 
-def strengths(found: Limits, settings: MuScanSettings) -> FloatArray:
+def strengths(limits: Limits, settings: MuScanSettings) -> FloatArray:
     """Signal strengths of a scan, shape (points,).
 
     Raises
@@ -180,49 +187,84 @@ def strengths(found: Limits, settings: MuScanSettings) -> FloatArray:
     """
     if settings.range is not None:
         first, last = settings.range
-        if last > found.mu_max:
+        if last > limits.mu_max:
             raise ConfigError(
-                f"mu_scan.range ends at {last:g}, above {found.mu_max:g}, the upper bound of the "
+                f"mu_scan.range ends at {last:g}, above {limits.mu_max:g}, the upper bound of the "
                 "parameter of interest.",
                 remedy="Choose a smaller range, or set `limits.mu_max`.",
             )
         return np.linspace(first, last, settings.points)
-    every = (found.observed, *found.expected)
-    known = [item.mu for item in every if item.mu is not None]
-    complete = len(known) == len(every)
-    last = min(_BEYOND * max(known), found.mu_max) if complete else found.mu_max
+    all_limits = (limits.observed, *limits.expected)
+    values = [limit.mu for limit in all_limits if limit.mu is not None]
+    complete = len(values) == len(all_limits)
+    last = min(_BEYOND * max(values), limits.mu_max) if complete else limits.mu_max
     return np.linspace(0.0, last, settings.points)
 
 
-def _batched(engine: Engine, patch: Patch, mu: FloatArray) -> tuple[Point, ...] | None:
-    """All points at once; none if the engine does not support the patch."""
-    batches, _ = engine.lower([patch])
-    if not batches:
-        return None
-    profile = Profile(engine, batches[0][0], len(mu))
-    if profile.unsound():
-        return None
-    everywhere = np.ones(len(mu), dtype=bool)
-    q, q_asimov = profile.test(profile.rows, mu, on_data=everywhere, thorough=True)
-    if not np.all(np.isfinite(q) & np.isfinite(q_asimov)):
-        return None
-    evidence = [profile.evidence(int(row), on_data=True) for row in profile.rows]
-    tests = tested(profile.settings, q, q_asimov)
-    return tuple(
-        Point(at, p_values, trusted, reason)
-        for at, p_values, (trusted, reason) in zip(mu.tolist(), tests, evidence, strict=True)
-    )
+@dataclass(frozen=True)
+class MuTests:
+    """Hypothesis tests of one patch at several signal strengths.
+
+    Attributes
+    ----------
+    points
+        In the order of the signal strengths.
+    engine
+        What made the fits.
+    remarks
+        What a reader should know.
+    """
+
+    points: tuple[Point, ...]
+    engine: str
+    remarks: tuple[str, ...] = ()
 
 
-def _reference(engine: Engine, patch: Patch, mu: FloatArray) -> tuple[Point, ...]:
-    spec = apply(engine.workspace, patch)
-    points = []
-    for at in mu.tolist():
-        settings = engine.settings.model_copy(update={"engine": "reference", "mu": at})
-        test = reference.hypotest(spec, settings)
-        reason = "; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items())
-        points.append(Point(at, test.p_values, test.status == "ok", reason))
-    return tuple(points)
+@dataclass(frozen=True)
+class MuTestsAt(Calculation[MuTests]):
+    """Hypothesis tests at given signal strengths; one engine makes all tests of a patch."""
+
+    mu: tuple[float, ...]
+
+    def in_batches(
+        self, engine: BatchEngine, patches: Iterable[Patch]
+    ) -> Iterator[tuple[Patch, MuTests | PalletfitError | str]]:
+        """Test all signal strengths of a patch together."""
+        for patch in patches:
+            batches, refused = engine.lower([patch])
+            yield from refused
+            for batch, _ in batches:
+                yield patch, self._test(Profile(engine.batch_fits(batch), len(self.mu)))
+
+    def _test(self, profile: Profile) -> MuTests | PalletfitError | str:
+        unsound = profile.unsound()
+        if unsound:
+            return unsound[0]
+        everywhere = np.ones(len(self.mu), dtype=bool)
+        mu = np.array(self.mu)
+        q, q_asimov = profile.test(profile.rows, mu, on_data=everywhere, thorough=True)
+        if not np.all(np.isfinite(q) & np.isfinite(q_asimov)):
+            return "a test has no finite likelihood"
+        evidence = [profile.evidence(int(row), on_data=True) for row in profile.rows]
+        p_values = tested(profile.settings, q, q_asimov)
+        points = tuple(
+            Point(at, of_test, trusted, reason)
+            for at, of_test, (trusted, reason) in zip(self.mu, p_values, evidence, strict=True)
+        )
+        for point in points:
+            if not point.trusted:
+                return f"its test at mu = {point.mu:g}: {point.reason}"
+        return MuTests(points, "batched")
+
+    def by_patch(self, engine: PatchEngine, patch: Patch) -> MuTests:
+        """Test one signal strength of a patch after the other."""
+        tests = engine.tests_of(patch)
+        points = []
+        for mu in self.mu:
+            test = tests.test(mu)
+            reason = "; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items())
+            points.append(Point(mu, test.p_values, test.status == "ok", reason))
+        return MuTests(tuple(points), "reference")
 
 
 # --------------------------------------------------------------------------- which patches
@@ -231,11 +273,11 @@ def _reference(engine: Engine, patch: Patch, mu: FloatArray) -> tuple[Point, ...
 def choose(
     analysis: str,
     patterns: Sequence[str],
-    found: Mapping[str, Mapping[str, Any]],
+    table: Mapping[str, Mapping[str, Any]],
     *,
-    every: bool = True,
+    all_patterns: bool = True,
 ) -> dict[str, list[str]]:
-    """Patches that are scanned, by region.
+    """Choose the patches that are scanned, by region.
 
     Parameters
     ----------
@@ -243,9 +285,9 @@ def choose(
         Name, for errors.
     patterns
         Shell patterns; without any it is the patch whose expected limit is nearest to one.
-    found
+    table
         Content of ``limits.json``: a patch is scanned in the region that it is taken from.
-    every
+    all_patterns
         See :func:`palletfit.runs.choice.matching`.
 
     Raises
@@ -254,11 +296,13 @@ def choose(
         A pattern matches no patch, or no limit is known.
     """
     if patterns:
-        return matching(patterns, found, analysis=analysis, section="mu_scan", all_patterns=every)
-    nearest = nearest_to_one(found)
+        return matching(
+            patterns, table, analysis=analysis, section="mu_scan", all_patterns=all_patterns
+        )
+    nearest = nearest_to_one(table)
     if nearest is None:
         raise ConfigError(
             f"No patch of {analysis} has an expected upper limit, so that none is near to one.",
             remedy="Name patches under mu_scan.patches, or set limits.mu_max.",
         )
-    return by_region([nearest], found)
+    return by_region([nearest], table)

@@ -11,7 +11,7 @@ from palletfit.runs.product import Drawing, Output, Plot
 
 if TYPE_CHECKING:
     from palletfit.config import Settings
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.protocol import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
 
@@ -43,7 +43,7 @@ class MuScan(OfLimits):
         """Choose patches; without patterns the one whose expected limit is nearest to one."""
         from palletfit.products.mu_scan.compute import choose
 
-        return choose(analysis, cls.patterns(settings), table, every=all_patterns)
+        return choose(analysis, cls.patterns(settings), table, all_patterns=all_patterns)
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]

@@ -1,4 +1,4 @@
-"""What is kept of the hypothesis test of one point among very many.
+"""The summary of the hypothesis test of one point among very many.
 
 The fits are those of every hypothesis test, with all their starts and the same proof of each
 minimum; of the evidence a few numbers are kept, and in words whatever is not as it should be.
@@ -9,36 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from palletfit.engine.batched import Engine
+from palletfit.engine.protocol import Engine
 from palletfit.engine.records import HypotestResult, finite
-from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import PalletfitError
-from palletfit.pallet.patches import Patch, apply
+from palletfit.pallet.patches import Patch
 
 
 def compute(
     engine: Engine, patches: Sequence[Patch], _: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
     """Hypothesis tests of all patches, each as a summary."""
-    for patch, found in _hypotests(engine, patches):
-        yield patch, found if isinstance(found, PalletfitError) else summary(found)
-
-
-def _hypotests(
-    engine: Engine, patches: Sequence[Patch]
-) -> Iterator[tuple[Patch, HypotestResult | PalletfitError]]:
-    if engine.settings.engine == "batched":
-        yield from engine.hypotests(patches, brief=True)
-        return
-    for patch in patches:
-        try:
-            yield patch, reference.hypotest(apply(engine.workspace, patch), engine.settings)
-        except PalletfitError as error:
-            yield patch, error
+    for patch, result in engine.hypotests(patches, brief=True):
+        yield patch, result if isinstance(result, PalletfitError) else summary(result)
 
 
 def summary(result: HypotestResult) -> dict[str, Any]:
-    """A few plain numbers of one result.
+    """Summarise one result in a few plain numbers.
 
     Returns
     -------

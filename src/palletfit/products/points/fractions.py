@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from palletfit.config import Analysis, Plane
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError
 from palletfit.planes.coordinates import plane_points
 

@@ -10,7 +10,7 @@ from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product, is_
 
 if TYPE_CHECKING:
     from palletfit.config import Analysis, Region, Settings
-    from palletfit.engine.batched import Engine
+    from palletfit.engine.protocol import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
 

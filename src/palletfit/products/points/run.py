@@ -155,7 +155,7 @@ def run(
     ExecutorError
         Fits cannot run there; files of chunks that ended before stay.
     """
-    with waiting_lock(folder.parent / ".lock-points", what=f"fitting {scan.title}"):
+    with waiting_lock(folder.parent / ".lock-points", activity=f"fitting {scan.title}"):
         return _Run(scan, PartStore(folder), executor, settings, workers, ledger).run()
 
 

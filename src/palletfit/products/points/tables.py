@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from palletfit.config import Points, PointSettings
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.products.points.signals import Signal

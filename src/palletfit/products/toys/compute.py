@@ -27,10 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.config import ToySettings
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import TestStatistic
-from palletfit.engine.batched import DataFits, Engine
+from palletfit.engine.batch import DataFits
+from palletfit.engine.choose import require_batched
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.hypothesis import check_poi_bounds
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.engine.protocol import Engine
 from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch, canonical_json
@@ -55,20 +58,21 @@ def compute(
     See :func:`palletfit.products.toys.shards.shard`. A shard is ``ok`` if each of its toys has a
     test statistic, else ``suspect``.
     """
-    own = ToySettings.model_validate(settings["toys"])
+    batched = require_batched(engine, "toys")
+    toy_settings = ToySettings.model_validate(settings["toys"])
     for patch in patches:
         try:
-            made = _toys(engine, patch, own)
-            found = made.shard(patch.options["first"], patch.options["count"])
+            maker = _toys(batched, patch, toy_settings)
+            shard = maker.shard(patch.options["first"], patch.options["count"])
         except PalletfitError as error:
             yield patch, error
             continue
-        whole = not any(found[hypothesis]["failed"] for hypothesis in HYPOTHESES)
-        yield patch, {**found, "status": "ok" if whole else "suspect", "patch": patch.name}
+        complete = not any(shard[hypothesis]["failed"] for hypothesis in HYPOTHESES)
+        yield patch, {**shard, "status": "ok" if complete else "suspect", "patch": patch.name}
 
 
-def _toys(engine: Engine, patch: Patch, settings: ToySettings) -> Toys:
-    """What shards of a patch are made with; their engine stays alive, so that its id stays its."""
+def _toys(engine: BatchedEngine, patch: Patch, settings: ToySettings) -> Toys:
+    """Give the maker of a patch's shards; it keeps its engine alive, so that the id stays valid."""
     key = id(engine), patch.digest, settings.seed
     if key not in _prepared:
         _prepared[key] = Toys(engine, replace(patch, name=patch.options["of"]), settings)
@@ -79,7 +83,7 @@ def _toys(engine: Engine, patch: Patch, settings: ToySettings) -> Toys:
 
 
 def run_shard(
-    engine: Engine, patch: Patch, settings: ToySettings, first: int, count: int
+    engine: BatchedEngine, patch: Patch, settings: ToySettings, first: int, count: int
 ) -> dict[str, Any]:
     """Draw and fit some toys of both hypotheses; see :meth:`Toys.shard`."""
     return Toys(engine, patch, settings).shard(first, count)
@@ -95,7 +99,7 @@ def statistic(
 
 @dataclass(frozen=True)
 class Source:
-    """What toys of one hypothesis are drawn from.
+    """Source that toys of one hypothesis are drawn from.
 
     Attributes
     ----------
@@ -134,7 +138,7 @@ class Toys:
         A fit to the observed data has no proven minimum.
     """
 
-    def __init__(self, engine: Engine, patch: Patch, settings: ToySettings) -> None:
+    def __init__(self, engine: BatchedEngine, patch: Patch, settings: ToySettings) -> None:
         self.engine, self.patch, self.settings = engine, patch, settings
         self.kind: TestStatistic = engine.settings.test_statistic
         discovery = self.kind == "q0"
@@ -161,7 +165,7 @@ class Toys:
             raise
 
     def _observe(self, fits: DataFits, tested: str) -> dict[str, Any]:
-        """The test statistic of the observed data, by the same fits as those of the toys.
+        """Compute the test statistic of the observed data, by the same fits as those of the toys.
 
         They start where the engine's own ended, so that they do not end higher.
         """
@@ -285,14 +289,14 @@ class Toys:
             numbers = np.arange(begin, begin + BLOCK)
             pairs = self.fit(hypothesis, self.draw(hypothesis, numbers))
             values, converged = self._statistic(pairs), pairs.converged
-            wanted = np.flatnonzero((numbers >= first) & (numbers < end))
-            q += [float(values[row]) if converged[row] else None for row in wanted]
+            rows = np.flatnonzero((numbers >= first) & (numbers < end))
+            q += [float(values[row]) if converged[row] else None for row in rows]
             failed += [
                 {"toy": int(numbers[row]), "reason": _reason(pairs, row)}
-                for row in wanted[~converged[wanted]]
+                for row in rows[~converged[rows]]
             ]
-            searched += numbers[wanted[pairs.searched[wanted]]].tolist()
-            iterations += int((pairs.fixed.iterations + pairs.free.iterations)[wanted].sum())
+            searched += numbers[rows[pairs.searched[rows]]].tolist()
+            iterations += int((pairs.fixed.iterations + pairs.free.iterations)[rows].sum())
         return {
             "mu": self.sources[hypothesis].mu,
             "q": q,
@@ -303,7 +307,7 @@ class Toys:
 
 
 def _reason(pairs: Pairs, row: int) -> str:
-    """Why a data set has no test statistic."""
+    """Say why a data set has no test statistic."""
     ends: Mapping[str, Ends] = {"fixed": pairs.fixed, "free": pairs.free}
     for name, fits in ends.items():
         if not fits.converged[row]:

@@ -15,9 +15,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from palletfit.config import Analysis
+from palletfit.core.arrays import FloatArray
 from palletfit.core.files import read_json
 from palletfit.engine.asymptotics import survival
-from palletfit.engine.interpcodes import FloatArray
 from palletfit.planes.style import (
     COLOURS,
     STYLE,

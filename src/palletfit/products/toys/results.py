@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA
-from palletfit.engine.interpcodes import FloatArray
-from palletfit.engine.records import Status, finite
+from palletfit.engine.records import Status, by_sigma, finite
 from palletfit.errors import StoreError
 from palletfit.products.toys.compute import ALTERNATIVE, HYPOTHESES, TESTED
 
@@ -87,8 +87,20 @@ class ToyResult:
     @property
     def status(self) -> Status:
         """``ok`` if every toy counts and `CLs_obs` is a number."""
-        whole = not any(self.failed.values()) and math.isfinite(self.CLs_obs)
-        return "ok" if whole else "suspect"
+        complete = not any(self.failed.values()) and math.isfinite(self.CLs_obs)
+        return "ok" if complete else "suspect"
+
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        return {
+            "status": self.status,
+            "toys": self.toys,
+            "CLs_obs": self.CLs_obs,
+            "CLs_obs_error": self.CLs_obs_error,
+            **by_sigma("CLs_exp", self.CLs_exp),
+            "mu_hat": self.mu_hat,
+            "remark": "; ".join(self.remarks),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -97,7 +109,7 @@ class ToyResult:
 
 
 def merge(shards: Iterable[Mapping[str, Any]], toys: int | None = None) -> ToyResult:
-    """The result of all toys of some shards, which does not depend on how they were split.
+    """Merge all toys of some shards into a result, which does not depend on how they were split.
 
     Parameters
     ----------
@@ -124,7 +136,7 @@ def merge(shards: Iterable[Mapping[str, Any]], toys: int | None = None) -> ToyRe
         values = [value for shard in ordered for value in shard[hypothesis]["q"]]
         q[hypothesis] = np.sort([value for value in values if value is not None])
         failed[hypothesis] = [
-            item["toy"] for shard in ordered for item in shard[hypothesis]["failed"]
+            failure["toy"] for shard in ordered for failure in shard[hypothesis]["failed"]
         ]
     observed = first["observed"]["q"]
     tested, alternative = (_exceeding(q[name], observed) for name in HYPOTHESES)
@@ -164,16 +176,16 @@ def merge(shards: Iterable[Mapping[str, Any]], toys: int | None = None) -> ToyRe
     )
 
 
-def enough(result: ToyResult, wanted: float) -> bool:
-    """Whether `CLs_obs` is known to an absolute uncertainty."""
-    return math.isfinite(result.CLs_obs) and result.CLs_obs_error <= wanted
+def enough(result: ToyResult, precision: float) -> bool:
+    """Return true if `CLs_obs` is known to an absolute uncertainty."""
+    return math.isfinite(result.CLs_obs) and result.CLs_obs_error <= precision
 
 
-def toys_needed(result: ToyResult, wanted: float) -> int:
+def toys_needed(result: ToyResult, precision: float) -> int:
     """About how many toys of each hypothesis it takes to know `CLs_obs` so well."""
     if not math.isfinite(result.CLs_obs_error):
         return 2 * result.toys
-    return math.ceil(result.toys * (result.CLs_obs_error / wanted) ** 2)
+    return math.ceil(result.toys * (result.CLs_obs_error / precision) ** 2)
 
 
 # --------------------------------------------------------------------------- shards
@@ -203,10 +215,10 @@ def _ordered(shards: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     position = 0
     for shard in ordered:
         if shard["first"] != position:
-            what = "are missing" if shard["first"] > position else "come twice"
+            problem = "are missing" if shard["first"] > position else "come twice"
             low, high = sorted((position, shard["first"]))
             raise StoreError(
-                f"Toys {low} to {high - 1} {what}.",
+                f"Toys {low} to {high - 1} {problem}.",
                 remedy="Merge shards that follow one another from toy 0 on.",
                 patch=patch,
             )
@@ -216,10 +228,10 @@ def _ordered(shards: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _first_of(ordered: list[Mapping[str, Any]], toys: int) -> list[Mapping[str, Any]]:
     """Shards without the toys from a number on."""
-    there = sum(shard["count"] for shard in ordered)
-    if there < toys:
+    count = sum(shard["count"] for shard in ordered)
+    if count < toys:
         raise StoreError(
-            f"There are {there} toys, of which {toys} are wanted.",
+            f"There are {count} toys, of which {toys} are wanted.",
             remedy="Make the missing ones first.",
             patch=ordered[0]["patch"],
         )
@@ -230,16 +242,16 @@ def _cut(shard: Mapping[str, Any], end: int) -> Mapping[str, Any]:
     count = min(shard["count"], end - shard["first"])
     if count == shard["count"]:
         return shard
-    kept = {
+    of_hypotheses = {
         name: {
             **shard[name],
             "q": shard[name]["q"][:count],
-            "failed": [item for item in shard[name]["failed"] if item["toy"] < end],
+            "failed": [failure for failure in shard[name]["failed"] if failure["toy"] < end],
             "searched": [number for number in shard[name]["searched"] if number < end],
         }
         for name in HYPOTHESES
     }
-    return {**shard, "count": count, **kept}
+    return {**shard, "count": count, **of_hypotheses}
 
 
 def _remarks(
@@ -257,7 +269,7 @@ def _remarks(
 
 
 def _exceeding(ordered: FloatArray, value: Any) -> Any:
-    """How many of some sorted numbers are at least as large."""
+    """Count how many of some sorted numbers are at least as large."""
     return len(ordered) - np.searchsorted(ordered, np.asarray(value) - TIE, side="left")
 
 

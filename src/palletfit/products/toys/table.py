@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from palletfit.config import ToySettings
-from palletfit.engine.interpcodes import FloatArray
+from palletfit.core.arrays import FloatArray
 from palletfit.errors import StoreError
 from palletfit.pallet.patches import file_stem
 from palletfit.products.toys.compute import HYPOTHESES

@@ -10,9 +10,9 @@ import pytest
 
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.likelihood import evaluate, own_arrays, own_of, poisson_term, shared_arrays
-from palletfit.engine.model import Background, Lowered
+from palletfit.engine.lowering import Background, Lowered
 from palletfit.engine.toys.compact import compact
 from palletfit.engine.toys.ensembles import DataSets, Ensemble
 from palletfit.engine.toys.profiled import ProfiledModel
@@ -152,7 +152,7 @@ def test_profile_of_published_likelihoods(
 @pytest.mark.parametrize("kinds", KINDS, ids=NAMES)
 @pytest.mark.parametrize("mu", [None, 1.0])
 def test_minima_are_those_of_the_whole_likelihood(kinds: tuple[str, ...], mu: float | None) -> None:
-    engine = Engine(models.full(*kinds), FitSettings())
+    engine = BatchedEngine(models.full(*kinds), FitSettings())
     batch = lower(engine.workspace)
     sets, start = toys(batch), np.repeat(batch.init, LANES, axis=0)
     ensemble = Ensemble(engine, batch)
@@ -167,7 +167,7 @@ def test_minima_are_those_of_the_whole_likelihood(kinds: tuple[str, ...], mu: fl
 
 def test_large_counts_do_not_cancel() -> None:
     spec = models.narrow(trap=True)
-    engine = Engine(spec, FitSettings())
+    engine = BatchedEngine(spec, FitSettings())
     batch = lower(spec)
     assert batch.factor.max() > 1e10
     ensemble = Ensemble(engine, batch)
@@ -187,7 +187,7 @@ def wild() -> Any:
 
 def test_rates_of_empty_bins_end_at_the_wall() -> None:
     spec = wild()
-    engine, batch = Engine(spec, FitSettings()), lower(spec)
+    engine, batch = BatchedEngine(spec, FitSettings()), lower(spec)
     ensemble = Ensemble(engine, batch)
     free = ensemble.fit(DataSets(batch.data, batch.aux), batch.init, 0.0)
     assert free.converged[0]

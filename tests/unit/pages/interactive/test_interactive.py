@@ -55,8 +55,8 @@ def analysis(**changes) -> Analysis:
 def record(patch: str, values, significance: float, status: str = "ok", **more):
     if status == "failed":
         error = {"kind": "FitError", "problem": f"{patch} has no minimum", "remedy": ""}
-        found = {"patch": patch, "values": values, "key": KEY, "status": status, "error": error}
-        return {**found, **more}
+        drawn = {"patch": patch, "values": values, "key": KEY, "status": status, "error": error}
+        return {**drawn, **more}
     attempts = [
         {"optimizer": "newton", "start": "suggested", "twice_nll": 10.0, "edm": 1e-9, "doubts": []},
         {"optimizer": "newton", "start": "free", "twice_nll": None, "edm": None, "doubts": [EVIL]},
@@ -111,32 +111,32 @@ def parts(records, *, chosen=None, bands=(1, 2), published=PUBLISHED, **more):
     rows = [
         {
             "patch": name,
-            **dict(zip(LABELS, item["mass_hypotheses"], strict=True)),
+            **dict(zip(LABELS, element["mass_hypotheses"], strict=True)),
             "region": "A",
-            "status": item["status"],
-            "CLs_obs": item["CLs_obs"],
+            "status": element["status"],
+            "CLs_obs": element["CLs_obs"],
             **dict(
                 zip(
                     [f"CLs_exp_{n}" for n in ("minus2", "minus1", "0", "plus1", "plus2")],
-                    item["CLs_exp"] or [None] * 5,
+                    element["CLs_exp"] or [None] * 5,
                     strict=True,
                 )
             ),
         }
-        for name, item in results.items()
+        for name, element in results.items()
     ]
     table = pd.DataFrame(rows).astype(dict.fromkeys(CURVES, float))
     settings = ContourSettings(grid=60, bands=list(bands))
     plane = (chosen or analysis()).planes["masses"]
-    found = exclusion(table, plane, settings, published)
-    return found, interactive.details(results, [region], LABELS, **more)
+    drawn = exclusion(table, plane, settings, published)
+    return drawn, interactive.details(results, [region], LABELS, **more)
 
 
 def page(records, *, chosen=None, shown_bands=(1,), **more) -> str:
     chosen = chosen or analysis()
-    found, known = parts(records, chosen=chosen, **more)
+    drawn, entries = parts(records, chosen=chosen, **more)
     plane = chosen.planes["masses"]
-    return interactive.render(found, chosen, plane, known, shown_bands=shown_bands)
+    return interactive.render(drawn, chosen, plane, entries, shown_bands=shown_bands)
 
 
 def data(text: str, name: str):
@@ -151,8 +151,8 @@ def traces(text: str) -> dict[str, dict]:
 
 def test_every_curve_has_an_entry_in_the_legend():
     statuses = {"signal_0_0": "suspect", "signal_300_0": "failed"}
-    found = traces(page(make(statuses=statuses)))
-    assert {name: trace["name"] for name, trace in found.items()} == {
+    drawn = traces(page(make(statuses=statuses)))
+    assert {name: trace["name"] for name, trace in drawn.items()} == {
         "band2": "Expected ±2 \N{GREEK SMALL LETTER SIGMA}",
         "band1": "Expected ±1 \N{GREEK SMALL LETTER SIGMA}",
         "forbidden": "Forbidden",
@@ -163,38 +163,38 @@ def test_every_curve_has_an_entry_in_the_legend():
         "points_suspect": "Fit not trusted (1)",
         "points_failed": "Fit failed (1)",
     }
-    assert [name for name, trace in found.items() if trace.get("showlegend") is False] == [
+    assert [name for name, trace in drawn.items() if trace.get("showlegend") is False] == [
         "forbidden"
     ]
-    assert found["band1"]["visible"] is True
-    assert found["band2"]["visible"] == "legendonly"
-    assert found["observed"]["line"]["color"] == COLOURS["observed"]
+    assert drawn["band1"]["visible"] is True
+    assert drawn["band2"]["visible"] == "legendonly"
+    assert drawn["observed"]["line"]["color"] == COLOURS["observed"]
 
 
 def test_curves_and_bands_lie_where_they_should():
-    found = traces(page(make()))
+    drawn = traces(page(make()))
     for name, low, high in (
         ("observed", 500, 500),
         ("expected", 500, 500),
         ("band1", 400, 600),
         ("band2", 300, 700),
     ):
-        x = [value for value in found[name]["x"] if value is not None]
+        x = [value for value in drawn[name]["x"] if value is not None]
         np.testing.assert_allclose([min(x), max(x)], [low, high], atol=2, err_msg=name)
     # Two segments, with a gap between them.
-    assert found["published_observed"]["x"] == [500, 500, None, 1, 3]
+    assert drawn["published_observed"]["x"] == [500, 500, None, 1, 3]
 
 
 def test_a_curve_that_is_nowhere_says_why():
-    text = page({name: item for name, item in make().items() if name < "signal_3"})
+    text = page({name: element for name, element in make().items() if name < "signal_3"})
     assert traces(text)["observed"]["name"] == "Observed limit: all points excluded"
     assert traces(text)["observed"]["x"] == [None]
 
 
 def test_words_beside_the_pointer():
     statuses = {"signal_0_0": "suspect", "signal_300_0": "failed"}
-    found = traces(page(make(statuses=statuses)))
-    trace = found["points_ok"]
+    drawn = traces(page(make(statuses=statuses)))
+    trace = drawn["points_ok"]
     index = trace["customdata"].index("signal_500_100")
     assert trace["hovertext"][index].split("<br>") == [
         "<b>signal_500_100</b>",
@@ -203,8 +203,8 @@ def test_words_beside_the_pointer():
         "   0.05 expected (0.016 to 0.126)",
         "ok, region A, edm ≤ 2e-09",
     ]
-    assert "1 of 2 starts agrees" in found["points_suspect"]["hovertext"][0]
-    assert "signal_300_0 has no minimum" in found["points_failed"]["hovertext"][0]
+    assert "1 of 2 starts agrees" in drawn["points_suspect"]["hovertext"][0]
+    assert "signal_300_0 has no minimum" in drawn["points_failed"]["hovertext"][0]
 
 
 def test_limits_are_shown_and_coloured_where_there_are_some():
@@ -219,29 +219,29 @@ def test_limits_are_shown_and_coloured_where_there_are_some():
         "signal_0_0": {"mu_obs": None, "mu_exp": None},
     }
     text = page(make(), limits=limits)
-    known = data(text, "details")
-    assert known["signal_500_100"]["limits"] == {
+    entries = data(text, "details")
+    assert entries["signal_500_100"]["limits"] == {
         "mu": [1.2, 0.5, 0.7, 1.0, 1.4, None],
         "pb": [0.12, 0.05, 0.07, 0.1, 0.14, None],
         "cross_section": 0.1,
     }
-    assert "limits" not in known["signal_0_0"]
+    assert "limits" not in entries["signal_0_0"]
     trace = traces(text)["points_ok"]
     index = trace["customdata"].index("signal_500_100")
     assert "upper limit on μ: <b>1.2</b> observed" in trace["hovertext"][index]
-    titles = {item["title"]: item for item in data(text, "colourings")}
+    titles = {element["title"]: element for element in data(text, "colourings")}
     assert list(titles) == ["observed CLs", "expected CLs", "observed limit", "expected limit"]
     (scores,) = titles["observed limit"]["scores"].values()
     assert scores[index] == pytest.approx(-np.log(1.2), abs=1e-3)
     assert scores.count(None) == 26
-    assert [item["title"] for item in data(page(make()), "colourings")] == [
+    assert [element["title"] for element in data(page(make()), "colourings")] == [
         *("observed CLs", "expected CLs"),
     ]
 
 
 def test_evidence_of_fits():
-    _, known = parts(make())
-    detail = known["signal_0_0"]
+    _, entries = parts(make())
+    detail = entries["signal_0_0"]
     assert [fit["name"] for fit in detail["fits"]] == ["free", "asimov fixed"]
     assert detail["fits"][0] == {
         "name": "free",
@@ -264,30 +264,30 @@ def test_evidence_of_fits():
 
 def test_attempts_of_very_many_points_are_left_out(monkeypatch):
     monkeypatch.setattr(points, "MOST_ATTEMPTS", 26)
-    _, known = parts(make())
-    assert "attempts" not in known["signal_0_0"]["fits"][0]
-    assert known["signal_0_0"]["fits"][0]["tried"] == 2
+    _, entries = parts(make())
+    assert "attempts" not in entries["signal_0_0"]["fits"][0]
+    assert entries["signal_0_0"]["fits"][0]["tried"] == 2
 
 
 def test_records_without_attempts_or_fits_are_enough():
     records = make()
     del records["signal_0_0"]["fits"]["free"]["attempts"]
     records["signal_0_100"].pop("mu_hat_error")
-    _, known = parts(records)
-    assert known["signal_0_0"]["fits"][0]["tried"] is None
-    assert known["signal_0_100"]["mu_hat"] == [0.25, None]
+    _, entries = parts(records)
+    assert entries["signal_0_0"]["fits"][0]["tried"] is None
+    assert entries["signal_0_100"]["mu_hat"] == [0.25, None]
 
 
 def test_all_regions_of_a_point_are_listed():
     better = record("other", {"m1": 0.0, "m2": 0.0}, LEVEL + 5)
     regions = [RegionResults("A", make()), RegionResults("B", {"other": better})]
-    known = interactive.details(combine(regions, LABELS), regions, LABELS)
-    assert known["other"]["region"] == "B"
-    assert [row[:2] for row in known["other"]["regions"]] == [["A", "ok"], ["B", "ok"]]
+    entries = interactive.details(combine(regions, LABELS), regions, LABELS)
+    assert entries["other"]["region"] == "B"
+    assert [row[:2] for row in entries["other"]["regions"]] == [["A", "ok"], ["B", "ok"]]
 
 
 def test_diagnostics_and_limits_of_the_same_patch_only(tmp_path):
-    found = {
+    drawn = {
         "patch": "signal_0_0",
         "key": {**KEY, "digest": "d"},
         "status": "ok",
@@ -299,26 +299,26 @@ def test_diagnostics_and_limits_of_the_same_patch_only(tmp_path):
         "impacts": [{"parameter": "lumi", "postfit_up": 0.1, "postfit_down": -0.1}],
     }
     store = RecordStore(tmp_path / "A" / "diagnostics")
-    store.write("signal_0_0", found)
+    store.write("signal_0_0", drawn)
     limits = {"signal_0_0": {"mu_obs": 1.0, "mu_exp": [1.0] * 5}}
-    _, known = parts(make(), folder=tmp_path, limits=limits)
-    detail = known["signal_0_0"]
+    _, entries = parts(make(), folder=tmp_path, limits=limits)
+    detail = entries["signal_0_0"]
     assert detail["pulls"][:2] == [["lumi", -2.0, 0.9], ["p39", 0.39, 1.0]]
     assert len(detail["pulls"]) == 15
     assert detail["impacts"] == [["lumi", 0.1, -0.1]]
-    assert "pulls" not in known["signal_0_100"]
+    assert "pulls" not in entries["signal_0_100"]
     assert detail["limits"]["mu"] == [1.0] * 6
 
     error = {"kind": "PalletError", "problem": "it broke", "remedy": "mend it"}
-    store.write("signal_0_0", {**found, "status": "failed", "error": error, "parameters": None})
-    _, known = parts(make(), folder=tmp_path)
-    assert known["signal_0_0"]["remarks"][-1] == "diagnostics failed: it broke"
+    store.write("signal_0_0", {**drawn, "status": "failed", "error": error, "parameters": None})
+    _, entries = parts(make(), folder=tmp_path)
+    assert entries["signal_0_0"]["remarks"][-1] == "diagnostics failed: it broke"
 
-    outdated = {**found, "key": {**KEY, "patch": "another"}}
+    outdated = {**drawn, "key": {**KEY, "patch": "another"}}
     store.write("signal_0_0", outdated)
     RecordStore(tmp_path / "A" / "limits").write("signal_0_0", outdated)
-    _, known = parts(make(), folder=tmp_path, limits=limits)
-    assert not {"pulls", "limits"} & known["signal_0_0"].keys()
+    _, entries = parts(make(), folder=tmp_path, limits=limits)
+    assert not {"pulls", "limits"} & entries["signal_0_0"].keys()
 
 
 def test_hostile_names_and_titles_cannot_run():
@@ -329,9 +329,9 @@ def test_hostile_names_and_titles_cannot_run():
     text = page(make(names), chosen=chosen)
     assert EVIL not in text.replace(json.dumps(EVIL).replace("</", "\\u003c/"), "")
     assert text.count("<script>") == 2  # Plotly, and the page's own
-    found = data(text, "figure")
-    assert found["layout"]["xaxis"]["title"]["text"] == html.escape(EVIL)
-    assert found["layout"]["annotations"][0]["text"] == html.escape(EVIL)
+    drawn = data(text, "figure")
+    assert drawn["layout"]["xaxis"]["title"]["text"] == html.escape(EVIL)
+    assert drawn["layout"]["annotations"][0]["text"] == html.escape(EVIL)
     for line in traces(text)["points_ok"]["hovertext"]:
         assert (
             re.findall(r"<[^>]*>", line)
@@ -345,10 +345,10 @@ def test_hostile_names_and_titles_cannot_run():
 
 
 def test_titles_need_no_latex():
-    found = data(page(make()), "figure")["layout"]
+    drawn = data(page(make()), "figure")["layout"]
     tilde = "\N{COMBINING TILDE}"
-    assert found["xaxis"]["title"]["text"] == f"<i>m</i>(χ{tilde}<sup>0</sup><sub>1</sub>) [GeV]"
-    assert found["annotations"][0]["text"].startswith("<i>m</i><sub>1</sub> &lt; ")
+    assert drawn["xaxis"]["title"]["text"] == f"<i>m</i>(χ{tilde}<sup>0</sup><sub>1</sub>) [GeV]"
+    assert drawn["annotations"][0]["text"].startswith("<i>m</i><sub>1</sub> &lt; ")
     text = page(make())
     assert (
         f"<p><i>b{tilde}b{tilde}</i> production; √<i>s</i> = 13 TeV; limits at 95% CL</p>" in text
@@ -369,7 +369,9 @@ def library() -> str:
 
 
 def test_without_anything_to_draw_there_is_a_page():
-    found, known = parts({name: item for name, item in make().items() if name == "signal_0_0"})
-    figure = draw(found, analysis().planes["masses"], known, (1,))
+    drawn, entries = parts(
+        {name: element for name, element in make().items() if name == "signal_0_0"}
+    )
+    figure = draw(drawn, analysis().planes["masses"], entries, (1,))
     names = [trace.name for trace in figure.data]
     assert "Observed limit: too few points" in names

@@ -84,9 +84,9 @@ class Clock:
 def watch(folder: Path, kept=(), *, page=None, clock=None, interval: float = 5.0):
     page = page or page_of(folder)
     about = Run(page.analysis, page.product, 0.95, interval)
-    known = {item["patch"]: item for item in kept}
+    records = {element["patch"]: element for element in kept}
     more = {} if clock is None else {"clock": clock}
-    return watching.Watching(page, about, "local, 2 workers", make(folder=folder), known, **more)
+    return watching.Watching(page, about, "local, 2 workers", make(folder=folder), records, **more)
 
 
 def cells(page: str, region: str) -> list[str]:
@@ -98,8 +98,8 @@ def cells(page: str, region: str) -> list[str]:
 def test_counts_rate_remaining_and_failures(tmp_path):
     clock = Clock()
     seen = watch(tmp_path, [record(0), record(1)], clock=clock)
-    for item in (record(2), record(3, status="suspect"), record(4, status="failed")):
-        seen.see(item)
+    for element in (record(2), record(3, status="suspect"), record(4, status="failed")):
+        seen.see(element)
     clock.now += 30.0
     seen.write("running")
     page = page_of(tmp_path).path.read_text()
@@ -134,8 +134,8 @@ def test_all_regions_of_an_analysis_share_a_page(tmp_path):
     first.write("running")
     page = page_of(tmp_path).path.read_text()
     assert cells(page, "B")[-1] == "waiting"
-    for item in range(9):
-        first.see(record(item))
+    for element in range(9):
+        first.see(record(element))
     first.write("ended")
     assert 'data-state="running"' in page_of(tmp_path).path.read_text()  # B is still to come
     other = live.Page(tmp_path, analysis("A", "B"), "B", Hypotest)
@@ -191,9 +191,9 @@ def test_a_product_without_numbers_has_counts_only(tmp_path):
 def test_hostile_names_are_text():
     point = Point(EVIL, (1, 2), "ok", 0.1, 0.1)
     failure = (EVIL, f'"{EVIL}')
-    found = snapshot(points=(point,), failures=(failure,), counts={"failed": 1}, region=EVIL)
+    shown = snapshot(points=(point,), failures=(failure,), counts={"failed": 1}, region=EVIL)
     about = Run(analysis(title=EVIL), Hypotest, 0.95, 5.0)
-    page = render(about, {"A": [found]}, 0.0)
+    page = render(about, {"A": [shown]}, 0.0)
     assert EVIL not in page
     assert page.count("<script>") == 1
     assert page.count("&lt;script&gt;") >= 4
@@ -219,15 +219,15 @@ def snapshot(**changes) -> Snapshot:
 
 
 def test_snapshots_come_back_and_damaged_ones_do_not(tmp_path):
-    made = snapshot(
+    written = snapshot(
         points=(Point("p", (1, "a"), "ok", 0.1, 0.2), Point("q", (1.5, 2), "open")),
         failures=(("p", "why"),),
         counts={"ok": 1},
     )
     path = tmp_path / "snapshot.json"
-    path.write_text(made.as_text())
-    assert Snapshot.read(path) == made
-    for text in ("", "[]", made.as_text()[:-30], '{"region": 1, "points": []}'):
+    path.write_text(written.as_text())
+    assert Snapshot.read(path) == written
+    for text in ("", "[]", written.as_text()[:-30], '{"region": 1, "points": []}'):
         path.write_text(text)
         assert Snapshot.read(path) is None
 
@@ -244,8 +244,8 @@ def test_of_very_many_points_some_are_shown():
     assert tally.counts["ok"] == 5
     assert [point.status for point in tally.points.values()][:3] == ["ok", "ok", "open"]
     points = tuple(tally.points.values())
-    found = snapshot(points=points, stride=tally.stride, total=len(Many.patches))
-    page = render(Run(analysis(), Hypotest, 0.95, 5.0), {"A": [found]}, 0.0)
+    shown = snapshot(points=points, stride=tally.stride, total=len(Many.patches))
+    page = render(Run(analysis(), Hypotest, 0.95, 5.0), {"A": [shown]}, 0.0)
     assert "one of 3 points" in page
 
 
@@ -321,20 +321,19 @@ def test_the_picture_shows_every_point_of_the_plane():
         Point("waits", (400, 500), "open"),
         Point("elsewhere", (2000, 5), "ok", 0.1, 0.1),
     ]
-    found = picture(points)
-    titles = [item.text.splitlines() for item in found.iter("title")]
+    shown = picture(points)
+    titles = [element.text.splitlines() for element in shown.iter("title")]
     assert titles == [
         ["waits", "open"],
         ["done", "ok, region A", "CLs observed: 0.01", "CLs expected: 0.02"],
         ["odd", "suspect, region A", "CLs observed: 0.6", "CLs expected: 0.5"],
         ["broken", "failed, region A"],
     ]
-    kinds = [item.get("class") for item in found if item.find("title") is not None]
+    kinds = [element.get("class") for element in shown if element.find("title") is not None]
     assert kinds == ["open", "ok", "suspect", "failed"]
-    assert [item.get("class") for item in found if item.get("class") in ("forbidden", "along")] == [
-        *("forbidden", "along"),
-    ]
-    words = ["".join(item.itertext()) for item in found.iter("text")]
+    classes = [element.get("class") for element in shown]
+    assert [name for name in classes if name in ("forbidden", "along")] == ["forbidden", "along"]
+    words = ["".join(element.itertext()) for element in shown.iter("text")]
     assert "x & y" in words
 
 
@@ -364,11 +363,11 @@ def test_scores_are_zero_on_the_contour_and_colours_follow_them():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1000), (137.5, 138.1), (-3, 4), (0, 1e-7)])
 def test_ticks_are_few_and_round(low, high):
-    found = ticks(low, high)
-    assert 3 <= len(found) <= 9
-    assert low <= found[0]
-    assert found[-1] <= high
-    assert all(len(f"{tick:g}") <= 6 for tick in found)
+    shown = ticks(low, high)
+    assert 3 <= len(shown) <= 9
+    assert low <= shown[0]
+    assert shown[-1] <= high
+    assert all(len(f"{tick:g}") <= 6 for tick in shown)
 
 
 # --------------------------------------------------------------------------- when it is written
@@ -540,7 +539,7 @@ def test_the_page_keeps_its_size_in_bounds():
         Point(f"signal_{i}", (i % 64, i // 64), "ok", 0.03 + 1e-5 * i, 0.05)
         for i in range(MOST_POINTS)
     )
-    found = snapshot(points=points, total=MOST_POINTS, counts={"ok": MOST_POINTS})
-    page = render(Run(analysis(), Hypotest, 0.95, 5.0), {"A": [found]}, 0.0)
+    shown = snapshot(points=points, total=MOST_POINTS, counts={"ok": MOST_POINTS})
+    page = render(Run(analysis(), Hypotest, 0.95, 5.0), {"A": [shown]}, 0.0)
     assert len(page) < 1_500_000
-    assert len(json.loads(found.as_text())["points"]) == MOST_POINTS
+    assert len(json.loads(shown.as_text())["points"]) == MOST_POINTS

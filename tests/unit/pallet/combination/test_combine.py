@@ -51,12 +51,12 @@ class Likelihood:
 
     def patch(self, values, *operations, name=None):
         """Set the operations of a point; a channel's name in a path becomes its index."""
-        index = {item["name"]: number for number, item in enumerate(self.workspace["channels"])}
+        index = {entry["name"]: number for number, entry in enumerate(self.workspace["channels"])}
         self.patches[values] = {
             "metadata": {"name": name or "p_" + "_".join(map(str, values)), "values": list(values)},
             "patch": [
-                {**item, "path": "/".join(str(index.get(p, p)) for p in item["path"].split("/"))}
-                for item in copy.deepcopy(operations)
+                {**entry, "path": "/".join(str(index.get(p, p)) for p in entry["path"].split("/"))}
+                for entry in copy.deepcopy(operations)
             ],
         }
 
@@ -120,8 +120,8 @@ def patched(combined, number=0):
 
 
 def channel(workspace, name):
-    (found,) = (item for item in workspace["channels"] if item["name"] == name)
-    return {item["name"]: item for item in found["samples"]}
+    (match,) = (entry for entry in workspace["channels"] if entry["name"] == name)
+    return {entry["name"]: entry for entry in match["samples"]}
 
 
 def parameters(workspace):
@@ -184,13 +184,13 @@ def test_the_likelihood_is_the_product_with_common_constraints_once(first, secon
 
 def apply_point(likelihood, values=POINTS[0]):
     workspace, spec = likelihood.files
-    (patch,) = (item for item in check(workspace, spec).patches if item.values == values)
+    (patch,) = (entry for entry in check(workspace, spec).patches if entry.values == values)
     return apply(workspace, patch)
 
 
 def test_a_table_says_what_is_one_parameter_and_the_rest_is_apart(first, second):
-    for item in second.workspace["channels"][0]["samples"][0]["modifiers"]:
-        item["name"] = {"JES": "JET_scale"}.get(item["name"], item["name"])
+    for entry in second.workspace["channels"][0]["samples"][0]["modifiers"]:
+        entry["name"] = {"JES": "JET_scale"}.get(entry["name"], entry["name"])
     for point in POINTS:
         second.patch(point, add("SR", signal([4.0, 4.0], poi="mu_signal")))
     table = {"jets": {"a": "JES", "b": "JET_scale"}, "lumi": {"a": "lumi", "b": "lumi"}}
@@ -243,12 +243,12 @@ def test_patches_may_add_change_and_remove_anything(first, second):
     )
     combined = run(first, second)
     full = patched(combined)
-    assert {item["name"] for item in full["channels"]} == {"a_SR", "CR", "b_SR"}
+    assert {entry["name"] for entry in full["channels"]} == {"a_SR", "CR", "b_SR"}
     assert channel(full, "CR")["top"]["data"] == [81.0]
     assert channel(full, "CR").keys() == {"top", "signal"}
     assert channel(full, "a_SR")["signal"]["data"] == [5.0, 4.0]
     assert channel(full, "b_SR")["signal"]["data"] == [1.0, 2.0]
-    names = [item["name"] for item in channel(full, "b_SR")["signal"]["modifiers"]]
+    names = [entry["name"] for entry in channel(full, "b_SR")["signal"]["modifiers"]]
     assert names == ["JES", "mu"]
     # The other points do not feel it.
     assert len(patched(combined, 1)["channels"]) == 4
@@ -267,9 +267,9 @@ def test_every_point_is_what_pyhf_combines(first, second):
         )
         one = one.rename(modifiers={"staterror_SR": "a_staterror_SR"})
         expected = pyhf.Workspace.sorted(pyhf.Workspace.combine(one, other, join="outer"))
-        found = pyhf.Workspace.sorted(patched(combined, number))
-        assert found["channels"] == expected["channels"]
-        assert found["observations"] == expected["observations"]
+        match = pyhf.Workspace.sorted(patched(combined, number))
+        assert match["channels"] == expected["channels"]
+        assert match["observations"] == expected["observations"]
 
 
 def test_a_patch_that_does_not_apply_fails_alone_and_says_why(first, second):
@@ -318,7 +318,7 @@ def test_points_are_matched_by_values_of_labels_in_any_order(first, second):
         patch["metadata"]["name"] = f"other_{m1}"
     labels = {"labels": {"mass1": "m1", "mass2": "m2"}}
     combined = run(first, second, b=labels, tolerance=0.3)
-    assert [item["metadata"] for item in combined.patchset["patches"]] == [
+    assert [entry["metadata"] for entry in combined.patchset["patches"]] == [
         {
             "name": f"p_{m1}_{m2}",
             "values": [m1, m2],
@@ -339,17 +339,17 @@ def test_points_that_a_member_lacks_are_dropped_or_kept_and_both_is_said(first, 
     # Another point under a name that is taken.
     second.patch((400, 30), add("SR", signal([1.0, 1.0], poi="mu_signal")), name="p_200_10")
     dropped = run(first, second)
-    assert [item["metadata"]["values"] for item in dropped.patchset["patches"]] == [[200, 10]]
+    assert [entry["metadata"]["values"] for entry in dropped.patchset["patches"]] == [[200, 10]]
     assert dropped.remarks[-2:] == (
         "2 points that a lacks were left out: p_100_10, p_200_10",
         "1 points that b lacks were left out: p_300_20",
     )
     kept = run(first, second, missing="keep")
-    names = [item["metadata"]["name"] for item in kept.patchset["patches"]]
+    names = [entry["metadata"]["name"] for entry in kept.patchset["patches"]]
     assert names == ["p_200_10", "p_300_20", "p_100_10", "p_200_10 (b)"]
     assert "2 points that a lacks are fitted without a: p_100_10, p_200_10" in kept.remarks
     alone = patched(kept, 1)
-    assert {item["name"] for item in alone["channels"]} == {"a_SR", "CR"}
+    assert {entry["name"] for entry in alone["channels"]} == {"a_SR", "CR"}
     values = {"mu": 0.4, "mu_top": 0.9}
     expected = twice_nll(apply_point(first, POINTS[2]), values)
     assert twice_nll(alone, values) == pytest.approx(expected, rel=1e-12)
@@ -378,7 +378,7 @@ def test_a_shared_channel_is_taken_once(first, second):
     assert combined.channels["CR"] == {"a": "CR", "b": "CR"}
     full = patched(combined)
     assert channel(full, "CR").keys() == {"top", "other", "signal"}
-    assert [item["name"] for item in full["observations"]].count("CR") == 1
+    assert [entry["name"] for entry in full["observations"]].count("CR") == 1
     # A signal that differs in it is found at the point.
     second.patch(POINTS[2], add("CR", signal([2.5], poi="mu_signal")))
     with pytest.raises(PalletError, match="the yields of signal differ") as error:
@@ -393,7 +393,7 @@ def test_a_shared_channel_needs_its_parameters_to_be_one(first, second):
         run(first, second, table, shared_channels=["CR"])
     # Parameters of its bins are one without being asked for.
     for member in (first, second):
-        (cr,) = (item for item in member.workspace["channels"] if item["name"] == "CR")
+        (cr,) = (entry for entry in member.workspace["channels"] if entry["name"] == "CR")
         for sample in cr["samples"]:
             sample["modifiers"].append({"name": "stat_CR", "type": "staterror", "data": [1.0]})
     table["table"]["top"] = {"a": "mu_top", "b": "mu_top"}
@@ -458,12 +458,12 @@ def test_settings_of_a_common_parameter_have_to_agree(first, second, name):
     assert f"The {name} of the parameter 'mu_top' are" in str(error.value)
     assert f"but {values[name]} in b." in str(error.value)
     combined = run(first, second, parameters={"mu_top": {name: values[name]}})
-    (said,) = (
-        item
-        for item in combined.workspace["measurements"][0]["config"]["parameters"]
-        if item["name"] == "mu_top"
+    (configured,) = (
+        entry
+        for entry in combined.workspace["measurements"][0]["config"]["parameters"]
+        if entry["name"] == "mu_top"
     )
-    assert said[name] == values[name]
+    assert configured[name] == values[name]
     # What only repeats pyhf's default is no disagreement.
     config["parameters"][-1] = {"name": "mu_top", "bounds": [[0, 10]], "inits": [1.0]}
     run(first, second)

@@ -20,7 +20,7 @@ from cabinetry import model_utils
 from cabinetry.fit.results_containers import FitResults
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch, apply
 from palletfit.pallet.patchset import parse_patchset
@@ -100,7 +100,7 @@ def both(request, tmp_path_factory) -> Iterator[Both]:
     pyhf.set_backend("numpy")
     model, data = model_utils.model_and_data(apply(workspace, patch))
     fit = cabinetry.fit.fit(model, data, tolerance=TOLERANCE)
-    ((_, ours),) = diagnose(Engine(workspace, FitSettings()), [patch])
+    ((_, ours),) = diagnose(BatchedEngine(workspace, FitSettings()), [patch])
     assert ours.status == "ok"
     yield Both(workspace, patch, ours, model, data, fit)
     pyhf.set_backend("numpy")
@@ -186,9 +186,9 @@ def test_impacts(both: Both, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_significance(both: Both):
-    engine = Engine(both.workspace, FitSettings())
+    engine = BatchedEngine(both.workspace, FitSettings())
     (((batch, _),), _) = engine.lower([both.patch])
-    fits = BatchFits(engine, batch, FitSettings(test_statistic="q0")).four_fits()
+    fits = engine.batch_fits(batch, FitSettings(test_statistic="q0")).four_fits()
     named = dict(zip(batch.names[0], fits["background"].point[0].tolist(), strict=True))
     background = [named[name] for name in both.fit.labels]
     q0 = both.twice_nll(np.array(background)) - both.twice_nll(both.values)

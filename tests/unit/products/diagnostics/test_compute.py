@@ -12,7 +12,8 @@ import pytest
 from scipy.stats import norm
 
 from palletfit.config import DiagnosticsSettings, FitSettings, Settings
-from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.search import Search
 from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch
@@ -29,7 +30,7 @@ ALL = Patch("all", (), ())
 
 
 def run(workspace: Spec, patch: Patch = ALL, **settings: Any) -> Diagnostics | PalletfitError:
-    engine = Engine(workspace, FitSettings())
+    engine = BatchedEngine(workspace, FitSettings())
     ((_, result),) = diagnose(engine, [patch], DiagnosticsSettings(**settings))
     return result
 
@@ -201,7 +202,7 @@ def test_correlations_are_pruned():
     whole = Correlations(("a", "b", "c", "mu"), matrix)
     assert whole.pruned(0.3).parameters == ("a", "b")
     assert whole.pruned(0.3, keep=["mu"]).parameters == ("a", "b", "mu")
-    assert whole.pruned(most=2, keep=["mu"]).parameters == ("a", "mu")
+    assert whole.pruned(limit=2, keep=["mu"]).parameters == ("a", "mu")
     assert whole.pruned(0.1, 3).matrix == ((1.0, 0.5, 0.0), (0.5, 1.0, -0.2), (0, -0.2, 1.0))
     assert Correlations((), ()).pruned(0.5) == Correlations((), ())
 
@@ -218,7 +219,10 @@ def demo() -> tuple[Spec, list[Patch]]:
 
 def test_records_are_plain_and_do_not_depend_on_other_patches(demo):
     workspace, patches = demo
-    engine, settings = Engine(workspace, FitSettings()), DiagnosticsSettings(parameters=["J*"])
+    engine, settings = (
+        BatchedEngine(workspace, FitSettings()),
+        DiagnosticsSettings(parameters=["J*"]),
+    )
     plain = product_of("diagnostics", Settings(diagnostics=settings)).settings
     together = {patch.name: result for patch, result in compute(engine, patches, plain)}
     assert {*together} == {patch.name for patch in patches}
@@ -257,13 +261,15 @@ def test_impacts_are_ranked_and_chosen_by_patterns(demo):
 
 def test_the_fits_are_those_of_the_hypothesis_test(demo):
     workspace, patches = demo
-    ((_, test),) = Engine(workspace, FitSettings(test_statistic="q0")).hypotests(patches[-1:])
+    ((_, test),) = BatchedEngine(workspace, FitSettings(test_statistic="q0")).hypotests(
+        patches[-1:]
+    )
     found = sound(workspace, patches[-1])
     assert found.mu_hat == pytest.approx(test.mu_hat, abs=1e-8)
     assert found.mu_hat_error == pytest.approx(test.mu_hat_error, rel=1e-6)
     assert found.discovery.p0 == pytest.approx(test.p_values.CLs_obs, abs=1e-9)
     assert found.discovery.p0_expected == pytest.approx(test.p_values.CLs_exp[2], abs=1e-9)
-    best = Engine(workspace, FitSettings()).fit(patches[-1], None)
+    best = BatchedEngine(workspace, FitSettings()).fit(patches[-1], None)
     for item in found.parameters:
         assert item.error == pytest.approx(best.errors[item.name], rel=1e-6)
 
@@ -272,11 +278,11 @@ def test_an_impact_fit_that_ends_below_the_best_fit_corrects_it(shared, tmp_path
     # The background-only minimum that usual starts find, pyhf's optimizers' too, is 217.1876.
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
     (patch,) = (patch for patch in patches if patch.name == "DS_340_1_Staus")
-    ((_, test),) = Engine(workspace, FitSettings()).hypotests([patch])
+    ((_, test),) = BatchedEngine(workspace, FitSettings()).hypotests([patch])
     assert test.fits["background"].twice_nll == pytest.approx(217.067118, abs=1e-6)
     # As if the engine did not look there.
-    monkeypatch.setattr(BatchFits, "leap", lambda *_: None)
-    ((_, test),) = Engine(workspace, FitSettings()).hypotests([patch])
+    monkeypatch.setattr(Search, "leap", lambda *_: None)
+    ((_, test),) = BatchedEngine(workspace, FitSettings()).hypotests([patch])
     assert test.fits["background"].twice_nll == pytest.approx(217.1876, abs=1e-4)
     found = sound(workspace, patch, parameters=["TopSystHardCodeSR1"])
     assert found.twice_nll == pytest.approx(217.067118, abs=1e-6)
@@ -290,8 +296,8 @@ def test_jax_gives_the_same(demo):
     pytest.importorskip("jax")
     workspace, patches = demo
     settings = DiagnosticsSettings(parameters=["JES_*"])
-    ((_, expected),) = diagnose(Engine(workspace, FitSettings()), patches[-1:], settings)
-    engine = Engine(workspace, FitSettings(backend="jax"))
+    ((_, expected),) = diagnose(BatchedEngine(workspace, FitSettings()), patches[-1:], settings)
+    engine = BatchedEngine(workspace, FitSettings(backend="jax"))
     ((_, found),) = diagnose(engine, patches[-1:], settings)
     assert found.status == "ok"
     for one, other in zip(found.impacts, expected.impacts, strict=True):
@@ -331,7 +337,8 @@ def test_a_patch_that_does_not_apply_is_an_error_and_costs_no_other_one():
     specs[1]["patch"][0]["path"] = "/channels/9/samples/-"
     patches = [Patch(item["metadata"]["name"], (), item["patch"]) for item in specs]
     found = {
-        patch.name: result for patch, result in diagnose(Engine(workspace, FitSettings()), patches)
+        patch.name: result
+        for patch, result in diagnose(BatchedEngine(workspace, FitSettings()), patches)
     }
     assert [isinstance(found[patch.name], Diagnostics) for patch in patches] == [
         *(True, False),
@@ -379,7 +386,7 @@ def test_a_fit_without_a_proven_minimum_is_suspect(monkeypatch):
     from palletfit.engine import newton
 
     workspace = models.full("normsys", "histosys")
-    engine = Engine(workspace, FitSettings())
+    engine = BatchedEngine(workspace, FitSettings())
     ((_, found),) = diagnose(engine, [ALL])
     assert found.status == "ok"
     minimise = newton.Solver.minimise

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from palletfit.config import DiagnosticsSettings, FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.errors import ConfigError
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patchset import parse_patchset
@@ -40,7 +40,7 @@ def found() -> Diagnostics:
     patches = parse_patchset(demo_patchset(workspace), Path("patchset.json")).patches
     (patch,) = (patch for patch in patches if patch.name == "DEMO_C1N2_Wh_700_50")
     settings = DiagnosticsSettings(parameters=["JE*", "mu_*"])
-    ((_, made),) = diagnose(Engine(workspace, FitSettings()), [patch], settings)
+    ((_, made),) = diagnose(BatchedEngine(workspace, FitSettings()), [patch], settings)
     return made
 
 

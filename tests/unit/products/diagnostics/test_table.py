@@ -15,7 +15,7 @@ from palletfit.config import (
     FitSettings,
     Settings,
 )
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.errors import ConfigError
 from palletfit.pallet.patches import Patch
 from palletfit.products.diagnostics.compute import compute
@@ -46,7 +46,7 @@ def diagnosed(observed: float, patch: str = "p", **own: Any) -> Record:
         "type": "histosys",
         "data": {"hi_data": [56.0], "lo_data": [44.0]},
     }
-    engine = Engine(models.counting(10.0, 50.0, observed, shape), FitSettings())
+    engine = BatchedEngine(models.counting(10.0, 50.0, observed, shape), FitSettings())
     plain = product_of("diagnostics", settings(**own)).settings
     ((_, found),) = compute(engine, [Patch(patch, (), ())], plain)
     assert isinstance(found, dict), found

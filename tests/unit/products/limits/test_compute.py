@@ -15,8 +15,9 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from palletfit.config import ContourSettings, ExecutorSettings, FitSettings, LimitSettings, Settings
-from palletfit.engine.batched import BatchFits, Engine
+from palletfit.engine.choose import make_engine
 from palletfit.engine.many_mu import Profile
+from palletfit.engine.search import Search
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.patches import Patch
 from palletfit.planes.published import read_limits
@@ -39,7 +40,7 @@ WIDE = {"name": models.POI, "bounds": [[0.0, 200.0]], "inits": [1.0]}
 
 
 def limit(spec: Any, settings: LimitSettings = SHARP, level: float = 0.95, **fit: Any) -> Limits:
-    engine = Engine(spec, FitSettings(**fit))
+    engine = make_engine(spec, FitSettings(**fit))
     ((_, found),) = upper_limits(engine, [ALL], level, settings)
     assert isinstance(found, Limits), found
     return found
@@ -223,7 +224,7 @@ def test_evaluations_of_an_ordinary_limit(calls):
 
 
 def test_a_patch_that_does_not_apply():
-    engine = Engine(models.background("normsys"), FitSettings())
+    engine = make_engine(models.background("normsys"), FitSettings())
     bad = Patch("bad", (), ({"op": "remove", "path": "/channels/7"},))
     good = Patch("good", (), models.patch("good", [1, 2])["patch"])
     found = {patch.name: result for patch, result in upper_limits(engine, [bad, good])}
@@ -238,7 +239,7 @@ def test_no_room_above_zero():
         {"name": models.POI, "bounds": [[-1.0, 0.0]], "inits": [0.0]}
     ]
     for engine in ("batched", "reference"):
-        ((_, found),) = upper_limits(Engine(spec, FitSettings(engine=engine)), [ALL])
+        ((_, found),) = upper_limits(make_engine(spec, FitSettings(engine=engine)), [ALL])
         assert isinstance(found, PalletError)
         assert "above zero" in found.problem
 
@@ -276,7 +277,7 @@ def test_a_likelihood_that_is_not_finite_is_left_to_the_other(monkeypatch):
 
 
 def test_discovery_has_no_upper_limit():
-    engine = Engine(models.full(), FitSettings(test_statistic="q0"))
+    engine = make_engine(models.full(), FitSettings(test_statistic="q0"))
     with pytest.raises(ConfigError, match="q0"):
         list(upper_limits(engine, [ALL]))
 
@@ -320,7 +321,7 @@ def test_minima_without_end_are_a_state(monkeypatch):
 
 
 def test_patches_do_not_disturb_one_another():
-    engine = Engine(models.background("normsys", "histosys"), FitSettings())
+    engine = make_engine(models.background("normsys", "histosys"), FitSettings())
     patches = [Patch(item["metadata"]["name"], (), item["patch"]) for item in models.grid(5)]
     together = {patch.name: values(result) for patch, result in upper_limits(engine, patches)}
     for patch in patches:
@@ -344,7 +345,7 @@ def test_likelihoods_with_many_minima(shared, tmp_path, region, names):
     """Minima that change places with mu: nearby fits follow another one than the lowest."""
     workspace, patches = read_likelihood(shared, tmp_path, "sbottom", region)
     chosen = [patch for patch in patches if patch.name in names]
-    found = list(upper_limits(Engine(workspace, FitSettings()), chosen))
+    found = list(upper_limits(make_engine(workspace, FitSettings()), chosen))
     assert len(found) == len(names)
     for patch, result in found:
         assert isinstance(result, Limits), (patch.name, result)
@@ -368,7 +369,7 @@ def test_published_limits_of_the_staus(shared, tmp_path, monkeypatch):
     table = read_limits(shared / "published/staus/upper_limits.csv", 0, 1, 2)
 
     def limits():
-        made = upper_limits(Engine(workspace, FitSettings()), chosen)
+        made = upper_limits(make_engine(workspace, FitSettings()), chosen)
         return {patch.name: found.observed.mu for patch, found in made}
 
     def against_published(observed):
@@ -382,7 +383,7 @@ def test_published_limits_of_the_staus(shared, tmp_path, monkeypatch):
 
     lowest = limits()
     assert 0.02 < against_published(lowest) < 0.04
-    monkeypatch.setattr(BatchFits, "leap", lambda *_: None)
+    monkeypatch.setattr(Search, "leap", lambda *_: None)
     nearer = limits()
     assert against_published(nearer) < 0.002
     assert all(1.002 < lowest[name] / nearer[name] < 1.06 for name in lowest)
@@ -458,7 +459,7 @@ def test_a_worker_says_what_failed(tmp_path):
 
 
 def test_compute_is_what_the_worker_calls():
-    engine = Engine(models.full("normsys"), FitSettings())
+    engine = make_engine(models.full("normsys"), FitSettings())
     settings = product_of("limits", Settings()).settings
     ((patch, plain),) = limits.compute(engine, [ALL], settings)
     assert patch.name == "all"

@@ -15,7 +15,7 @@ from palletfit.config import (
     Settings,
     parse,
 )
-from palletfit.engine.batched import Engine
+from palletfit.engine.choose import make_engine
 from palletfit.errors import ConfigError
 from palletfit.pallet.patches import Patch
 from palletfit.products.mu_scan import compute as mu_scan
@@ -35,7 +35,7 @@ ALL = Patch("all", (), ())
 
 
 def scanned(spec=None, settings=None, search=None, **fit) -> MuScan:
-    engine = Engine(spec or models.full("normsys", "histosys"), FitSettings(**fit))
+    engine = make_engine(spec or models.full("normsys", "histosys"), FitSettings(**fit))
     ((_, found),) = scans(engine, [ALL], 0.95, settings or MuScanSettings(points=9), search)
     assert isinstance(found, MuScan), found
     return found
@@ -48,7 +48,7 @@ def test_the_same_as_hypothesis_tests():
     assert found.points[0].mu == 0.0
     assert found.points[0].p_values.CLs_obs == 1.0
     for point in found.points[1::3]:
-        engine = Engine(spec, FitSettings(mu=point.mu))
+        engine = make_engine(spec, FitSettings(mu=point.mu))
         ((_, test),) = engine.hypotests([ALL])
         assert point.p_values.CLs_obs == pytest.approx(test.p_values.CLs_obs, abs=1e-8)
         assert point.p_values.CLs_exp == pytest.approx(test.p_values.CLs_exp, abs=1e-8)
@@ -74,7 +74,7 @@ def test_the_range():
 
 
 def test_a_range_out_of_bounds_fails_its_patch():
-    engine = Engine(models.counting(), FitSettings())
+    engine = make_engine(models.counting(), FitSettings())
     ((_, found),) = scans(engine, [ALL], settings=MuScanSettings(range=[0, 11]))
     assert isinstance(found, ConfigError)
     assert found.patch == "all"

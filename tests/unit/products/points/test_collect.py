@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.choose import make_engine
 from palletfit.errors import StoreError
 from palletfit.products.points.collect import collect, counts_of
 
@@ -21,7 +21,7 @@ def test_results_are_those_of_the_engine(scan):
     table = scan.folder / "points.parquet"
     collect([scan.manifest], scan.labels, table, 0.95)
     found = pd.read_parquet(table).set_index("name")
-    engine = Engine(scan.background, FitSettings())
+    engine = make_engine(scan.background, FitSettings())
     for patch, result in engine.hypotests(patches(scan.scan().source)):
         row = found.loc[patch.name]
         assert row.CLs_obs == pytest.approx(result.p_values.CLs_obs, rel=1e-9)

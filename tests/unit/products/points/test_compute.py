@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.choose import make_engine
 from palletfit.products.points import compute as summaries
 
 from ...scans import patches
@@ -15,7 +15,7 @@ def test_both_engines_summarise_alike(scan):
     some = patches(scan.scan().source)[:2]
     found = {}
     for engine in ("batched", "reference"):
-        made = Engine(scan.background, FitSettings(engine=engine))
+        made = make_engine(scan.background, FitSettings(engine=engine))
         found[engine] = {patch.name: item for patch, item in summaries.compute(made, some, {})}
     for name, item in found["batched"].items():
         other = found["reference"][name]

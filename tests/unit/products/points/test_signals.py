@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import Engine
+from palletfit.engine.choose import make_engine
 from palletfit.errors import PalletfitError
 
 from ...scans import patches
@@ -33,7 +33,7 @@ def test_luminosity_and_correlated_uncertainties(scan):
     scan.background["measurements"][0]["config"]["parameters"] = [parameter]
     scan.points |= {"lumi": "lumi", "uncertainties": {"scale": 0.1}}
     source = scan.scan().source
-    engine = Engine(scan.background, FitSettings())
+    engine = make_engine(scan.background, FitSettings())
     (first, *_) = patches(source)
     fitted = engine.fit(first, None)
     assert set(fitted.parameters) == {"mu_SIG", "lumi", "scale"}

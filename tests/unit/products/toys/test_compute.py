@@ -14,7 +14,7 @@ from scipy.stats import poisson
 
 from palletfit.config import FitSettings, ToySettings, parse
 from palletfit.engine.asymptotics import p_values
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.likelihood import constants
 from palletfit.engine.toys.ensembles import Ends, Pairs
 from palletfit.errors import ConfigError, FitError, PalletError, StoreError
@@ -31,7 +31,7 @@ SYSTEMATIC = ("normfactor", "normsys", "histosys", "staterror")
 
 
 def make(spec: Any, *, seed: int = 1, **settings: Any) -> Toys:
-    return Toys(Engine(spec, FitSettings(**settings)), NOTHING, ToySettings(seed=seed))
+    return Toys(BatchedEngine(spec, FitSettings(**settings)), NOTHING, ToySettings(seed=seed))
 
 
 def result(spec: Any, count: int, *, seed: int = 1, **settings: Any) -> toy_results.ToyResult:
@@ -148,7 +148,9 @@ def test_few_events_have_the_exact_answer_and_not_the_asymptotic_one(seen: int) 
     assert abs(found.CLs_obs - exact) < 4 * found.CLs_obs_error
     for ours, error, theirs in zip(found.CLs_exp, found.CLs_exp_errors, expected, strict=True):
         assert abs(ours - theirs) < 4 * error
-    ((_, asymptotic),) = Engine(models.counting(4.0, 1.0, seen), FitSettings()).hypotests([NOTHING])
+    ((_, asymptotic),) = BatchedEngine(models.counting(4.0, 1.0, seen), FitSettings()).hypotests(
+        [NOTHING]
+    )
     assert asymptotic.p_values.q == pytest.approx(found.q, abs=1e-8)
     assert abs(asymptotic.p_values.CLs_obs - exact) > 4 * found.CLs_obs_error
 
@@ -164,7 +166,7 @@ def test_many_events_agree_with_the_asymptotic_answer() -> None:
         {"SR": [9020.0, 8110.0]},
     )
     found = result(spec, 40 * BLOCK)
-    ((_, asymptotic),) = Engine(spec, FitSettings()).hypotests([NOTHING])
+    ((_, asymptotic),) = BatchedEngine(spec, FitSettings()).hypotests([NOTHING])
     assert abs(asymptotic.p_values.CLs_obs - found.CLs_obs) < 4 * found.CLs_obs_error
     # Above the median qtilde of the toys is zero, which the formulae do not show.
     for number in (1, 2):
@@ -175,7 +177,7 @@ def test_many_events_agree_with_the_asymptotic_answer() -> None:
 def test_discovery() -> None:
     spec = models.full("shapesys", observed=(85.0, 70.0))
     found = result(spec, 16 * BLOCK, test_statistic="q0")
-    ((_, asymptotic),) = Engine(spec, FitSettings(test_statistic="q0")).hypotests([NOTHING])
+    ((_, asymptotic),) = BatchedEngine(spec, FitSettings(test_statistic="q0")).hypotests([NOTHING])
     assert found.mu == 0.0
     assert found.q == pytest.approx(asymptotic.p_values.q, abs=1e-8)
     assert abs(found.CLs_obs - asymptotic.p_values.CLs_obs) < 4 * found.CLs_obs_error
@@ -384,7 +386,7 @@ def test_a_model_that_the_engine_does_not_support() -> None:
         models.sample("more", [1.0, 1.0], models.MODIFIERS["shapesys"])
     )
     with pytest.raises(PalletError, match="does not support") as caught:
-        run_shard(Engine(spec, FitSettings()), NOTHING, ToySettings(), 0, 10)
+        run_shard(BatchedEngine(spec, FitSettings()), NOTHING, ToySettings(), 0, 10)
     assert "toybased" in caught.value.remedy
 
 
@@ -418,7 +420,7 @@ def test_jax_gives_the_same_toys_and_statistics() -> None:
 def test_asymptotic_formulae_of_the_same_statistic() -> None:
     # The observed q goes into both.
     spec = models.full(*SYSTEMATIC)
-    ((_, asymptotic),) = Engine(spec, FitSettings()).hypotests([NOTHING])
+    ((_, asymptotic),) = BatchedEngine(spec, FitSettings()).hypotests([NOTHING])
     observed = make(spec).observed["q"]
     again = p_values("qtilde", observed, asymptotic.p_values.q_asimov)
     assert again.CLs_obs == pytest.approx(asymptotic.p_values.CLs_obs, abs=1e-8)

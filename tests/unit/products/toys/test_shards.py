@@ -20,7 +20,7 @@ from palletfit.config import (
     ToyTargetSettings,
 )
 from palletfit.core.files import read_json, write_atomically
-from palletfit.engine.batched import Engine
+from palletfit.engine.engine import BatchedEngine
 from palletfit.errors import ConfigError, PalletError, StoreError
 from palletfit.pallet.patches import Patch, file_stem
 from palletfit.products.toys import table as toy_tables
@@ -47,7 +47,9 @@ NAMES = ["signal_100_50", "signal_200_50"]
 
 @cache
 def made() -> Toys:
-    return Toys(Engine(models.full("shapesys"), FitSettings()), Patch("p", (), []), ToySettings())
+    return Toys(
+        BatchedEngine(models.full("shapesys"), FitSettings()), Patch("p", (), []), ToySettings()
+    )
 
 
 def shards_of(*spans: tuple[int, int]) -> dict[tuple[int, int], dict[str, Any]]:
@@ -235,7 +237,7 @@ def hypothesis_tests(**changes: Any) -> list[RegionResults]:
 @cache
 def asymptotic() -> dict[str, dict[str, Any]]:
     signals = [Patch(item["metadata"]["name"], (), item["patch"]) for item in models.grid()]
-    found = Engine(BACKGROUND, FitSettings()).hypotests(signals[:2])
+    found = BatchedEngine(BACKGROUND, FitSettings()).hypotests(signals[:2])
     return {patch.name: item.as_json() for patch, item in found}
 
 
@@ -402,7 +404,7 @@ def test_a_patch_whose_shard_failed_has_no_further_round(folder):
 
 
 def test_a_patch_that_cannot_be_fitted_is_data(monkeypatch):
-    engine = Engine(models.full("shapesys"), FitSettings())
+    engine = BatchedEngine(models.full("shapesys"), FitSettings())
     bad = Patch("bad", (1,), [{"op": "remove", "path": "/channels/9"}])
     patches = [shard(patch, 0, 10) for patch in (bad, Patch("good", (2,), []))]
     settings = product_of("toys", Settings()).settings

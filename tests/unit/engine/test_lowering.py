@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from palletfit.config import FitSettings
-from palletfit.engine.model import Background
+from palletfit.engine.lowering import Background
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch, apply, apply_sharing
@@ -165,11 +165,11 @@ def test_an_equal_copy_counts_as_the_same_sample():
     background = models.background(*models.MODIFIERS)
     same = copy.deepcopy(background["channels"][0]["samples"][0])
     (batch,), _ = lowered(background, replace("/channels/0/samples/0", same), add())
-    assert [block.own for block in batch.layout.blocks] == [1]
+    assert [block.added for block in batch.layout.blocks] == [1]
     changed = copy.deepcopy(same)
     changed["data"][0] += 1.0
     (batch,), _ = lowered(background, replace("/channels/0/samples/0", changed), add())
-    assert [block.own for block in batch.layout.blocks] == [2]
+    assert [block.added for block in batch.layout.blocks] == [2]
 
 
 def test_of_several_measurements_the_wanted_one():

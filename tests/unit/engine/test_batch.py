@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 
 from palletfit.config import FitSettings
-from palletfit.engine.batched import BatchFits, Engine, Fits
+from palletfit.core.arrays import FloatArray
+from palletfit.engine import batch as batch_module
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.fit_records import fit_records
+from palletfit.engine.fits import Fits
+from palletfit.engine.fitter import Fitter
+from palletfit.engine.lowering import Lowered
 from palletfit.engine.records import Fit, HypotestResult
 from palletfit.engine.reference import hypotests as reference
-from palletfit.engine.reference.evidence import FloatArray, Likelihood, polish
+from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
 
@@ -31,12 +37,12 @@ class Seen:
     """What one run of the engine made: results by patch, and the fits behind them."""
 
     results: dict[str, HypotestResult | PalletfitError]
-    fits: list[tuple[BatchFits, Fits, list[Fit]]]
+    fits: list[tuple[Lowered, Fits, list[Fit]]]
 
     def points(self, row: int = 0) -> Iterator[tuple[Fits, Fit, dict[str, float]]]:
         """Fits of one patch, their records and best-fit parameters by name."""
-        for tests, fits, records in self.fits:
-            named = zip(tests.batch.names[row], fits.point[row].tolist(), strict=True)
+        for lowered, fits, records in self.fits:
+            named = zip(lowered.names[row], fits.point[row].tolist(), strict=True)
             found = {name: value for name, value in named if name is not None}
             yield fits, records[row], found
 
@@ -44,19 +50,18 @@ class Seen:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the engine and look at its fits: records hold no parameters."""
-    kept: list[tuple[BatchFits, Fits, list[Fit]]] = []
-    freeze = BatchFits.freeze
+    kept: list[tuple[Lowered, Fits, list[Fit]]] = []
 
-    def keep(tests: BatchFits, fits: Fits, **asked: Any) -> list[Fit]:
-        records = freeze(tests, fits, **asked)
-        kept.append((tests, fits, records))
+    def keep(lowered: Lowered, fits: Fits, **options: Any) -> list[Fit]:
+        records = fit_records(lowered, fits, **options)
+        kept.append((lowered, fits, records))
         return records
 
-    monkeypatch.setattr(BatchFits, "freeze", keep)
+    monkeypatch.setattr(batch_module, "fit_records", keep)
 
     def run(workspace: Spec, patches: Sequence[Patch] | None = None, **settings: Any) -> Seen:
         kept.clear()
-        engine = Engine(workspace, FitSettings(**settings))
+        engine = BatchedEngine(workspace, FitSettings(**settings))
         found = engine.hypotests(patches or [Patch("all", (), ())])
         return Seen({patch.name: result for patch, result in found}, list(kept))
 
@@ -340,13 +345,13 @@ def test_fits_that_are_the_same_without_signal_are_made_once(
     ]
     alone = {patch.name: watch(workspace, [patch]).results[patch.name] for patch in patches}
     made: list[tuple[float | None, int]] = []
-    lanes = BatchFits.lanes
+    lanes = Fitter.lanes
 
-    def count(tests: BatchFits, fits: Fits, *args: Any, **options: Any) -> Any:
+    def count(fitter: Fitter, fits: Fits, *args: Any, **options: Any) -> Any:
         made.append((fits.mu, len(args[1])))
-        return lanes(tests, fits, *args, **options)
+        return lanes(fitter, fits, *args, **options)
 
-    monkeypatch.setattr(BatchFits, "lanes", count)
+    monkeypatch.setattr(Fitter, "lanes", count)
     together = watch(workspace, patches).results
     assert made[0] == (0.0, 2)  # the widths of "uncertain" are others
     assert max(number for mu, number in made if mu is None) == 3
@@ -362,15 +367,15 @@ def test_a_parameter_with_a_large_effect_in_one_direction_is_tried_far_away() ->
     few = models.sample("few", [0.04], normsys("bent", 40.0, 0.01))
     other = models.sample("other", [6.0], normsys("scale", 1.15, 0.85))
     spec = models.workspace({"SR": [models.signal([1.0]), few, other]}, {"SR": [10.0]})
-    ((batch, _),), _ = Engine(spec, FitSettings()).lower([Patch("all", (), ())])
-    tests = BatchFits(Engine(spec, FitSettings()), batch)
+    ((batch, _),), _ = BatchedEngine(spec, FitSettings()).lower([Patch("all", (), ())])
+    tests = BatchedEngine(spec, FitSettings()).batch_fits(batch)
     fits = Fits(batch.data, batch.aux, 0.0, tests.rows)
-    tests.fit(fits, {"suggested": batch.init})
+    tests.fitter.fit(fits, {"suggested": batch.init})
     column = list(batch.names[0]).index("bent")
     assert fits.converged[0]
     assert fits.point[0, column] == pytest.approx(0.2337, abs=1e-3)
     nearby = float(fits.value[0])
-    tests.leap(fits, tests.rows)
+    tests.search.leap(fits, tests.rows)
     assert fits.point[0, column] == pytest.approx(1.1654, abs=1e-3)
     lowest = float(fits.value[0])
     assert nearby - lowest == pytest.approx(0.1916, abs=1e-3)
@@ -379,7 +384,7 @@ def test_a_parameter_with_a_large_effect_in_one_direction_is_tried_far_away() ->
     grid[:, tests.poi] = 0.0
     grid[:, column] = np.tile(np.linspace(-3, 3, 601), 61)
     grid[:, list(batch.names[0]).index("scale")] = np.repeat(np.linspace(-3, 3, 61), 601)
-    values = tests.values(fits, grid, np.zeros(len(grid), dtype=int))
+    values = tests.likelihood.values(fits, grid, np.zeros(len(grid), dtype=int))
     assert lowest <= values.min() < lowest + 1e-3
 
 
@@ -390,7 +395,7 @@ def test_a_mu_hat_of_zero_has_an_error(events: float) -> None:
     poi = {"name": "mu_SIG", "type": "normfactor", "data": None}
     sample = {"name": "signal", "data": [events, 0.5 * events], "modifiers": [poi]}
     patch = Patch("s", (), [{"op": "add", "path": "/channels/0/samples/-", "value": sample}])
-    engine = Engine(background, FitSettings())
+    engine = BatchedEngine(background, FitSettings())
     ((_, result),) = engine.hypotests([patch])
     assert isinstance(result, HypotestResult)
     assert result.mu_hat == 0

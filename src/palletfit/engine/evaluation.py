@@ -1,0 +1,244 @@
+"""The likelihoods of the patches of one batch, evaluated at any points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.arrays import Arrays
+from palletfit.engine.fits import Fits
+from palletfit.engine.layout import Layout
+from palletfit.engine.likelihood import (
+    by_sample,
+    evaluate,
+    expected,
+    own_arrays,
+    own_of,
+    shared_arrays,
+    value,
+)
+from palletfit.engine.lowering import Lowered
+from palletfit.engine.newton import UNDAMPED, Solver
+
+
+class Compiled:
+    """Functions of one layout, compiled once, and the shared arrays.
+
+    Parameters
+    ----------
+    arrays
+        Array library.
+    layout
+        Columns of parameters and shared samples.
+    """
+
+    def __init__(self, arrays: Arrays, layout: Layout) -> None:
+        self.arrays = arrays
+        self.shared = arrays.put(shared_arrays(layout))
+        self.expected = arrays.compile(partial(expected, arrays, layout))
+        self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
+        self.value = arrays.compile(partial(value, arrays, layout))
+        self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
+        #: With the patches' own samples, and without.
+        self.solvers = {with_own: Solver(arrays, layout, self.shared) for with_own in (True, False)}
+
+
+class BatchLikelihood:
+    """The likelihoods of the patches of one batch.
+
+    Parameters
+    ----------
+    compiled
+        Functions of the batch's layout.
+    batch
+        The patches, P of them.
+
+    Attributes
+    ----------
+    rows
+        Positions of all patches, ``(P,)``.
+    poi
+        Column of the parameter of interest.
+    patch_samples
+        The patches' own samples, for the compiled functions.
+    """
+
+    def __init__(self, compiled: Compiled, batch: Lowered) -> None:
+        self.compiled, self.batch = compiled, batch
+        self.arrays = compiled.arrays
+        self.patch_samples = self.arrays.put(own_arrays(batch))
+        self.rows = np.arange(len(batch))
+        self.poi = batch.layout.poi
+
+    @cached_property
+    def only_signal(self) -> bool:
+        """True if all samples of the patches vanish with the signal."""
+        return all(
+            np.all((part["factors"][..., 0] > 0) | ~np.any(part["nominal"] != 0, axis=-1))
+            and np.all((part["factors"][..., 0] > 0) | ~np.any(part["odd"] != 0, axis=(-2, -1)))
+            and np.all((part["factors"][..., 0] > 0) | ~np.any(part["even"] != 0, axis=(-2, -1)))
+            for part in self.batch.parts
+        )
+
+    @cached_property
+    def without_signal(self) -> NDArray[np.int64]:
+        """First one, for each patch, that is the same where there is no signal."""
+        batch = self.batch
+        if not self.only_signal:
+            return self.rows
+        settings = ("data", "aux", "precision", "factor", "init", "lower", "upper", "fixed")
+        columns = [np.asarray(getattr(batch, name), dtype=float) for name in settings]
+        _, first, group = np.unique(
+            np.concatenate(columns, axis=1), axis=0, return_index=True, return_inverse=True
+        )
+        return np.asarray(first[group.ravel()])
+
+    def lanes_at(
+        self, fits: Fits, point: FloatArray, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[slice, dict[str, Any], Any]]:
+        """Prepare evaluations, in pieces of one size.
+
+        Parameters
+        ----------
+        fits
+            Fits whose data count.
+        point
+            A point for each of the rows, ``(len(rows), K)``.
+        rows
+            Patches, any of them several times.
+
+        Yields
+        ------
+        tuple
+            Which of the rows, what these have of their own, and their points.
+        """
+        batch, arrays = self.batch, self.arrays
+        size = arrays.lanes_of(batch.layout.size)
+        for first in range(0, len(rows), size):
+            part = slice(first, min(first + size, len(rows)))
+            positions = np.arange(part.start, part.stop)
+            # Compiled code has one size: the first row again, which nobody reads.
+            positions = positions if arrays.flexible else np.resize(positions, size)
+            piece = rows[positions]
+            lane = {
+                "own": own_of(self.patch_samples, piece),
+                "data": arrays.put(fits.data[piece]),
+                "aux": arrays.put(fits.aux[piece]),
+                "precision": arrays.put(batch.precision[piece]),
+                "factor": arrays.put(batch.factor[piece]),
+            }
+            yield part, lane, arrays.put(point[positions])
+
+    def values(self, fits: Fits, point: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
+        """Compute the NLL without constants of some rows, each at a point."""
+        return self._at(self.compiled.value, fits, point, rows, ())
+
+    def rates(
+        self, fits: Fits, point: FloatArray, rows: NDArray[np.int64] | None = None
+    ) -> FloatArray:
+        """Compute the expected counts of some rows, by default of all, each at a point."""
+        rows = self.rows if rows is None else rows
+        return self._at(self.compiled.expected, fits, point, rows, fits.data.shape[1:])
+
+    def _at(
+        self,
+        function: Callable[..., Any],
+        fits: Fits,
+        point: FloatArray,
+        rows: NDArray[np.int64],
+        shape: tuple[int, ...],
+    ) -> FloatArray:
+        results = np.zeros((len(rows), *shape))
+        with np.errstate(all="ignore"):
+            for part, lane, at in self.lanes_at(fits, point, rows):
+                values = self.arrays.get(function(self.compiled.shared, lane, at))
+                results[part] = values[: part.stop - part.start]
+        return results
+
+    def asimov_data(self, fits: Fits, point: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Compute main and auxiliary data that are exactly as expected at a point of each row."""
+        batch = self.batch
+        aux = np.where(batch.precision > 0, point, point * batch.factor)
+        return self.rates(fits, point), aux
+
+    def hessians(
+        self,
+        fits: Fits,
+        rows: NDArray[np.int64] | None = None,
+        point: FloatArray | None = None,
+    ) -> Iterator[tuple[slice, FloatArray, NDArray[np.bool_]]]:
+        """Compute Hessians of the NLL, in pieces.
+
+        Parameters
+        ----------
+        fits
+            Fits.
+        rows
+            Their rows; by default all.
+        point
+            A point for each of the rows; by default the minima.
+
+        Yields
+        ------
+        tuple
+            Which of the rows, their Hessians ``(n, K, K)``, and the parameters that are fixed or
+            at a bound in the minimum, ``(n, K)``.
+        """
+        batch = self.batch
+        at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
+        rows = self.rows if rows is None else rows
+        point = fits.point[rows] if point is None else point
+        for part, lane, at in self.lanes_at(fits, point, rows):
+            with np.errstate(all="ignore"):
+                derivatives = self.compiled.evaluate(self.compiled.shared, lane, at, None)
+            hessian = np.array(self.arrays.get(derivatives.hessian))[: part.stop - part.start]
+            yield part, hessian, (batch.fixed | at_bound)[rows[part]]
+
+
+def inverse_free(hessian: FloatArray, frozen: NDArray[np.bool_]) -> FloatArray:
+    """Invert Hessians without the frozen parameters, whose rows and columns become zero.
+
+    Parameters
+    ----------
+    hessian, frozen
+        ``(L, K, K)`` and ``(L, K)``.
+
+    Returns
+    -------
+    ndarray
+        ``(L, K, K)``; all zero if one of them is singular.
+    """
+    count = hessian.shape[-1]
+    masked_out = frozen[:, :, None] | frozen[:, None, :]
+    masked = np.where(masked_out, np.eye(count), hessian)
+    try:
+        inverse = np.linalg.inv(masked)
+    except np.linalg.LinAlgError:
+        return np.zeros_like(hessian)
+    return np.where(masked_out | ~np.isfinite(inverse), 0.0, inverse)
+
+
+def solve_free(
+    hessian: FloatArray, frozen: NDArray[np.bool_], right: FloatArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Solve linear equations without the frozen parameters.
+
+    Parameters
+    ----------
+    hessian, frozen, right
+        Matrices ``(L, K, K)``, frozen parameters ``(L, K)``, and right-hand sides ``(L, K)``.
+
+    Returns
+    -------
+    tuple
+        Solutions ``(L, K)``, and whether each matrix is positive definite, ``(L,)``.
+    """
+    metric = np.maximum(np.abs(np.einsum("...ii->...i", hessian)), 1e-10)
+    undamped = np.full(len(right), UNDAMPED)
+    solution, damping, *_ = Arrays().solve(hessian, metric, right, undamped, ~frozen)
+    return solution, damping <= UNDAMPED

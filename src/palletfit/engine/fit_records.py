@@ -1,0 +1,125 @@
+"""The records of fits that are kept: where each ended, and why that is the lowest minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.fits import Fits
+from palletfit.engine.likelihood import constants
+from palletfit.engine.lowering import Lowered
+from palletfit.engine.newton import OUTCOMES, Minima
+from palletfit.engine.records import Attempt, Fit
+
+
+def fit_records(
+    batch: Lowered, fits: Fits, rows: NDArray[np.int64] | None = None, *, brief: bool = False
+) -> list[Fit]:
+    """Make the records of one kind of fit, patch by patch.
+
+    Parameters
+    ----------
+    batch
+        The patches, P of them.
+    fits, rows
+        Fits, and those of their rows whose records are wanted; by default all.
+    brief
+        Leave out the attempts, which only show how the minimum was found.
+    """
+    count = len(batch)
+    constant = constants(batch, fits.data, fits.aux)
+    attempts: list[list[Attempt]] = [[] for _ in range(count)]
+    ends = np.full((count, len(fits.attempts)), np.nan)
+    doubt = [""] * count
+    for number, (start, attempted, minima, seconds) in enumerate(fits.attempts):
+        ends[attempted, number] = minima.value
+        for position in np.flatnonzero(~minima.converged):
+            row = attempted[position]
+            doubt[row] = doubt[row] or OUTCOMES[int(minima.outcome[position])]
+        if not brief:
+            for row, attempt in _attempts(batch, start, attempted, minima, seconds, constant):
+                attempts[row].append(attempt)
+    tried = np.zeros(count, dtype=int)
+    for _, attempted, _, _ in fits.attempts:
+        tried[attempted] += 1
+    finite = np.isfinite(ends)
+    lowest = np.where(finite, ends, np.inf).min(axis=1, initial=np.inf)
+    highest = np.where(finite, ends, -np.inf).max(axis=1, initial=-np.inf)
+    spreads = np.where(finite.any(axis=1), 2 * (highest - lowest), np.inf)
+    agreed = fits.agreed()
+    all_rows = np.arange(count)
+    bounds = _at_bounds(batch, all_rows, fits.point)
+    records = []
+    for row in all_rows if rows is None else rows:
+        reason = f"{agreed[row]} of {tried[row]} starts agree, edm {fits.edm[row]:.1e}"
+        if agreed[row] < tried[row] and finite[row].any():
+            reason += f", the others end up to {spreads[row]:.1e} above in 2 NLL"
+        if not fits.converged[row]:
+            reason = f"not converged: {doubt[row] or 'the last steps to the minimum'}"
+        records.append(
+            Fit(
+                twice_nll=float(2 * (fits.value[row] + constant[row])),
+                edm=float(fits.edm[row]),
+                gradient_norm=float(fits.gradient_norm[row]),
+                at_bounds=bounds[row],
+                mu=float(fits.point[row, batch.layout.poi]),
+                trusted=bool(fits.converged[row]),
+                reason=reason,
+                agreed=int(agreed[row]),
+                spread=float(spreads[row]),
+                attempts=tuple(attempts[row]),
+            )
+        )
+    return records
+
+
+def _attempts(
+    batch: Lowered,
+    start: str,
+    rows: NDArray[np.int64],
+    minima: Minima,
+    seconds: float,
+    constant: FloatArray,
+) -> Iterator[tuple[int, Attempt]]:
+    """Yield the attempts that began at one start, row by row."""
+    bounds = _at_bounds(batch, rows, minima.point)
+    for position, row in enumerate(rows):
+        message = OUTCOMES[int(minima.outcome[position])]
+        converged = bool(minima.converged[position])
+        value = float(2 * (minima.value[position] + constant[row]))
+        yield (
+            int(row),
+            Attempt(
+                optimizer="newton",
+                start=start,
+                moved=True,
+                reported_success=converged,
+                message=message,
+                iterations=int(minima.iterations[position]),
+                evaluations=int(minima.iterations[position]),
+                optimizer_twice_nll=value,
+                twice_nll=value,
+                edm=float(minima.edm[position]),
+                gradient_norm=float(minima.gradient_norm[position]),
+                at_bounds=bounds[position],
+                polish_steps=0,
+                doubts=() if converged else (message,),
+                seconds=seconds,
+            ),
+        )
+
+
+def _at_bounds(batch: Lowered, rows: NDArray[np.int64], point: FloatArray) -> list[tuple[str, ...]]:
+    """List the nuisance parameters at a bound, at a point for each of some rows."""
+    at_bound = (point <= batch.lower[rows]) | (point >= batch.upper[rows])
+    at_bound &= ~batch.fixed[rows]
+    at_bound[:, batch.layout.poi] = False
+    by_row: list[tuple[str, ...]] = [()] * len(rows)
+    for position in np.flatnonzero(at_bound.any(axis=1)):
+        names = batch.names[rows[position]]
+        columns = np.flatnonzero(at_bound[position])
+        by_row[position] = tuple(str(names[column]) for column in columns)
+    return by_row

@@ -1,0 +1,50 @@
+"""Hypothesis tests of many patches, as a calculation of every engine."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from palletfit.engine.protocol import BatchEngine, Calculation, PatchEngine
+from palletfit.engine.records import HypotestResult
+from palletfit.errors import PalletfitError
+from palletfit.pallet.patches import Patch
+
+
+@dataclass(frozen=True)
+class Hypotests(Calculation[HypotestResult]):
+    """Hypothesis tests at the signal strength of the settings.
+
+    Attributes
+    ----------
+    brief
+        Leave the attempts out of the results.
+    """
+
+    brief: bool = False
+
+    def in_batches(
+        self, engine: BatchEngine, patches: Iterable[Patch]
+    ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError | str]]:
+        """Test chunks of patches together, so that memory stays bounded."""
+        waiting = iter(patches)
+        while chunk := list(itertools.islice(waiting, engine.chunk_size())):
+            began = time.perf_counter()
+            batches, refused = engine.lower(chunk)
+            build_time = (time.perf_counter() - began) / len(chunk)
+            for batch, members in batches:
+                for row, result in engine.batch_fits(batch).hypotests(brief=self.brief):
+                    if isinstance(result, HypotestResult):
+                        result = replace(result, build_time=build_time)
+                    yield members[row], result
+            yield from refused
+
+    def by_patch(self, engine: PatchEngine, patch: Patch) -> HypotestResult:
+        """Test one patch."""
+        result = engine.tests_of(patch).test()
+        if not self.brief:
+            return result
+        fits = {name: replace(fit, attempts=()) for name, fit in result.fits.items()}
+        return replace(result, fits=fits)
