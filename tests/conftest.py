@@ -30,7 +30,7 @@ LONGEST = (
     "workflow/test_bad_input.py",
     "workflow/test_pages.py",
     "workflow/test_demo.py",
-    "unit/engine/test_batched.py",
+    "unit/engine/test_batch.py",
     "unit/engine/test_likelihood.py",
     "workflow/",
     "unit/engine/",

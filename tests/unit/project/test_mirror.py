@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...conftest import LONGEST
+
 #: Folders that test something else than the package; tests/README.md says what.
 APART = {"benchmarks", "project"}
 
@@ -22,3 +24,7 @@ def test_folders_are_those_of_the_package(project: Path) -> None:
 def test_files_of_other_folders_are_explained(project: Path) -> None:
     text = (project / "tests" / "README.md").read_text()
     assert all(f"`unit/{name}/`" in text for name in APART)
+
+
+def test_files_that_begin_first_exist(project: Path) -> None:
+    assert all((project / "tests" / path).exists() for path in LONGEST)

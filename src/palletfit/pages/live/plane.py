@@ -148,7 +148,7 @@ def contour(positions: FloatArray, score: FloatArray) -> list[FloatArray]:
     positions, score = positions[fitted], score[fitted]
     if len(score) < 3 or not score.min() < 0 < score.max():
         return []
-    # Imported here, because it is only needed when there is a contour.
+    # Imported here, because they are only needed when there is a contour.
     import shapely
     from scipy.spatial import Delaunay, QhullError
 
