@@ -118,7 +118,11 @@ use rule submit_region as submit_product with:
         product=any_of(name for name in OTHERS if name not in CHOSEN),
 
 
-rule submit_limits:
-    """The same for upper limits, which the target `limits` collects."""
-    input:
-        all_submissions(PRODUCTS["limits"]),
+for product in [PRODUCTS[name] for name in OTHERS if name not in CHOSEN]:
+
+    rule:
+        """The same for another product, whose own target collects it."""
+        name:
+            f"submit_{product.name}"
+        input:
+            all_submissions(product),
