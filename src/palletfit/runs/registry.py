@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from palletfit.core.imports import import_file
 from palletfit.errors import ConfigError
 from palletfit.runs.product import Product
 
@@ -133,16 +134,4 @@ def _package(folder: Path) -> ModuleType:
     imported = sys.modules.get(name)
     if imported is not None and imported.__file__ == str(folder / "__init__.py"):
         return imported
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot import {folder}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return import_file(name, folder / "__init__.py")

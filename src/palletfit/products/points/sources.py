@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from palletfit.config import Points, PointSettings
+from palletfit.core.imports import import_file
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.products.points.signals import Signal
@@ -270,13 +269,7 @@ def _module(name: str) -> ModuleType:
 
 def _module_of_file(path: Path) -> ModuleType:
     file_digest(path)  # gives a better message than the import if it cannot be read
-    spec = importlib.util.spec_from_file_location(f"palletfit_points_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError("it is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # data classes look their module up
-    spec.loader.exec_module(module)
-    return module
+    return import_file(f"palletfit_points_{path.stem}", path)
 
 
 def _last_line(error: BaseException) -> str:
