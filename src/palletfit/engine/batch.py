@@ -130,15 +130,20 @@ class BatchFits:
         """Make the fits of the data: ``background``, ``free``, ``fixed``."""
         batch = self.batch
         background, free = self.without_and_with_signal(self.rows)
-        displaced = self.fitter.displaced_starts()
         fixed = Fits(batch.data, batch.aux, self.mu, self.rows)
-        starts = {"background": background.point, "free": free.point, **displaced}
+        starts = {"suggested": batch.init, "background": background.point, "free": free.point}
         self.fitter.fit(fixed, starts)
-        below = np.flatnonzero(fixed.value < free.value - SAME)
-        self.fitter.fit(free, {"fixed": fixed.point}, below)
-        for fits in (background, free, fixed):
-            self.search.escalate(fits)
+        self.search.lower(fixed)
+        self.nest(free, fixed)
+        self.search.exchange(background, "fixed", fixed)
         return {"background": background, "free": free, "fixed": fixed}
+
+    def nest(self, free: Fits, fixed: Fits) -> None:
+        """Lower free fits that lie above one with the signal strength fixed."""
+        below = np.flatnonzero(fixed.value < free.value - SAME)
+        if len(below):
+            self.fitter.fit(free, {"fixed": fixed.point}, below)
+            self.search.explore(free, below)
 
     def asimov_fits(self, data_fits: Mapping[str, Fits]) -> Fits:
         """Fit the Asimov data that the fits of the data lead to; these get sharper."""
@@ -150,17 +155,15 @@ class BatchFits:
         rates, aux = self.likelihood.asimov_data(source, source.point)
         asimov = Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
-        starts = {"source": source.point, "fixed": tested.point}
-        self.fitter.fit(
-            asimov, {**starts, "displaced 1": self.fitter.displaced_starts()["displaced 1"]}
-        )
-        self.search.escalate(asimov)
+        starts = {"suggested": self.batch.init, "source": source.point, "fixed": tested.point}
+        self.fitter.fit(asimov, starts)
+        self.search.lower(asimov)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
-        several = np.flatnonzero(asimov.multimodal() | tested.multimodal())
-        self.fitter.fit(tested, {"asimov": asimov.point}, several)
-        self.fitter.fit(asimov, {"fixed again": tested.point}, several)
-        for fits in (tested, asimov):
-            self.search.mirror(fits, several)
+        before = tested.value.copy()
+        self.search.exchange(tested, "asimov", asimov)
+        if np.any(tested.value < before - SAME):
+            self.search.exchange(asimov, "fixed again", tested)
+            self.nest(free, tested)
         for fits in (background, free, fixed, asimov):
             self.fitter.sharpen(fits, self.rows)
         # The NLL without constants is zero at the point that generated the data.
@@ -179,12 +182,16 @@ class BatchFits:
         """
         batch = self.batch
         background = Fits(batch.data, batch.aux, 0.0, self.likelihood.without_signal)
-        self.fitter.fit(background, {"suggested": batch.init})
-        self.search.leap(background, self.rows)
+        starts = {"suggested": batch.init, **self.fitter.displaced_starts(count=1)}
+        self.fitter.fit(background, starts)
+        self.search.lower(background)
+        # What was the same for all patches is now continued for each of them.
+        background.leader = same.copy()
         free = Fits(batch.data, batch.aux, None, same)
-        first = self.fitter.displaced_starts(count=1)
-        self.fitter.fit(free, {"background": background.point, **first})
-        self.fitter.fit(background, {"free": free.point})
+        self.fitter.fit(free, {"suggested": batch.init, "background": background.point})
+        self.search.lower(free)
+        self.search.exchange(background, "free", free)
+        self.nest(free, background)
         return background, free
 
     def mu_errors(self, free: Fits, rows: NDArray[np.int64] | None = None) -> FloatArray:
@@ -224,8 +231,7 @@ class BatchFits:
             starts["source"] = np.array([source])
             fits = Fits(*self.likelihood.asimov_data(fits, starts["source"]), mu, self.rows)
         self.fitter.fit(fits, starts)
-        self.search.leap(fits, self.rows)
-        self.search.escalate(fits)
+        self.search.lower(fits)
         self.fitter.sharpen(fits, self.rows, SHARP)
         evidence = fit_records(batch, fits)[0]
         if not evidence.trusted:

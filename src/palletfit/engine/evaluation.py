@@ -14,6 +14,7 @@ from palletfit.engine.arrays import Arrays
 from palletfit.engine.fits import Fits
 from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import (
+    CLIP_WIDTH,
     by_sample,
     evaluate,
     expected,
@@ -23,7 +24,10 @@ from palletfit.engine.likelihood import (
     value,
 )
 from palletfit.engine.lowering import Lowered
-from palletfit.engine.newton import UNDAMPED, Solver
+from palletfit.engine.newton import PATIENT, UNDAMPED, Solver
+
+#: After how many evaluations a fit in a long valley gives up.
+_PATIENCE = 400
 
 
 class Compiled:
@@ -46,6 +50,11 @@ class Compiled:
         self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
         #: With the patches' own samples, and without.
         self.solvers = {with_own: Solver(arrays, layout, self.shared) for with_own in (True, False)}
+        #: The same for long curved valleys.
+        self.patient = {
+            with_own: Solver(arrays, layout, self.shared, iterations=_PATIENCE, damping=PATIENT)
+            for with_own in (True, False)
+        }
 
 
 class BatchLikelihood:
@@ -131,6 +140,7 @@ class BatchLikelihood:
                 "aux": arrays.put(fits.aux[piece]),
                 "precision": arrays.put(batch.precision[piece]),
                 "factor": arrays.put(batch.factor[piece]),
+                "clip": arrays.put(np.full(len(piece), CLIP_WIDTH)),
             }
             yield part, lane, arrays.put(point[positions])
 

@@ -42,6 +42,8 @@ class Fits:
     edm: FloatArray = field(init=False)
     gradient_norm: FloatArray = field(init=False)
     converged: NDArray[np.bool_] = field(init=False)
+    #: Points that were looked at and did not become fits of their own, by row.
+    looked: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         count = len(self.data)
@@ -49,6 +51,7 @@ class Fits:
         self.value, self.edm = np.full(count, np.inf), np.full(count, np.inf)
         self.gradient_norm = np.full(count, np.inf)
         self.converged = np.zeros(count, dtype=bool)
+        self.looked = np.zeros(count, dtype=int)
 
     def leading(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Select those of some rows whose fits have to be made."""

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import BatchLikelihood
-from palletfit.engine.fits import TOLERANCE, Fits
-from palletfit.engine.newton import Lanes, Solver
+from palletfit.engine.fits import SAME, TOLERANCE, Fits
+from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY
+from palletfit.engine.newton import EXHAUSTED, Lanes, Minima, Solver
 
 #: Displaced starts of every fit.
 DISPLACED = 2
 #: The edm at which a start ends, in units of the NLL: where its next step leads is then known to
 #: much better than :data:`palletfit.engine.fits.SAME`.
 _START_TOLERANCE = 1e-6
+#: Rates of empty bins that are as close to zero as this are near the corner there.
+_CORNER = 0.1
+#: So many evaluations are enough away from corners; this edm while they are rounded.
+_PATIENCE, _ROUGH = 40, 1e-4
+#: Widths of the corner, one after the other, see :func:`palletfit.engine.likelihood.clipped`.
+_WIDTHS = tuple(CLIP_WIDTH * 10.0**power for power in (5, 4, 3, 2, 1, 0))
 
 
 class Fitter:
@@ -55,6 +65,7 @@ class Fitter:
             aux=fits.aux[rows],
             precision=batch.precision[rows],
             factor=batch.factor[rows],
+            clip=np.full(len(rows), CLIP_WIDTH),
         )
 
     def fit(
@@ -74,7 +85,7 @@ class Fitter:
                 for name, start in starts.items()
             ]
         )
-        minima = self._solver(fits).minimise(lanes, _START_TOLERANCE, predict=True)
+        minima = self._minimise(fits, lanes, _START_TOLERANCE, predict=True)
         seconds = (time.perf_counter() - began) / len(lanes)
         for number, start in enumerate(starts):
             part = np.arange(number * len(rows), (number + 1) * len(rows))
@@ -84,7 +95,7 @@ class Fitter:
         """Fit rows, which may be listed several times in a row, each from its own point."""
         began = time.perf_counter()
         lanes = self.lanes(fits, points, rows)
-        minima = self._solver(fits).minimise(lanes, _START_TOLERANCE, predict=True)
+        minima = self._minimise(fits, lanes, _START_TOLERANCE, predict=True)
         seconds = (time.perf_counter() - began) / len(rows)
         _, first, count = np.unique(rows, return_index=True, return_counts=True)
         rank = np.arange(len(rows)) - np.repeat(first, count)
@@ -97,31 +108,97 @@ class Fitter:
         rows = fits.leading(rows[fits.converged[rows] & (fits.edm[rows] > tolerance)])
         if len(rows):
             lanes = self.lanes(fits, fits.point[rows], rows)
-            fits.refine(rows, self._solver(fits).minimise(lanes, tolerance))
+            fits.refine(rows, self._minimise(fits, lanes, tolerance))
 
-    def _solver(self, fits: Fits) -> Solver:
+    def _minimise(
+        self, fits: Fits, lanes: Lanes, tolerance: float, *, predict: bool = False
+    ) -> Minima:
+        """Minimise, and round the corner at empty bins more where that keeps lanes from ending.
+
+        A minimum at the corner, where the rate of an empty bin is zero, is approached as the corner
+        gets sharper and sharper.
+        """
+        solver = self._solver(fits)
+        empty = bool(np.any(lanes.data <= EMPTY))
+        limit = _PATIENCE if empty else None
+        minima = solver.minimise(lanes, tolerance, predict=predict, limit=limit)
+        left = np.flatnonzero(~minima.converged & np.isfinite(minima.value))
+        rates = self.likelihood.rates(fits, minima.point[left], lanes.patch[left])
+        corner = np.any((lanes.data[left] <= EMPTY) & (np.abs(rates) < _CORNER), axis=1)
+        if not empty:
+            left = corner = left[:0]
+        for rows, widths in ((left[~corner], (CLIP_WIDTH,)), (left[corner], _WIDTHS)):
+            continued, ends = lanes.take(rows), minima.take(rows)
+            for width in widths:
+                last = width == CLIP_WIDTH
+                ends = solver.minimise(
+                    continued.at(ends.point, clip=np.full(len(rows), width)),
+                    tolerance if last else _ROUGH,
+                    predict=predict and last,
+                    limit=_PATIENCE if len(widths) > 1 else None,
+                )
+            minima.put(rows, ends)
+        # Where it could be the lowest, it is worth the patience.
+        slow = (minima.outcome == EXHAUSTED) & (minima.value < fits.value[lanes.patch] + SAME)
+        rows = np.flatnonzero(slow)
+        if len(rows):
+            continued = lanes.take(rows).at(minima.point[rows])
+            patient = self._solver(fits, patient=True)
+            minima.put(rows, patient.minimise(continued, tolerance, predict=predict))
+        return minima
+
+    def probe(
+        self, fits: Fits, rows: NDArray[np.int64], points: FloatArray, steps: int
+    ) -> Minima:
+        """Take a few Newton steps of rows, each from its own point."""
+        lanes = self.lanes(fits, points, rows)
+        return self._solver(fits).minimise(lanes, _START_TOLERANCE, limit=steps)
+
+    def with_own(self, fits: Fits) -> bool:
+        """Say whether the patches' own samples count in a kind of fit: not without signal."""
+        signal = fits.mu is None or bool(np.any(fits.mu != 0.0))
+        return signal or not self.likelihood.only_signal
+
+    def _solver(self, fits: Fits, *, patient: bool = False) -> Solver:
         """Choose the solver of a kind of fit: without signal, its samples need no evaluation."""
         likelihood = self.likelihood
-        signal = fits.mu is None or bool(np.any(fits.mu != 0.0))
-        with_own = signal or not likelihood.only_signal
-        solver = likelihood.compiled.solvers[with_own]
+        with_own = self.with_own(fits)
+        compiled = likelihood.compiled
+        solver = (compiled.patient if patient else compiled.solvers)[with_own]
         solver.patch_samples = likelihood.patch_samples if with_own else {}
         return solver
 
     def displaced_starts(self, first: int = 1, count: int = DISPLACED) -> dict[str, FloatArray]:
         """Choose random starts around the suggested ones, by name, for all rows."""
         names = [f"displaced {number}" for number in range(first, first + count)]
-        return {name: self._displaced(name) for name in names}
+        return {name: self.displaced(name, 1.0) for name in names}
 
-    def _displaced(self, name: str) -> FloatArray:
-        """Choose starts about one prefit width off the suggested ones, the same in every batch."""
+    def displaced(self, name: str, size: float) -> FloatArray:
+        """Choose points some prefit widths off the suggested ones, ``(P, K)``.
+
+        Each parameter's displacement depends on its name only, not on the batch.
+        """
         batch = self.batch
-        seed = int.from_bytes(name.encode()[-8:], "little")
-        pattern = np.random.default_rng(seed).standard_normal(batch.init.shape[1])
         constrained = batch.precision + batch.factor
         width = np.where(
             constrained > 0,
             1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
             np.minimum((batch.upper - batch.lower) / 20, 0.5),
         )
-        return np.where(batch.fixed, batch.init, batch.init + width * pattern)
+        return np.where(batch.fixed, batch.init, batch.init + size * width * self.pattern(name))
+
+    def pattern(self, name: str) -> FloatArray:
+        """Draw normally distributed numbers, ``(P, K)``; those of a parameter are the same."""
+        return np.array(
+            [
+                [_normal(name, parameter or "") for parameter in names]
+                for names in self.batch.names
+            ]
+        )
+
+
+@cache
+def _normal(start: str, parameter: str) -> float:
+    """Draw a normally distributed number that belongs to a start and a parameter."""
+    digest = hashlib.sha256(f"{start}\0{parameter}".encode()).digest()
+    return float(ndtri((int.from_bytes(digest[:7], "little") + 0.5) / 256**7))

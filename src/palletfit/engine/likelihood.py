@@ -37,6 +37,10 @@ from palletfit.engine.lowering import Lowered
 
 #: Stands for a factor of zero.
 SMALLEST = 1e-20
+#: A bin in which less is observed counts as empty.
+EMPTY = 1e-9
+#: Between minus this and this many events the rate of an empty bin is clipped gradually.
+CLIP_WIDTH = 1e-6
 #: Above this many counts Stirling's series is exact to double precision.
 _STIRLING = 1e3
 
@@ -47,7 +51,8 @@ class Derivatives(NamedTuple):
     Attributes
     ----------
     value
-        ``(L,)``; infinite where a rate is not positive and events are observed.
+        ``(L,)``; infinite where a rate is not positive and events are observed. Where none are,
+        rates below zero count as zero.
     gradient, fisher
         ``(L, K)``; `fisher` is the diagonal of :func:`information`, never negative.
     hessian
@@ -185,9 +190,30 @@ def _saturated(count: FloatArray) -> FloatArray:
     return np.where(count > _STIRLING, series, np.where(count == 0, 0.0, plain))
 
 
-def poisson_term(count: Any, rate: Any, xp: Any) -> Any:
-    """``rate - count - count log(rate / count)``; without events just the rate, as in pyhf."""
-    positive = count > 0
+def clipped(rate: Any, width: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """Clip the rates of empty bins at zero, as ROOT's HistFactory does.
+
+    There is no Poisson distribution of a rate below zero, and ``rate - n log(rate)`` falls without
+    end if n = 0. So the rate counts as zero there. Within `width` of zero the corner is rounded by
+    a parabola, ``(rate + width)^2 / (4 width)``, so that Newton's method gets over it (P. J. Huber,
+    Ann. Math. Statist. 35 (1964) 73).
+
+    Returns
+    -------
+    tuple
+        The clipped rate, its derivative and its second derivative.
+    """
+    near = xp.abs(rate) < width
+    above = rate >= width
+    shifted = rate + width
+    value = xp.where(above, rate, xp.where(near, shifted * shifted / (4.0 * width), 0.0))
+    slope = xp.where(above, 1.0, xp.where(near, shifted / (2.0 * width), 0.0))
+    return value, slope, xp.where(near, 0.5 / width, 0.0)
+
+
+def poisson_term(count: Any, rate: Any, xp: Any, width: Any = CLIP_WIDTH) -> Any:
+    """``rate - count - count log(rate / count)``; without events the rate, see :func:`clipped`."""
+    positive = count > EMPTY
     safe = xp.where(positive, count, 1.0)
     excess = (rate - safe) / safe
     possible = excess > -1.0
@@ -195,16 +221,15 @@ def poisson_term(count: Any, rate: Any, xp: Any) -> Any:
     small = possible & (excess < -0.5)
     near = xp.log1p(xp.where(possible & ~small, excess, 0.0))
     term = safe * (excess - xp.where(small, xp.log(xp.where(small, rate / safe, 1.0)), near))
-    return xp.where(positive, xp.where(possible, term, xp.inf), rate)
+    return xp.where(positive, xp.where(possible, term, xp.inf), clipped(rate, width, xp)[0])
 
 
 def value(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:
     """NLL without constants, ``(L,)``; arguments as :func:`evaluate`."""
     xp = arrays.xp
     rates = expected(arrays, layout, shared, lane, point)
-    return xp.sum(poisson_term(lane["data"], rates, xp), axis=1) + _constraint_value(
-        lane, point, xp
-    )
+    terms = poisson_term(lane["data"], rates, xp, lane["clip"][:, None])
+    return xp.sum(terms, axis=1) + _constraint_value(lane, point, xp)
 
 
 def expected(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:
@@ -239,8 +264,8 @@ def evaluate(
         From :func:`shared_arrays`.
     lane
         What each lane has of its own: ``own`` (from :func:`own_of`; empty where the patches'
-        samples are switched off), ``data`` ``(L, B)``, and ``aux``, ``precision``, ``factor``
-        ``(L, K)``.
+        samples are switched off), ``data`` ``(L, B)``, ``aux``, ``precision``, ``factor``
+        ``(L, K)``, and ``clip`` ``(L,)``, the width of :func:`clipped`.
     point
         Parameters, ``(L, K)``.
     side
@@ -250,11 +275,16 @@ def evaluate(
     xp = arrays.xp
     model = _Model(arrays, layout, shared, lane, point, side)
     rates, data = _rates(model), lane["data"]
-    observed = data > 0
+    observed = data > EMPTY
     safe = xp.where(observed, rates, 1.0)
     ratio = xp.where(observed, data / safe, 0.0)
-    sums = _Sums(model, 1.0 - ratio)
-    return _assemble(model, lane, rates, ratio / safe, sums)
+    slope, curvature = 1.0 - ratio, ratio / safe
+    width = lane["clip"][:, None]
+    if not arrays.eager or xp.any(~observed & (rates < width)):
+        _, below, curved = clipped(rates, width, xp)
+        slope = xp.where(observed, slope, below)
+        curvature = xp.where(observed, curvature, curved)
+    return _assemble(model, lane, rates, curvature, _Sums(model, slope))
 
 
 # --------------------------------------------------------------------------- rates
@@ -407,7 +437,7 @@ class _Sums:
     hist_curvature, norm_curvature
         The same of one parameter twice, ``(L, h)`` and ``(L, d)``, where it is not in `mixed`.
     weight
-        ``1 - n / lambda``, ``(L, B)``.
+        Derivative of the NLL by the rate, ``1 - n / lambda``, ``(L, B)``.
     """
 
     def __init__(self, model: _Model, weight: Any) -> None:
@@ -587,7 +617,7 @@ def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sum
     diagonal = arrays.add(curvature + 0.0, (..., norm), sums.norm_curvature)
     if layout.hist:
         diagonal = arrays.add(diagonal, (..., hist), sums.hist_curvature)
-    terms = poisson_term(lane["data"], rates, xp)
+    terms = poisson_term(lane["data"], rates, xp, lane["clip"][:, None])
     return Derivatives(
         value=xp.sum(terms, axis=1) + _constraint_value(lane, point, xp),
         gradient=gradient + pull,

@@ -49,8 +49,6 @@ class Profile:
         self._fits = fits = fits.with_batch(batch.take(self._first))
         self.rows = fits.rows
         self._background, self._free = fits.without_and_with_signal(self._first)
-        for kind in (self._background, self._free):
-            fits.search.escalate(kind)
         # The Asimov data depend on it to first order, where a minimum does to second.
         fits.fitter.sharpen(self._background, self.rows, SHARP)
         fits.fitter.sharpen(self._free, self.rows)
@@ -146,7 +144,7 @@ class Profile:
             fits.fitter.fit(kind, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
         if thorough:
             for kind in (data, asimov):
-                fits.search.escalate(kind)
+                fits.search.lower(kind)
             self._cross(data, asimov, rows[on_data])
         for kind in (data, asimov):
             fits.fitter.sharpen(kind, self.rows)
@@ -201,7 +199,7 @@ class Profile:
         self._fits.fitter.fit(data, {"asimov": asimov.point}, several)
         self._fits.fitter.fit(asimov, {"fixed": data.point}, several)
         for kind in (data, asimov):
-            self._fits.search.mirror(kind, several)
+            self._fits.search.explore(kind, several)
 
     def _lower_free(self, data: Fits, rows: NDArray[np.int64]) -> None:
         """Lower free fits that lie above one with the signal strength fixed."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -70,6 +70,9 @@ class Damping(NamedTuple):
 #: For long curved valleys, which need many steps of a moderate length.
 PATIENT = Damping(1e-4, 5.0, 0.1, 1e-6)
 
+#: What the likelihood of a lane depends on.
+_OF_LANES = ("data", "aux", "precision", "factor", "clip")
+
 RUNNING, CONVERGED, STUCK, EXHAUSTED, HOPELESS = range(5)
 #: What became of a lane, in words.
 OUTCOMES = {
@@ -95,7 +98,7 @@ class Lanes:
         Where to begin, ``(L, K)``; clipped to the bounds.
     fixed, lower, upper
         ``(L, K)``
-    data, aux, precision, factor
+    data, aux, precision, factor, clip
         As in :func:`palletfit.engine.likelihood.evaluate`.
     """
 
@@ -109,6 +112,7 @@ class Lanes:
     aux: FloatArray
     precision: FloatArray
     factor: FloatArray
+    clip: FloatArray
 
     def __len__(self) -> int:
         return len(self.patch)
@@ -117,10 +121,9 @@ class Lanes:
         """Take some of the lanes."""
         return Lanes(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
-    def at(self, start: FloatArray) -> Lanes:
-        """Give the same lanes other starts."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Lanes(**{**fields, "start": start})
+    def at(self, start: FloatArray, **others: Any) -> Lanes:
+        """Give the same lanes other starts, and other values of further attributes."""
+        return replace(self, start=start, **others)
 
     @classmethod
     def join(cls, parts: Sequence[Lanes]) -> Lanes:
@@ -161,6 +164,11 @@ class Minima:
         """Take some of the lanes."""
         return Minima(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
+    def put(self, rows: NDArray[np.int64], others: Minima) -> None:
+        """Replace some of the lanes."""
+        for name in self.__dataclass_fields__:
+            getattr(self, name)[rows] = getattr(others, name)
+
     @property
     def converged(self) -> NDArray[np.bool_]:
         """Lanes with a proven minimum."""
@@ -180,11 +188,11 @@ class Solver:
         From :func:`palletfit.engine.likelihood.shared_arrays`.
     iterations
         After how many evaluations a lane gives up.
+    damping
+        How the damping follows the success of steps.
 
     Attributes
     ----------
-    damping
-        How the damping follows the success of steps.
     patch_samples
         To be set before :meth:`minimise`: from :func:`palletfit.engine.likelihood.own_arrays`, or
         an empty dictionary to switch the patches' samples off.
@@ -199,7 +207,10 @@ class Solver:
         shared: Any,
         *,
         iterations: int = 200,
+        damping: Damping | None = None,
     ) -> None:
+        if damping is not None:
+            self.damping = damping
         self.layout, self.shared = layout, shared
         kinked = np.zeros(layout.parameters, dtype=bool)
         normsys, histosys = layout.codes
@@ -220,7 +231,14 @@ class Solver:
         self._step = arrays.compile(self._advance)
         self._merge = arrays.compile(self._choose)
 
-    def minimise(self, lanes: Lanes, tolerance: float, *, predict: bool = False) -> Minima:
+    def minimise(
+        self,
+        lanes: Lanes,
+        tolerance: float,
+        *,
+        predict: bool = False,
+        limit: int | None = None,
+    ) -> Minima:
         """Run all lanes to their ends.
 
         Parameters
@@ -232,7 +250,10 @@ class Solver:
         predict
             Return where the last Newton step leads, with the value that it promises, instead of
             where it begins. An error of the promise is of the order of ``tolerance**1.5``.
+        limit
+            After how many evaluations a lane gives up; by default the solver's own number.
         """
+        limit = self.iterations if limit is None else limit
         results = _Results(*lanes.start.shape)
         waiting: Iterator[int] = iter(range(len(lanes)))
         if not len(lanes):
@@ -246,10 +267,10 @@ class Solver:
         state = self._begin(lanes, filled)
         with np.errstate(all="ignore"):
             while True:
-                state = self._step(self.shared, self.patch_samples, state, tolerance)
+                state = self._step(self.shared, self.patch_samples, state, tolerance, limit)
                 outcome = self.arrays.get(state["outcome"])
                 if self.kinked.any():
-                    state = self._cross_kinks(state, outcome, tolerance)
+                    state = self._cross_kinks(state, outcome, tolerance, limit)
                     outcome = self.arrays.get(state["outcome"])
                 done = np.flatnonzero((outcome != RUNNING) & (owner >= 0))
                 if not len(done):
@@ -304,6 +325,7 @@ class Solver:
             "aux": new.aux,
             "precision": new.precision,
             "factor": new.factor,
+            "clip": new.clip,
             "fixed": new.fixed,
             "lower": new.lower,
             "upper": new.upper,
@@ -337,12 +359,17 @@ class Solver:
         """Evaluate the likelihood of lanes at a point, which is minimised."""
         lane = {
             "own": own_of(patch_samples, state["patch"]),
-            **{name: state[name] for name in ("data", "aux", "precision", "factor")},
+            **{name: state[name] for name in _OF_LANES},
         }
         return evaluate(self.arrays, self.layout, shared, lane, point, side)
 
     def _advance(
-        self, shared: Any, patch_samples: Any, state: Mapping[str, Any], tolerance: Any
+        self,
+        shared: Any,
+        patch_samples: Any,
+        state: Mapping[str, Any],
+        tolerance: Any,
+        limit: Any,
     ) -> Any:
         """Evaluate the trial points, accept or refuse them, and propose the next ones."""
         xp = self.arrays.xp
@@ -397,7 +424,7 @@ class Solver:
                     xp.where(
                         proposed["damping"] > _STUCK,
                         STUCK,
-                        xp.where(iterations >= self.iterations, EXHAUSTED, RUNNING),
+                        xp.where(iterations >= limit, EXHAUSTED, RUNNING),
                     ),
                 ),
             ),
@@ -451,7 +478,7 @@ class Solver:
         }
 
     def _cross_kinks(
-        self, state: dict[str, Any], outcome: NDArray[np.int64], tolerance: float
+        self, state: dict[str, Any], outcome: NDArray[np.int64], tolerance: float, limit: int
     ) -> dict[str, Any]:
         """Look, at lanes that ended at a kink, whether the other side goes down, too."""
         rows = np.flatnonzero(outcome == CONVERGED)
@@ -465,7 +492,7 @@ class Solver:
         other = np.where(at_kink, -side, side)
         lane = {
             "own": own_of(self.patch_samples, state["patch"]),
-            **{name: state[name] for name in ("data", "aux", "precision", "factor")},
+            **{name: state[name] for name in _OF_LANES},
         }
         derivatives = self._evaluate(self.shared, lane, state["point"], xp.asarray(other))
         gradient = self.arrays.get(derivatives.gradient)
@@ -475,7 +502,7 @@ class Solver:
         downhill = at_kink & (gradient * other < 0) & (gain > tolerance)
         crossing = np.zeros(len(side), dtype=bool)
         crossing[rows] = downhill[rows].any(axis=1)
-        given_up = crossing & (self.arrays.get(state["iterations"]) >= self.iterations)
+        given_up = crossing & (self.arrays.get(state["iterations"]) >= limit)
         crossing &= ~given_up
         # One parameter at a time: the others' slopes may change with it.
         steepest = np.argmax(np.where(downhill, np.abs(gradient), -1.0), axis=1)

@@ -1,36 +1,70 @@
-"""The search for the lowest minimum, where the first starts may have missed it."""
+"""The search for lower minima than those that the first starts end at.
+
+A minimum is left for points that may lie in the valley of another one:
+
+- where a parameter changes its sign, or goes one to three standard deviations away, the others
+  following along the covariance, if the NLL rises much less there than a parabola would;
+- where a free parameter goes to its bounds or back to its suggested value;
+- where a sample of few events fills or empties a bin by a product of parameters
+  (:meth:`palletfit.engine.reach.Reach.seeds`);
+- in likelihoods of few parameters, also where some parameters are drawn at random.
+
+All points of all patches are evaluated together, and the lowest ones of each patch take a few
+Newton steps. Those that neither return to where they came from nor stay high become fits. The
+search goes on from a lower minimum as long as it falls.
+
+What is tried depends on the patch and its likelihood only, never on other patches of the batch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import inverse_free
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import DISPLACED, Fitter
+from palletfit.engine.reach import Reach
 
 #: How many starts have to end at the lowest minimum, or further ones are tried.
 _SEEN = 2
 #: Further displaced starts, where they are needed.
-_FURTHER = 16
-#: So many further ones are tried together, and more if they found new minima.
-_TOGETHER = 4
-#: How many parameters may be mirrored, and how often.
-_MIRRORED, _ROUNDS = 24, 8
-#: Parameters of at least this many standard deviations may have a second minimum on the other
-#: side, if the NLL there is not higher by more than this.
-_SIZEABLE, _NEAR = 0.3, 5.0
-#: Parameters that change expected counts unlike a straight line, by more than this in chi-squared
-#: between -1, 0 and 1 standard deviations, may have a second minimum far away; so many at most.
-_BENT, _LEAPS = 0.1, 12
-#: Such a leap goes this far at least. Where the NLL rises by less than this part of what a parabola
-#: would, a fit begins.
-_FAR, _LOW = 0.3, 0.5
+_FURTHER = 8
+#: How often the search goes on from a lower minimum.
+_ROUNDS = 8
+#: Points where the NLL is higher by more than this are not looked at.
+_NEAR = 5.0
+#: How many points of each kind take steps, of each patch.
+_PROBED = 6
+#: So many Newton steps show whether a point leads anywhere.
+_STEPS = 4
+#: After these steps the NLL may be higher by this.
+_PROMISING = 1.0
+#: Where no parameter is further from the minimum than this many posterior standard deviations, a
+#: point has returned to it.
+_RETURNED = 0.1
+#: How many parameters may be mirrored, if they have at least this many standard deviations.
+_MIRRORED, _SIZEABLE = 24, 0.3
 #: Where the slope on the other side of a kink is looked at, at most.
 _BESIDE = 1e-4
+#: Parameters that bend expected counts by more than this may have a second minimum far away, see
+#: :meth:`palletfit.engine.reach.Reach.bent`; so many at most are moved to these values.
+_BENT, _LEAPS, _TARGETS = 0.1, 12, (-2.5, -1.0, 1.0, 2.5)
+#: Where they go has to be this far away at least. The NLL has to rise by less than this part of
+#: what a parabola would.
+_FAR, _LOW = 0.3, 0.5
+#: Likelihoods of this size in all (see :attr:`palletfit.engine.layout.Layout.size`) are drawn at
+#: random for each patch, so many at most.
+_WORK, _DRAWN = 12_000, 16
+#: Parts of all parameters that are drawn, in turn; their width in standard deviations.
+_SHARES, _WIDTH = (0.15, 0.3, 0.6, 0.999), 1.5
+#: How often a point without a likelihood is brought half-way to the minimum.
+_HALVED = 4
 
 
 class Search:
@@ -45,169 +79,263 @@ class Search:
     def __init__(self, fitter: Fitter) -> None:
         self.fitter, self.likelihood = fitter, fitter.likelihood
         self.batch, self.rows, self.poi = fitter.batch, fitter.rows, fitter.poi
+        self.reach = Reach(fitter.batch)
 
-    def escalate(self, fits: Fits) -> None:
-        """Try further starts where the first ones do not settle what the lowest minimum is.
-
-        Where there are several minima, they mostly differ in the signs of parameters whose effect
-        has the same sign in both directions (one-sided systematic uncertainties). So parameters
-        are mirrored where that looks promising; and where minima differ, starts are displaced at
-        random.
-        """
-        self.mirror(fits, self.rows)
+    def lower(self, fits: Fits) -> None:
+        """Look for lower minima of all rows, and settle how often the lowest one is reached."""
+        self.explore(fits, self.rows)
         doubtful = ~fits.converged | (fits.agreed() < _SEEN) | fits.multimodal()
-        before = fits.value.copy()
-        rows = np.flatnonzero(doubtful)
-        for first in range(DISPLACED + 1, DISPLACED + _FURTHER + 1, _TOGETHER):
-            count = fits.minima(rows)
-            self.fitter.fit(fits, self.fitter.displaced_starts(first, _TOGETHER), rows)
-            rows = rows[fits.minima(rows) > count]
-        self.mirror(fits, np.flatnonzero(fits.value < before - SAME))
+        rows = fits.leading(np.flatnonzero(doubtful))
+        starts = self.fitter.displaced_starts(DISPLACED + 1, _FURTHER)
+        points = np.stack([start[rows] for start in starts.values()], axis=1)
+        before = fits.value[rows]
+        owners = np.repeat(rows, len(starts))
+        self.follow(fits, "displaced", owners, points.reshape(len(owners), self.batch.init.shape[1]), 2 * _STEPS)
+        self.explore(fits, rows[fits.value[rows] < before - SAME])
 
-    def mirror(self, fits: Fits, rows: NDArray[np.int64]) -> None:
-        """Continue from the lowest minima to others by the signs of parameters, while they fall."""
+    def explore(self, fits: Fits, rows: NDArray[np.int64]) -> None:
+        """Go from the lowest minima of some rows to points that may lead lower, while they fall."""
         rows = fits.leading(rows)
         for number in range(_ROUNDS):
-            mirrored, points = self._mirrored(fits, rows)
-            if not len(mirrored):
+            rows = rows[np.isfinite(fits.value[rows])]
+            if not len(rows):
                 return
-            before = fits.value.copy()
-            self.fitter.fit_each(fits, f"mirrored {number + 1}", mirrored, points)
-            rows = rows[fits.value[rows] < before[rows] - SAME]
+            kinds = [*self._mirrored(fits, rows), *self._leaps(fits, rows), self._seeds(fits, rows)]
+            if number == 0:
+                kinds += self._drawn(fits, rows)
+            owners = np.concatenate([owner for owner, _ in kinds])
+            points = np.concatenate([point for _, point in kinds])
+            order = np.argsort(owners, kind="stable")
+            before = fits.value[rows]
+            self.follow(fits, f"search {number + 1}", owners[order], points[order])
+            rows = rows[fits.value[rows] < before - SAME]
+
+    def exchange(self, fits: Fits, name: str, other: Fits) -> None:
+        """Try the minima of another fit of the same patches."""
+        rows = fits.leading(self.rows)
+        rows = rows[np.isfinite(other.value[rows])]
+        points = other.point[rows].copy()
+        before = fits.value[rows]
+        self.follow(fits, name, rows, points)
+        self.explore(fits, rows[fits.value[rows] < before - SAME])
+
+    def follow(
+        self,
+        fits: Fits,
+        name: str,
+        owners: NDArray[np.int64],
+        points: FloatArray,
+        steps: int = _STEPS,
+    ) -> None:
+        """Take a few steps from points, and fit where these lead to something new.
+
+        Parameters
+        ----------
+        fits, owners
+            Fits, and the row of each point, in order.
+        name
+            What the starts are called.
+        points
+            ``(len(owners), K)``
+        steps
+            How many.
+        """
+        if not len(owners):
+            return
+        fits.looked[:] += np.bincount(owners, minlength=len(fits.looked))
+        probes = self.fitter.probe(fits, owners, points, steps)
+        distance = np.abs(probes.point - fits.point[owners])
+        returned = np.all(distance <= _RETURNED * self._widths(fits, owners), axis=1)
+        fallen = probes.value < fits.value[owners] - SAME
+        near = probes.value < fits.value[owners] + _PROMISING
+        promising = fallen | near & ~returned & ~probes.converged
+        if promising.any():
+            self.fitter.fit_each(fits, name, owners[promising], probes.point[promising])
+
+    def _widths(self, fits: Fits, owners: NDArray[np.int64]) -> FloatArray:
+        """Scale of each parameter: prefit standard deviations, or a twentieth of the range."""
+        batch = self.batch
+        constrained = batch.precision + batch.factor
+        width = np.where(
+            constrained > 0,
+            1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
+            np.minimum((batch.upper - batch.lower) / 20, 0.5),
+        )
+        return np.asarray(width[owners])
+
+    @property
+    def _cheap(self) -> int:
+        """How many further points a patch may cost: some where its likelihood is small."""
+        return min(_WORK // max(self.batch.layout.size, 1), _DRAWN)
+
+    # ------------------------------------------------------------------ the other sign
 
     def _mirrored(
         self, fits: Fits, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], FloatArray]:
+    ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
         """Choose points with the sign of one parameter changed, beyond a hump of the likelihood.
 
         A hump is where the NLL is lower at the mirrored value than half-way, at zero; it may be
         flat, or fall only when other parameters follow, so that half of what a parabola would rise
         counts as well. Looked at are parameters with a sizeable value, and points that are not
         hopelessly high. A kink may be a hump however near to it the minimum is; there the slope
-        tells. Returned are the row of each point, in order, and the points.
+        tells.
         """
         kinked = self.likelihood.compiled.solvers[True].kinked[: self.batch.layout.alphas]
         alphas = np.where(self.batch.fixed, 0.0, fits.point)[rows, : self.batch.layout.alphas]
         alphas = np.where(fits.converged[rows, None], np.abs(alphas), 0.0)
+        if not alphas.shape[1]:
+            return
         # Of each patch the largest ones only.
         least = np.sort(alphas, axis=1)[:, -_MIRRORED:][:, :1]
         chosen = (alphas >= np.maximum(least, _SIZEABLE)) | kinked & (alphas > 0)
         positions, columns = np.nonzero(chosen)
-        rows = rows[positions]
-        mirrored = fits.point[rows]
-        value = mirrored[np.arange(len(rows)), columns]
+        owners = rows[positions]
+        mirrored = fits.point[owners]
+        value = mirrored[np.arange(len(owners)), columns]
         beside = np.where(kinked[columns], np.minimum(np.abs(value), _BESIDE), np.abs(value))
-        mirrored[np.arange(len(rows)), columns] = -np.sign(value) * beside
+        mirrored[np.arange(len(owners)), columns] = -np.sign(value) * beside
         half_way = mirrored.copy()
-        half_way[np.arange(len(rows)), columns] = 0.0
-        return self._beyond_hump(fits, rows, mirrored, half_way, kinked[columns])
-
-    def _beyond_hump(
-        self,
-        fits: Fits,
-        rows: NDArray[np.int64],
-        points: FloatArray,
-        half_way: FloatArray,
-        kinked: NDArray[np.bool_],
-    ) -> tuple[NDArray[np.int64], FloatArray]:
-        """Keep those of some points, with their rows, that may lie near another minimum.
-
-        Parameters
-        ----------
-        fits, rows
-            Fits, and the rows whose minima the points are compared with.
-        points, half_way
-            The points, and points between them and the minima, ``(len(rows), K)``.
-        kinked
-            Whether half-way is a kink of the likelihood, for each point.
-        """
-        lowest = fits.value[rows]
-        rise = self.likelihood.values(fits, points, rows) - lowest
-        near = np.flatnonzero(rise < _NEAR)
-        between = self.likelihood.values(fits, half_way[near], rows[near]) - lowest[near]
+        half_way[np.arange(len(owners)), columns] = 0.0
+        lowest = fits.value[owners]
+        rise = self.likelihood.values(fits, mirrored, owners) - lowest
+        near = np.flatnonzero(rise < np.inf if self._cheap else rise < _NEAR)
+        between = self.likelihood.values(fits, half_way[near], owners[near]) - lowest[near]
         # A parabola would rise four times as much.
-        factor = np.where(kinked[near] | (between < 0), 1.0, 2.0)
+        factor = np.where(kinked[columns[near]] | (between < 0), 1.0, 2.0)
         beyond = near[rise[near] < factor * between]
-        return rows[beyond], points[beyond]
+        yield self._lowest(owners[beyond], mirrored[beyond], rise[beyond])
 
-    def leap(self, fits: Fits, rows: NDArray[np.int64]) -> None:
-        """Look for minima where one parameter is at one standard deviation, while they fall.
-
-        A parameter with a large effect in one direction only may have a second minimum on that
-        side, which no start near the suggested values leads to.
-        """
-        columns = self.bent
-        rows = fits.leading(rows)
-        for number in range(_ROUNDS):
-            leaping, points = self._leaps(fits, rows[fits.converged[rows]], columns)
-            if not len(leaping):
-                return
-            before = fits.value.copy()
-            self.fitter.fit_each(fits, f"leap {number + 1}", leaping, points)
-            rows = rows[fits.value[rows] < before[rows] - SAME]
+    # ------------------------------------------------------------------ far along one parameter
 
     @cached_property
-    def bent(self) -> NDArray[np.int64]:
-        """Columns of alphas whose effect is unlike a straight line, the most bent ones first.
+    def _bent(self) -> dict[bool, tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+        """For fits with and without the patches' own samples the most bent alphas of each patch.
 
-        Without signal all patches have the same samples; where they do not, parameters are taken
-        that are bent in any of them.
+        Their columns, ``(P, n)``, and which of them are bent enough.
         """
-        batch = self.batch
-        count = batch.layout.alphas
-        rows = self.rows if not self.likelihood.only_signal else self.rows[:1]
-        fits = Fits(batch.data, batch.aux, 0.0, self.rows)
-        bent = np.zeros(count)
-        points = np.repeat(batch.init[:1], 2 * count + 1, axis=0)
-        for row in rows:
-            points[:] = batch.init[row]
-            points[:, self.poi] = 0.0
-            points[:, :count] = 0.0
-            columns = np.arange(count)
-            points[columns, columns], points[count + columns, columns] = 1.0, -1.0
-            rates = self.likelihood.rates(fits, points, np.full(len(points), row))
-            up, down, middle = rates[:count], rates[count:-1], rates[-1]
-            difference = (up + down - 2 * middle) ** 2 / np.maximum(middle, 1.0)
-            bent = np.maximum(bent, np.where(batch.fixed[row, :count], 0.0, difference.sum(axis=1)))
-        order = np.argsort(-bent, kind="stable")[:_LEAPS]
-        return np.asarray(order[bent[order] > _BENT])
+        bent = {}
+        for with_own in (True, False):
+            score = self.reach.bent(with_own=with_own)
+            columns = np.argsort(-score, axis=1, kind="stable")[:, : max(_LEAPS, self._cheap)]
+            least = 0.0 if self._cheap else _BENT
+            alphas = ~self.batch.fixed[:, : score.shape[1]]
+            useful = (score >= least) & alphas
+            bent[with_own] = columns, np.take_along_axis(useful, columns, axis=1)
+        return bent
 
     def _leaps(
-        self, fits: Fits, rows: NDArray[np.int64], columns: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], FloatArray]:
-        """Choose rows and points where a fit may end in a lower minimum.
+        self, fits: Fits, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
+        """Choose points where one parameter goes far, and the others as they would on a parabola.
 
-        From the minimum one of some parameters goes to -1 or 1, and the others follow as they would
-        if the likelihood were a parabola. Returned are points where the likelihood rises much less
-        than that, and that lie beyond a hump.
+        Kept are those where the NLL rises much less than the parabola.
         """
         batch = self.batch
-        chosen_rows, points, middles = [], [], []
+        rows = rows[fits.converged[rows]]
+        columns, useful = self._bent[self.fitter.with_own(fits)]
         for part, hessian, frozen in self.likelihood.hessians(fits, rows):
             if fits.mu is not None:
                 frozen[:, self.poi] = True
             piece = rows[part]
-            slopes = inverse_free(hessian, frozen)[:, columns]
-            variance = slopes[:, np.arange(len(columns)), columns]
-            at = fits.point[piece]
-            for side in (-1.0, 1.0):
-                step = side - at[:, columns]
-                free = (variance > 0) & ~frozen[:, columns] & (np.abs(step) > _FAR)
-                position, leap = np.nonzero(free)
-                scaled_step = step[position, leap] / variance[position, leap]
-                direction = scaled_step[:, None] * slopes[position, leap]
-                lower, upper = batch.lower[piece[position]], batch.upper[piece[position]]
-                reached = np.clip(at[position] + direction, lower, upper)
-                value = self.likelihood.values(fits, reached, piece[position])
-                rise = value - fits.value[piece[position]]
-                low = rise < _LOW * scaled_step * step[position, leap] / 2
-                chosen_rows.append(piece[position[low]])
-                points.append(reached[low])
-                middles.append(np.clip(at[position] + direction / 2, lower, upper)[low])
-        if not chosen_rows:
-            return np.zeros(0, dtype=int), np.zeros((0, batch.init.shape[1]))
-        chosen = np.concatenate(chosen_rows)
-        order = np.argsort(chosen, kind="stable")
-        ends, between = np.concatenate(points)[order], np.concatenate(middles)[order]
-        smooth = np.zeros(len(order), dtype=bool)
-        return self._beyond_hump(fits, chosen[order], ends, between, smooth)
+            inverse = inverse_free(hessian, frozen)
+            target, column, position = self._goals(fits, piece, columns[piece], useful[piece])
+            variance = inverse[position, column, column]
+            step = target - fits.point[piece[position], column]
+            free = np.abs(step) > _FAR * np.sqrt(np.maximum(variance, 0.0))
+            free &= np.abs(step) > 0
+            position, column, step = position[free], column[free], step[free]
+            variance = variance[free]
+            # At a bound nothing follows.
+            follows = variance > 0
+            scaled = np.where(follows, step / np.where(follows, variance, 1.0), 0.0)
+            owners = piece[position]
+            reached = fits.point[owners] + scaled[:, None] * inverse[position, column]
+            reached[np.arange(len(owners)), column] = target[free]
+            reached = np.clip(reached, batch.lower[owners], batch.upper[owners])
+            rise = self.likelihood.values(fits, reached, owners) - fits.value[owners]
+            parabola = np.where(follows, scaled * step / 2, np.inf)
+            low = rise < _LOW * parabola
+            yield self._lowest(owners[low], reached[low], rise[low])
+
+    def _goals(
+        self,
+        fits: Fits,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        useful: NDArray[np.bool_],
+    ) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64]]:
+        """List where parameters go: values, columns, and positions among the rows, in order."""
+        batch = self.batch
+        sides = np.array(_TARGETS)
+        position, rank = np.nonzero(useful)
+        bent = np.repeat(columns[position, rank], len(sides))
+        values = [np.tile(sides, len(position))]
+        all_columns, positions = [bent], [np.repeat(position, len(sides))]
+        loose = ~batch.fixed[rows] & (batch.precision[rows] <= 0) & (batch.factor[rows] <= 0)
+        if fits.mu is not None:
+            loose[:, self.poi] = False
+        position, column = np.nonzero(loose)
+        middle = np.sqrt(np.abs(batch.init * batch.upper))
+        for goals in (batch.lower, batch.upper, batch.init, np.minimum(middle, batch.upper)):
+            values.append(goals[rows[position], column])
+            all_columns.append(column)
+            positions.append(position)
+        joined = np.concatenate(positions)
+        order = np.argsort(joined, kind="stable")
+        return np.concatenate(values)[order], np.concatenate(all_columns)[order], joined[order]
+
+    # ------------------------------------------------------------------ several parameters
+
+    def _seeds(
+        self, fits: Fits, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Choose points where a product of parameters fills or empties a bin."""
+        point = fits.point[rows]
+        mu = point[:, self.poi] if fits.mu is not None else np.maximum(point[:, self.poi], 1.0)
+        rates = self.likelihood.rates(fits, point, rows)
+        with_own = self.fitter.with_own(fits)
+        seeds = self.reach.seeds(
+            rates, fits.data[rows], point, rows, mu if with_own else None, _PROBED
+        )
+        if fits.mu is not None:
+            seeds.point[:, self.poi] = point[np.searchsorted(rows, seeds.row), self.poi]
+        rise = self.likelihood.values(fits, seeds.point, seeds.row) - fits.value[seeds.row]
+        return self._lowest(seeds.row, seeds.point, rise)
+
+    def _drawn(
+        self, fits: Fits, rows: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.int64], FloatArray]]:
+        """Draw some parameters at random, in likelihoods that are cheap to evaluate."""
+        batch = self.batch
+        drawn = []
+        loose = (batch.precision <= 0) & (batch.factor <= 0)
+        for number in range(self._cheap):
+            share = _SHARES[number % len(_SHARES)]
+            chosen = self.fitter.pattern(f"chosen {number}") < float(ndtri(share))
+            point = self.fitter.displaced(f"drawn {number}", _WIDTH)
+            if number % 2:
+                part = ndtr(self.fitter.pattern(f"drawn {number}"))
+                anywhere = batch.lower + part * (batch.upper - batch.lower)
+                point = np.where(loose, anywhere, point)
+            point = np.where(chosen & ~batch.fixed, point, fits.point)[rows]
+            if fits.mu is not None:
+                point[:, self.poi] = fits.point[rows, self.poi]
+            point = np.clip(point, batch.lower[rows], batch.upper[rows])
+            for _ in range(_HALVED):
+                # A rate below zero, where events are observed, has no likelihood.
+                outside = ~np.isfinite(self.likelihood.values(fits, point, rows))
+                point = np.where(outside[:, None], 0.5 * (point + fits.point[rows]), point)
+            drawn.append((rows, point))
+        return drawn
+
+    def _lowest(
+        self, owners: NDArray[np.int64], points: FloatArray, rise: FloatArray
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Keep the lowest few points of each row."""
+        usable = np.isfinite(rise) & ((rise < _NEAR) | (self._cheap > 0))
+        owners, points, rise = owners[usable], points[usable], rise[usable]
+        order = np.lexsort((rise, owners))
+        owners, points = owners[order], points[order]
+        few = np.arange(len(owners)) - np.searchsorted(owners, owners) < _PROBED + self._cheap
+        return owners[few], points[few]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.interpcodes import KINKED
-from palletfit.engine.likelihood import own_arrays, own_of, poisson_term
+from palletfit.engine.likelihood import CLIP_WIDTH, own_arrays, own_of, poisson_term
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
 from palletfit.engine.toys.compact import Compact, compact
@@ -216,7 +216,14 @@ class Ensemble:
             else ProfileSolver(self._profile)
         )
         minima = solver.minimise(
-            Lanes(patch=lanes.patch, scoring=lanes.scoring, data=sets.data, aux=aux, **narrowed),
+            Lanes(
+                patch=lanes.patch,
+                scoring=lanes.scoring,
+                data=sets.data,
+                aux=aux,
+                clip=lanes.clip,
+                **narrowed,
+            ),
             _TOLERANCE,
             predict=True,
         )
@@ -269,6 +276,7 @@ class Ensemble:
             aux=sets.aux,
             precision=same("precision"),
             factor=same("factor"),
+            clip=np.full(count, CLIP_WIDTH),
         )
 
     # ------------------------------------------------------------------ several starts

@@ -265,7 +265,7 @@ class _Diagnoses:
         starts[row] = point
         rows = np.array([row])
         self.tests.fitter.fit(fits, {start: starts}, rows)
-        self.tests.search.mirror(fits, rows)
+        self.tests.search.explore(fits, rows)
         self.tests.fitter.sharpen(fits, rows)
 
     def _covariance(self, row: int, free: Fits) -> tuple[FloatArray, NDArray[np.str_]]:
