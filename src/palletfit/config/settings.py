@@ -37,6 +37,10 @@ class FitSettings(Model):
     """Interpolation code of normsys modifiers."""
     histosys: Literal["code0", "code2", "code4p"] = "code4p"
     """Interpolation code of histosys modifiers."""
+    minimum: Literal["lowest", "nearest"] = "lowest"
+    """Which minimum of the likelihood counts where there are several: the lowest one that the
+    search sees, or the one that is reached from the suggested values, as in pyhf, HistFitter and
+    RooFit. Results show both."""
     measurement: str | None = None
     """Measurement of the workspace that is fitted; none: its first one."""
     starts: Annotated[list[Literal["suggested", "background", "free"]], Field(min_length=1)] = [

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import Fitter
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
+from palletfit.engine.likelihood import CLIP_WIDTH
 from palletfit.engine.lowering import Lowered
-from palletfit.engine.records import BestFit, Fit, HypotestResult
+from palletfit.engine.records import BestFit, Fit, HypotestResult, OtherFit, OtherMinimum
 from palletfit.engine.search import Search
 from palletfit.errors import FitError, PalletfitError
 
@@ -35,6 +37,13 @@ WEAK = 1e-2
 _OFF_ZERO = 1e-6
 #: A variance of mu-hat above this is that of a signal without any effect.
 _NO_INFORMATION = 1e18
+#: Ends of fits that differ by more in NLL are two minima.
+DIFFERENT = 1e-5
+#: Name of the start at the values that the measurement suggests.
+SUGGESTED = "suggested"
+#: So many parameters at most are listed where minima differ, if by so many prefit widths.
+_LISTED, _APART = 10, 0.1
+NO_NEAREST = "no minimum is reached from the suggested values, so that the lowest one counts"
 #: A q on Asimov data below this is rounding.
 NO_SENSITIVITY = 1e-12
 
@@ -108,18 +117,150 @@ class BatchFits:
     ) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
         """Fit, and conclude for each row; a string says why another engine has to."""
         began = time.perf_counter()
-        batch, named = self.batch, self.four_fits()
-        errors = self.mu_errors(named["free"])
-        negative = {
-            name: self.likelihood.rates(fits, fits.point) < 0 for name, fits in named.items()
-        }
+        batch = self.batch
+        lowest = self.with_minimum("lowest").four_fits()
+        nearest, several = self.nearest_fits(lowest)
+        counted, other = (nearest, lowest) if self.nearest else (lowest, nearest)
+        errors = self.mu_errors(counted["free"])
         seconds = (time.perf_counter() - began) / len(batch)
-        frozen = {name: fit_records(batch, fits, brief=brief) for name, fits in named.items()}
-        for row in range(len(batch)):
-            fits_of = {name: fits[row] for name, fits in frozen.items()}
-            below_zero = [name for name, below in negative.items() if below[row].any()]
-            asimov = named["asimov_fixed"]
-            yield row, self.conclude(row, fits_of, asimov, errors[row], below_zero, seconds)
+        counted_tests = self._tests(counted, self.rows, brief=brief)
+        other_tests = self._tests(other, np.flatnonzero(several), brief=True)
+        for row, (result, fits) in counted_tests.items():
+            if not isinstance(result, HypotestResult):
+                yield row, result
+                continue
+            error = float(errors[row]) if np.isfinite(errors[row]) else None
+            result = replace(
+                result,
+                fit_time=seconds,
+                mu_hat_error=error,
+                minimum=self.settings.minimum,
+            )
+            alternative = other_tests.get(row)
+            if alternative is not None and isinstance(alternative[0], HypotestResult):
+                result = self._with_other(row, result, fits, alternative, counted, other)
+            elif self.nearest and several[row]:
+                result = replace(result, remarks=(NO_NEAREST, *result.remarks))
+            yield row, result
+
+    def _tests(
+        self, named: Mapping[str, Fits], rows: NDArray[np.int64], *, brief: bool
+    ) -> dict[int, tuple[HypotestResult | PalletfitError | str, dict[str, Fit]]]:
+        """Conclude for some rows."""
+        records = {
+            name: fit_records(self.batch, fits, rows, brief=brief) for name, fits in named.items()
+        }
+        negative = {name: self._below_zero(fits) for name, fits in named.items()}
+        tests = {}
+        for position, row in enumerate(rows):
+            fits_of = {name: of_kind[position] for name, of_kind in records.items()}
+            below_zero = [name for name, below in negative.items() if below[row]]
+            result = self.conclude(int(row), fits_of, named["asimov_fixed"], below_zero)
+            tests[int(row)] = result, fits_of
+        return tests
+
+    def _below_zero(self, fits: Fits) -> NDArray[np.bool_]:
+        """Find patches with a bin whose rate is below zero at the minimum, ``(P,)``."""
+        return np.asarray(np.any(self.likelihood.rates(fits, fits.point) < -CLIP_WIDTH, axis=1))
+
+    def _with_other(
+        self,
+        row: int,
+        result: HypotestResult,
+        fits: Mapping[str, Fit],
+        alternative: tuple[Any, Mapping[str, Fit]],
+        counted: Mapping[str, Fits],
+        other: Mapping[str, Fits],
+    ) -> HypotestResult:
+        """Add what the other minimum gives, and say so."""
+        other_result, other_fits = alternative
+        same_data = np.array_equal(
+            counted["asimov_fixed"].data[row], other["asimov_fixed"].data[row]
+        )
+        by_name = {}
+        for name, fit in other_fits.items():
+            comparable = same_data or name != "asimov_fixed"
+            above = fit.twice_nll - fits[name].twice_nll
+            if comparable and abs(above) <= 2 * DIFFERENT:
+                continue
+            moved = self._moved(row, counted[name].point[row], other[name].point[row])
+            by_name[name] = OtherFit(fit.twice_nll, above if comparable else None, moved)
+        minimum = "lowest" if self.nearest else "nearest"
+        remark = (
+            f"the {minimum} minimum gives CLs {other_result.p_values.CLs_obs:.4g} observed, "
+            f"{other_result.p_values.CLs_exp[2]:.4g} expected ({', '.join(by_name)})"
+        )
+        return replace(
+            result,
+            remarks=(remark, *result.remarks),
+            other=OtherMinimum(
+                minimum, other_result.p_values, other_result.mu_hat, by_name
+            ),
+        )
+
+    def _moved(
+        self, row: int, counted: FloatArray, other: FloatArray
+    ) -> dict[str, tuple[float, float]]:
+        """List the parameters that differ most, both values by name."""
+        distance = np.abs(counted - other) / self.fitter.widths[row]
+        columns = [
+            column
+            for column in np.argsort(-distance, kind="stable")[:_LISTED]
+            if distance[column] > _APART and self.batch.names[row][column] is not None
+        ]
+        return {
+            str(self.batch.names[row][column]): (float(counted[column]), float(other[column]))
+            for column in columns
+        }
+
+    @property
+    def nearest(self) -> bool:
+        """True if the minimum counts that is reached from the suggested values."""
+        return self.settings.minimum == "nearest"
+
+    def with_minimum(self, minimum: str) -> BatchFits:
+        """Make the same fits with another choice of minimum."""
+        settings = self.settings.model_copy(update={"minimum": minimum})
+        return BatchFits(self.likelihood.compiled, self.batch, settings, self.software)
+
+    def nearest_fits(
+        self, lowest: Mapping[str, Fits]
+    ) -> tuple[dict[str, Fits], NDArray[np.bool_]]:
+        """Give the fits from the suggested values, and the patches where these end elsewhere.
+
+        Parameters
+        ----------
+        lowest
+            From :meth:`four_fits`, which tries the suggested values, too.
+
+        Returns
+        -------
+        tuple
+            Fits by name, and where one of them is not the lowest, ``(P,)``.
+        """
+        nearest = {name: fits.from_start(SUGGESTED) for name, fits in lowest.items()}
+        source = "fixed" if self.settings.test_statistic == "q0" else "background"
+        elsewhere = {
+            name: fits.converged & (fits.value > lowest[name].value + DIFFERENT)
+            for name, fits in nearest.items()
+        }
+        rows = np.flatnonzero(elsewhere[source])
+        if len(rows):
+            self.fitter.sharpen(nearest[source], rows, SHARP)
+            asimov = nearest["asimov_fixed"]
+            leader = np.full(len(self.rows), -1)
+            leader[rows] = rows
+            point = np.where(
+                elsewhere[source][:, None], nearest[source].point, lowest[source].point
+            )
+            rates, aux = self.likelihood.asimov_data(nearest[source], point)
+            again = Fits(rates, aux, asimov.mu, leader)
+            self.fitter.fit(again, {SUGGESTED: self.batch.init})
+            nearest["asimov_fixed"] = asimov.with_rows(again, rows)
+        several = np.any(list(elsewhere.values()), axis=0)
+        for fits in nearest.values():
+            self.fitter.sharpen(fits, np.flatnonzero(several))
+        return nearest, several
 
     def four_fits(self) -> dict[str, Fits]:
         """Make the fits of all tests: ``background``, ``free``, ``fixed``, ``asimov_fixed``."""
@@ -129,14 +270,32 @@ class BatchFits:
     def data_fits(self) -> dict[str, Fits]:
         """Make the fits of the data: ``background``, ``free``, ``fixed``."""
         batch = self.batch
+        if self.nearest:
+            by_name = {"background": 0.0, "free": None, "fixed": self.mu}
+            return {
+                name: self._from_suggested(batch.data, batch.aux, mu, self.rows)
+                for name, mu in by_name.items()
+            }
         background, free = self.without_and_with_signal(self.rows)
         fixed = Fits(batch.data, batch.aux, self.mu, self.rows)
-        starts = {"suggested": batch.init, "background": background.point, "free": free.point}
+        starts = {SUGGESTED: batch.init, "background": background.point, "free": free.point}
         self.fitter.fit(fixed, starts)
         self.search.lower(fixed)
         self.nest(free, fixed)
         self.search.exchange(background, "fixed", fixed)
         return {"background": background, "free": free, "fixed": fixed}
+
+    def _from_suggested(
+        self,
+        data: FloatArray,
+        aux: FloatArray,
+        mu: float | FloatArray | None,
+        leader: NDArray[np.int64],
+    ) -> Fits:
+        """Fit from the suggested values only."""
+        fits = Fits(data, aux, mu, leader)
+        self.fitter.fit(fits, {SUGGESTED: self.batch.init})
+        return fits
 
     def nest(self, free: Fits, fixed: Fits) -> None:
         """Lower free fits that lie above one with the signal strength fixed."""
@@ -153,9 +312,11 @@ class BatchFits:
         # The Asimov data depend on it to first order, where a minimum does to second.
         self.fitter.sharpen(source, self.rows, SHARP)
         rates, aux = self.likelihood.asimov_data(source, source.point)
+        if self.nearest:
+            return self._from_suggested(rates, aux, 0.0 if discovery else self.mu, self.rows)
         asimov = Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
-        starts = {"suggested": self.batch.init, "source": source.point, "fixed": tested.point}
+        starts = {SUGGESTED: self.batch.init, "source": source.point, "fixed": tested.point}
         self.fitter.fit(asimov, starts)
         self.search.lower(asimov)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
@@ -181,14 +342,21 @@ class BatchFits:
             For each row the first one with the same patch, ``(P,)``.
         """
         batch = self.batch
+        if self.nearest:
+            suggested = {"data": batch.data, "aux": batch.aux}
+            background = self._from_suggested(
+                **suggested, mu=0.0, leader=self.likelihood.without_signal
+            )
+            background.leader = same.copy()
+            return background, self._from_suggested(**suggested, mu=None, leader=same)
         background = Fits(batch.data, batch.aux, 0.0, self.likelihood.without_signal)
-        starts = {"suggested": batch.init, **self.fitter.displaced_starts(count=1)}
+        starts = {SUGGESTED: batch.init, **self.fitter.displaced_starts(count=1)}
         self.fitter.fit(background, starts)
         self.search.lower(background)
         # What was the same for all patches is now continued for each of them.
         background.leader = same.copy()
         free = Fits(batch.data, batch.aux, None, same)
-        self.fitter.fit(free, {"suggested": batch.init, "background": background.point})
+        self.fitter.fit(free, {SUGGESTED: batch.init, "background": background.point})
         self.search.lower(free)
         self.search.exchange(background, "free", free)
         self.nest(free, background)
@@ -222,7 +390,7 @@ class BatchFits:
         """
         batch = self.batch
         fits = Fits(batch.data, batch.aux, mu, self.rows)
-        starts = {"suggested": batch.init, **self.fitter.displaced_starts()}
+        starts = {SUGGESTED: batch.init, **self.fitter.displaced_starts()}
         if asimov is not None:
             source = [
                 init if name is None else asimov[name]
@@ -260,9 +428,7 @@ class BatchFits:
         row: int,
         fits: dict[str, Fit],
         asimov: Fits,
-        mu_error: float,
         below_zero: Sequence[str],
-        seconds: float,
     ) -> HypotestResult | PalletfitError | str:
         """Give the result of one patch; a string says why another engine has to make it."""
         batch = self.batch
@@ -273,10 +439,9 @@ class BatchFits:
             for title, fit in fits.items():
                 if not fit.trusted:
                     return f"its {title} fit: {fit.reason}"
-            if np.any(asimov.data[row] < 0):
-                return "its Asimov data are below zero in a bin"
             remarks = [
-                f"{title} fit: a rate is below zero in a bin without events" for title in below_zero
+                f"{title} fit: the rate of a bin without events is below zero, and counts as zero"
+                for title in below_zero
             ]
             result = conclude(
                 self.settings,
@@ -293,7 +458,6 @@ class BatchFits:
             engine="batched",
             parameters=int(batch.present[row].sum()),
             build_time=0.0,
-            fit_time=seconds,
-            mu_hat_error=float(mu_error) if np.isfinite(mu_error) else None,
+            fit_time=0.0,
             software=self.software,
         )

@@ -15,6 +15,7 @@ from palletfit.engine.fits import Fits
 from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import (
     CLIP_WIDTH,
+    EMPTY,
     by_sample,
     evaluate,
     expected,
@@ -171,10 +172,14 @@ class BatchLikelihood:
         return results
 
     def asimov_data(self, fits: Fits, point: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Compute main and auxiliary data that are exactly as expected at a point of each row."""
+        """Compute main and auxiliary data that are exactly as expected at a point of each row.
+
+        A rate below zero counts as zero, see :func:`palletfit.engine.likelihood.clipped`.
+        """
         batch = self.batch
         aux = np.where(batch.precision > 0, point, point * batch.factor)
-        return self.rates(fits, point), aux
+        rates = self.rates(fits, point)
+        return np.where(rates > EMPTY, rates, 0.0), aux
 
     def hessians(
         self,

@@ -88,6 +88,28 @@ class Fits:
         rows = np.flatnonzero(position >= 0)
         return rows, minima.take(position[rows])
 
+    def from_start(self, start: str) -> Fits:
+        """Give the ends of one start only, as fits of their own."""
+        fits = Fits(self.data, self.aux, self.mu, self.leader)
+        for name, rows, minima, seconds in self.attempts:
+            if name == start:
+                fits.add(start, rows, minima, seconds)
+        return fits
+
+    def with_rows(self, others: Fits, rows: NDArray[np.int64]) -> Fits:
+        """Give fits whose rows are some of others, with their data."""
+        fits = Fits(self.data.copy(), self.aux.copy(), self.mu, self.leader)
+        fits.attempts = [
+            (start, kept, minima.take(np.isin(attempted, kept)), seconds)
+            for start, attempted, minima, seconds in self.attempts
+            for kept in [np.setdiff1d(attempted, rows)]
+        ] + others.attempts
+        for name in ("point", "value", "edm", "gradient_norm", "converged"):
+            setattr(fits, name, getattr(self, name).copy())
+        for name in ("data", "aux", "point", "value", "edm", "gradient_norm", "converged"):
+            getattr(fits, name)[rows] = getattr(others, name)[rows]
+        return fits
+
     def refine(self, rows: NDArray[np.int64], minima: Minima) -> None:
         """Replace the lowest minima of leading rows by better known ones."""
         rows, minima = self._spread(rows, minima)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,13 +179,19 @@ class Fitter:
         Each parameter's displacement depends on its name only, not on the batch.
         """
         batch = self.batch
+        moved = batch.init + size * self.widths * self.pattern(name)
+        return np.where(batch.fixed, batch.init, moved)
+
+    @cached_property
+    def widths(self) -> FloatArray:
+        """Prefit standard deviations, or a part of the range where there are none, ``(P, K)``."""
+        batch = self.batch
         constrained = batch.precision + batch.factor
-        width = np.where(
+        return np.where(
             constrained > 0,
             1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
             np.minimum((batch.upper - batch.lower) / 20, 0.5),
         )
-        return np.where(batch.fixed, batch.init, batch.init + size * width * self.pattern(name))
 
     def pattern(self, name: str) -> FloatArray:
         """Draw normally distributed numbers, ``(P, K)``; those of a parameter are the same."""

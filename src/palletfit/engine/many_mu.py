@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
-from palletfit.engine.batch import NO_SENSITIVITY, SHARP, WEAK, BatchFits
+from palletfit.engine.batch import NO_SENSITIVITY, SHARP, SUGGESTED, WEAK, BatchFits
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
@@ -97,8 +97,6 @@ class Profile:
                 )
             if not kind.converged[row]:
                 return f"its {title} fit did not converge"
-        if np.any(self._asimov_data[0][row] < 0):
-            return "its Asimov data are below zero in a bin"
         return None
 
     def test(
@@ -132,23 +130,22 @@ class Profile:
         asimov = Fits(*self._asimov_data, at, _leaders(len(self), rows))
         background = self._background.point
         starts = {"near": self._near["data"], "background": background}
-        if thorough:
+        if fits.nearest:
+            starts = {SUGGESTED: fits.batch.init}
+        elif thorough:
             starts |= {"free": self._free.point, **fits.fitter.displaced_starts()}
         fits.fitter.fit(data, starts)
-        starts = {"near": self._near["asimov"], "source": background}
-        fits.fitter.fit(
-            asimov, starts | (fits.fitter.displaced_starts(count=1) if thorough else {})
-        )
-        for name, kind in (("data", data), ("asimov", asimov)):
-            # Fits nearby may have followed another minimum since.
-            fits.fitter.fit(kind, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
-        if thorough:
-            for kind in (data, asimov):
-                fits.search.lower(kind)
-            self._cross(data, asimov, rows[on_data])
+        if not fits.nearest:
+            starts = {"near": self._near["asimov"], "source": background}
+            if thorough:
+                starts |= fits.fitter.displaced_starts(count=1)
+        fits.fitter.fit(asimov, starts)
+        if not fits.nearest:
+            self._search(data, asimov, rows[on_data], thorough=thorough)
         for kind in (data, asimov):
             fits.fitter.sharpen(kind, self.rows)
-        self._lower_free(data, rows[on_data])
+        if not fits.nearest:
+            self._lower_free(data, rows[on_data])
         weak = rows[2 * asimov.value[rows] < WEAK]
         for kind, fitted in (
             (self._free, np.unique(self._first[weak])),
@@ -190,6 +187,19 @@ class Profile:
                 2 * float(self._free.value[first]),
             )
         return q
+
+    def _search(
+        self, data: Fits, asimov: Fits, on_data: NDArray[np.int64], *, thorough: bool
+    ) -> None:
+        """Look for lower minima; briefly, or as far as single tests do."""
+        fits = self._fits
+        for name, kind in (("data", data), ("asimov", asimov)):
+            # Fits nearby may have followed another minimum since.
+            fits.fitter.fit(kind, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
+        if thorough:
+            for kind in (data, asimov):
+                fits.search.lower(kind)
+            self._cross(data, asimov, on_data)
 
     def _cross(self, data: Fits, asimov: Fits, rows: NDArray[np.int64]) -> None:
         """Start fits of each data at minima of the other: the model is the same."""

@@ -122,6 +122,53 @@ class BestFit:
 
 
 @dataclass(frozen=True)
+class OtherFit:
+    """Where one fit ends in the minimum that does not count.
+
+    Attributes
+    ----------
+    twice_nll
+        2 NLL there.
+    above
+        How far that lies above the minimum that counts, in 2 NLL; None for Asimov data that differ
+        because the fits that they come from do.
+    parameters
+        By name the value in the minimum that counts, and in this one, of the parameters that
+        differ most.
+    """
+
+    twice_nll: float
+    above: float | None
+    parameters: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class OtherMinimum:
+    """What a hypothesis test gives with the minimum that does not count.
+
+    Attributes
+    ----------
+    minimum
+        Which one: ``lowest`` or ``nearest``.
+    p_values, mu_hat
+        As in :class:`HypotestResult`.
+    fits
+        The fits that end elsewhere, by name.
+    """
+
+    minimum: str
+    p_values: PValues
+    mu_hat: float
+    fits: dict[str, OtherFit]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain data, the p-values on top."""
+        data = asdict(self)
+        p_values = data.pop("p_values")
+        return {"minimum": data.pop("minimum"), **p_values, **data}
+
+
+@dataclass(frozen=True)
 class HypotestResult:
     """Result of the hypothesis test of one patch.
 
@@ -148,6 +195,10 @@ class HypotestResult:
         free; None where there is none.
     software
         Versions of what the result depends on.
+    minimum
+        Which minimum counts, ``lowest`` or ``nearest``.
+    other
+        What the other one gives, if that is another minimum.
     """
 
     p_values: PValues
@@ -160,6 +211,8 @@ class HypotestResult:
     fit_time: float
     mu_hat_error: float | None = None
     software: dict[str, str] = field(default_factory=dict)
+    minimum: str = "lowest"
+    other: OtherMinimum | None = None
 
     @property
     def status(self) -> Status:
@@ -182,6 +235,7 @@ class HypotestResult:
         p_values = asdict(self.p_values)
         data = asdict(self)
         del data["p_values"]
+        data["other_minimum"] = data.pop("other") and self.other and self.other.as_json()
         plain: dict[str, Any] = finite({"status": self.status, **p_values, **data})
         return plain
 

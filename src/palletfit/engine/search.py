@@ -145,23 +145,12 @@ class Search:
         fits.looked[:] += np.bincount(owners, minlength=len(fits.looked))
         probes = self.fitter.probe(fits, owners, points, steps)
         distance = np.abs(probes.point - fits.point[owners])
-        returned = np.all(distance <= _RETURNED * self._widths(fits, owners), axis=1)
+        returned = np.all(distance <= _RETURNED * self.fitter.widths[owners], axis=1)
         fallen = probes.value < fits.value[owners] - SAME
         near = probes.value < fits.value[owners] + _PROMISING
         promising = fallen | near & ~returned & ~probes.converged
         if promising.any():
             self.fitter.fit_each(fits, name, owners[promising], probes.point[promising])
-
-    def _widths(self, fits: Fits, owners: NDArray[np.int64]) -> FloatArray:
-        """Scale of each parameter: prefit standard deviations, or a twentieth of the range."""
-        batch = self.batch
-        constrained = batch.precision + batch.factor
-        width = np.where(
-            constrained > 0,
-            1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
-            np.minimum((batch.upper - batch.lower) / 20, 0.5),
-        )
-        return np.asarray(width[owners])
 
     @property
     def _cheap(self) -> int:

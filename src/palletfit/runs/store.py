@@ -46,6 +46,9 @@ class Key:
     ) -> Key:
         """Key of one product of one patch."""
         plain = settings.model_dump(mode="json")
+        if plain["minimum"] == "lowest":
+            # Keys are older than this setting.
+            del plain["minimum"]
         return cls(workspace_digest, patch.digest, plain, engine, product, patch.options)
 
     def as_json(self) -> dict[str, Any]:
