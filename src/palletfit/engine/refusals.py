@@ -44,8 +44,9 @@ def check_model(spec: Spec, settings: FitSettings) -> None:
     Raises
     ------
     PalletError
-        The measurement is not there, names no parameter of interest or one that is no normfactor,
-        or sets parameters in a way that has no meaning; or a normsys factor has none.
+        The measurement is not there, names no parameter of interest or one that is no normfactor
+        (nor a shapefactor of one bin), or sets parameters in a way that has no meaning; or a
+        normsys factor has none.
     """
     try:
         measurement = _measurement(spec, settings)
@@ -127,7 +128,7 @@ def _check_poi(spec: Spec, measurement: Spec) -> None:
     kinds: dict[str, set[str]] = {}
     for _, _, modifier in _modifiers(spec):
         kinds.setdefault(modifier["name"], set()).add(modifier["type"])
-    if kinds.get(poi) == {NORM}:
+    if kinds.get(poi) == {NORM} or _parameters(spec).get(poi) == ("shapefactor", 1):
         return
     elsewhere = [
         entry["name"]
