@@ -126,9 +126,12 @@ def _measurement(spec: Spec, settings: FitSettings) -> Spec:
 def _check_poi(spec: Spec, measurement: Spec) -> None:
     name, poi = measurement["name"], measurement["config"]["poi"]
     kinds: dict[str, set[str]] = {}
-    for _, _, modifier in _modifiers(spec):
+    bins = 1
+    for _, sample, modifier in _modifiers(spec):
         kinds.setdefault(modifier["name"], set()).add(modifier["type"])
-    if kinds.get(poi) == {NORM} or _parameters(spec).get(poi) == ("shapefactor", 1):
+        if modifier["name"] == poi:
+            bins = max(bins, len(sample["data"]))
+    if kinds.get(poi) == {NORM} or (kinds.get(poi) == {"shapefactor"} and bins == 1):
         return
     elsewhere = [
         entry["name"]
