@@ -204,8 +204,8 @@ def _parameters(spec: Spec) -> dict[str, tuple[str, int]]:
         sizes.setdefault((modifier["name"], kind), {})[channel["name"]] = bins
     parameters: dict[str, tuple[str, int]] = {}
     for (name, kind), by_channel in sizes.items():
-        # Each bin of a staterror has its own parameter. Others are the same in all channels.
-        size = (sum if kind == "staterror" else max)(by_channel.values())
+        # A staterror has other parameters in each channel, a shapefactor those of the first one.
+        size = sum(by_channel.values()) if kind == "staterror" else by_channel[min(by_channel)]
         if name in parameters:
             raise ValueError(name)
         parameters[name] = kind, size
