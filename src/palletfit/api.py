@@ -9,7 +9,7 @@ make all fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -23,7 +23,7 @@ from palletfit.config import (
 )
 from palletfit.engine.choose import make_engine, require_batched
 from palletfit.engine.records import BestFit, HypotestResult
-from palletfit.errors import PalletfitError
+from palletfit.errors import FitError, PalletfitError
 from palletfit.pallet import patchset as pallet
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch
@@ -165,7 +165,7 @@ def hypotest(
     """
     content, chosen, labels = _choose(workspace, patchset, patches, check=check)
     engine = make_engine(content, FitSettings(mu=mu, **settings))
-    return _gather(chosen, labels, engine.hypotests(chosen))
+    return _gather(chosen, labels, engine.hypotests)
 
 
 def fit(
@@ -324,7 +324,11 @@ def upper_limits(
     content, chosen, labels = _choose(workspace, patchset, patches, check=check)
     engine = make_engine(content, FitSettings(**settings))
     search = LimitSettings(tolerance=tolerance, mu_max=mu_max)
-    return _gather(chosen, labels, compute.upper_limits(engine, chosen, confidence_level, search))
+
+    def limits_of(subset: Sequence[Patch]) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
+        return compute.upper_limits(engine, subset, confidence_level, search)
+
+    return _gather(chosen, labels, limits_of)
 
 
 def mu_scan(
@@ -384,7 +388,11 @@ def mu_scan(
     engine = make_engine(content, FitSettings(**settings))
     grid = MuScanSettings(points=points, range=None if mu_range is None else list(mu_range))
     search = LimitSettings(tolerance=tolerance, mu_max=mu_max)
-    return _gather(chosen, labels, compute.scans(engine, chosen, confidence_level, grid, search))
+
+    def scans_of(subset: Sequence[Patch]) -> Iterator[tuple[Patch, MuScan | PalletfitError]]:
+        return compute.scans(engine, subset, confidence_level, grid, search)
+
+    return _gather(chosen, labels, scans_of)
 
 
 def diagnose(
@@ -437,7 +445,7 @@ def diagnose(
     content, chosen, labels = _choose(workspace, patchset, patches, check=check)
     engine = make_engine(content, FitSettings(**settings))
     scope = DiagnosticsSettings(impacts=impacts, parameters=list(parameters))
-    return _gather(chosen, labels, compute.diagnose(engine, chosen, scope))
+    return _gather(chosen, labels, lambda subset: compute.diagnose(engine, subset, scope))
 
 
 def toys(
@@ -491,7 +499,7 @@ def toys(
     """
     content, chosen, labels = _choose(workspace, patchset, patches, check=check)
     engine = make_engine(content, FitSettings(mu=mu, **settings))
-    return _gather(chosen, labels, _toys(engine, chosen, seed, count))
+    return _gather(chosen, labels, lambda subset: _toys(engine, subset, seed, count))
 
 
 def _toys(
@@ -547,17 +555,45 @@ def _patch(patch: Patch | Mapping[str, Any] | None) -> Patch:
 def _gather(
     patches: Sequence[Patch],
     labels: Sequence[str],
-    answers: Iterable[tuple[Patch, Result | PalletfitError]],
+    answer: Callable[[Sequence[Patch]], Iterable[tuple[Patch, Result | PalletfitError]]],
 ) -> Results[Result]:
-    """Sort answers by patch into results and errors, in the order of the patches."""
-    by_name = {patch.name: answer for patch, answer in answers}
+    """Sort the answers for patches into results and errors, in the order of the patches."""
+    by_name = _answers(patches, answer)
     results: dict[str, Result] = {}
     errors: dict[str, PalletfitError] = {}
     for patch in patches:
-        answer = by_name[patch.name]
-        if isinstance(answer, PalletfitError):
-            errors[patch.name] = answer
+        outcome = by_name[patch.name]
+        if isinstance(outcome, PalletfitError):
+            errors[patch.name] = outcome
         else:
-            results[patch.name] = answer
+            results[patch.name] = outcome
     values = {patch.name: patch.values for patch in patches}
     return Results(results, errors, values, labels)
+
+
+def _answers(
+    patches: Sequence[Patch],
+    answer: Callable[[Sequence[Patch]], Iterable[tuple[Patch, Result | PalletfitError]]],
+) -> dict[str, Result | PalletfitError]:
+    """Ask for the answers for patches, by name; an unexpected error of one is that one's alone."""
+    by_name: dict[str, Result | PalletfitError] = {}
+    try:
+        for patch, outcome in answer(patches):
+            by_name[patch.name] = outcome
+    except PalletfitError:
+        raise  # concerns all of them, such as a setting
+    except Exception as error:  # noqa: BLE001
+        missing = [patch for patch in patches if patch.name not in by_name]
+        if len(patches) > 1:
+            # Which one it was shows when each is fitted alone.
+            for patch in missing:
+                by_name |= _answers([patch], answer)
+        else:
+            unexpected = FitError(
+                f"The fit raised an unexpected error: {type(error).__name__}: {error}.",
+                remedy="Report it with this patch; others are not affected.",
+                patch=patches[0].name,
+            )
+            unexpected.__cause__ = error
+            by_name[patches[0].name] = unexpected
+    return by_name

@@ -44,13 +44,19 @@ class PValues:
 
 
 def profile_statistic(
-    kind: TestStatistic, mu: float, mu_hat: float, twice_nll_fixed: float, twice_nll_free: float
+    kind: TestStatistic,
+    mu: float,
+    mu_hat: float,
+    twice_nll_fixed: float,
+    twice_nll_free: float,
+    twice_nll_background: float | None = None,
 ) -> float:
     """Profile likelihood ratio test statistic.
 
     ``q`` and ``qtilde`` are zero where the best fit lies above the tested value (CCGV eq. 14 and
-    16); ``q0`` is zero where it lies below (CCGV eq. 12). ``qtilde`` differs from ``q`` by the
-    lower bound of zero on `mu_hat` in the free fit, which the model's bounds impose.
+    16); ``q0`` is zero where it lies below (CCGV eq. 12). Where the best fit lies below zero
+    ``qtilde`` compares with the fit without signal (CCGV eq. 16), and ``q`` with the best fit. pyhf
+    0.7.6 compares with the best fit in both.
 
     Parameters
     ----------
@@ -60,13 +66,17 @@ def profile_statistic(
         Tested value of the parameter of interest.
     mu_hat
         Its value in the free fit.
-    twice_nll_fixed, twice_nll_free
+    twice_nll_fixed, twice_nll_free, twice_nll_background
         Twice the negative log-likelihood at the minimum of the fit with the parameter of interest
-        fixed at `mu` (at 0 for ``q0``), and of the free fit.
+        fixed at `mu` (at 0 for ``q0``), of the free fit, and of the fit without signal. The last
+        one counts for ``qtilde`` with a negative `mu_hat` only.
     """
     if (kind == "q0" and mu_hat < 0) or (kind != "q0" and mu_hat > mu):
         return 0.0
-    return max(twice_nll_fixed - twice_nll_free, 0.0)
+    lowest = twice_nll_free
+    if kind == "qtilde" and mu_hat < 0 and twice_nll_background is not None:
+        lowest = twice_nll_background
+    return max(twice_nll_fixed - lowest, 0.0)
 
 
 def p_values(kind: TestStatistic, q: float, q_asimov: float) -> PValues:

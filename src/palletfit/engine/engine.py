@@ -24,6 +24,7 @@ from palletfit.engine.protocol import Calculation, Result
 from palletfit.engine.records import BestFit, HypotestResult
 from palletfit.engine.reference.engine import ReferenceEngine
 from palletfit.engine.reference.hypotests import software_versions
+from palletfit.engine.refusals import check_background, check_model
 from palletfit.engine.samples import Spec
 from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch, apply_sharing
@@ -162,7 +163,8 @@ class BatchedEngine:
         FitError
             A fit has no proven minimum.
         """
-        batch = self._lower_one(patch, "Use pyhf.infer.hypotest with calctype='toybased'.")
+        remedy = "Use pyhf.infer.hypotest with calctype='toybased'."
+        batch = self._lower_one(patch, remedy, testable=True)
         tests = self.batch_fits(batch)
         by_name = tests.data_fits()
         for fits in by_name.values():
@@ -182,8 +184,8 @@ class BatchedEngine:
         }
         return DataFits(batch, evidence, points, expected)
 
-    def _lower_one(self, patch: Patch, remedy: str) -> Lowered:
-        batches, refused = self.lower([patch])
+    def _lower_one(self, patch: Patch, remedy: str, *, testable: bool = False) -> Lowered:
+        batches, refused = self.lower([patch], testable=testable)
         for _, reason in refused:
             if isinstance(reason, PalletfitError):
                 raise reason
@@ -195,9 +197,17 @@ class BatchedEngine:
         return batches[0][0]
 
     def lower(
-        self, patches: Sequence[Patch]
+        self, patches: Sequence[Patch], *, testable: bool = False
     ) -> tuple[list[tuple[Lowered, list[Patch]]], list[tuple[Patch, PalletfitError | str]]]:
         """Bring patches into arrays.
+
+        Parameters
+        ----------
+        patches
+            Signal patches.
+        testable
+            Refuse patches without a background-only likelihood, too, see
+            :func:`palletfit.engine.refusals.check_background`.
 
         Returns
         -------
@@ -210,13 +220,29 @@ class BatchedEngine:
         refused: list[tuple[Patch, PalletfitError | str]] = []
         for patch in patches:
             try:
-                specs.append(apply_sharing(self.workspace, patch))
+                spec = apply_sharing(self.workspace, patch)
+                if testable:
+                    check_background(spec, self.settings)
+                specs.append(spec)
                 applied.append(patch)
             except PalletfitError as error:
+                error.patch = patch.name
                 refused.append((patch, error))
         batches, unsupported = self._background.lower(specs)
-        refused += [(applied[index], reason) for index, reason in unsupported.items()]
+        refused += [
+            (applied[index], self._refusal(specs[index], applied[index]) or reason)
+            for index, reason in unsupported.items()
+        ]
         return [(batch, [applied[index] for index in batch.index]) for batch in batches], refused
+
+    def _refusal(self, spec: Spec, patch: Patch) -> PalletError | None:
+        """Give the reason why no engine fits a model, or None."""
+        try:
+            check_model(spec, self.settings)
+        except PalletError as error:
+            error.patch = patch.name
+            return error
+        return None
 
     def batch_fits(self, batch: Lowered, settings: FitSettings | None = None) -> BatchFits:
         """Make the fits of a lowered batch, with these settings or the engine's own."""

@@ -32,12 +32,13 @@ class Hypotests(Calculation[HypotestResult]):
         waiting = iter(patches)
         while chunk := list(itertools.islice(waiting, engine.chunk_size())):
             began = time.perf_counter()
-            batches, refused = engine.lower(chunk)
+            batches, refused = engine.lower(chunk, testable=True)
             build_time = (time.perf_counter() - began) / len(chunk)
             for batch, members in batches:
                 for row, result in engine.batch_fits(batch).hypotests(brief=self.brief):
                     if isinstance(result, HypotestResult):
-                        result = replace(result, build_time=build_time)
+                        remarks = (*batch.remarks[row], *result.remarks)
+                        result = replace(result, build_time=build_time, remarks=remarks)
                     yield members[row], result
             yield from refused
 

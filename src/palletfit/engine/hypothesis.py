@@ -13,8 +13,8 @@ from palletfit.engine.records import Fit
 from palletfit.errors import FitError, PalletError
 
 BELOW_ZERO = (
-    "mu-hat is negative, which the measurement's bounds allow: as in pyhf, qtilde is then q with "
-    "the p-values of qtilde; choose `fit.test_statistic: q`"
+    "mu-hat is negative, which the measurement's bounds allow: qtilde compares with mu = 0 "
+    "(arXiv:1007.1727, eq. 16), where pyhf compares with mu-hat"
 )
 AT_UPPER_BOUND = "mu-hat is at its upper bound"
 
@@ -112,7 +112,12 @@ def conclude(
         all_remarks.append(BELOW_ZERO)
     tested = fits["background" if discovery else "fixed"]
     q = profile_statistic(
-        kind, tested_mu(settings), mu_hat, tested.twice_nll, fits["free"].twice_nll
+        kind,
+        tested_mu(settings),
+        mu_hat,
+        tested.twice_nll,
+        fits["free"].twice_nll,
+        fits["background"].twice_nll,
     )
     if q_asimov <= noise:
         all_remarks.append("no sensitivity: the tested signal does not change the likelihood")

@@ -1,7 +1,8 @@
 """HistFactory's interpolation codes, with their first and second derivatives.
 
 Source of the formulas: Cranmer et al., "HistFactory", CERN-OPEN-2012-016, section 4.1, in the
-conventions of pyhf 0.7 (also where these depart from it: pyhf's code2 jumps at ``|alpha| = 1``).
+conventions of pyhf 0.7. One departs from it: pyhf's code2 jumps at ``|alpha| = 1``, where that of
+HistFactory, and this one, go on as a straight line.
 """
 
 from __future__ import annotations
@@ -77,13 +78,12 @@ def shift(code: str, alpha: Any, side: Any, xp: Any) -> Shift:
             xp.where(inside, slope, side),
             xp.where(inside, curvature, zero),
         )
-    above, below = alpha > 1.0, alpha < -1.0
     return Shift(
-        xp.where(above, alpha - 1.0, alpha),
-        xp.where(above, 2.0 * (alpha - 1.0), xp.where(below, -2.0 * alpha, square)),
+        alpha,
+        xp.where(inside, square, 2.0 * alpha * side - 1.0),
         one,
-        xp.where(above, 2.0, xp.where(below, -2.0, 2.0 * alpha)),
-        xp.where(above | below, zero, 2.0 * one),
+        xp.where(inside, 2.0 * alpha, 2.0 * side),
+        xp.where(inside, 2.0 * one, zero),
     )
 
 

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.layout import Extra, Layout, empty_part, role_name
-from palletfit.engine.parameters import SETTINGS, ParameterSet, parameter_set, user_settings
+from palletfit.engine.parameters import (
+    SETTINGS,
+    ParameterSet,
+    free_poi,
+    measurement_of,
+    parameter_set,
+    user_settings,
+)
 from palletfit.engine.samples import (
     ALPHA,
     LUMI,
@@ -43,6 +50,7 @@ class Reading:
     data: FloatArray
     user: dict[str, Spec]
     poi: str
+    remarks: tuple[str, ...]
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -76,7 +84,7 @@ class Background:
         """Give a sample of the background."""
         key = channel, name
         if key not in self._samples:
-            self._samples[key] = read_sample(self._specs[key])
+            self._samples[key] = read_sample(self._specs[key], self.settings.normsys)
         return self._samples[key]
 
     def read(self, spec: Spec) -> Reading:
@@ -96,7 +104,7 @@ class Background:
                 if published is not None and _same(entry, published):
                     same.append(entry["name"])
                 else:
-                    other.append((entry["name"], read_sample(entry)))
+                    other.append((entry["name"], read_sample(entry, self.settings.normsys)))
             channels.append((name, len(channel["samples"][0]["data"])))
             shared.append(tuple(same))
             added.append(tuple(other))
@@ -104,7 +112,7 @@ class Background:
         data = np.concatenate([np.asarray(observed[name], dtype=float) for name, _ in channels])
         if not np.all((data >= 0) & (data < np.inf)):
             raise Unsupported("an observed count is not finite, or below zero")
-        measurement = _measurement(spec, self.settings.measurement)
+        measurement, remarks = free_poi(measurement_of(spec, self.settings.measurement))
         return Reading(
             channels=tuple(channels),
             shared=tuple(shared),
@@ -112,6 +120,7 @@ class Background:
             data=data,
             user=user_settings(measurement),
             poi=measurement["config"]["poi"],
+            remarks=remarks,
         )
 
     def lower(self, specs: Sequence[Spec]) -> tuple[list[Lowered], dict[int, str]]:
@@ -166,14 +175,6 @@ def _same(sample: Spec, published: Spec) -> bool:
     return same
 
 
-def _measurement(spec: Spec, name: str | None) -> Spec:
-    for measurement in spec["measurements"]:
-        if name is None or measurement["name"] == name:
-            chosen: Spec = measurement
-            return chosen
-    raise Unsupported(f"there is no measurement {name!r}")
-
-
 @dataclass
 class Lowered:
     """Patches of one shape as arrays.
@@ -184,6 +185,8 @@ class Lowered:
         What the columns are, and the shared arrays.
     index
         Positions of the patches in what was lowered, shape ``(P,)``.
+    remarks
+        For each patch what a reader of its results should know.
     names
         For each patch the names of its parameters in pyhf's notation; None in columns of
         parameters that it does not have.
@@ -200,6 +203,7 @@ class Lowered:
 
     layout: Layout
     index: NDArray[np.int64]
+    remarks: list[tuple[str, ...]]
     names: list[list[str | None]]
     parts: list[dict[str, Any]]
     sample_names: list[list[tuple[str, ...]]]
@@ -223,6 +227,7 @@ class Lowered:
         }
         return Lowered(
             layout=self.layout,
+            remarks=[self.remarks[row] for row in rows],
             names=[self.names[row] for row in rows],
             sample_names=[self.sample_names[row] for row in rows],
             parts=[{name: part[name][rows] for name in part} for part in self.parts],
@@ -355,6 +360,7 @@ class _Filler:
     def fill(self, unsupported: dict[int, str]) -> Lowered | None:
         layout = self.layout
         rows: list[tuple[int, FloatArray, dict[str, Any], list[str | None]]] = []
+        remarks: list[tuple[str, ...]] = []
         samples: list[list[tuple[str, ...]]] = []
         count = len(self.members)
         parts = [
@@ -371,6 +377,7 @@ class _Filler:
                 continue
             self._samples(parts, len(rows), reading, additions)
             rows.append((index, reading.data[layout.bin_order], settings, names))
+            remarks.append(reading.remarks)
             samples.append(
                 [tuple(name for name, _ in channel_samples) for channel_samples in reading.added]
             )
@@ -382,6 +389,7 @@ class _Filler:
         return Lowered(
             layout=layout,
             index=np.array([row[0] for row in rows]),
+            remarks=remarks,
             names=[row[3] for row in rows],
             parts=[{name: array[:count_lowered] for name, array in part.items()} for part in parts],
             sample_names=samples,
@@ -509,19 +517,22 @@ class _Settings:
 def _widths(
     bins: Sequence[tuple[Sequence[int], FloatArray, FloatArray]],
 ) -> tuple[list[int], dict[str, Any]]:
-    """Columns and relative uncertainties of a staterror: of the sum of its samples."""
+    """Columns and relative uncertainties of a staterror: of the sum of its samples.
+
+    The sum may be negative, as that of an interference is.
+    """
     columns = [column for of_channel in bins for column in of_channel[0]]
     nominal = np.concatenate([of_channel[1] for of_channel in bins])
     squares = np.concatenate([of_channel[2] for of_channel in bins])
-    usable = nominal > 0
-    sigmas = np.where(usable, np.sqrt(squares) / np.where(usable, nominal, 1.0), 0.0)
+    usable = nominal != 0
+    sigmas = np.where(usable, np.sqrt(squares) / np.where(usable, np.abs(nominal), 1.0), 0.0)
     none = sigmas == 0
     return columns, {"sigmas": np.where(none, 1.0, sigmas), "fixed": none}
 
 
 def _shapesys(nominal: FloatArray, errors: FloatArray) -> dict[str, Any]:
     """Compute expected counts of the Poisson constraints, ``(nominal / error)**2``."""
-    valid = (nominal > 0) & (errors > 0)
+    valid = (nominal != 0) & (errors != 0)
     safe = np.where(valid, errors, 1.0)
     return {"factors": np.where(valid, (nominal / safe) ** 2, 1.0), "fixed": ~valid}
 

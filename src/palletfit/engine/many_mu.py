@@ -185,6 +185,7 @@ class Profile:
                 float(mu_hat[first]),
                 2 * float(data.value[row]),
                 2 * float(self._free.value[first]),
+                2 * float(self._background.value[first]),
             )
         return q
 

@@ -23,6 +23,8 @@ _CONFIGURABLE = {
     "shapesys": {"inits", "bounds", "fixed", "auxdata", "factors"},
     "shapefactor": {"inits", "bounds", "fixed"},
 }
+#: What it has to say, because there is no default. (pyhf takes a width of one for sigmas.)
+_NEEDED = {LUMI: {"inits", "bounds", "auxdata", "sigmas"}}
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,19 @@ def parameter_set(
     factors: FloatArray | None = None,
     fixed: NDArray[np.bool_] | None = None,
 ) -> ParameterSet:
-    """Merge pyhf's defaults for a kind of parameter with what the measurement says."""
-    unknown = set(user) - _CONFIGURABLE[kind] - {"name"}
-    if unknown:
-        raise Unsupported(f"the measurement sets {sorted(unknown)} of {name!r}")
-    bounds, init, centre = {
+    """Merge pyhf's defaults for a kind of parameter with what the measurement says.
+
+    A lumi without width is fixed where it was measured, or where the measurement fixes it. Its
+    constraint term, which is a constant, is then that of a width of one.
+
+    Raises
+    ------
+    Unsupported
+        A setting is missing, has another shape or no meaning, or fixes the parameter outside of
+        its bounds.
+    """
+    _check_keys(name, kind, user)
+    bounds, start, centre = {
         ALPHA: ((-5.0, 5.0), 0.0, 0.0),
         NORM: ((0.0, 10.0), 1.0, None),
         LUMI: (None, None, None),
@@ -73,6 +83,10 @@ def parameter_set(
         raise Unsupported(f"a lower bound of {name!r} is above the upper one")
     none = np.zeros(size)
     aux, precision, factor = none, none, none
+    init = get("inits", None if start is None else [start] * size)
+    fixed_setting = user.get("fixed", fixed)
+    if fixed_setting is not fixed and not isinstance(fixed_setting, bool):
+        raise Unsupported(f"the measurement's 'fixed' of {name!r} is neither true nor false")
     if kind == "shapesys":
         factor = get("factors", factors)
         aux = get("auxdata", factors)
@@ -81,14 +95,16 @@ def parameter_set(
     elif kind in (ALPHA, LUMI, "staterror"):
         aux = get("auxdata", None if centre is None else [centre] * size)
         widths = get("sigmas", np.ones(size) if sigmas is None else sigmas)
+        if kind == LUMI and np.all(widths == 0):
+            init = init if fixed_setting is True else aux
+            fixed_setting, widths = True, np.ones(size)
         if not np.all(widths > 0):
             raise Unsupported(f"a width of {name!r} is not above zero")
         precision = widths**-2.0
-    fixed_setting = user.get("fixed", fixed)
-    if fixed_setting is not fixed and not isinstance(fixed_setting, bool):
-        raise Unsupported(f"the measurement's 'fixed' of {name!r} is neither true nor false")
+    if fixed_setting is True:
+        _check_inside(name, init, limits)
     return ParameterSet(
-        init=get("inits", None if init is None else [init] * size),
+        init=init,
         lower=limits[:, 0],
         upper=limits[:, 1],
         fixed=np.broadcast_to(np.asarray(fixed_setting, dtype=bool), (size,)),
@@ -96,6 +112,25 @@ def parameter_set(
         precision=precision,
         factor=factor,
     )
+
+
+def _check_keys(name: str, kind: str, user: Spec) -> None:
+    """Refuse what a measurement cannot say about a parameter, and silence about what it has to."""
+    unknown = set(user) - _CONFIGURABLE[kind] - {"name"}
+    if unknown:
+        raise Unsupported(f"the measurement sets {sorted(unknown)} of {name!r}")
+    missing = [key for key in sorted(_NEEDED.get(kind, ())) if user.get(key) is None]
+    if missing:
+        raise Unsupported(f"the measurement does not set {', '.join(missing)} of {name!r}")
+
+
+def _check_inside(name: str, init: FloatArray, limits: FloatArray) -> None:
+    """Refuse a parameter that is fixed where its bounds do not allow it."""
+    if np.any((init < limits[:, 0]) | (init > limits[:, 1])):
+        raise Unsupported(
+            f"the measurement fixes {name!r} at {_text(init)}, outside of its bounds "
+            f"{_text(limits.ravel())}"
+        )
 
 
 def _numbers(name: str, key: str, value: Any, shape: tuple[int, ...]) -> FloatArray:
@@ -109,6 +144,58 @@ def _numbers(name: str, key: str, value: Any, shape: tuple[int, ...]) -> FloatAr
     if array.shape != shape or not np.all(np.isfinite(array)):
         raise Unsupported(f"the measurement's {key!r} of {name!r} do not fit")
     return array
+
+
+def _text(values: FloatArray) -> str:
+    return f"[{', '.join(f'{value:g}' for value in values)}]"
+
+
+def measurement_of(spec: Spec, name: str | None) -> Spec:
+    """Give a measurement by its name, or the first one.
+
+    Raises
+    ------
+    Unsupported
+        There is none.
+    """
+    for measurement in spec["measurements"]:
+        if name is None or measurement["name"] == name:
+            chosen: Spec = measurement
+            return chosen
+    raise Unsupported(f"there is no measurement {name!r}")
+
+
+def _fixed_poi(measurement: Spec) -> str:
+    """Remark that a measurement fixes its parameter of interest, which no fit here does."""
+    return (
+        f"the measurement {measurement['name']!r} marks its parameter of interest "
+        f"{measurement['config']['poi']!r} as fixed: it is free here, where a fit does not test it"
+    )
+
+
+def free_poi(measurement: Spec) -> tuple[Spec, tuple[str, ...]]:
+    """Free the parameter of interest of a measurement.
+
+    Workspaces that were converted from ROOT's may mark all parameters as constant.
+
+    Returns
+    -------
+    tuple
+        The measurement, a changed copy where it fixes its parameter of interest; and remarks.
+    """
+    config = measurement["config"]
+    fixed = [
+        entry["name"] == config["poi"] and bool(entry.get("fixed"))
+        for entry in config["parameters"]
+    ]
+    if not any(fixed):
+        return measurement, ()
+    parameters = [
+        {**entry, "fixed": False} if is_fixed else entry
+        for entry, is_fixed in zip(config["parameters"], fixed, strict=True)
+    ]
+    freed = {**measurement, "config": {**config, "parameters": parameters}}
+    return freed, (_fixed_poi(measurement),)
 
 
 def user_settings(measurement: Spec) -> dict[str, Spec]:

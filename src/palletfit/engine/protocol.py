@@ -96,9 +96,16 @@ class BatchEngine(Protocol):
     arrays: Arrays
 
     def lower(
-        self, patches: Sequence[Patch]
+        self, patches: Sequence[Patch], *, testable: bool = False
     ) -> tuple[list[tuple[Lowered, list[Patch]]], list[tuple[Patch, PalletfitError | str]]]:
         """Bring patches into arrays.
+
+        Parameters
+        ----------
+        patches
+            Signal patches.
+        testable
+            Refuse patches without a background-only likelihood, too.
 
         Returns
         -------

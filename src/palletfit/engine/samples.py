@@ -7,6 +7,7 @@ of bins, with C channels, S samples, N bins, and T bin parameters in each bin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from palletfit.core.arrays import FloatArray
+from palletfit.pallet.patches import repeated_modifier
 
 Spec = Mapping[str, Any]
 
 #: Kinds of parameters.
 ALPHA, NORM, LUMI = "alpha", "normfactor", "lumi"
-_BIN_KINDS = ("staterror", "shapesys", "shapefactor")
+BIN_KINDS = ("staterror", "shapesys", "shapefactor")
+#: A factor of zero, so that it has a logarithm.
+TINY = 1e-300
 
 
 class Unsupported(Exception):  # noqa: N818  not an error: another engine takes over
@@ -63,50 +67,76 @@ class Sample:
         yield from self.norm_names
 
 
-def read_sample(spec: Spec) -> Sample:
+def read_sample(spec: Spec, normsys: str) -> Sample:
     """Read a sample's modifiers.
+
+    Parameters
+    ----------
+    spec
+        The sample.
+    normsys
+        Interpolation code of normsys modifiers.
 
     Raises
     ------
     Unsupported
-        Lengths do not fit, a type is unknown, or a normsys factor is not positive.
+        Lengths do not fit, a type is unknown, two modifiers have one type and name, or a normsys
+        factor has no meaning.
     """
     nominal = np.asarray(spec["data"], dtype=float)
-    # Of two modifiers with one type and name pyhf keeps the last.
-    modifiers: dict[tuple[str, str], Any] = {}
+    repeated = repeated_modifier(spec)
+    if repeated is not None:
+        raise Unsupported(f"the {repeated[0]} {repeated[1]!r} stands twice in one sample")
+    kinds: dict[str, list[tuple[str, Any]]] = {
+        kind: [] for kind in ("histosys", "normsys", "normfactor", "lumi", *BIN_KINDS)
+    }
     for modifier in spec["modifiers"]:
         kind, name = modifier["type"], modifier["name"]
-        if kind == "shapesys" and (kind, name) in modifiers:
-            raise Unsupported(f"the shapesys {name!r} stands twice in one sample")
-        modifiers[kind, name] = modifier.get("data")
-    kinds: dict[str, list[tuple[str, Any]]] = {
-        kind: [] for kind in ("histosys", "normsys", "normfactor", "lumi", *_BIN_KINDS)
-    }
-    for (kind, name), data in modifiers.items():
         if kind not in kinds:
             raise Unsupported(f"the modifier type {kind!r} of {name!r} is unknown")
-        kinds[kind].append((name, data))
+        kinds[kind].append((name, modifier.get("data")))
     size = len(nominal)
     if not np.all(np.isfinite(nominal)):
         raise Unsupported("a yield is not finite")
-    normsys = np.array(
-        [(data["lo"], data["hi"]) for _, data in kinds["normsys"]], dtype=float
+    factors = np.array(
+        [normsys_factors(name, data, normsys) for name, data in kinds["normsys"]], dtype=float
     ).reshape(-1, 2)
-    if not np.all((normsys > 0) & (normsys < np.inf)):
-        raise Unsupported("a normsys factor is not above zero and finite")
     return Sample(
         nominal=nominal,
         hist_names=tuple(name for name, _ in kinds["histosys"]),
         hist_lo=_table([data["lo_data"] for _, data in kinds["histosys"]], size),
         hist_hi=_table([data["hi_data"] for _, data in kinds["histosys"]], size),
         norm_names=tuple(name for name, _ in kinds["normsys"]),
-        norm_lo=normsys[:, 0],
-        norm_hi=normsys[:, 1],
+        norm_lo=factors[:, 0],
+        norm_hi=factors[:, 1],
         factors=tuple((name, kind) for kind in (NORM, LUMI) for name, _ in kinds[kind]),
         staterror=tuple((name, _table([data], size)[0]) for name, data in kinds["staterror"]),
         shapesys=tuple((name, _table([data], size)[0]) for name, data in kinds["shapesys"]),
         shapefactor=tuple(name for name, _ in kinds["shapefactor"]),
     )
+
+
+def normsys_factors(name: str, data: Spec, code: str) -> tuple[float, float]:
+    """Read the factors ``(lo, hi)`` of a normsys modifier.
+
+    A factor of zero is an uncertainty of 100%. Of code4 it is the limit of small factors, which
+    ROOT evaluates: the value, its slope and its curvature are zero there.
+
+    Raises
+    ------
+    Unsupported
+        A factor is negative or not finite, or zero with code1, where the yield would jump.
+    """
+    factors = float(data["lo"]), float(data["hi"])
+    if not all(0 <= factor < math.inf for factor in factors):
+        raise Unsupported(
+            f"the normsys {name!r} has a factor that is negative or not finite ({factors[0]:g} and "
+            f"{factors[1]:g})"
+        )
+    if code == "code1" and 0.0 in factors:
+        raise Unsupported(f"the normsys {name!r} has a factor of zero, where code1 jumps")
+    lo, hi = (factor or TINY for factor in factors)
+    return lo, hi
 
 
 def _table(rows: Sequence[Any], size: int) -> FloatArray:

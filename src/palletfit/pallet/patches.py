@@ -144,7 +144,7 @@ def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
             spec = jsonpatch.JsonPatch([copied]).apply(spec, in_place=True)
             if copied.get("op") == "copy":
                 owned.clear()  # two paths may now share a sample
-    _check(spec, patch)
+    _check(spec, patch, workspace)
     return spec
 
 
@@ -230,7 +230,7 @@ def _not_finite(pointer: str, patch: Patch) -> PalletError:
     )
 
 
-def _check(spec: Any, patch: Patch) -> None:
+def _check(spec: Any, patch: Patch, workspace: Mapping[str, Any] | None = None) -> None:
     if not isinstance(spec, dict) or not spec.get("channels"):
         raise PalletError(
             "The patch leaves a workspace without channels.",
@@ -238,7 +238,7 @@ def _check(spec: Any, patch: Patch) -> None:
             patch=patch.name,
         )
     try:
-        problem = inconsistency(spec)
+        problem = inconsistency(spec, workspace)
     except (KeyError, TypeError) as error:
         problem = f"something in it has another shape than pyhf's schema says ({error!r})"
     if problem is not None:
@@ -249,14 +249,27 @@ def _check(spec: Any, patch: Patch) -> None:
         )
 
 
-def inconsistency(workspace: Mapping[str, Any]) -> str | None:
+def inconsistency(
+    workspace: Mapping[str, Any], checked: Mapping[str, Any] | None = None
+) -> str | None:
     """Describe an inconsistency that pyhf does not notice, or return None.
 
-    Of two samples with one name in a channel, pyhf 0.7 silently keeps only the last.
+    Of two samples with one name in a channel, of two modifiers with one type and name in a sample,
+    and of two observations of a channel pyhf 0.7 silently keeps only the last.
+
+    Parameters
+    ----------
+    workspace
+        What is looked at.
+    checked
+        A workspace whose modifiers were checked before: lists that both share are skipped.
     """
-    observed = {
-        observation["name"]: observation["data"] for observation in workspace["observations"]
-    }
+    observed: dict[str, Any] = {}
+    for observation in workspace["observations"]:
+        if observation["name"] in observed:
+            return f"channel {observation['name']!r} has two observations"
+        observed[observation["name"]] = observation["data"]
+    skipped = _modifier_lists(checked)
     channels: set[str] = set()
     for channel in workspace["channels"]:
         name = channel["name"]
@@ -265,17 +278,63 @@ def inconsistency(workspace: Mapping[str, Any]) -> str | None:
         channels.add(name)
         if name not in observed:
             return f"channel {name!r} has no observation"
-        samples: set[str] = set()
-        for sample in channel["samples"]:
-            if sample["name"] in samples:
-                return f"two samples of channel {name!r} are called {sample['name']!r}"
-            samples.add(sample["name"])
-            if len(sample["data"]) != len(observed[name]):
-                return (
-                    f"sample {sample['name']!r} of channel {name!r} has {len(sample['data'])} "
-                    f"bins, but {len(observed[name])} are observed"
-                )
+        problem = _inconsistent_channel(channel, len(observed[name]), skipped)
+        if problem is not None:
+            return problem
     return None
+
+
+def _inconsistent_channel(channel: Mapping[str, Any], bins: int, skipped: set[int]) -> str | None:
+    """Describe an inconsistency of the samples of a channel, or return None."""
+    name = channel["name"]
+    samples: set[str] = set()
+    for sample in channel["samples"]:
+        if sample["name"] in samples:
+            return f"two samples of channel {name!r} are called {sample['name']!r}"
+        samples.add(sample["name"])
+        if len(sample["data"]) != bins:
+            return (
+                f"sample {sample['name']!r} of channel {name!r} has {len(sample['data'])} "
+                f"bins, but {bins} are observed"
+            )
+        if id(sample.get("modifiers")) in skipped:
+            continue
+        repeated = repeated_modifier(sample)
+        if repeated is not None:
+            kind, modifier = repeated
+            return (
+                f"sample {sample['name']!r} of channel {name!r} has two {kind} modifiers "
+                f"called {modifier!r}"
+            )
+    return None
+
+
+def repeated_modifier(sample: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Find a type and name that two modifiers of a sample have.
+
+    Modifiers that are no modifiers at all are left to those who read them.
+    """
+    modifiers = sample.get("modifiers")
+    seen: set[tuple[str, str]] = set()
+    for modifier in modifiers if isinstance(modifiers, list) else ():
+        if not isinstance(modifier, Mapping) or "type" not in modifier or "name" not in modifier:
+            continue
+        key = str(modifier["type"]), str(modifier["name"])
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
+
+
+def _modifier_lists(workspace: Mapping[str, Any] | None) -> set[int]:
+    """Collect the identities of the lists of modifiers of a workspace."""
+    if workspace is None:
+        return set()
+    return {
+        id(sample.get("modifiers"))
+        for channel in workspace["channels"]
+        for sample in channel["samples"]
+    }
 
 
 def not_finite(value: Any, pointer: str) -> Iterator[str]:

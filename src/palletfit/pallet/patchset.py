@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import itertools
+import json
+import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,10 @@ from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
 # pyhf is imported where it is used: with scipy.stats it is half of the start of a run and of each
 # of its workers, which only read a patchset that was checked before.
 
+logger = logging.getLogger(__name__)
+
+#: Whole numbers up to this have one decimal notation.
+_EXACT = 2**53
 #: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -31,10 +39,13 @@ class Patchset:
         Names of the values that each patch has.
     patches
         In the order of the file.
+    remarks
+        What its checks noticed that is no error.
     """
 
     labels: tuple[str, ...]
     patches: tuple[Patch, ...]
+    remarks: tuple[str, ...] = ()
 
     def select(self, patterns: Sequence[str]) -> tuple[Patch, ...]:
         """Select patches by shell patterns of their names; an exact name matches, too."""
@@ -131,8 +142,10 @@ def check(
         )
     _validate_schema(_with_plain_names(spec), "patchset.json", patchset_path)
     _check_values(patchset, patchset.labels if labels is None else labels, patchset_path)
-    _verify_digest(workspace, spec, workspace_path, patchset_path)
-    return patchset
+    remarks = _verify_digest(workspace, spec, workspace_path, patchset_path)
+    for remark in remarks:
+        logger.warning("%s: %s", patchset_path, remark)
+    return replace(patchset, remarks=remarks)
 
 
 def check_workspace(workspace: Any, path: Path) -> None:
@@ -245,18 +258,91 @@ def _half_a_character(value: float | str) -> bool:
 
 def _verify_digest(
     workspace: Any, spec: Mapping[str, Any], workspace_path: Path, patchset_path: Path
-) -> None:
+) -> tuple[str, ...]:
+    """Compare a workspace with the digests that its patchset holds.
+
+    A digest is that of a text, where 50 and 50.0 differ. A workspace that went through a program
+    which writes numbers another way is the same likelihood.
+
+    Returns
+    -------
+    tuple
+        A remark, if only the way in which numbers are written differs.
+
+    Raises
+    ------
+    PalletError
+        The content differs, as far as a digest can tell.
+    """
     import pyhf
 
+    remarks: dict[str, None] = {}
     for algorithm, expected in spec["metadata"]["digests"].items():
         actual = pyhf.utils.digest(workspace, algorithm=algorithm)
-        if actual != expected.lower():
-            raise PalletError(
-                f"The patchset was made for another workspace: its {algorithm} is {expected}, "
-                f"but that of {workspace_path.name} is {actual}.",
-                remedy="Take both files from the same version of the same archive.",
-                file=patchset_path,
-            )
+        if actual == expected.lower():
+            continue
+        if any(
+            hashlib.new(algorithm, text.encode()).hexdigest() == expected.lower()
+            for text in _other_ways(workspace)
+        ):
+            remarks[
+                f"{workspace_path.name} writes numbers in another way (50 for 50.0) than the "
+                "workspace that the patchset was made for; their content is equal"
+            ] = None
+            continue
+        raise PalletError(
+            f"The patchset was made for another workspace: its {algorithm} is {expected}, "
+            f"but that of {workspace_path.name} is {actual}. It is not only the way in which whole "
+            "numbers are written, unless that is a mixed one.",
+            remedy="Take both files from the same version of the same archive.",
+            file=patchset_path,
+        )
+    return tuple(remarks)
+
+
+def _other_ways(workspace: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a workspace as pyhf writes it for a digest, with other ways to write whole numbers.
+
+    Each is tried in the three parts that hold numbers, which may come from different programs.
+    """
+    texts: list[list[str]] = []
+    for key in sorted(workspace):
+        ways: Sequence[Callable[[Any], Any]] = (_same,)
+        if key in ("channels", "observations", "measurements"):
+            ways = (_same, _as_decimals, _as_integers)
+        values = (
+            json.dumps(way(workspace[key]), sort_keys=True, ensure_ascii=False) for way in ways
+        )
+        name = json.dumps(key, ensure_ascii=False)
+        texts.append([f"{name}: {value}" for value in dict.fromkeys(values)])
+    for choice in itertools.product(*texts):
+        yield "{" + ", ".join(choice) + "}"
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _as_decimals(value: Any) -> Any:
+    """Write all numbers of a JSON value with a decimal point."""
+    if isinstance(value, dict):
+        return {key: _as_decimals(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_as_decimals(member) for member in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _EXACT:
+        return float(value)
+    return value
+
+
+def _as_integers(value: Any) -> Any:
+    """Write whole numbers of a JSON value without a decimal point, as JavaScript does."""
+    if isinstance(value, dict):
+        return {key: _as_integers(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_as_integers(member) for member in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        return int(value)
+    return value
 
 
 def summarise(
@@ -281,6 +367,7 @@ def summarise(
                 for name in unusual[:1]
             ),
             *(["no patch gives a model that can be fitted"] if parameters is None else []),
+            *patchset.remarks,
         ],
     }
 

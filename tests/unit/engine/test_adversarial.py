@@ -185,8 +185,18 @@ def test_other_interpolation_codes(codes):
 
 
 def test_a_model_that_is_not_supported_is_fitted_by_pyhf():
-    # A normsys factor of zero has no logarithm, but with code1 pyhf fits it.
-    spec = one(sample("bkg", [50.0], normsys("a", 0.0, 1.2)), signal([8.0]), observed=[55])
-    result = batched(spec, normsys="code1")
+    # The patch extends a staterror of the background to another channel.
+    statistics = plain("stat", "staterror", [3.0])
+    background = workspace(
+        {"SR": [sample("bkg", [50.0], statistics)], "CR": [sample("other", [80.0])]},
+        {"SR": [55], "CR": [88]},
+    )
+    operations = [
+        {"op": "add", "path": f"/channels/{number}/samples/-", "value": value}
+        for number, value in enumerate([signal([8.0]), sample("bkg", [9.0], statistics)])
+    ]
+    engine = BatchedEngine(background, FitSettings())
+    ((_, result),) = engine.hypotests([Patch("", (), operations)])
+    assert isinstance(result, HypotestResult), result
     assert result.engine == "reference"
-    assert "normsys factor is not above zero" in result.remarks[0]
+    assert "the staterror 'stat' couples other channels" in result.remarks[0]

@@ -7,6 +7,8 @@ import pyhf
 import pytest
 
 from palletfit.engine.interpcodes import KINKED, scale, scale_coefficients, shift
+from palletfit.engine.reference.modifiers import Code2
+from palletfit.engine.samples import TINY
 
 SHIFTS = ("code0", "code2", "code4p")
 SCALES = ("code1", "code4")
@@ -39,9 +41,8 @@ def shifts(code, alpha, side=None):
     )
 
 
-def terms(*, shared):
-    """Two rows: factors of the parameters, and their inverse."""
-    hi, lo = np.stack([HI, 1 / HI], axis=1), np.stack([LO, 1 / LO], axis=1)
+def terms(hi, lo, *, shared):
+    """Tables of factors, each ``(parameters, rows)``."""
     coefficients, log_hi, log_lo = scale_coefficients(hi, lo)
     tables = {"coefficients": coefficients, "log_hi": log_hi, "log_lo": log_lo}
     if shared:
@@ -51,9 +52,13 @@ def terms(*, shared):
 
 
 def scales(code, alpha, side=None, *, eager=True, shared=False):
-    """Factor and its two derivatives, each ``(lanes, parameters, 2)``."""
+    """Factor and its two derivatives, each ``(lanes, parameters, 2)``.
+
+    There are two rows: factors of the parameters, and their inverse.
+    """
     side = np.where(alpha < 0, -1.0, 1.0) if side is None else side
-    tables = terms(shared=shared)
+    hi, lo = np.stack([HI, 1 / HI], axis=1), np.stack([LO, 1 / LO], axis=1)
+    tables = terms(hi, lo, shared=shared)
     if not shared:
         tables = {name: np.stack([values] * len(alpha)) for name, values in tables.items()}
     return scale(code, alpha, side, tables, np, eager=eager)
@@ -66,8 +71,31 @@ def everywhere(alphas=ALPHAS):
 
 @pytest.mark.parametrize("code", SHIFTS)
 def test_shifts_are_those_of_pyhf(code):
-    expected = of_pyhf(code, LOW, NOMINAL, HIGH)
-    np.testing.assert_allclose(shifts(code, everywhere())[0], expected, rtol=1e-13, atol=1e-12)
+    # Beyond |alpha| = 1 pyhf's code2 lacks a constant.
+    rows = np.abs(ALPHAS) <= 1 if code == "code2" else slice(None)
+    expected = of_pyhf(code, LOW, NOMINAL, HIGH)[rows]
+    values = shifts(code, everywhere())[0][rows]
+    np.testing.assert_allclose(values, expected, rtol=1e-13, atol=1e-12)
+
+
+def test_code2_goes_on_as_a_straight_line():
+    # Cranmer et al., CERN-OPEN-2012-016, eq. 10, and ROOT's PiecewiseInterpolation.
+    a, b = (HIGH + LOW) / 2 - NOMINAL, (HIGH - LOW) / 2
+    expected = {
+        alpha: (b + 2 * a) * (alpha - 1) + HIGH - NOMINAL
+        if alpha > 1
+        else (b - 2 * a) * (alpha + 1) + LOW - NOMINAL
+        for alpha in (-5.0, -1.001, 1.001, 3.0)
+    }
+    values = shifts("code2", everywhere(list(expected)))[0]
+    np.testing.assert_allclose(values, list(expected.values()), rtol=1e-12, atol=1e-12)
+
+
+def test_the_reference_engine_has_the_same_code2():
+    histograms = np.stack([LOW, NOMINAL, HIGH], axis=1)[:, None, :, None]
+    interpolator = Code2(histograms.tolist(), subscribe=False)
+    values = np.asarray(interpolator(np.tile(ALPHAS, (COUNT, 1))))[:, 0, :, 0].T
+    np.testing.assert_allclose(values, shifts("code2", everywhere())[0], rtol=1e-13, atol=1e-12)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -116,13 +144,34 @@ def test_the_side_decides_at_zero(code, function):
     assert np.allclose(*slopes) == (code not in KINKED)
 
 
-def test_code4_and_code4p_are_smooth_where_they_change():
-    for code, function in (("code4p", shifts), ("code4", scales)):
+def test_codes_are_smooth_where_they_change():
+    # The second derivative of code2 jumps.
+    for code, function, orders in (
+        ("code4p", shifts, 3),
+        ("code4", scales, 3),
+        ("code2", shifts, 2),
+    ):
         for edge in (-1.0, 1.0):
             inside = function(code, everywhere([edge * (1 - 1e-12)]))
             outside = function(code, everywhere([edge * (1 + 1e-12)]))
-            for one, other in zip(inside, outside, strict=True):
+            for one, other in zip(inside[:orders], outside[:orders], strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_factor_of_zero_is_the_limit_of_small_ones(eager, shared):
+    alpha = np.linspace(-4.0, 4.0, 33)[:, None] * np.ones(COUNT)
+    ways = []
+    for smallest in (TINY, 1e-14):
+        tables = terms(HI[:, None], np.full((COUNT, 1), smallest), shared=shared)
+        if not shared:
+            tables = {name: np.stack([values] * len(alpha)) for name, values in tables.items()}
+        side = np.where(alpha < 0, -1.0, 1.0)
+        ways.append(scale("code4", alpha, side, tables, np, eager=eager))
+    for limit, small in zip(*ways, strict=True):
+        assert np.isfinite(limit).all()
+        np.testing.assert_allclose(limit, small, atol=1e-9)
 
 
 @pytest.mark.parametrize("code", SCALES)

@@ -20,9 +20,8 @@ from .. import histfactory, models
 
 #: What is left to the reference engine although pyhf can make a model of it.
 LIMITS = re.compile(
-    r"the parameter of interest '\w+' is not a normfactor"
     # pyhf takes the first parameter of all for the bins that the shapefactor does not have.
-    r"|the shapefactor '\w+' couples channels of unlike size"
+    r"the shapefactor '\w+' couples channels of unlike size"
     r"|the staterror '\w+' couples other channels, too"
 )
 
@@ -214,8 +213,8 @@ def parameter(name, **values):
         (replace(f"{MODIFIER}/0/type", "what"), "type 'what' of 'scale' is unknown"),
         (replace(f"{MODIFIER}/0/data", None), "another shape"),
         (replace(f"{MODIFIER}/0/data/hi", "x"), "another shape"),
-        (replace(f"{MODIFIER}/0/data/hi", 0.0), "a normsys factor is not above zero"),
-        (replace(f"{MODIFIER}/0/data/lo", math.nan), "a normsys factor is not above zero"),
+        (replace(f"{MODIFIER}/0/data/hi", -0.1), "'scale' has a factor that is negative"),
+        (replace(f"{MODIFIER}/0/data/lo", math.nan), "'scale' has a factor .* not finite"),
         ({"op": "remove", "path": f"{MODIFIER}/1/data/lo_data"}, "another shape .*'lo_data'"),
         (replace(f"{MODIFIER}/1/data/lo_data", [1.0]), "another number of bins"),
         (replace(f"{MODIFIER}/1/data/lo_data/0", math.inf), "a modifier is not finite"),
@@ -245,12 +244,12 @@ def parameter(name, **values):
         (parameter("statistics", sigmas=[0.1, -0.1]), "a width of 'statistics'"),
         (parameter("uncorrelated", factors=[0.0, 3.0]), "a factor of 'uncorrelated'"),
         (parameter("uncorrelated", auxdata=[-1.0, 3.0]), "its data are below"),
-        (add(models.MODIFIERS["lumi"], name="two"), "does not set '.*' of 'lumi'"),
-        (add(models.MODIFIERS["shapesys"], name="two"), "'uncorrelated' stands at more"),
         (
-            {"op": "copy", "from": f"{MODIFIER}/2", "path": f"{MODIFIER}/-"},
-            "'uncorrelated' stands twice in one sample",
+            add(models.MODIFIERS["lumi"], name="two"),
+            "does not set auxdata, bounds, inits, sigmas of 'lumi'",
         ),
+        (parameter("scale", fixed=True, inits=[6.0]), r"at \[6\], outside of its bounds \[-5, 5\]"),
+        (add(models.MODIFIERS["shapesys"], name="two"), "'uncorrelated' stands at more"),
         (add(models.MODIFIERS["staterror"], name="two", channel=1), "couples other channels"),
         (
             add({"name": "scale", "type": "shapefactor", "data": None}, name="two"),
@@ -292,9 +291,11 @@ def test_a_staterror_in_unlike_channels_of_two_samples():
     assert refusal(apply(background, Patch("x", (1.0,), [add(statistics)])), FitSettings())
 
 
-def test_of_equal_modifiers_the_last_counts():
-    twice = [
-        {"name": "isr", "type": "normsys", "data": {"hi": hi, "lo": 1 / hi}} for hi in (1.5, 1.1)
-    ]
-    (batch,), _ = lowered(models.background("normsys"), add(*twice))
-    assert batch.parts[0]["hi"].max() == 1.1
+@pytest.mark.parametrize("kind", models.MODIFIERS)
+def test_equal_modifiers_of_the_background_are_not_supported(kind):
+    background = models.background(kind)
+    background["channels"][0]["samples"][0]["modifiers"].append(
+        copy.deepcopy(models.MODIFIERS[kind])
+    )
+    _, reason = lowered(background, add())
+    assert reason == f"the {kind} {models.MODIFIERS[kind]['name']!r} stands twice in one sample"

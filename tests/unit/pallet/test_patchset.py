@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyhf
 import pytest
 
 from palletfit.errors import PalletError
@@ -198,6 +199,42 @@ def test_digests_may_be_in_upper_case(tmp_path):
         digests["sha256"] = digests["sha256"].upper()
 
     assert check(tmp_path, patches=change)["patches"] == 3
+
+
+def written(value, as_integers):
+    """A JSON value with its whole numbers as integers, or all numbers as decimals."""
+    if isinstance(value, dict):
+        return {key: written(member, as_integers) for key, member in value.items()}
+    if isinstance(value, list):
+        return [written(member, as_integers) for member in value]
+    if isinstance(value, (int, float)):
+        return int(value) if as_integers and float(value).is_integer() else float(value)
+    return value
+
+
+@pytest.mark.parametrize("algorithms", [("sha256",), ("md5", "sha256")])
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("theirs", ["as integers", "as decimals", "counts as integers"])
+def test_another_way_to_write_numbers_is_a_remark(tmp_path, algorithms, ours, theirs):
+    background = models.background("normsys", "histosys", "lumi")
+    original = written(background, as_integers=theirs == "as integers")
+    if theirs == "counts as integers":
+        original["observations"] = written(original["observations"], as_integers=True)
+    patchset = models.patchset(original, models.grid())
+    patchset["metadata"]["digests"] = {
+        name: pyhf.utils.digest(original, algorithm=name) for name in algorithms
+    }
+    rewritten = written(background, as_integers=ours)
+    paths = models.write(tmp_path, rewritten, patchset)
+    same = pyhf.utils.digest(rewritten) == pyhf.utils.digest(original)
+    remarks = validate(*paths, models.LABELS)["remarks"]
+    assert len(remarks) == (not same)
+    assert same or "another way (50 for 50.0)" in remarks[0]
+    # Another number is another likelihood, however it is written.
+    rewritten["observations"][0]["data"][0] += 1
+    paths = models.write(tmp_path, rewritten, patchset)
+    with pytest.raises(PalletError, match="made for another workspace"):
+        validate(*paths, models.LABELS)
 
 
 def test_values_may_be_words(tmp_path):

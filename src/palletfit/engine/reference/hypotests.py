@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import operator
 import platform
 import time
 import warnings
@@ -23,8 +24,11 @@ import numpy as np
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
+from palletfit.engine.parameters import free_poi, measurement_of
 from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
 from palletfit.engine.reference.evidence import Likelihood, polish
+from palletfit.engine.refusals import check_background, check_model
+from palletfit.engine.samples import LUMI, TINY
 from palletfit.errors import BackendError, FitError, PalletError
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
@@ -64,7 +68,8 @@ def hypotest(spec: Mapping[str, Any], settings: FitSettings) -> HypotestResult:
     Raises
     ------
     PalletError
-        The workspace makes no model, or one without the parameter of interest.
+        The workspace makes no model, one without the parameter of interest, or one that expects
+        nothing without signal where events are observed.
     FitError
         No optimizer gave a finite minimum.
     """
@@ -73,12 +78,14 @@ def hypotest(spec: Mapping[str, Any], settings: FitSettings) -> HypotestResult:
     started = time.perf_counter()
     pyhf.set_backend("numpy")
     model, data = build_model(spec, settings)
+    check_background(spec, settings)
+    _, remarks = _prepare(spec, settings)
     built = time.perf_counter()
     with _quiet():
         test = _Hypotest(model, data, settings)
         result = test.run()
     return HypotestResult(
-        **result,
+        **{**result, "remarks": (*remarks, *result["remarks"])},
         engine="reference",
         parameters=model.config.npars,
         build_time=built - started,
@@ -124,19 +131,13 @@ def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, Fl
     """
     import pyhf
 
+    check_model(spec, settings)
     try:
-        workspace = pyhf.Workspace(spec, validate=False)
-        measurement = workspace.get_measurement(measurement_name=settings.measurement)
-        poi = measurement["config"]["poi"]
-        if not _declares(spec, poi):
-            raise PalletError(
-                f"The model has no parameter of interest: no sample carries a modifier {poi!r} "
-                "(the patch adds no signal).",
-                remedy="Nothing can be fitted here: list the patch under `known_failures` of its "
-                "region in the analysis file.",
-            )
+        prepared, _ = _prepare(spec, settings)
+        workspace = pyhf.Workspace(prepared, validate=False)
         model = workspace.model(
             measurement_name=settings.measurement,
+            modifier_set=_modifier_set(),
             modifier_settings={
                 "normsys": {"interpcode": settings.normsys},
                 "histosys": {"interpcode": settings.histosys},
@@ -177,13 +178,76 @@ def poi_bounds(spec: Mapping[str, Any], settings: FitSettings) -> tuple[float, f
     return float(lower), float(upper)
 
 
-def _declares(spec: Mapping[str, Any], modifier: str) -> bool:
-    return any(
-        entry["name"] == modifier
+def _modifier_set() -> Any:
+    from palletfit.engine.reference.modifiers import MODIFIERS  # imports pyhf
+
+    return MODIFIERS
+
+
+def _prepare(
+    spec: Mapping[str, Any], settings: FitSettings
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Write a full workspace so that pyhf reads it as it is meant.
+
+    The parameter of interest is free. A lumi without width is fixed where it was measured. A
+    normsys factor of zero is so small a number that it has a logarithm.
+
+    Returns
+    -------
+    tuple
+        The workspace, or a copy where something is changed; and remarks.
+    """
+    chosen = measurement_of(spec, settings.measurement)
+    measurement, remarks = free_poi(chosen)
+    measurement = _without_width(spec, measurement)
+    channels = [_with_logarithms(channel) for channel in spec["channels"]]
+    if measurement is chosen and all(map(operator.is_, channels, spec["channels"])):
+        return spec, remarks
+    measurements = [measurement if entry is chosen else entry for entry in spec["measurements"]]
+    return {**spec, "channels": channels, "measurements": measurements}, remarks
+
+
+def _without_width(spec: Mapping[str, Any], measurement: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fix a lumi without width; its constraint is then a constant of a width of one."""
+    lumis = {
+        modifier["name"]
         for channel in spec["channels"]
         for sample in channel["samples"]
-        for entry in sample["modifiers"]
-    )
+        for modifier in sample["modifiers"]
+        if modifier["type"] == LUMI
+    }
+    config = measurement["config"]
+    parameters = [
+        {
+            **entry,
+            "sigmas": [1.0],
+            "fixed": True,
+            "inits": entry["inits"] if entry.get("fixed") else entry["auxdata"],
+        }
+        if entry["name"] in lumis and not any(entry["sigmas"])
+        else entry
+        for entry in config["parameters"]
+    ]
+    if all(map(operator.is_, parameters, config["parameters"])):
+        return measurement
+    return {**measurement, "config": {**config, "parameters": parameters}}
+
+
+def _with_logarithms(channel: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Replace normsys factors of zero in a channel."""
+    changed = False
+    samples = []
+    for sample in channel["samples"]:
+        modifiers = []
+        for modifier in sample["modifiers"]:
+            data = modifier.get("data")
+            if modifier["type"] == "normsys" and 0 in (data["lo"], data["hi"]):
+                factors = {side: data[side] or TINY for side in ("lo", "hi")}
+                modifier = {**modifier, "data": factors}
+                changed = True
+            modifiers.append(modifier)
+        samples.append({**sample, "modifiers": modifiers})
+    return {**channel, "samples": samples} if changed else channel
 
 
 def software_versions(settings: FitSettings) -> dict[str, str]:

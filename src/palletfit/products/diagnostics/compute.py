@@ -29,8 +29,9 @@ from palletfit.engine.hypothesis import check_poi_bounds, conclude
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.protocol import Engine
 from palletfit.engine.records import Fit
+from palletfit.engine.refusals import check_background
 from palletfit.errors import FitError, PalletError, PalletfitError
-from palletfit.pallet.patches import Patch
+from palletfit.pallet.patches import Patch, apply_sharing
 from palletfit.products.diagnostics.impacts import Shifts, shifts
 from palletfit.products.diagnostics.records import (
     Correlations,
@@ -85,8 +86,8 @@ def diagnose(
     ------
     tuple
         Each patch once, not in order, with its diagnostics, or the error that says why there are
-        none: a model that the batched engine does not support or whose parameter of interest is
-        fixed, patterns that fit no parameter, a fit without a finite minimum.
+        none: a model that the batched engine does not support, patterns that fit no parameter, a
+        fit without a finite minimum.
 
     Raises
     ------
@@ -101,9 +102,20 @@ def diagnose(
             for row, result in _Diagnoses(batched, batch, settings).run():
                 if isinstance(result, PalletfitError):
                     result.patch = members[row].name
+                elif result.discovery is None:
+                    result = _without_background(batched, members[row], result)
                 yield members[row], result
         for patch, reason in refused:
             yield patch, _unsupported(patch, reason)
+
+
+def _without_background(engine: BatchedEngine, patch: Patch, result: Diagnostics) -> Diagnostics:
+    """Say which bin leaves no fit without signal, if one does; the free fit needs none."""
+    try:
+        check_background(apply_sharing(engine.workspace, patch), engine.settings)
+    except PalletError as error:
+        return replace(result, remarks=(*result.remarks, error.problem))
+    return result
 
 
 def _unsupported(patch: Patch, reason: PalletfitError | str) -> PalletfitError:
@@ -190,7 +202,7 @@ class _Diagnoses:
         return Diagnostics(
             status="suspect" if doubts else "ok",
             reasons=tuple(doubts),
-            remarks=(*self._remarks(row, free, state), *remarks),
+            remarks=(*self.batch.remarks[row], *self._remarks(row, free, state), *remarks),
             poi=str(self.batch.names[row][self.poi]),
             mu_hat=best_fit.mu,
             mu_hat_error=_or_none(self.tests.mu_errors(free, np.array([row]))[0]),
@@ -218,7 +230,7 @@ class _Diagnoses:
         Raises
         ------
         PalletError
-            The parameter of interest is fixed, or a pattern fits no parameter.
+            A pattern fits no parameter.
         FitError
             There is no finite minimum.
         """
@@ -313,12 +325,6 @@ class _Diagnoses:
 
     def _chosen(self, row: int) -> NDArray[np.int64]:
         """Columns whose impacts are wanted."""
-        if self.batch.fixed[row, self.poi]:
-            raise PalletError(
-                f"The measurement fixes the parameter of interest "
-                f"{self.batch.names[row][self.poi]!r}: there is no signal strength to fit.",
-                remedy="Choose a `fit.measurement` that leaves it free.",
-            )
         if not self.settings.impacts:
             return np.zeros(0, dtype=int)
         names = {

@@ -190,6 +190,7 @@ def _with_held(
     return replace(
         batch,
         index=batch.index[rows],
+        remarks=[batch.remarks[row]] * len(rows),
         names=[batch.names[row]] * len(rows),
         parts=[{name: array[rows] for name, array in part.items()} for part in batch.parts],
         sample_names=[batch.sample_names[row]] * len(rows),

@@ -18,7 +18,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +35,7 @@ from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
 from palletfit.engine.records import Status, by_sigma, finite
 from palletfit.engine.samples import Spec
-from palletfit.errors import ConfigError, PalletfitError
+from palletfit.errors import ConfigError, FitError, PalletfitError
 from palletfit.pallet.patches import Patch
 
 #: ``found``; ``beyond``: the limit lies above what the bounds of the parameter of interest allow;
@@ -233,10 +233,13 @@ class LimitSearch(Calculation[Limits]):
         waiting = iter(patches)
         size = max(_CHUNK, engine.arrays.lanes // len(KINDS))
         while chunk := list(itertools.islice(waiting, size)):
-            batches, refused = engine.lower(chunk)
+            batches, refused = engine.lower(chunk, testable=True)
             for batch, members in batches:
                 search = _BatchSearch(engine.batch_fits(batch), self.alpha, self.settings)
                 for row, limits in search.run():
+                    if isinstance(limits, Limits):
+                        remarks = (*batch.remarks[row], *limits.remarks)
+                        limits = replace(limits, remarks=remarks)
                     yield members[row], limits
             yield from refused
 
@@ -587,7 +590,12 @@ class _PatchSearch:
         """Evaluate the functions that rise through zero at the limit of each row."""
         values = []
         for row, at in zip(rows, mu, strict=True):
-            p_values = self.tests.test(float(at)).p_values
+            try:
+                p_values = self.tests.test(float(at)).p_values
+            except FitError:
+                # A large signal strength may drive a rate below zero, where smaller ones do not.
+                values.append(math.nan)
+                continue
             cls = (p_values.CLs_obs, *p_values.CLs_exp)[row]
             values.append(math.log(self.alpha) - math.log(max(cls, _SMALLEST)))
         return np.array(values)
@@ -620,6 +628,8 @@ class _PatchSearch:
         )
 
     def _limit(self, row: int, roots: _Roots, upper: float) -> Limit:
+        if roots.lost[row]:
+            return Limit(None, "unsettled", None, None, _NOT_FINITE, trusted=False)
         beyond = bool(roots.beyond[row])
         at = upper if beyond else float(roots.root[row])
         test = self.tests.test(at)

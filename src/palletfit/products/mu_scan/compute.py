@@ -19,13 +19,15 @@ from palletfit.engine.asymptotics import PValues
 from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine
 from palletfit.engine.records import Status, finite
-from palletfit.errors import ConfigError, PalletfitError
+from palletfit.errors import ConfigError, FitError, PalletfitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.limits import compute as limits
 from palletfit.products.limits.compute import Limits
 from palletfit.products.limits.table import nearest_to_one
 from palletfit.runs.choice import by_region, matching
 
+#: Why a signal strength has no point.
+_NO_LIKELIHOOD = "a fit there found no finite likelihood"
 #: A scan without a range ends this factor above the largest limit.
 _BEYOND = 1.25
 
@@ -47,7 +49,7 @@ class MuScan:
     Attributes
     ----------
     points
-        By rising signal strength.
+        By rising signal strength; without those that have no likelihood, which a remark names.
     limits
         The patch's upper limits.
     engine
@@ -168,6 +170,7 @@ def _scan(engine: Engine, patch: Patch, of_patch: Limits, settings: MuScanSettin
     remarks = list(of_patch.remarks)
     if tests.engine != of_patch.engine:
         remarks.append(f"the points are fitted by the {tests.engine} engine")
+    remarks += tests.remarks
     return MuScan(
         points=tests.points,
         limits=of_patch,
@@ -229,9 +232,13 @@ class MuTestsAt(Calculation[MuTests]):
     def in_batches(
         self, engine: BatchEngine, patches: Iterable[Patch]
     ) -> Iterator[tuple[Patch, MuTests | PalletfitError | str]]:
-        """Test all signal strengths of a patch together."""
+        """Test all signal strengths of a patch together.
+
+        A signal strength may have no likelihood, where the others do: a large one can drive a rate
+        below zero. The result is then without it, with a remark.
+        """
         for patch in patches:
-            batches, refused = engine.lower([patch])
+            batches, refused = engine.lower([patch], testable=True)
             yield from refused
             for batch, _ in batches:
                 yield patch, self._test(Profile(engine.batch_fits(batch), len(self.mu)))
@@ -243,28 +250,49 @@ class MuTestsAt(Calculation[MuTests]):
         everywhere = np.ones(len(self.mu), dtype=bool)
         mu = np.array(self.mu)
         q, q_asimov = profile.test(profile.rows, mu, on_data=everywhere, thorough=True)
-        if not np.all(np.isfinite(q) & np.isfinite(q_asimov)):
+        finite_rows = np.isfinite(q) & np.isfinite(q_asimov)
+        if not np.any(finite_rows):
             return "a test has no finite likelihood"
-        evidence = [profile.evidence(int(row), on_data=True) for row in profile.rows]
-        p_values = tested(profile.settings, q, q_asimov)
+        rows = profile.rows[finite_rows]
+        evidence = [profile.evidence(int(row), on_data=True) for row in rows]
+        p_values = tested(profile.settings, q[finite_rows], q_asimov[finite_rows])
         points = tuple(
-            Point(at, of_test, trusted, reason)
-            for at, of_test, (trusted, reason) in zip(self.mu, p_values, evidence, strict=True)
+            Point(float(at), of_test, trusted, reason)
+            for at, of_test, (trusted, reason) in zip(
+                mu[finite_rows], p_values, evidence, strict=True
+            )
         )
         for point in points:
             if not point.trusted:
                 return f"its test at mu = {point.mu:g}: {point.reason}"
-        return MuTests(points, "batched")
+        return MuTests(points, "batched", _missing(mu[~finite_rows], _NO_LIKELIHOOD))
 
     def by_patch(self, engine: PatchEngine, patch: Patch) -> MuTests:
-        """Test one signal strength of a patch after the other."""
+        """Test one signal strength of a patch after the other, as :meth:`in_batches`."""
         tests = engine.tests_of(patch)
-        points = []
+        points: list[Point] = []
+        missing: dict[float, FitError] = {}
         for mu in self.mu:
-            test = tests.test(mu)
+            try:
+                test = tests.test(mu)
+            except FitError as error:
+                missing[mu] = error
+                continue
             reason = "; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items())
             points.append(Point(mu, test.p_values, test.status == "ok", reason))
-        return MuTests(tuple(points), "reference")
+        first, *_ = (*missing.values(), None)
+        if first is None:
+            return MuTests(tuple(points), "reference")
+        if not points:
+            raise first
+        return MuTests(tuple(points), "reference", _missing(list(missing), first.problem))
+
+
+def _missing(mu: Sequence[float] | FloatArray, reason: str) -> tuple[str, ...]:
+    """Remark which signal strengths have no point."""
+    if not len(mu):
+        return ()
+    return (f"no point at mu = {', '.join(f'{at:g}' for at in mu)}: {reason}",)
 
 
 # --------------------------------------------------------------------------- which patches

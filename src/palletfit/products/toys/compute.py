@@ -32,7 +32,8 @@ from palletfit.engine.asymptotics import TestStatistic
 from palletfit.engine.batch import DataFits
 from palletfit.engine.choose import require_batched
 from palletfit.engine.engine import BatchedEngine
-from palletfit.engine.hypothesis import check_poi_bounds
+from palletfit.engine.hypothesis import BELOW_ZERO, check_poi_bounds
+from palletfit.engine.lowering import Lowered
 from palletfit.engine.protocol import Engine
 from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
@@ -144,16 +145,34 @@ class Toys:
         discovery = self.kind == "q0"
         self.mu = 0.0 if discovery else engine.settings.mu
         fits = engine.data_fits(patch)
-        self.batch, self.poi = fits.batch, fits.batch.layout.poi
+        self.batch, self.poi = self._not_below_zero(fits.batch), fits.batch.layout.poi
         self._check_bounds(1.0 if discovery else self.mu)
         self.ensemble = Ensemble(engine, self.batch)
         self.data = DataSets(self.batch.data, self.batch.aux)
         tested, alternative = ("background", "fixed") if discovery else ("fixed", "background")
         self.observed = self._observe(fits, tested)
+        below = [BELOW_ZERO] if self._below_zero(fits) else []
+        self.remarks = [*self.batch.remarks[0], *below]
         self.sources = {
             TESTED: self._source(fits, tested, TESTED),
             ALTERNATIVE: self._source(fits, alternative, ALTERNATIVE),
         }
+
+    def _not_below_zero(self, batch: Lowered) -> Lowered:
+        """Let ``qtilde`` compare with mu = 0 where mu-hat is negative (CCGV eq. 16).
+
+        The lower bound of zero on the parameter of interest does just that.
+        """
+        poi = batch.layout.poi
+        if self.kind != "qtilde" or not batch.lower[0, poi] < 0:
+            return batch
+        lower = batch.lower.copy()
+        lower[:, poi] = np.maximum(lower[:, poi], 0.0)
+        return replace(batch, lower=lower)
+
+    def _below_zero(self, fits: DataFits) -> bool:
+        """Say whether ``qtilde`` does not compare with the best fit."""
+        return self.kind == "qtilde" and fits.evidence["free"].mu < 0
 
     def _check_bounds(self, mu: float) -> None:
         batch = self.batch
@@ -170,6 +189,9 @@ class Toys:
         They start where the engine's own ended, so that they do not end higher.
         """
         start, free_start = fits.points[tested][None], fits.points["free"][None]
+        below = self._below_zero(fits)
+        if below:
+            free_start = np.maximum(free_start, self.batch.lower)
         fixed, _ = self.ensemble.search(self.data, [start], self.mu)
         free, _ = self.ensemble.search(self.data, [fixed.point, free_start], None)
         pair = Pairs(fixed, free, np.zeros(1, dtype=bool))
@@ -179,7 +201,7 @@ class Toys:
                 remedy="Look at the yields of this patch.",
                 patch=self.patch.name,
             )
-        mu_hat = float(free.point[0, self.poi])
+        mu_hat = fits.evidence["free"].mu if below else float(free.point[0, self.poi])
         return {
             "q": float(self._statistic(pair)[0]),
             "mu_hat": mu_hat,
@@ -248,10 +270,11 @@ class Toys:
         -------
         dict
             Plain data for JSON: what the toys are of (``patch``, ``digest``, ``seed``, ``mu``,
-            ``test_statistic``), ``first`` and ``count``, the ``observed`` q; and for each of
-            :data:`HYPOTHESES` its signal strength ``mu``, the ``q`` of all toys (None where a fit
-            has no proven minimum), those that ``failed`` by number with the reason, and numbers of
-            those ``searched`` further because the first starts did not settle them.
+            ``test_statistic``), ``first`` and ``count``, the ``observed`` q, ``remarks`` if there
+            are any; and for each of :data:`HYPOTHESES` its signal strength ``mu``, the ``q`` of all
+            toys (None where a fit has no proven minimum), those that ``failed`` by number with the
+            reason, and numbers of those ``searched`` further because the first starts did not
+            settle them.
 
         Raises
         ------
@@ -274,6 +297,7 @@ class Toys:
             "count": count,
             "observed": self.observed,
             "convex": self.ensemble.convex,
+            **({"remarks": self.remarks} if self.remarks else {}),
         }
         for hypothesis in HYPOTHESES:
             record[hypothesis] = self._shard_of(hypothesis, first, count)

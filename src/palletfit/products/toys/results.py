@@ -172,7 +172,10 @@ def merge(shards: Iterable[Mapping[str, Any]], toys: int | None = None) -> ToyRe
         searched={
             name: sum(len(shard[name]["searched"]) for shard in ordered) for name in HYPOTHESES
         },
-        remarks=tuple(_remarks(failed, alternative, discovery=discovery)),
+        remarks=(
+            *first.get("remarks", ()),
+            *_remarks(failed, alternative, discovery=discovery),
+        ),
     )
 
 

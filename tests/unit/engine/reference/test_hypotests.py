@@ -110,11 +110,12 @@ def test_more_starts_are_tried():
 
 def test_another_measurement_is_fitted():
     spec = models.full("normsys")
-    other = {"name": "other", "config": {"poi": "scale", "parameters": []}}
+    narrow = {"name": models.POI, "bounds": [[0.0, 5.0]]}
+    other = {"name": "other", "config": {"poi": models.POI, "parameters": [narrow]}}
     spec["measurements"].append(other)
     with pytest.raises(PalletError, match="outside the bounds"):
         hypotest(spec, measurement="other", mu=6.0)
-    with pytest.raises(PalletError, match="cannot make a model"):
+    with pytest.raises(PalletError, match="no measurement 'third'"):
         hypotest(spec, measurement="third")
 
 
@@ -335,8 +336,13 @@ def test_optimizers_that_all_fail_are_an_error(monkeypatch):
 
 
 def test_no_finite_minimum_is_an_error():
-    # Two events where nothing is expected: the background-only likelihood is zero everywhere.
+    # Two events where less than nothing is expected: the likelihood without signal is zero.
     with pytest.raises(FitError, match="The background fit found no finite minimum"):
+        hypotest(models.counting(3.0, -1.0, 2.0))
+
+
+def test_events_without_background_are_an_error_that_names_the_bin():
+    with pytest.raises(PalletError, match="'SR' has an observed count of 2 in bin 1 of 1"):
         hypotest(models.counting(3.0, 0.0, 2.0))
 
 

@@ -330,7 +330,7 @@ def test_a_patch_without_the_parameter_of_interest_is_an_error():
     error = run(models.background("normsys"), Patch("empty", (), [operation]))
     assert isinstance(error, PalletError)
     assert error.patch == "empty"
-    assert "the parameter of interest 'mu_SIG' is not a normfactor" in error.problem
+    assert "no sample carries a modifier 'mu_SIG'" in error.problem
 
 
 def test_a_patch_that_does_not_apply_is_an_error_and_costs_no_other_one():
@@ -356,11 +356,13 @@ def with_fixed(workspace: Spec, *names: str) -> Spec:
     return workspace
 
 
-def test_a_fixed_parameter_of_interest_is_an_error():
-    error = run(with_fixed(models.full("normsys"), models.POI, "scale"))
-    assert isinstance(error, PalletError)
-    assert "fixes the parameter of interest 'mu_SIG'" in error.problem
-    assert error.patch == "all"
+def test_a_fixed_parameter_of_interest_is_free_here():
+    free = run(models.full("normsys"))
+    fixed = run(with_fixed(models.full("normsys"), models.POI))
+    assert fixed.mu_hat == free.mu_hat
+    assert fixed.impacts == free.impacts
+    assert not free.remarks
+    assert "marks its parameter of interest 'mu_SIG' as fixed" in fixed.remarks[0]
 
 
 def test_fixed_nuisance_parameters_are_named_and_have_no_impact():
