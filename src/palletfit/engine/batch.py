@@ -193,9 +193,7 @@ class BatchFits:
         return replace(
             result,
             remarks=(remark, *result.remarks),
-            other=OtherMinimum(
-                minimum, other_result.p_values, other_result.mu_hat, by_name
-            ),
+            other=OtherMinimum(minimum, other_result.p_values, other_result.mu_hat, by_name),
         )
 
     def _moved(
@@ -223,9 +221,7 @@ class BatchFits:
         settings = self.settings.model_copy(update={"minimum": minimum})
         return BatchFits(self.likelihood.compiled, self.batch, settings, self.software)
 
-    def nearest_fits(
-        self, lowest: Mapping[str, Fits]
-    ) -> tuple[dict[str, Fits], NDArray[np.bool_]]:
+    def nearest_fits(self, lowest: Mapping[str, Fits]) -> tuple[dict[str, Fits], NDArray[np.bool_]]:
         """Give the fits from the suggested values, and the patches where these end elsewhere.
 
         Parameters

@@ -147,9 +147,7 @@ class Fitter:
             minima.put(rows, patient.minimise(continued, tolerance, predict=predict))
         return minima
 
-    def probe(
-        self, fits: Fits, rows: NDArray[np.int64], points: FloatArray, steps: int
-    ) -> Minima:
+    def probe(self, fits: Fits, rows: NDArray[np.int64], points: FloatArray, steps: int) -> Minima:
         """Take a few Newton steps of rows, each from its own point."""
         lanes = self.lanes(fits, points, rows)
         return self._solver(fits).minimise(lanes, _START_TOLERANCE, limit=steps)
@@ -196,10 +194,7 @@ class Fitter:
     def pattern(self, name: str) -> FloatArray:
         """Draw normally distributed numbers, ``(P, K)``; those of a parameter are the same."""
         return np.array(
-            [
-                [_normal(name, parameter or "") for parameter in names]
-                for names in self.batch.names
-            ]
+            [[_normal(name, parameter or "") for parameter in names] for names in self.batch.names]
         )
 
 

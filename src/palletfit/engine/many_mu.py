@@ -128,19 +128,10 @@ class Profile:
         at[rows] = mu
         data = Fits(fits.batch.data, fits.batch.aux, at, _leaders(len(self), rows[on_data]))
         asimov = Fits(*self._asimov_data, at, _leaders(len(self), rows))
-        background = self._background.point
-        starts = {"near": self._near["data"], "background": background}
         if fits.nearest:
-            starts = {SUGGESTED: fits.batch.init}
-        elif thorough:
-            starts |= {"free": self._free.point, **fits.fitter.displaced_starts()}
-        fits.fitter.fit(data, starts)
-        if not fits.nearest:
-            starts = {"near": self._near["asimov"], "source": background}
-            if thorough:
-                starts |= fits.fitter.displaced_starts(count=1)
-        fits.fitter.fit(asimov, starts)
-        if not fits.nearest:
+            for kind in (data, asimov):
+                fits.fitter.fit(kind, {SUGGESTED: fits.batch.init})
+        else:
             self._search(data, asimov, rows[on_data], thorough=thorough)
         for kind in (data, asimov):
             fits.fitter.sharpen(kind, self.rows)
@@ -192,8 +183,15 @@ class Profile:
     def _search(
         self, data: Fits, asimov: Fits, on_data: NDArray[np.int64], *, thorough: bool
     ) -> None:
-        """Look for lower minima; briefly, or as far as single tests do."""
-        fits = self._fits
+        """Fit from several starts; briefly, or as thoroughly as single tests do."""
+        fits, background = self._fits, self._background.point
+        starts = {"near": self._near["data"], "background": background}
+        further: dict[str, FloatArray] = {}
+        if thorough:
+            further = fits.fitter.displaced_starts(count=1)
+            starts |= {"free": self._free.point}
+        fits.fitter.fit(data, starts | further)
+        fits.fitter.fit(asimov, {"near": self._near["asimov"], "source": background} | further)
         for name, kind in (("data", data), ("asimov", asimov)):
             # Fits nearby may have followed another minimum since.
             fits.fitter.fit(kind, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.interpcodes import scale, scale_coefficients, shift
+from palletfit.engine.interpcodes import scale_coefficients, shift
 from palletfit.engine.likelihood import EMPTY
 from palletfit.engine.lowering import Lowered
 
@@ -87,8 +87,13 @@ class Reach:
         return np.where(free, np.nan_to_num(largest, posinf=1e300), 0.0)
 
     def seeds(
-        self, rates: FloatArray, data: FloatArray, point: FloatArray, rows: NDArray[np.int64],
-        mu: FloatArray | None, count: int,
+        self,
+        rates: FloatArray,
+        data: FloatArray,
+        point: FloatArray,
+        rows: NDArray[np.int64],
+        mu: FloatArray | None,
+        count: int,
     ) -> Seeds:
         """Choose points where one sample fills or empties a bin by a product of parameters.
 
@@ -144,11 +149,7 @@ class Reach:
             sum(np.sum(part["nominal"], axis=2) for part in parts)
             for parts in self._parts(with_own=with_own)
         ]
-        flat = [np.reshape(values, (len(values), -1)) for values in sums]
-        rows = max(len(values) for values in flat)
-        return np.concatenate(
-            [np.broadcast_to(values, (rows, values.shape[1])) for values in flat], axis=1
-        )
+        return _flat([np.asarray(total)[..., None] for total in sums], 1)[..., 0]
 
     def _moved(self, alpha: float, *, with_own: bool) -> FloatArray:
         """Change of expected counts if one alpha leaves zero, ``(P or 1, B, alphas)``."""
@@ -156,11 +157,7 @@ class Reach:
             sum(self._moved_part(part, alpha) for part in parts)
             for parts in self._parts(with_own=with_own)
         ]
-        flat = [np.reshape(v, (len(v), -1, self.layout.alphas)) for v in by_block]
-        rows = max(len(values) for values in flat)
-        return np.concatenate(
-            [np.broadcast_to(values, (rows, *values.shape[1:])) for values in flat], axis=1
-        )
+        return _flat(by_block, self.layout.alphas)
 
     def _moved_part(self, part: Any, alpha: float) -> FloatArray:
         layout = self.layout
@@ -204,7 +201,7 @@ class Reach:
     ) -> _Choice:
         batch = self.batch
         picked = np.zeros(len(rows), dtype=int) if is_shared else rows
-        _, channels, samples, bins = part.nominal.shape
+        _, channels, _, bins = part.nominal.shape
         shape = (len(rows), channels, 1, bins, 1)
         rate, observed = rates.reshape(shape), data.reshape(shape)
         strength = np.where(part.with_poi[picked], mu[:, None, None], 1.0)[..., None]
@@ -218,9 +215,7 @@ class Reach:
             with np.errstate(all="ignore"):
                 after = rate - nominal[..., None] + additive[..., None] * factor
                 objective = (
-                    after
-                    - np.where(observed > EMPTY, observed * np.log(after / rate), 0.0)
-                    - rate
+                    after - np.where(observed > EMPTY, observed * np.log(after / rate), 0.0) - rate
                 )
             objective = objective + cost
             unusable = (
@@ -231,6 +226,18 @@ class Reach:
             objective = np.where(unusable, np.inf, objective)
             choices.append((sign, objective))
         return _Choice.of(part, choices, picked, rows, batch, count)
+
+
+def _flat(by_block: list[Any], size: int) -> FloatArray:
+    """Join arrays of blocks, ``(P or 1, C, N, size)``, to ``(P or 1, B, size)``."""
+    rows = max(len(values) for values in by_block)
+    flat = [
+        np.broadcast_to(values, (rows, *values.shape[1:])).reshape(
+            rows, values.shape[1] * values.shape[2], size
+        )
+        for values in by_block
+    ]
+    return np.concatenate(flat, axis=1)
 
 
 def _scale(code: str, hi: FloatArray, lo: FloatArray, alpha: float) -> FloatArray:
@@ -287,12 +294,12 @@ class _Directions:
             log_hi, log_lo = (np.nan_to_num(np.log(part[name])) for name in ("hi", "lo"))
         growth = np.where(norm_free, np.maximum(np.maximum(log_hi, log_lo), 0.0), 0.0)
         speed = np.sqrt(np.sum(growth * growth, axis=-1))
-        direction = np.where(log_hi >= log_lo, growth, -growth) / np.maximum(speed, 1e-30)[..., None]
+        direction = np.where(log_hi >= log_lo, growth, -growth)
+        direction = direction / np.maximum(speed, 1e-30)[..., None]
         plus, minus = part["odd"] + part["even"], part["even"] - part["odd"]
         fields = {}
         for name, sign in (("up", 1.0), ("down", -1.0)):
-            gain = np.where(hist_free, np.maximum(sign * np.maximum(sign * plus, sign * minus), 0) if
-                            sign > 0 else np.maximum(np.maximum(-plus, -minus), 0.0), 0.0)
+            gain = np.where(hist_free, np.maximum(np.maximum(sign * plus, sign * minus), 0.0), 0.0)
             size = np.sqrt(np.sum(gain * gain, axis=-1))
             forward = sign * plus >= sign * minus
             fields[name] = size

@@ -89,8 +89,8 @@ class Search:
         starts = self.fitter.displaced_starts(DISPLACED + 1, _FURTHER)
         points = np.stack([start[rows] for start in starts.values()], axis=1)
         before = fits.value[rows]
-        owners = np.repeat(rows, len(starts))
-        self.follow(fits, "displaced", owners, points.reshape(len(owners), self.batch.init.shape[1]), 2 * _STEPS)
+        owners, size = np.repeat(rows, len(starts)), points.shape[2]
+        self.follow(fits, "displaced", owners, points.reshape(-1, size), 2 * _STEPS)
         self.explore(fits, rows[fits.value[rows] < before - SAME])
 
     def explore(self, fits: Fits, rows: NDArray[np.int64]) -> None:
@@ -276,9 +276,7 @@ class Search:
 
     # ------------------------------------------------------------------ several parameters
 
-    def _seeds(
-        self, fits: Fits, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], FloatArray]:
+    def _seeds(self, fits: Fits, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], FloatArray]:
         """Choose points where a product of parameters fills or empties a bin."""
         point = fits.point[rows]
         mu = point[:, self.poi] if fits.mu is not None else np.maximum(point[:, self.poi], 1.0)

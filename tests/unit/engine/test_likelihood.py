@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays, JaxArrays
 from palletfit.engine.likelihood import (
+    CLIP_WIDTH,
     constants,
     evaluate,
     expected,
@@ -51,7 +52,8 @@ class Batch:
                 {name: a[rows] for name, a in part.items()} for part in self.patch_samples["blocks"]
             ],
         }
-        return {"own": picked if with_own else {}, **arrays}
+        clip = np.full(len(rows), CLIP_WIDTH)
+        return {"own": picked if with_own else {}, "clip": clip, **arrays}
 
     def call(self, function, rows, points, *more, arrays=None, with_own=True):
         arrays = arrays or Arrays()

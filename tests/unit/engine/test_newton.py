@@ -7,7 +7,7 @@ import pytest
 
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays, Instead, JaxArrays
-from palletfit.engine.likelihood import own_arrays, shared_arrays
+from palletfit.engine.likelihood import CLIP_WIDTH, own_arrays, shared_arrays
 from palletfit.engine.lowering import Background, Lowered
 from palletfit.engine.newton import CONVERGED, EXHAUSTED, HOPELESS, Lanes, Solver
 from palletfit.pallet.patches import Patch, apply_sharing
@@ -44,6 +44,7 @@ def lanes(lowered: Lowered, rows: np.ndarray, start: np.ndarray, *, scoring: boo
         patch=rows,
         scoring=np.full(len(rows), scoring),
         start=start,
+        clip=np.full(len(rows), CLIP_WIDTH),
         **{
             name: getattr(lowered, name)[rows]
             for name in ("fixed", "lower", "upper", "data", "aux", "precision", "factor")

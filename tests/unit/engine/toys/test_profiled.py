@@ -11,7 +11,14 @@ import pytest
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays
 from palletfit.engine.engine import BatchedEngine
-from palletfit.engine.likelihood import evaluate, own_arrays, own_of, poisson_term, shared_arrays
+from palletfit.engine.likelihood import (
+    CLIP_WIDTH,
+    evaluate,
+    own_arrays,
+    own_of,
+    poisson_term,
+    shared_arrays,
+)
 from palletfit.engine.lowering import Background, Lowered
 from palletfit.engine.toys.compact import compact
 from palletfit.engine.toys.ensembles import DataSets, Ensemble
@@ -86,6 +93,7 @@ def compare(batch: Lowered, size: float) -> None:
         "aux": sets.aux,
         "precision": np.repeat(batch.precision, LANES, axis=0),
         "factor": np.repeat(batch.factor, LANES, axis=0),
+        "clip": np.full(LANES, CLIP_WIDTH),
     }
     full = evaluate(Arrays(), batch.layout, shared_arrays(batch.layout), lane, point, None)
     # Parameters that no bin knows of, and fixed ones.
