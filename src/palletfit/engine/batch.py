@@ -277,6 +277,7 @@ class BatchFits:
         starts = {SUGGESTED: batch.init, "background": background.point, "free": free.point}
         self.fitter.fit(fixed, starts)
         self.search.lower(fixed)
+        self.search.exchange(free, "fixed", fixed)
         self.nest(free, fixed)
         self.search.exchange(background, "fixed", fixed)
         return {"background": background, "free": free, "fixed": fixed}

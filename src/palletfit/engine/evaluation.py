@@ -187,7 +187,17 @@ class BatchLikelihood:
         rows: NDArray[np.int64] | None = None,
         point: FloatArray | None = None,
     ) -> Iterator[tuple[slice, FloatArray, NDArray[np.bool_]]]:
-        """Compute Hessians of the NLL, in pieces.
+        """Compute Hessians of the NLL, in pieces; see :meth:`derivatives`."""
+        for part, derivatives, frozen in self.derivatives(fits, rows, point):
+            yield part, derivatives["hessian"], frozen
+
+    def derivatives(
+        self,
+        fits: Fits,
+        rows: NDArray[np.int64] | None = None,
+        point: FloatArray | None = None,
+    ) -> Iterator[tuple[slice, dict[str, FloatArray], NDArray[np.bool_]]]:
+        """Compute Hessians of the NLL, and Jacobians of the rates, in pieces.
 
         Parameters
         ----------
@@ -201,8 +211,9 @@ class BatchLikelihood:
         Yields
         ------
         tuple
-            Which of the rows, their Hessians ``(n, K, K)``, and the parameters that are fixed or
-            at a bound in the minimum, ``(n, K)``.
+            Which of the rows; their ``hessian`` ``(n, K, K)``, ``jacobian`` ``(n, B, K)`` and
+            ``rates`` ``(n, B)``; and the parameters that are fixed or at a bound in the minimum,
+            ``(n, K)``.
         """
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
@@ -211,8 +222,11 @@ class BatchLikelihood:
         for part, lane, at in self.lanes_at(fits, point, rows):
             with np.errstate(all="ignore"):
                 derivatives = self.compiled.evaluate(self.compiled.shared, lane, at, None)
-            hessian = np.array(self.arrays.get(derivatives.hessian))[: part.stop - part.start]
-            yield part, hessian, (batch.fixed | at_bound)[rows[part]]
+            values = {
+                name: np.array(self.arrays.get(getattr(derivatives, name)))[: part.stop - part.start]
+                for name in ("hessian", "jacobian", "rates")
+            }
+            yield part, values, (batch.fixed | at_bound)[rows[part]]
 
 
 def inverse_free(hessian: FloatArray, frozen: NDArray[np.bool_]) -> FloatArray:

@@ -5,6 +5,7 @@ A minimum is left for points that may lie in the valley of another one:
 - where a parameter changes its sign, or goes one to three standard deviations away, the others
   following along the covariance, if the NLL rises much less there than a parabola would;
 - where a free parameter goes to its bounds or back to its suggested value;
+- where the rate of a bin without events becomes zero;
 - where a sample of few events fills or empties a bin by a product of parameters
   (:meth:`palletfit.engine.reach.Reach.seeds`);
 - in likelihoods of few parameters, also where some parameters are drawn at random.
@@ -29,6 +30,7 @@ from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import inverse_free
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import DISPLACED, Fitter
+from palletfit.engine.likelihood import EMPTY
 from palletfit.engine.reach import Reach
 
 #: How many starts have to end at the lowest minimum, or further ones are tried.
@@ -45,9 +47,11 @@ _PROBED = 6
 _STEPS = 4
 #: After these steps the NLL may be higher by this.
 _PROMISING = 1.0
-#: Where no parameter is further from the minimum than this many posterior standard deviations, a
+#: Where no parameter is further from the minimum than this many prefit standard deviations, a
 #: point has returned to it.
 _RETURNED = 0.1
+#: The same for a point whose next step promises to bring it back.
+_RETURNING = 1.0
 #: How many parameters may be mirrored, if they have at least this many standard deviations.
 _MIRRORED, _SIZEABLE = 24, 0.3
 #: Where the slope on the other side of a kink is looked at, at most.
@@ -58,9 +62,13 @@ _BENT, _LEAPS, _TARGETS = 0.1, 12, (-2.5, -1.0, 1.0, 2.5)
 #: Where they go has to be this far away at least. The NLL has to rise by less than this part of
 #: what a parabola would.
 _FAR, _LOW = 0.3, 0.5
+#: A bin without events is worth emptying if its rate is above this.
+_FILLED = 0.5
 #: Likelihoods of this size in all (see :attr:`palletfit.engine.layout.Layout.size`) are drawn at
 #: random for each patch, so many at most.
-_WORK, _DRAWN = 12_000, 16
+_WORK, _DRAWN = 60_000, 96
+#: Where so many may be drawn, steps are taken from all points, not from the lowest ones only.
+_MANY = 20
 #: Parts of all parameters that are drawn, in turn; their width in standard deviations.
 _SHARES, _WIDTH = (0.15, 0.3, 0.6, 0.999), 1.5
 #: How often a point without a likelihood is brought half-way to the minimum.
@@ -144,18 +152,26 @@ class Search:
             return
         fits.looked[:] += np.bincount(owners, minlength=len(fits.looked))
         probes = self.fitter.probe(fits, owners, points, steps)
-        distance = np.abs(probes.point - fits.point[owners])
-        returned = np.all(distance <= _RETURNED * self.fitter.widths[owners], axis=1)
-        fallen = probes.value < fits.value[owners] - SAME
-        near = probes.value < fits.value[owners] + _PROMISING
-        promising = fallen | near & ~returned & ~probes.converged
+        rise = probes.value - fits.value[owners]
+        distance = np.abs(probes.point - fits.point[owners]) / self.fitter.widths[owners]
+        distance = distance.max(axis=1)
+        # On the way back a step promises just what the NLL is higher.
+        edm = np.where(np.isfinite(probes.edm), probes.edm, 0.0)
+        ahead = (edm > 0) & (edm < _PROMISING) & (np.abs(rise - edm) < 0.5 * edm)
+        returned = (distance <= _RETURNED) | (distance <= _RETURNING) & ahead
+        promising = (rise < -SAME) | (rise < _PROMISING) & ~returned & ~probes.converged
         if promising.any():
             self.fitter.fit_each(fits, name, owners[promising], probes.point[promising])
 
     @property
-    def _cheap(self) -> int:
-        """How many further points a patch may cost: some where its likelihood is small."""
+    def _affordable(self) -> int:
+        """Number of further points that a patch may cost: many where its likelihood is small."""
         return min(_WORK // max(self.batch.layout.size, 1), _DRAWN)
+
+    @property
+    def _cheap(self) -> bool:
+        """True if points are so cheap that steps from them tell more than their values."""
+        return self._affordable >= _MANY
 
     # ------------------------------------------------------------------ the other sign
 
@@ -206,7 +222,7 @@ class Search:
         bent = {}
         for with_own in (True, False):
             score = self.reach.bent(with_own=with_own)
-            columns = np.argsort(-score, axis=1, kind="stable")[:, : max(_LEAPS, self._cheap)]
+            columns = np.argsort(-score, axis=1, kind="stable")[:, : max(_LEAPS, self._affordable)]
             least = 0.0 if self._cheap else _BENT
             alphas = ~self.batch.fixed[:, : score.shape[1]]
             useful = (score >= least) & alphas
@@ -223,11 +239,13 @@ class Search:
         batch = self.batch
         rows = rows[fits.converged[rows]]
         columns, useful = self._bent[self.fitter.with_own(fits)]
-        for part, hessian, frozen in self.likelihood.hessians(fits, rows):
+        for part, derivatives, frozen in self.likelihood.derivatives(fits, rows):
+            hessian = derivatives["hessian"]
             if fits.mu is not None:
                 frozen[:, self.poi] = True
             piece = rows[part]
             inverse = inverse_free(hessian, frozen)
+            yield self._emptied(fits, piece, derivatives, inverse)
             target, column, position = self._goals(fits, piece, columns[piece], useful[piece])
             variance = inverse[position, column, column]
             step = target - fits.point[piece[position], column]
@@ -235,17 +253,53 @@ class Search:
             free &= np.abs(step) > 0
             position, column, step = position[free], column[free], step[free]
             variance = variance[free]
-            # At a bound nothing follows.
-            follows = variance > 0
+            owners, follows = piece[position], variance > 0
             scaled = np.where(follows, step / np.where(follows, variance, 1.0), 0.0)
-            owners = piece[position]
             reached = fits.point[owners] + scaled[:, None] * inverse[position, column]
+            # What is at a bound is not in the inverse: the others follow its own derivatives.
+            bound = np.flatnonzero(~follows)
+            coupling = hessian[position[bound], :, column[bound]]
+            along = inverse[position[bound]] @ coupling[:, :, None]
+            reached[bound] -= step[bound, None] * along[:, :, 0]
             reached[np.arange(len(owners)), column] = target[free]
             reached = np.clip(reached, batch.lower[owners], batch.upper[owners])
             rise = self.likelihood.values(fits, reached, owners) - fits.value[owners]
-            parabola = np.where(follows, scaled * step / 2, np.inf)
+            parabola = np.where(follows & (not self._cheap), scaled * step / 2, np.inf)
             low = rise < _LOW * parabola
             yield self._lowest(owners[low], reached[low], rise[low])
+
+    def _emptied(
+        self,
+        fits: Fits,
+        rows: NDArray[np.int64],
+        derivatives: dict[str, FloatArray],
+        inverse: FloatArray,
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Choose points where a bin without events has no rate, by the shortest way there.
+
+        Where nothing is observed the NLL falls with the rate until it is zero, and no further.
+        The way is shortest in units of the covariance, or of the constraints alone, which leads
+        away from bounds.
+        """
+        batch, rates = self.batch, derivatives["rates"]
+        empty = (fits.data[rows] <= EMPTY) & (rates > _FILLED)
+        # Of each patch the fullest ones.
+        rank = np.argsort(np.argsort(np.where(empty, -rates, np.inf), axis=1), axis=1)
+        position, number = np.nonzero(empty & (rank < _PROBED))
+        slope, owners = derivatives["jacobian"][position, number], rows[position]
+        fixed = batch.fixed[owners].copy()
+        if fits.mu is not None:
+            fixed[:, self.poi] = True
+        prior = np.where(fixed, 0.0, self.fitter.widths[owners] ** 2) * slope
+        points = []
+        for way in (np.einsum("lij,lj->li", inverse[position], slope), prior):
+            reach = np.sum(way * slope, axis=1)
+            step = rates[position, number] / np.where(reach > 0, reach, np.inf)
+            point = fits.point[owners] - step[:, None] * way
+            points.append(np.clip(point, batch.lower[owners], batch.upper[owners]))
+        owners, reached = np.tile(owners, 2), np.concatenate(points)
+        rise = self.likelihood.values(fits, reached, owners) - fits.value[owners]
+        return self._lowest(owners, reached, rise)
 
     def _goals(
         self,
@@ -297,7 +351,7 @@ class Search:
         batch = self.batch
         drawn = []
         loose = (batch.precision <= 0) & (batch.factor <= 0)
-        for number in range(self._cheap):
+        for number in range(self._affordable):
             share = _SHARES[number % len(_SHARES)]
             chosen = self.fitter.pattern(f"chosen {number}") < float(ndtri(share))
             point = self.fitter.displaced(f"drawn {number}", _WIDTH)
@@ -308,21 +362,23 @@ class Search:
             point = np.where(chosen & ~batch.fixed, point, fits.point)[rows]
             if fits.mu is not None:
                 point[:, self.poi] = fits.point[rows, self.poi]
-            point = np.clip(point, batch.lower[rows], batch.upper[rows])
-            for _ in range(_HALVED):
-                # A rate below zero, where events are observed, has no likelihood.
-                outside = ~np.isfinite(self.likelihood.values(fits, point, rows))
-                point = np.where(outside[:, None], 0.5 * (point + fits.point[rows]), point)
-            drawn.append((rows, point))
-        return drawn
+            drawn.append(np.clip(point, batch.lower[rows], batch.upper[rows]))
+        if not drawn:
+            return []
+        owners, point = np.tile(rows, len(drawn)), np.concatenate(drawn)
+        for _ in range(_HALVED):
+            # A rate below zero, where events are observed, has no likelihood.
+            outside = ~np.isfinite(self.likelihood.values(fits, point, owners))
+            point[outside] = 0.5 * (point[outside] + fits.point[owners[outside]])
+        return [(owners, point)]
 
     def _lowest(
         self, owners: NDArray[np.int64], points: FloatArray, rise: FloatArray
     ) -> tuple[NDArray[np.int64], FloatArray]:
         """Keep the lowest few points of each row."""
-        usable = np.isfinite(rise) & ((rise < _NEAR) | (self._cheap > 0))
+        usable = np.isfinite(rise) & ((rise < _NEAR) | self._cheap)
         owners, points, rise = owners[usable], points[usable], rise[usable]
         order = np.lexsort((rise, owners))
         owners, points = owners[order], points[order]
-        few = np.arange(len(owners)) - np.searchsorted(owners, owners) < _PROBED + self._cheap
+        few = np.arange(len(owners)) - np.searchsorted(owners, owners) < _PROBED + self._cheap * _MANY
         return owners[few], points[few]
