@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -36,31 +37,53 @@ _LONGEST = 300
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
-def fitted(
-    patch: Patch, workspace: str, settings: Mapping[str, Any], product: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Describe the input of a fit.
+@dataclass(frozen=True)
+class Question:
+    """Input of the fits of a task, beside its patches.
 
-    Parameters
+    Attributes
     ----------
-    patch
-        The patch.
     workspace
         Digest of the background-only workspace.
-    settings
-        Fit settings as plain data.
-    product
-        What a task says of its product, see :meth:`palletfit.runs.product.Product.as_json`.
+    settings, product
+        Digests of the fit settings, and of the product with its version and settings.
+    engine
+        Version of the engine.
     """
-    return {
-        "name": patch.name,
-        "patch": patch.digest,
-        "options": json_digest(dict(patch.options)),
-        "workspace": workspace,
-        "settings": json_digest(settings),
-        "product": json_digest(product),
-        "engine": VERSIONS.get(str(settings.get("engine")), "unknown"),
-    }
+
+    workspace: str
+    settings: str
+    product: str
+    engine: str
+
+    @classmethod
+    def of(
+        cls, workspace: str, settings: Mapping[str, Any], product: Mapping[str, Any]
+    ) -> Question:
+        """Make it of plain data.
+
+        Parameters
+        ----------
+        workspace
+            Digest of the workspace.
+        settings
+            Fit settings.
+        product
+            From :meth:`palletfit.runs.product.Product.as_json`.
+        """
+        engine = VERSIONS.get(str(settings.get("engine")), "unknown")
+        return cls(workspace, json_digest(settings), json_digest(product), engine)
+
+    @classmethod
+    def of_task(cls, content: Mapping[str, Any]) -> Question:
+        """Make it of an unpacked task."""
+        product = {name: content[name] for name in ("product",) if name in content}
+        return cls.of(content["workspace"], content["settings"], product)
+
+    def fitted(self, patch: Patch) -> dict[str, str]:
+        """Describe the input of a patch's fit, see :class:`palletfit.runs.schema.Fitted`."""
+        options = json_digest(dict(patch.options))
+        return {"name": patch.name, "patch": patch.digest, "options": options, **asdict(self)}
 
 
 def patches_of(content: Mapping[str, Any]) -> list[Patch]:
@@ -83,7 +106,7 @@ def seal(results: Sequence[Mapping[str, Any]]) -> bytes:
     Parameters
     ----------
     results
-        Plain data, with ``fitted`` from :func:`fitted` and ``worker`` each.
+        Plain data, with ``fitted`` from :meth:`Question.fitted` and ``worker`` each.
     """
     body = canonical_json(results)
     return compress(_checksum(body) + b"\n" + body)
@@ -116,45 +139,67 @@ def unseal(data: bytes, patches: int) -> Any:
 
 
 def check(task: bytes, answer: bytes) -> list[dict[str, Any]]:
-    """Return the results in an answer, in the order of the task's patches.
+    """Return the results in an answer to a task, see :meth:`Checker.check`."""
+    return Checker.of_task(task).check(patches_of(unpack(task)), answer)
 
-    Parameters
+
+@dataclass(frozen=True)
+class Checker:
+    """Checks the answers to tasks that differ in their patches only.
+
+    Attributes
     ----------
-    task
-        The task that was sent.
-    answer
-        From :func:`seal`.
-
-    Returns
-    -------
-    list
-        Results without ``fitted``, which says what the task says.
-
-    Raises
-    ------
-    BadAnswer
-        The answer is damaged, is not to this task, or does not have the schema of results.
+    question
+        What was asked for.
+    model
+        Schema of results.
     """
-    content = unpack(task)
-    patches = patches_of(content)
-    results = unseal(answer, len(patches))
-    if not isinstance(results, list):
-        raise BadAnswer("it is no list of results")
-    if len(results) != len(patches):
-        raise BadAnswer(f"it has {len(results)} results of {len(patches)}")
-    by_name = {_input_of(result).name: result for result in results}
-    model = registry.find(product_of(content)["name"]).result_model()
-    product = {name: content[name] for name in ("product",) if name in content}
-    checked = []
-    for patch in patches:
-        if patch.name not in by_name:
-            raise BadAnswer(shorten(f"it has no result of {patch.name}"))
-        result = by_name[patch.name]
-        expected = fitted(patch, content["workspace"], content["settings"], product)
-        _compare(result.pop("fitted"), expected)
-        _check_result(result, patch, model)
-        checked.append(result)
-    return checked
+
+    question: Question
+    model: type[Result]
+
+    @classmethod
+    def of_task(cls, task: bytes) -> Checker:
+        """Make it for a task and others like it."""
+        content = unpack(task)
+        product = registry.find(product_of(content)["name"])
+        return cls(Question.of_task(content), product.result_model())
+
+    def check(self, patches: Sequence[Patch], answer: bytes) -> list[dict[str, Any]]:
+        """Return the results in an answer, in the order of the patches.
+
+        Parameters
+        ----------
+        patches
+            Those that were asked for.
+        answer
+            From :func:`seal`.
+
+        Returns
+        -------
+        list
+            Results without ``fitted``, which says what the question says.
+
+        Raises
+        ------
+        BadAnswer
+            The answer is damaged, is not to this question, or does not have the schema of results.
+        """
+        results = unseal(answer, len(patches))
+        if not isinstance(results, list):
+            raise BadAnswer("it is no list of results")
+        if len(results) != len(patches):
+            raise BadAnswer(f"it has {len(results)} results of {len(patches)}")
+        by_name = {_input_of(result).name: result for result in results}
+        checked = []
+        for patch in patches:
+            if patch.name not in by_name:
+                raise BadAnswer(shorten(f"it has no result of {patch.name}"))
+            result = by_name[patch.name]
+            _compare(result.pop("fitted"), self.question.fitted(patch))
+            _check_result(result, patch, self.model)
+            checked.append(result)
+        return checked
 
 
 def parse_as(model: type[Parsed], value: Any, label: str = "") -> Parsed:

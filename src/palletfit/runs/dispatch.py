@@ -63,7 +63,7 @@ def dispatch(
 
     What a lost task held is sent again in smaller ones, so that a patch that kills or blocks its
     worker costs no other its result. A task whose answer is refused counts as lost, see
-    :func:`palletfit.runs.answers.check`.
+    :class:`palletfit.runs.answers.Checker`.
 
     Parameters
     ----------
@@ -90,6 +90,7 @@ def dispatch(
         Fits cannot run there.
     """
     waiting = iter(tasks)
+    checker: answers.Checker | None = None  # the tasks differ in their patches only
     pending: dict[Future[bytes], tuple[Task, int]] = {}
     while True:
         while len(pending) < in_flight and (new := next(waiting, None)) is not None:
@@ -101,7 +102,8 @@ def dispatch(
         done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
         for future in done:
             (patches, content), attempt = pending.pop(future)
-            outcome = _outcome(future, content)
+            checker = checker or answers.Checker.of_task(content)
+            outcome = _outcome(future, patches, checker)
             left = [patch for patch in patches if not recorded(patch)]
             error = outcome if isinstance(outcome, Exception) else None
             if isinstance(error, BadAnswer) and ledger is not None:
@@ -129,7 +131,9 @@ def _flies(content: bytes, ledger: Ledger) -> bool:
     return content_digest(content) in ledger.in_flight
 
 
-def _outcome(future: Future[bytes], content: bytes) -> list[dict[str, Any]] | Exception:
+def _outcome(
+    future: Future[bytes], patches: Sequence[Patch], checker: answers.Checker
+) -> list[dict[str, Any]] | Exception:
     """Return the results of a task that is over, or the reason why there are none.
 
     Raises
@@ -143,7 +147,7 @@ def _outcome(future: Future[bytes], content: bytes) -> list[dict[str, Any]] | Ex
     if error is not None:
         return error
     try:
-        return answers.check(content, future.result())
+        return checker.check(patches, future.result())
     except BadAnswer as refused:
         return refused
 

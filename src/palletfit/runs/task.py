@@ -80,7 +80,7 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
         Results from :func:`palletfit.runs.answers.seal`, in the order of the patches: ``status``
         and the keys of :meth:`palletfit.engine.records.HypotestResult.as_json` (or what another
         product gives), or ``status: failed`` and ``error``.
-        In both cases with ``fitted``, see :func:`palletfit.runs.answers.fitted`, and ``worker``:
+        In both cases with ``fitted``, see :class:`palletfit.runs.answers.Question`, and ``worker``:
         where and when it was fitted, whether the process had seen the workspace before, what JAX
         needed to compile, and the device. Nothing is raised for a patch that cannot be fitted.
 
@@ -97,18 +97,15 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
     if content["settings"]["backend"] == "jax":
         _compilations.listen()
     digest, spec = _workspace(content["workspace"], workspace)
-    # What was asked for, in case that nothing can be fitted.
-    settings: Mapping[str, Any] = content["settings"]
-    product: Mapping[str, Any] = {name: content[name] for name in ("product",) if name in content}
-    results: dict[str, dict[str, Any]] = {}
     try:
         setup = _Setup.of(content, digest, spec)
     except Exception as error:  # noqa: BLE001
         results = {patch.name: _describe(error) for patch in patches}
+        question = answers.Question.of_task(content)  # nothing was fitted
     else:
-        settings = setup.engine.settings.model_dump(mode="json")
-        product = setup.product.as_json()
         results = _fit(patches, setup)
+        settings = setup.engine.settings.model_dump(mode="json")
+        question = answers.Question.of(digest, settings, setup.product.as_json())
     worker = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -124,7 +121,7 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
                 {
                     **results.get(patch.name, _missing()),
                     "worker": worker,
-                    "fitted": answers.fitted(patch, digest, settings, product),
+                    "fitted": question.fitted(patch),
                 }
             )
             for patch in patches
