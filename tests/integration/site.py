@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import palletfit
+
 from ..workflow.conftest import Folder, Run
 from ..workflow.pallets import TinyPallet
 from .stack import Stack
 from .stack.processes import processes, until
 
 HOOKS = Path(__file__).with_name("hooks")
+#: PYTHONPATH with hooks: workers import the package that the tests do.
+WITH_HOOKS = os.pathsep.join([str(HOOKS), str(Path(palletfit.__file__).parents[1])])
 
 
 class Site:
@@ -51,11 +55,7 @@ class Site:
 
     def start_endpoint(self) -> None:
         """Start the endpoint, with workers that look into the control folder."""
-        folders = [str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])]
-        variables = {
-            "PYTHONPATH": os.pathsep.join(folders),
-            "PALLETFIT_TEST_CONTROL": str(self.control),
-        }
+        variables = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_CONTROL": str(self.control)}
         self.stack.start_endpoint(variables)
 
     def run(self, *arguments: str, succeeds: bool = True, timeout: float = 200) -> Run:
