@@ -195,6 +195,8 @@ class Service:
         if not isinstance(result, Mapping):
             return Outcome("unreadable", "the service's report of it is no object")
         state = str(result.get("status", "unknown")).lower()
+        if not isinstance(result.get("exception") or "", str):
+            return Outcome("unreadable", "the service's report of its error is no text")
         if result.get("exception"):
             return Outcome("failed", error=str(result["exception"]))
         if result.get("result") is not None:

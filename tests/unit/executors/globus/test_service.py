@@ -42,6 +42,7 @@ def outcome(report):
         7,
         {"status": "success", "result": "no serialization"},
         {"status": "success", "result": 7},
+        {"status": "failed", "exception": {"words": "none"}},
         {"status": "success", "result": ["a"]},
         {"status": "success", "result": "11\n{"},
         {"status": "success", "result": "00\ngASVAAAA"},
