@@ -30,6 +30,7 @@ LONGEST = (
     "workflow/test_bad_input.py",
     "workflow/test_pages.py",
     "workflow/test_demo.py",
+    "unit/executors/globus/test_transport.py",
     "unit/engine/test_batch.py",
     "unit/engine/test_likelihood.py",
     "workflow/",

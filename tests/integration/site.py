@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import palletfit
+
 from ..workflow.conftest import Folder, Run
 from ..workflow.pallets import TinyPallet
 from .stack import Stack
 from .stack.processes import processes, until
 
 HOOKS = Path(__file__).with_name("hooks")
+#: PYTHONPATH with hooks: workers import the package that the tests do.
+WITH_HOOKS = os.pathsep.join([str(HOOKS), str(Path(palletfit.__file__).parents[1])])
 
 
 class Site:
@@ -50,7 +55,7 @@ class Site:
 
     def start_endpoint(self) -> None:
         """Start the endpoint, with workers that look into the control folder."""
-        variables = {"PYTHONPATH": str(HOOKS), "PALLETFIT_TEST_CONTROL": str(self.control)}
+        variables = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_CONTROL": str(self.control)}
         self.stack.start_endpoint(variables)
 
     def run(self, *arguments: str, succeeds: bool = True, timeout: float = 200) -> Run:
@@ -95,6 +100,29 @@ class Site:
         """What a user's `kill -9`, or a closed laptop, does to the run and its jobs."""
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
+
+    # -- the ledger, and what the service keeps
+
+    @property
+    def ledger(self) -> Path:
+        """The list of tasks that the service has."""
+        return self.folder.path / "results" / self.pallet.name / "SR" / "tasks.jsonl"
+
+    def sent(self) -> dict[tuple[str, ...], str]:
+        """The service's identifiers of fits, by the names of their patches."""
+        events = [json.loads(line) for line in self.ledger.read_text().splitlines()]
+        patches, identifiers = {}, {}
+        for event in events:
+            patches |= event.get("tasks", {})
+            identifiers |= event.get("ids", {})
+        return {tuple(patches[digest]): task for digest, task in identifiers.items()}
+
+    def submit(self) -> dict[tuple[str, ...], str]:
+        """Submit all fits, and wait until the service has the results."""
+        self.run("submit")
+        sent, tasks = self.sent(), self.stack.service.tasks
+        until(lambda: not any(tasks[task].pending for task in sent.values()), 60, "pending")
+        return sent
 
     # -- workers
 

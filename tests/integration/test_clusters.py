@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .site import HOOKS, Site
+from .site import WITH_HOOKS, Site
 from .stack import Stack
 from .stack.processes import processes, until
 
@@ -30,7 +30,7 @@ class Login(Site):
             "OMP_NUM_THREADS": "1",
             **stack.slurm.environment,
         }
-        variables = {"PYTHONPATH": HOOKS, "PALLETFIT_TEST_CONTROL": self.control}
+        variables = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_CONTROL": self.control}
         self.folder.config["executor"] = {
             "kind": kind,
             "patches_per_task": 1,
@@ -174,7 +174,7 @@ def test_a_run_that_ends_early_ends_its_jobs(login: Login, end: signal.Signals) 
     login.hold()
     # Workers miss a run that was killed only after some time, which is a minute elsewhere.
     login.folder.variables |= {
-        "PYTHONPATH": str(HOOKS),
+        "PYTHONPATH": WITH_HOOKS,
         "PALLETFIT_TEST_CONSTANTS": json.dumps(
             {
                 "palletfit.executors.cluster.dask_pool": {"_DEATH": 15},

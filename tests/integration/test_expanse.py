@@ -19,7 +19,7 @@ import pytest
 
 from ..workflow.conftest import Folder
 from ..workflow.pallets import TinyPallet
-from .site import HOOKS, Site
+from .site import WITH_HOOKS, Site
 from .stack import Stack
 from .stack.processes import until
 
@@ -72,7 +72,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _endpoint(services: Stack, control: Path, project: Path) -> Iterator[None]:
     services.slurm.cancel_all()
     services.service.web.clear_faults()
-    variables = {"PYTHONPATH": str(HOOKS), "PALLETFIT_TEST_CONTROL": str(control)}
+    variables = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_CONTROL": str(control)}
     services.start_endpoint(variables, profile=project / "profiles" / "expanse" / "endpoint")
     yield
     services.stop_endpoint(at_once=True)

@@ -11,6 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from palletfit.config import FitSettings
+from palletfit.products.hypotest import Hypotest
+from palletfit.runs import answers, remote, task
+from palletfit.runs.packing import pack
+from palletfit.runs.scan import Scan
+
 from .site import Site
 from .stack import Stack
 from .stack.processes import until
@@ -311,19 +317,88 @@ def test_a_patch_whose_fit_fails_costs_no_other(site: Site) -> None:
 
 
 def test_results_that_the_service_lost_are_fitted_again(site: Site) -> None:
-    site.hold()
-    before = set(site.stack.service.tasks)
-    site.run("submit")
-    sent = set(site.stack.service.tasks) - before
-    site.release()
-    until(lambda: not any(site.stack.service.tasks[task].pending for task in sent), 60, "pending")
-    # The ledger knows which tasks are fits; the probe is none.
-    lines = (site.folder.path / "results/tiny/SR/tasks.jsonl").read_text().splitlines()
-    fits = [event["ids"] for event in map(json.loads, lines) if event["event"] == "sent"]
-    dropped, forgotten, *_ = sorted(set().union(*(ids.values() for ids in fits)) & sent)
+    dropped, forgotten, *_ = sorted(site.submit().values())
     site.stack.service.drop_result(dropped)
     site.stack.service.forget(forgotten)
     site.run()
     records = site.folder.records().values()
     assert {record["status"] for record in records} == {"ok"}
     assert sorted(site.fitted.values()) == [1, 1, 1, 1, 2, 2]
+
+
+def assert_right(site: Site) -> None:
+    """Every record has the numbers of its own patch."""
+    results = site.folder.path / "results/tiny/SR"
+    records = {record["patch"]: record for record in site.folder.records().values()}
+    settings = FitSettings.model_validate(next(iter(records.values()))["key"]["settings"])
+    files = results / "workspace.json", results / "patchset.json"
+    todo = Scan.read("tiny/SR", *files, ["*"], settings, Hypotest())
+    content = todo.task(todo.patches, todo.workspace_digest)
+    expected = answers.check(content, task.run(content, pack(todo.workspace)))
+    assert len({round(result["CLs_obs"], 6) for result in expected}) == len(expected)
+    for patch, result in zip(todo.patches, expected, strict=True):
+        assert records[patch.name]["CLs_obs"] == pytest.approx(result["CLs_obs"], abs=1e-6)
+
+
+def test_answers_to_other_tasks_and_damaged_ones_become_no_records(site: Site) -> None:
+    sent = site.submit()
+    tasks = [sent[(name,)] for name in site.pallet.names]
+    service = site.stack.service
+    service.swap_results(tasks[0], tasks[1])
+    service.copy_result(tasks[2], tasks[3])
+    service.change_result(tasks[4], lambda value: {**value, "results": f"*{value['results']}"})
+    output = site.run().output
+    assert output.count("refused the answer for") == 4
+    assert "it is the answer to another task" in output
+    assert "this is no base64 text" in output
+    assert "Traceback" not in output
+    twice = {name: 2 for number, name in enumerate(site.pallet.names) if number in (0, 1, 3, 4)}
+    assert site.fitted == Counter({**dict.fromkeys(site.pallet.names, 1), **twice})
+    assert_right(site)
+
+
+def test_results_in_another_order_are_put_right(site: Site) -> None:
+    site.set(patches_per_task=3)
+
+    def reverse(value):
+        results = answers.unseal(remote._bytes(value["results"]), 3)
+        return {**value, "results": remote._text(answers.seal(results[::-1]))}
+
+    for identifier in site.submit().values():
+        site.stack.service.change_result(identifier, reverse)
+    site.run()
+    site.assert_all_fitted_once()
+    assert_right(site)
+
+
+def test_a_ledger_whose_last_line_has_no_end_stops_no_run(site: Site) -> None:
+    site.submit()
+    site.ledger.write_bytes(site.ledger.read_bytes().removesuffix(b"\n"))
+    site.run()
+    site.assert_all_fitted_once()
+    # The next run that has something to fit reads what was appended.
+    victim = site.folder.path / f"results/tiny/SR/fits/{site.pallet.names[0]}.json"
+    victim.unlink()
+    assert site.run().fitted == [site.pallet.names[0]]
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_tokens_that_are_revoked_while_results_are_awaited(site: Site, renewed: bool) -> None:
+    site.hold()
+    before = site.tasks
+    with site.running() as process:
+        site.until_sent(before)
+        if renewed:
+            site.stack.service.revoke_tokens()
+        else:
+            site.stack.service.web.fail("/v[23]/", 401, times=1000)
+            time.sleep(2.0)
+        site.release()
+        output = site.finish(process, succeeds=renewed)
+    if not renewed:
+        assert "refuses the credentials" in output
+        assert "python -m palletfit.login" in output
+        assert "Traceback" not in output
+        site.stack.service.web.clear_faults()
+        site.run()
+    site.assert_all_fitted_once()

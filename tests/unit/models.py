@@ -177,3 +177,21 @@ def environment(**more: object) -> dict[str, str]:
         **{name: str(value) for name, value in more.items()},
         "PYTHONPATH": os.pathsep.join(filter(None, [*paths, os.environ.get("PYTHONPATH", "")])),
     }
+
+
+def hypotest_result(cls: float) -> dict[str, Any]:
+    """What the engine gives for a patch, with numbers of no meaning but its CLs."""
+    fit = {"trusted": True, "reason": "said so", "twice_nll": 1.0, "edm": 0.0, "mu": 0.0}
+    return {
+        "status": "ok",
+        "CLs_obs": cls,
+        "CLsb_obs": cls,
+        "CLb_obs": 1.0,
+        "CLs_exp": [cls] * 5,
+        "mu_hat": 0.0,
+        "mu_hat_error": None,
+        "fits": dict.fromkeys(("background", "free", "fixed", "asimov_fixed"), fit),
+        "remarks": [],
+        "engine": "none",
+        "fit_time": 0.0,
+    }

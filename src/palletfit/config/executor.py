@@ -87,8 +87,8 @@ class ExecutorSettings(Model):
     exceeds the deadline alone is recorded as failed. For an endpoint, the time includes waiting in
     the site's queue."""
     retries: Annotated[int, Field(ge=0)] = 1
-    """Further attempts of a patch after its worker died or its task was lost. A fit that ended
-    with an error is not repeated."""
+    """Further attempts of a patch after its worker died, its task was lost, or the answer was
+    refused. A fit that ended with an error is not repeated."""
     endpoint: Annotated[UUID | None, Field(validate_default=True)] = None
     """Identifier of the endpoint, as `globus-compute-endpoint list` prints it; none: the value of
     the environment variable `PALLETFIT_ENDPOINT`."""

@@ -24,11 +24,14 @@ from palletfit.config import ExecutorSettings
 from palletfit.errors import ExecutorError
 from palletfit.runs import task as worker
 from palletfit.runs.faults import DeadlineExceeded, TaskLost
+from palletfit.runs.packing import unpack
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between lines that say what is waited for.
 _REPORT = 30.0
+#: A task that never began is sent again so often before it counts as lost.
+_REQUEUES = 100
 
 
 @dataclass(eq=False)
@@ -43,6 +46,8 @@ class Task:
         What :meth:`TaskQueue.submit` returned.
     resent
         How often it was sent again after it was lost.
+    requeued
+        How often it was sent again since then because it never began.
     ready
         When it may be sent, in seconds of the monotonic clock.
     sent_at
@@ -52,6 +57,7 @@ class Task:
     content: bytes
     future: Future[bytes] = field(default_factory=Future, init=False)
     resent: int = field(default=0, init=False)
+    requeued: int = field(default=0, init=False)
     ready: float = field(default=0.0, init=False)
     sent_at: float | None = field(default=None, init=False)
 
@@ -63,7 +69,7 @@ class Task:
     @property
     def patches(self) -> list[str]:
         """Names of its patches."""
-        return [patch["name"] for patch in worker.unpack(self.content)["patches"]]
+        return [patch["name"] for patch in unpack(self.content)["patches"]]
 
 
 T = TypeVar("T", bound=Task)
@@ -271,13 +277,16 @@ class TaskQueue(Executor, Generic[T]):
         if task.resent >= self._retries:
             self._end(task, DeadlineExceeded(reason) if late else TaskLost(reason))
             return
-        task.resent += 1
+        task.resent, task.requeued = task.resent + 1, 0
         logger.warning("a task of %d patches was lost (%s); sent again", len(task.patches), reason)
         self._append(task)
 
     def requeue(self, task: T, *, after: float = 0.0) -> None:
-        """Send a task again that never began, in some seconds."""
-        if self._take(task):
+        """Send a task again that never began, in some seconds; too often, and it is lost."""
+        if task.requeued >= _REQUEUES:
+            self.lose(task, f"it never began, although it was sent {task.requeued} times")
+        elif self._take(task):
+            task.requeued += 1
             task.ready = time.monotonic() + after
             self._append(task)
 

@@ -12,8 +12,14 @@ from typing import Any
 from palletfit.config import ExecutorSettings
 from palletfit.errors import ExecutorError
 from palletfit.pallet.patches import Patch
-from palletfit.runs import task
-from palletfit.runs.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
+from palletfit.runs import answers, task
+from palletfit.runs.faults import (
+    BadAnswer,
+    DeadlineExceeded,
+    TaskLost,
+    TaskTooLarge,
+    WorkerDied,
+)
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.remote import content_digest
 
@@ -56,7 +62,8 @@ def dispatch(
     """Send tasks and yield their results as they arrive, in any order.
 
     What a lost task held is sent again in smaller ones, so that a patch that kills or blocks its
-    worker costs no other its result.
+    worker costs no other its result. A task whose answer is refused counts as lost, see
+    :class:`palletfit.runs.answers.Checker`.
 
     Parameters
     ----------
@@ -83,25 +90,30 @@ def dispatch(
         Fits cannot run there.
     """
     waiting = iter(tasks)
+    checker: answers.Checker | None = None  # the tasks differ in their patches only
     pending: dict[Future[bytes], tuple[Task, int]] = {}
     while True:
         while len(pending) < in_flight and (new := next(waiting, None)) is not None:
-            pending[_send(executor, new[1], workspace)] = new, 0
+            # What became of a task of an earlier run is no attempt of this one.
+            attempt = -1 if ledger is not None and _flies(new[1], ledger) else 0
+            pending[_send(executor, new[1], workspace)] = new, attempt
         if not pending:
             return
         done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
         for future in done:
             (patches, content), attempt = pending.pop(future)
-            if isinstance(future.exception(), ExecutorError):
-                future.result()
+            checker = checker or answers.Checker.of_task(content)
+            outcome = _outcome(future, patches, checker)
             left = [patch for patch in patches if not recorded(patch)]
-            error = future.exception()
+            error = outcome if isinstance(outcome, Exception) else None
+            if isinstance(error, BadAnswer) and ledger is not None:
+                ledger.ended(content_digest(content))  # or the same answer would be taken again
             again = _again(title, patches, left, content, make, error, settings, attempt)
             for sent_again in again:
                 number = attempt + (len(patches) == 1)
                 pending[_send(executor, sent_again[1], workspace)] = sent_again, number
             if not again:
-                yield patches, _results(future, len(patches))
+                yield patches, _results(outcome, len(patches))
                 if ledger is not None:  # only now that they are recorded
                     ledger.ended(content_digest(content))
 
@@ -115,6 +127,31 @@ def _send(executor: Executor, content: bytes, workspace: bytes) -> Future[bytes]
         return broken
 
 
+def _flies(content: bytes, ledger: Ledger) -> bool:
+    return content_digest(content) in ledger.in_flight
+
+
+def _outcome(
+    future: Future[bytes], patches: Sequence[Patch], checker: answers.Checker
+) -> list[dict[str, Any]] | Exception:
+    """Return the results of a task that is over, or the reason why there are none.
+
+    Raises
+    ------
+    ExecutorError
+        Fits cannot run there.
+    """
+    error = future.exception()
+    if isinstance(error, ExecutorError) or not isinstance(error, Exception | None):
+        raise error
+    if error is not None:
+        return error
+    try:
+        return checker.check(patches, future.result())
+    except BadAnswer as refused:
+        return refused
+
+
 def _again(
     title: str,
     patches: Sequence[Patch],
@@ -126,56 +163,73 @@ def _again(
     attempt: int,
 ) -> list[Task]:
     """Return the tasks that are sent again after one was lost."""
-    lost = isinstance(error, (WorkerDied, DeadlineExceeded, TaskLost, TaskTooLarge))
+    refused = isinstance(error, BadAnswer)
+    lost = refused or isinstance(error, (WorkerDied, DeadlineExceeded, TaskLost, TaskTooLarge))
     if lost and len(patches) > 1:
         # In the end each alone, so that one that kills or blocks its worker costs no other.
         size = max(1, len(patches) // _PIECES)
         pieces = [left[first : first + size] for first in range(0, len(left), size)]
         manner = "one by one" if size == 1 else f"in {len(pieces)} tasks"
-        logger.warning("%s: lost %d patches; sent again %s", title, len(patches), manner)
+        words = f"refused the answer for %d patches ({error})" if refused else "lost %d patches"
+        logger.warning(f"%s: {words}; sent again %s", title, len(patches), manner)
         return [(piece, make(piece)) for piece in pieces]
     if isinstance(error, WorkerDied) and attempt < settings.retries:
         logger.warning("%s: the worker of %s died; sent again", title, patches[0].name)
         return [(patches, content)]
+    if refused and attempt < settings.retries:
+        logger.warning(
+            "%s: refused the answer for %s (%s); sent again", title, patches[0].name, error
+        )
+        return [(patches, content)]
     return []
 
 
-def _results(future: Future[bytes], count: int) -> list[dict[str, Any]]:
-    try:
-        results: list[dict[str, Any]] = task.unpack(future.result())
-    except DeadlineExceeded:
-        failed = task.failure(
-            "DeadlineExceeded",
-            "The fit did not end before the deadline.",
-            "Raise `executor.deadline`, or look at this patch alone.",
-        )
-    except WorkerDied as error:
-        failed = task.failure(
-            "WorkerDied",
-            f"The worker process died ({_exit(error)}), perhaps for lack of memory.",
-            "Run again; use fewer `executor.workers` if memory is short.",
-        )
-    except TaskLost as error:
-        failed = task.failure(
-            "TaskLost",
-            f"The task was lost as often as `executor.retries` allows: {error}.",
-            "Run again; raise `executor.retries` if blocks of nodes end early.",
-        )
-    except TaskTooLarge as error:
-        failed = task.failure(
-            "TaskTooLarge",
-            f"The patch is larger than the service takes: {error}.",
-            "Fit it with another executor, as `executor.kind: local`.",
-        )
-    except Exception as error:  # noqa: BLE001  a failure of one task must not end the others
-        failed = task.failure(
-            type(error).__name__,
-            f"The executor could not run the fit: {error}",
-            "Run again; if it happens again, check the environment of the workers.",
-        )
-    else:
-        return results
-    return [failed] * count
+def _results(outcome: list[dict[str, Any]] | Exception, count: int) -> list[dict[str, Any]]:
+    """Return results, or a failure of each patch."""
+    if isinstance(outcome, Exception):
+        return [_failure(outcome)] * count
+    return outcome
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    match error:
+        case DeadlineExceeded():
+            return task.failure(
+                "DeadlineExceeded",
+                "The fit did not end before the deadline.",
+                "Raise `executor.deadline`, or look at this patch alone.",
+            )
+        case WorkerDied():
+            return task.failure(
+                "WorkerDied",
+                f"The worker process died ({_exit(error)}), perhaps for lack of memory.",
+                "Run again; use fewer `executor.workers` if memory is short.",
+            )
+        case TaskLost():
+            return task.failure(
+                "TaskLost",
+                f"The task was lost as often as `executor.retries` allows: {error}.",
+                "Run again; raise `executor.retries` if blocks of nodes end early.",
+            )
+        case BadAnswer():
+            return task.failure(
+                "BadAnswer",
+                f"The answer was refused as often as `executor.retries` allows: {error}.",
+                "Run again; if it happens again, restart the workers with this version of "
+                "palletfit.",
+            )
+        case TaskTooLarge():
+            return task.failure(
+                "TaskTooLarge",
+                f"The patch is larger than the service takes: {error}.",
+                "Fit it with another executor, as `executor.kind: local`.",
+            )
+        case _:
+            return task.failure(
+                type(error).__name__,
+                f"The executor could not run the fit: {error}",
+                "Run again; if it happens again, check the environment of the workers.",
+            )
 
 
 def _exit(error: WorkerDied) -> str:

@@ -2,7 +2,8 @@
 
 The service keeps working when this program ends, however it ends. From this file the next run knows
 which tasks to collect. It is a list of events, one JSON object a line, each on disk before the next
-step is taken. Only the last line can be cut by a crash, and the next run works without it.
+step is taken. Only the last line can be cut by a crash, and the next run works without it. A line
+that lacks its end, as an editor or a copy may leave it, is ended before the next one.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from palletfit.core.files import write_atomically
 from palletfit.errors import StoreError
@@ -75,8 +77,7 @@ class Ledger:
         self.in_flight: dict[str, Sent] = {}
         self.seen: set[str] = set()
         self._names: dict[str, tuple[str, ...]] = {}
-        for event in self._read():
-            self._apply(event)
+        self._read()
 
     def label(self, digest: str, patches: Sequence[str]) -> None:
         """Tell which patches a task has, before it is sent."""
@@ -117,10 +118,8 @@ class Ledger:
         event = {**event, "target": self.target}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            with self.path.open("ab") as file:
+                _append(file, _line(event).encode())
         except OSError as error:
             raise StoreError(
                 f"Cannot note which tasks are sent: {error.strerror}.",
@@ -145,45 +144,87 @@ class Ledger:
 
     def _on_sending(self, event: Mapping[str, Any]) -> None:
         for digest, names in event["tasks"].items():
-            sent = Sent(digest, tuple(names), event["group"])
-            self.in_flight.setdefault(digest, sent).times.append(event["time"])
+            sent = Sent(digest, tuple(map(str, names)), event["group"])
+            self.in_flight.setdefault(digest, sent).times.append(float(event["time"]))
 
     def _on_sent(self, event: Mapping[str, Any]) -> None:
         for digest, identifier in event["ids"].items():
-            self.seen.add(identifier)
+            self.seen.add(str(identifier))
             if digest in self.in_flight:
-                self.in_flight[digest].ids.append(identifier)
+                self.in_flight[digest].ids.append(str(identifier))
 
     def _on_ended(self, event: Mapping[str, Any]) -> None:
         self.in_flight.pop(event["digest"], None)
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> None:
         try:
             lines = self.path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
-            return []
+            return
         except OSError as error:
             raise StoreError(
                 f"Cannot read which tasks are sent: {error.strerror}.",
                 remedy="Make the file readable, or remove it: its tasks are then sent again.",
                 file=self.path,
             ) from error
-        events = []
         for number, line in enumerate(lines):
+            applied: list[Mapping[str, Any]] = []
             try:
-                event = json.loads(line)
-                if not isinstance(event, dict) or event["event"] not in _EVENTS:
-                    raise ValueError("no event")
-                events.append(event)
-            except (ValueError, KeyError, TypeError):
+                for event in _events(line):
+                    self._apply(event)
+                    applied.append(event)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 if number == len(lines) - 1:
                     # The last line was cut. The next event must begin on a new line.
-                    kept = b"".join(lines[:-1]).decode("utf-8", errors="replace")
-                    write_atomically(self.path, kept)
-                    break
+                    lines_before = b"".join(lines[:-1]).decode("utf-8", errors="replace")
+                    write_atomically(self.path, lines_before + "".join(map(_line, applied)))
+                    return
                 raise StoreError(
                     f"Line {number + 1} of the list of sent tasks is damaged.",
                     remedy="Remove the file: tasks in flight are then sent again.",
                     file=self.path,
                 ) from None
-        return events
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    return json.dumps(event) + "\n"
+
+
+def _append(file: BinaryIO, line: bytes) -> None:
+    """Append a line durably, and nothing if that is not possible."""
+    size = file.tell()
+    try:
+        file.write(line if _ends_line(file.name, size) else b"\n" + line)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            os.truncate(file.name, size)
+        raise
+
+
+def _ends_line(path: str, size: int) -> bool:
+    if not size:
+        return True
+    with Path(path).open("rb") as file:
+        file.seek(size - 1)
+        return file.read(1) == b"\n"
+
+
+def _events(line: bytes) -> Iterator[Mapping[str, Any]]:
+    """Yield the events of a line: several, where an earlier line had lost its end.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        The line is damaged.
+    """
+    rest = line.decode().strip()
+    while True:
+        event, end = json.JSONDecoder().raw_decode(rest)
+        if event["event"] not in _EVENTS:
+            raise ValueError("no event")
+        yield event
+        rest = rest[end:].lstrip()
+        if not rest:
+            return

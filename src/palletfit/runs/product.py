@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from palletfit.pallet.patches import Patch
     from palletfit.planes.quantities import Quantity
     from palletfit.runs.scan import Scan
+    from palletfit.runs.schema import Result
 
 #: Each patch once, in any order, with its result (plain data with ``status``: ``ok`` or
 #: ``suspect``) or the error that explains why there is none.
@@ -273,6 +274,17 @@ class Product:
     def compute(self, engine: Engine, patches: Sequence[Patch]) -> Answers:
         """Answer for some patches, on a worker."""
         raise NotImplementedError
+
+    @classmethod
+    def result_model(cls) -> type[Result]:
+        """Return the schema of a result that is not a failure.
+
+        A result that does not have it is no record. Without a method of its own the results of a
+        product have a status, and plain data.
+        """
+        from palletfit.runs.schema import Result
+
+        return Result
 
     def make(
         self,

@@ -18,32 +18,34 @@ import logging
 import os
 import platform
 import socket
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
 from palletfit.core.caches import user_cache
 from palletfit.core.version import __version__
 from palletfit.engine.versions import VERSIONS
-from palletfit.runs import registry, task
+from palletfit.runs import answers, registry, task
+from palletfit.runs.faults import BadAnswer
+from palletfit.runs.packing import LARGEST, decompress, unpack
+from palletfit.runs.schema import Number
 
 logger = logging.getLogger(__name__)
 
 #: Packages that must have the same version on both sides, and those that should.
 REQUIRED, COMPARED = ("palletfit", "pyhf"), ("python", "numpy", "scipy", "jax")
-#: The largest workspace that a worker unpacks.
-_LARGEST = 1024**3
 
 
 def result_versions() -> dict[str, str]:
-    """Return the versions of engines and products, which keys of records hold."""
-    return {**VERSIONS, **registry.versions()}
+    """Return the versions of engines and products, which keys of records hold, and of answers."""
+    return {**VERSIONS, **registry.versions(), "answers": answers.FORM}
 
 
 def content_digest(content: bytes) -> str:
     """Compute the sha256 of a packed value's content, however it was compressed."""
-    return hashlib.sha256(zlib.decompress(content)).hexdigest()
+    return hashlib.sha256(decompress(content, LARGEST)).hexdigest()
 
 
 def make_request(content: bytes, digest: str, workspace: bytes | None = None) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def make_request(content: bytes, digest: str, workspace: bytes | None = None) ->
     content
         From :func:`palletfit.runs.task.make_task`.
     digest
-        Digest of the content, see :func:`content_digest`; comes back with the answer.
+        Digest of the content, see :func:`content_digest`.
     workspace
         Packed workspace; None if the worker is expected to have it.
     """
@@ -68,15 +70,16 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``digest`` of the request and one of ``results`` (as :func:`palletfit.runs.task.run` returns
-        them, in text), ``missing`` (digest of a workspace that this worker does not have), or
-        ``other`` (the worker's versions, if its engines are others).
+        ``digest`` of the content that arrived and one of ``results`` (as
+        :func:`palletfit.runs.task.run` returns them, in text), ``missing`` (digest of a workspace
+        that this worker does not have), or ``other`` (the worker's versions, if its engines are
+        others).
     """
-    base: dict[str, Any] = {"digest": request["digest"]}
+    content = _bytes(request["content"])
+    base: dict[str, Any] = {"digest": content_digest(content)}
     if request["engines"] != result_versions():
         return {**base, "other": versions(), "engines": result_versions()}
-    content = _bytes(request["content"])
-    needed = task.unpack(content)["workspace"]
+    needed = unpack(content)["workspace"]
     if "workspace" in request:
         workspace = _bytes(request["workspace"])
         if not _matches(workspace, needed):
@@ -98,9 +101,71 @@ def call(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"answer": answer, "probe": probe}[name](request)
 
 
-def results_of(answer: Mapping[str, Any]) -> bytes:
-    """Return the packed results in an answer."""
-    return _bytes(answer["results"])
+class Answer(BaseModel):
+    """An answer of :func:`answer`, as it arrives: exactly one of its last three parts is there."""
+
+    model_config = ConfigDict(strict=True)
+
+    digest: str
+    results: bytes | None = None
+    missing: str | None = None
+    other: dict[str, str] | None = None
+    engines: dict[str, str] = {}
+
+    @field_validator("results", mode="before")
+    @classmethod
+    def _bytes_of_text(cls, text: Any) -> bytes:
+        return _bytes(text)
+
+    @model_validator(mode="after")
+    def _one_part(self) -> Answer:
+        if [self.results, self.missing, self.other].count(None) != 2:
+            raise ValueError("it has to have results, or the reason why there are none")
+        return self
+
+
+class Probe(BaseModel):
+    """An answer of :func:`probe`, as it arrives."""
+
+    model_config = ConfigDict(strict=True)
+
+    host: str
+    versions: dict[str, str]
+    engines: dict[str, str]
+    device: str
+    CLs_obs: Number
+
+
+def read_answer(value: Any, digest: str) -> Answer:
+    """Read an answer to a request for fits.
+
+    Parameters
+    ----------
+    value
+        The answer, of which nothing is known.
+    digest
+        Digest of the content that was sent.
+
+    Raises
+    ------
+    BadAnswer
+        It has another schema, or is the answer to another request.
+    """
+    parsed = answers.parse_as(Answer, value)
+    if parsed.digest != digest:
+        raise BadAnswer("it is the answer to another task")
+    return parsed
+
+
+def read_probe(value: Any) -> Probe:
+    """Read an answer to a probe.
+
+    Raises
+    ------
+    BadAnswer
+        It has another schema.
+    """
+    return answers.parse_as(Probe, value)
 
 
 def probe(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,10 +217,12 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _bytes(text: str) -> bytes:
+def _bytes(text: Any) -> bytes:
     try:
+        if not isinstance(text, str):
+            raise TypeError(f"it is of the type {type(text).__name__}")
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, TypeError) as error:
+    except (binascii.Error, TypeError, ValueError) as error:
         raise ValueError(f"this is no base64 text: {error}") from None
 
 
@@ -182,9 +249,7 @@ def _cached(digest: str) -> bytes | None:
 
 
 def _matches(workspace: bytes, digest: str) -> bool:
-    unpacker = zlib.decompressobj()
     try:
-        content = unpacker.decompress(workspace, _LARGEST)
-    except zlib.error:
+        return content_digest(workspace) == digest
+    except ValueError:
         return False
-    return unpacker.eof and hashlib.sha256(content).hexdigest() == digest

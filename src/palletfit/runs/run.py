@@ -20,6 +20,7 @@ from palletfit.pallet.patches import Patch
 from palletfit.runs import manifest, task
 from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
 from palletfit.runs.ledger import Ledger
+from palletfit.runs.packing import pack
 from palletfit.runs.remote import content_digest
 from palletfit.runs.scan import Observer, Scan, patches_per_task
 from palletfit.runs.store import Key, RecordStore
@@ -96,8 +97,9 @@ def run(
                         "patch": patch.name,
                         "values": dict(zip(scan.labels, patch.values, strict=True)),
                         "key": open_.keys[patch.name].as_json(),
-                        **result,
                     }
+                    # No result says what it is of.
+                    record |= {name: result[name] for name in result if name not in record}
                     store.write(patch.name, record)
                     open_.records[patch.name] = record
                     progress.advance(result["status"])
@@ -176,7 +178,7 @@ def submit(
     with _lock(scan, store, scan.product.file(".lock")):
         open_ = _Open.find(scan, store)
         before, tasks = _tasks(scan, open_, executor, settings, workers, ledger)
-        workspace = task.pack(scan.workspace)
+        workspace = pack(scan.workspace)
         for _, content in tasks:
             executor.submit(task.run, content, workspace)
         flying = {patch.name for patches, _ in before for patch in patches} & {
@@ -270,7 +272,7 @@ def _fit(
     yield from dispatch(
         itertools.chain(*_tasks(scan, open_, executor, settings, workers, ledger)),
         partial(scan.task, workspace_digest=open_.digest),
-        task.pack(scan.workspace),
+        pack(scan.workspace),
         executor,
         settings,
         title=scan.title,

@@ -1,5 +1,7 @@
 """The work of a worker: patches in, as many results out, both as compressed JSON.
 
+Each result says what was fitted, see :mod:`palletfit.runs.answers`.
+
 The function is called by name in the installed package, so that what is kept in this module (the
 workspaces a worker has seen, lowered to arrays) lives as long as the worker does. Nothing but plain
 data crosses the boundary, and a failed fit comes back as data, too.
@@ -7,42 +9,32 @@ data crosses the boundary, and a failed fit comes back as data, too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
 import time
 import traceback
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from palletfit.config import FitSettings
 from palletfit.engine.records import finite
 from palletfit.errors import PalletfitError
-from palletfit.pallet.patches import Patch, canonical_json, json_digest
-from palletfit.runs import registry
+from palletfit.pallet.patches import Patch, json_digest
+from palletfit.runs import answers, registry
+from palletfit.runs.packing import LARGEST, decompress, pack, unpack
 from palletfit.runs.product import Product
 
 if TYPE_CHECKING:
     from palletfit.engine.protocol import Engine
 
-#: What tasks are of that name no product.
-_DEFAULT = "hypotest"
 #: How many parsed workspaces, and engines for them, a worker keeps.
 _KEPT_WORKSPACES = 4
 _workspaces: OrderedDict[str, dict[str, Any]] = OrderedDict()
 _engines: OrderedDict[tuple[str, str], Engine] = OrderedDict()
-
-
-def pack(value: Any) -> bytes:
-    """Compress a JSON value."""
-    return zlib.compress(canonical_json(value), 6)
-
-
-def unpack(data: bytes) -> Any:
-    """Undo :func:`pack`."""
-    return json.loads(zlib.decompress(data))
 
 
 def make_task(
@@ -85,24 +77,35 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
     Returns
     -------
     bytes
-        Packed list of results, in the order of the patches: ``status`` and the keys of
-        :meth:`palletfit.engine.records.HypotestResult.as_json` (or what another product gives), or
-        ``status: failed`` and ``error``;
-        with ``worker`` in both cases: where and when it was fitted, whether the process had seen
-        the workspace before, what JAX needed to compile, and the device. Nothing is raised for a
-        patch that cannot be fitted.
+        Results from :func:`palletfit.runs.answers.seal`, in the order of the patches: ``status``
+        and the keys of :meth:`palletfit.engine.records.HypotestResult.as_json` (or what another
+        product gives), or ``status: failed`` and ``error``.
+        In both cases with ``fitted``, see :class:`palletfit.runs.answers.Question`, and ``worker``:
+        where and when it was fitted, whether the process had seen the workspace before, what JAX
+        needed to compile, and the device. Nothing is raised for a patch that cannot be fitted.
+
+    Raises
+    ------
+    ValueError
+        The workspace is not the one of the task, or damaged.
     """
     began = time.time() if began is None else began
     content = unpack(task)
-    patches = [
-        Patch(spec["name"], tuple(spec["values"]), spec["operations"], spec.get("options", {}))
-        for spec in content["patches"]
-    ]
+    patches = answers.patches_of(content)
     warm = knows(content["workspace"])
     compiled = _compilations.seconds
     if content["settings"]["backend"] == "jax":
         _compilations.listen()
-    results = _fit(patches, content, workspace)
+    digest, spec = _workspace(content["workspace"], workspace)
+    try:
+        setup = _Setup.of(content, digest, spec)
+    except Exception as error:  # noqa: BLE001
+        results = {patch.name: _describe(error) for patch in patches}
+        question = answers.Question.of_task(content)  # nothing was fitted
+    else:
+        results = _fit(patches, setup)
+        settings = setup.engine.settings.model_dump(mode="json")
+        question = answers.Question.of(digest, settings, setup.product.as_json())
     worker = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -112,22 +115,40 @@ def run(task: bytes, workspace: bytes, *, began: float | None = None) -> bytes:
         "compile_seconds": _compilations.seconds - compiled,
         "device": device(content["settings"]["backend"]),
     }
-    return pack([finite({**results[patch.name], "worker": worker}) for patch in patches])
+    return answers.seal(
+        [
+            finite(
+                {
+                    **results.get(patch.name, _missing()),
+                    "worker": worker,
+                    "fitted": question.fitted(patch),
+                }
+            )
+            for patch in patches
+        ]
+    )
 
 
-def _fit(
-    patches: Sequence[Patch], content: Mapping[str, Any], workspace: bytes
-) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class _Setup:
+    """Engine and product of a task."""
+
+    engine: Engine
+    product: Product
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], digest: str, spec: dict[str, Any]) -> _Setup:
+        settings = FitSettings.model_validate(content["settings"])
+        question = answers.product_of(content)
+        product = registry.find(question["name"])(question["settings"])
+        return cls(_engine(digest, spec, settings), product)
+
+
+def _fit(patches: Sequence[Patch], setup: _Setup) -> dict[str, dict[str, Any]]:
     """Return results by name. A failure of one patch must not end the others."""
     results: dict[str, dict[str, Any]] = {}
     try:
-        settings = FitSettings.model_validate(content["settings"])
-        spec = _workspace(content["workspace"], workspace)
-        # A task that names no product is of hypothesis tests.
-        question = content.get("product", {"name": _DEFAULT, "settings": {}})
-        product = registry.find(question["name"])(question["settings"])
-        engine = _engine(content["workspace"], spec, settings)
-        for patch, answer in product.compute(engine, patches):
+        for patch, answer in setup.product.compute(setup.engine, patches):
             results[patch.name] = (
                 _describe(answer) if isinstance(answer, PalletfitError) else dict(answer)
             )
@@ -136,8 +157,8 @@ def _fit(
         if len(patches) > 1:
             # Which one it was shows when each is fitted alone.
             for patch in missing:
-                results |= _fit([patch], content, workspace)
-        else:
+                results |= _fit([patch], setup)
+        elif missing:
             results[missing[0].name] = _describe(error)
     return results
 
@@ -150,6 +171,14 @@ def _describe(error: Exception) -> dict[str, Any]:
         f"The fit raised an unexpected error: {error}",
         "Report it with the traceback of this record; other patches are not affected.",
         details=traceback.format_exc(limit=20),
+    )
+
+
+def _missing() -> dict[str, Any]:
+    return failure(
+        "ProductError",
+        "The product gave no result of this patch.",
+        "Correct the product's `compute`: it yields each patch once.",
     )
 
 
@@ -197,15 +226,24 @@ class _Compilations:
 _compilations = _Compilations()
 
 
-def _workspace(digest: str, packed: bytes) -> dict[str, Any]:
-    workspace = _workspaces.get(digest)
-    if workspace is None:
-        workspace = unpack(packed)
-        _workspaces[digest] = workspace
+def _workspace(digest: str, packed: bytes) -> tuple[str, dict[str, Any]]:
+    """Return a workspace, and the digest of what was parsed.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, or another one.
+    """
+    if digest not in _workspaces:
+        content = decompress(packed, LARGEST)
+        parsed = hashlib.sha256(content).hexdigest()
+        if parsed != digest:
+            raise ValueError("the workspace of this task has another digest than the task says")
+        _workspaces[parsed] = json.loads(content)
         while len(_workspaces) > _KEPT_WORKSPACES:
             _workspaces.popitem(last=False)
     _workspaces.move_to_end(digest)
-    return workspace
+    return digest, _workspaces[digest]
 
 
 def _engine(digest: str, workspace: dict[str, Any], settings: FitSettings) -> Engine:

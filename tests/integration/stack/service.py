@@ -24,6 +24,7 @@ from urllib.parse import parse_qs
 import pika
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, Task
+from globus_compute_sdk.serialize import ComputeSerializer, JSONData
 from pika.adapters.blocking_connection import BlockingChannel
 
 from .web import Answer, Call, Web, refusal
@@ -149,6 +150,25 @@ class Service:
         """Keep no more than that the task ended, as after the documented time of retention."""
         with self._lock:
             self.tasks[task].outcome.clear()
+
+    def swap_results(self, task: str, other: str) -> None:
+        """Mistake the results of two tasks for one another."""
+        with self._lock:
+            first, second = self.tasks[task], self.tasks[other]
+            first.outcome, second.outcome = second.outcome, first.outcome
+
+    def copy_result(self, task: str, other: str) -> None:
+        """Give the result of a task for another one as well."""
+        with self._lock:
+            self.tasks[other].outcome = dict(self.tasks[task].outcome)
+
+    def change_result(self, task: str, change: Callable[[Any], Any]) -> None:
+        """Change the value that a task returned."""
+        serializer = ComputeSerializer(strategy_data=JSONData())
+        with self._lock:
+            outcome = self.tasks[task].outcome
+            value = change(serializer.deserialize(outcome["result"]))
+            outcome["result"] = serializer.serialize(value)
 
     def forget(self, task: str) -> None:
         """Know nothing of a task any more."""

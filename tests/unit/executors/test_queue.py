@@ -169,6 +169,15 @@ def test_what_never_began_is_sent_again_as_often_as_needed(queue, transport):
     assert times[-1] - times[0] > 0.4
 
 
+def test_what_never_begins_is_lost_in_the_end(queue, transport, monkeypatch):
+    monkeypatch.setattr("palletfit.executors.queue._REQUEUES", 5)
+    transport.on_send = lambda tasks: [queue.requeue(task) for task in tasks]
+    with pytest.raises(TaskLost, match="never began, although it was sent 5 times"):
+        submit(queue).result(timeout=20)
+    assert len(transport.batches) == 2 * 6  # retries are one
+    assert len(transport.given_up) == 1
+
+
 def test_silence_until_the_deadline_is_a_loss(queue, transport):
     transport.deadline = 0.2
     with pytest.raises(DeadlineExceeded, match="no result within 0 s"):

@@ -17,7 +17,7 @@ from palletfit.engine.reference import hypotests as reference
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import FitError, PalletError, StoreError
 from palletfit.products.hypotest import Hypotest
-from palletfit.runs import dispatch, manifest, scan, store, task
+from palletfit.runs import answers, dispatch, manifest, scan, store, task
 from palletfit.runs import run as runs
 from palletfit.runs.store import RecordStore
 
@@ -31,12 +31,15 @@ class Counting(Executor):
     ----------
     disturb
         What befalls a patch: called with the number of its earlier tasks, it may raise.
+    change
+        Changes the answers of tasks: called with the names of the patches and the answer.
     """
 
     def __init__(self) -> None:
         self.tasks: list[str] = []
         self.sizes: list[int] = []
         self.disturb = {}
+        self.change = lambda _, answer: answer
 
     def submit(self, fn, /, *args, **kwargs):
         names = [patch["name"] for patch in task.unpack(args[0])["patches"]]
@@ -47,7 +50,7 @@ class Counting(Executor):
         try:
             for name in set(names) & set(self.disturb):
                 self.disturb[name](earlier[name])
-            future.set_result(fn(*args, **kwargs))
+            future.set_result(self.change(names, fn(*args, **kwargs)))
         except Exception as error:  # noqa: BLE001  as an executor does
             future.set_exception(error)
         return future
@@ -73,7 +76,7 @@ def _fits(monkeypatch):
 
         def as_json(self):
             events = sum(self.spec["channels"][0]["samples"][-1]["data"])
-            return {"status": "ok", "CLs_obs": 1 / (1 + events * self.settings.mu)}
+            return models.hypotest_result(1 / (1 + events * self.settings.mu))
 
     monkeypatch.setattr(reference, "hypotest", Result)
 
@@ -264,6 +267,104 @@ def test_a_patch_whose_workers_always_die_is_given_up(tmp_path, records, executo
     assert not manifest.is_complete(found, records, region)
     known = Region(workspace="a", patchset="b", known_failures={"signal_200_50": "too large"})
     assert manifest.is_complete(found, records, known)
+
+
+def resealed(answer, change):
+    """An answer whose results were changed, with a checksum that holds."""
+    return answers.seal(change(answers.unseal(answer, 1)))
+
+
+HOSTILE = {
+    "no bytes of an answer": lambda _: b"",
+    "no results": lambda answer: resealed(answer, lambda _: []),
+    "too many": lambda answer: resealed(answer, lambda results: results * 2),
+    "null": lambda answer: resealed(answer, lambda _: None),
+    "no status": lambda answer: resealed(answer, lambda results: [{**results[0], "status": 1}]),
+    "no error": lambda answer: resealed(
+        answer, lambda results: [{**results[0], "status": "failed"}]
+    ),
+    "a text for a number": lambda answer: resealed(
+        answer, lambda results: [{**results[0], "CLs_obs": "<script>"}]
+    ),
+    "no proof": lambda answer: resealed(answer, lambda results: [{**results[0], "fitted": {}}]),
+    "NaN": lambda answer: answer[:-4],
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_bad_answer_loses_its_task_alone_and_not_forever(
+    tmp_path, records, executor, kind, retries, caplog
+):
+    victim = "signal_200_50"
+    executor.change = lambda names, answer: HOSTILE[kind](answer) if victim in names else answer
+    found = run(make(tmp_path=tmp_path), records, executor, retries=retries)
+    assert [entry["status"] for entry in found["patches"].values()] == ["ok", "failed", "ok"]
+    assert executor.tasks.count(victim) == 1 + retries
+    assert len(executor.tasks) == 3 + retries
+    entry = found["patches"][victim]
+    assert "The answer was refused as often as `executor.retries` allows" in entry["problem"]
+    assert entry["retry"] is True
+    lines = [line for line in caplog.messages if "refused the answer for" in line]
+    assert len(lines) == retries
+    assert all(victim in line and "\n" not in line for line in lines)
+    executor.change = lambda _, answer: answer
+    executor.tasks.clear()
+    assert run(make(tmp_path=tmp_path), records, executor)["fitted"] == 1
+    assert executor.tasks == [victim]
+
+
+def test_a_bad_answer_of_several_patches_is_asked_for_one_by_one(
+    tmp_path, records, executor, caplog
+):
+    executor.change = lambda names, answer: b"" if len(names) > 1 else answer
+    todo = make(tmp_path=tmp_path)
+    found = run(todo, records, executor, patches_per_task=3, retries=0)
+    assert [entry["status"] for entry in found["patches"].values()] == ["ok"] * 3
+    assert executor.sizes == [3, 1, 1, 1]
+    assert "refused the answer for 3 patches" in caplog.text
+
+
+def test_answers_of_swapped_tasks_become_no_records(tmp_path, records, executor):
+    straight = run(make(tmp_path=tmp_path), records, executor)
+    expected = {name: records.read(records.path(name))["CLs_obs"] for name in NAMES}
+    kept = []
+
+    def swap(_, answer):
+        """The first two answers say what the other one should."""
+        kept.append(answer)
+        return kept[0] if len(kept) == 2 else answer
+
+    again = RecordStore(tmp_path / "again" / "fits")
+    executor.change = swap
+    found = run(make(tmp_path=tmp_path), again, executor, retries=1)
+    assert {entry["status"] for entry in found["patches"].values()} == {"ok"}
+    assert {name: again.read(again.path(name))["CLs_obs"] for name in NAMES} == expected
+    assert found["patches"].keys() == straight["patches"].keys()
+    assert len(kept) == 4
+
+
+def test_results_in_another_order_are_put_right(tmp_path, records, executor):
+    run(make(tmp_path=tmp_path), records, executor)
+    expected = {name: records.read(records.path(name))["CLs_obs"] for name in NAMES}
+    again = RecordStore(tmp_path / "again" / "fits")
+    executor.sizes.clear()
+    executor.change = lambda _, answer: answers.seal(answers.unseal(answer, 3)[::-1])
+    run(make(tmp_path=tmp_path), again, executor, patches_per_task=3)
+    assert {name: again.read(again.path(name))["CLs_obs"] for name in NAMES} == expected
+    assert executor.sizes == [3]
+
+
+def test_no_result_says_what_its_record_is_of(tmp_path, records, executor):
+    def add(results):
+        return [{**result, "key": {}, "values": {}, "sha256": "0" * 64} for result in results]
+
+    executor.change = lambda _, answer: resealed(answer, add)
+    found = run(make(tmp_path=tmp_path), records, executor)
+    for name, entry in found["patches"].items():
+        record = records.read(records.path(name))
+        assert record["key"]["digest"] == entry["key"]
+        assert record["values"].keys() == {"m1", "m2"}
 
 
 def test_a_patch_beyond_the_deadline_is_not_sent_again(tmp_path, records, executor):

@@ -15,7 +15,7 @@ from palletfit.pallet.patches import Patch, json_digest
 from palletfit.products.hypotest import Hypotest
 from palletfit.products.limits import Limits
 from palletfit.products.limits import compute as limits
-from palletfit.runs import registry, task
+from palletfit.runs import answers, registry, task
 
 from .. import models
 
@@ -31,7 +31,7 @@ def run_all(patches, background=BACKGROUND, settings=None):
     content = task.make_task(
         patches, json_digest(background), settings or FitSettings(), Hypotest()
     )
-    return task.unpack(task.run(content, task.pack(background)))
+    return answers.unseal(task.run(content, task.pack(background)), len(patches))
 
 
 def run(chosen: Patch, background=BACKGROUND, settings=None):
@@ -67,7 +67,7 @@ def test_another_product_is_made_by_its_own_function(monkeypatch):
     patches = [Patch(name, (1,), [], {"shard": name.upper()}) for name in ("a", "b")]
     asked = Limits({"tolerance": 0.1})
     content = task.make_task(patches, json_digest(BACKGROUND), FitSettings(), asked)
-    first, second = task.unpack(task.run(content, task.pack(BACKGROUND)))
+    first, second = answers.unseal(task.run(content, task.pack(BACKGROUND)), 2)
     assert (first["asked"], first["shard"]) == ({"tolerance": 0.1}, "A")
     assert first["worker"]["pid"] == os.getpid()
     assert second["error"]["kind"] == "FitError"
@@ -175,7 +175,7 @@ def test_a_worker_parses_a_workspace_once_and_keeps_few(monkeypatch):
     assert kept == [json_digest(background) for background in backgrounds[-4:]]
     content = task.make_task([patch()], kept[0], FitSettings(engine="reference"), Hypotest())
     # A workspace that is known is not looked at again.
-    assert task.unpack(task.run(content, b"not a workspace"))[0]["status"] == "ok"
+    assert answers.unseal(task.run(content, b"not a workspace"), 1)[0]["status"] == "ok"
     assert list(task._workspaces)[-1] == kept[0]
 
 

@@ -198,6 +198,7 @@ def main(above: Sequence[int]) -> None:
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         from palletfit.runs import task
+        from palletfit.runs.packing import unpack
 
         _write(answers, b"ready")
         while (header := _read(sys.stdin.buffer)) is not None:
@@ -205,7 +206,7 @@ def main(above: Sequence[int]) -> None:
             if content is None:
                 return
             request = json.loads(header)
-            warm = task.knows(task.unpack(content)["workspace"])
+            warm = task.knows(unpack(content)["workspace"])
             workspace = b"" if warm else Path(request["workspace"]).read_bytes()
             _write(answers, task.run(content, workspace, began=request["began"]))
 

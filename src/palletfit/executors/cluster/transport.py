@@ -24,7 +24,7 @@ from palletfit.executors.cluster.blocks import Blocks
 from palletfit.executors.cluster.folder import make_folder
 from palletfit.executors.cluster.pool import BlockLost, Pool, WorkerLost
 from palletfit.executors.queue import Pace, Task, TaskQueue
-from palletfit.runs.faults import DeadlineExceeded, worker_died
+from palletfit.runs.faults import BadAnswer, DeadlineExceeded, worker_died
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class PoolTransport:
         self._blocks.await_end()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _take(self, task: PoolTask, answer: Future[dict[str, Any]]) -> None:
+    def _take(self, task: PoolTask, answer: Future[Any]) -> None:
         """Report what a pool's answer means for a task."""
         error: BaseException | None = CancelledError()
         if not answer.cancelled():
@@ -155,14 +155,16 @@ class PoolTransport:
         else:
             self._queue.break_off(self.unusable(f"{type(error).__name__}: {error}"))
 
-    def _take_result(self, task: PoolTask, result: dict[str, Any]) -> None:
-        if "results" in result:
-            self._blocks.note_worker()
-            self._queue.finish(task, result["results"])
-        elif "late" in result:
-            self._queue.fail(task, DeadlineExceeded("ended at the deadline"))
-        elif "died" in result:
-            code = int(result["died"])
-            self._queue.fail(task, worker_died("the process of the fit died", code))
-        else:
-            self._queue.break_off(self.unusable(result["broken"]))
+    def _take_result(self, task: PoolTask, result: Any) -> None:
+        match result:
+            case {"results": bytes(results)}:
+                self._blocks.note_worker()
+                self._queue.finish(task, results)
+            case {"late": True}:
+                self._queue.fail(task, DeadlineExceeded("ended at the deadline"))
+            case {"died": int(code)}:
+                self._queue.fail(task, worker_died("the process of the fit died", code))
+            case {"broken": str(reason)}:
+                self._queue.break_off(self.unusable(reason))
+            case _:
+                self._queue.fail(task, BadAnswer("it is not what workers give"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from palletfit.errors import ExecutorError
 from palletfit.executors.globus import failures
 from palletfit.executors.globus.group import TaskGroup
 from palletfit.runs import remote
+from palletfit.runs.faults import BadAnswer
 from palletfit.runs.remote import result_versions
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def preflight(group: TaskGroup, settings: ExecutorSettings, *, collect: bool) ->
         return  # it worked before, and its results are what matters now
     probe = group.open()
     if careful and collect:
-        _compare(_await_answer(group, probe, settings.deadline))
+        _compare(_answer(group, probe, settings))
 
 
 def refuse_others(versions: Mapping[str, str], engines: Mapping[str, str]) -> None:
@@ -80,16 +82,34 @@ def refuse_others(versions: Mapping[str, str], engines: Mapping[str, str]) -> No
     )
 
 
-def _await_answer(group: TaskGroup, probe: str, deadline: float) -> dict[str, Any]:
+def _answer(group: TaskGroup, probe: str, settings: ExecutorSettings) -> remote.Probe:
+    """Return the answer to a probe, which is sent again if it is not usable."""
+    for attempt in itertools.count():
+        try:
+            return remote.read_probe(_await_answer(group, probe, settings.deadline))
+        except BadAnswer as error:
+            if attempt == settings.retries:
+                raise ExecutorError(
+                    f"The answer of the endpoint's first worker is refused: {error}.",
+                    remedy="Restart the endpoint with the environment of envs/endpoint.txt and "
+                    "this checkout, then run again.",
+                ) from None
+            logger.warning("the answer of the first worker is refused (%s); asked again", error)
+        probe = group.open()
+    raise AssertionError  # the loop has no end of its own
+
+
+def _await_answer(group: TaskGroup, probe: str, deadline: float) -> Any:
     began = last = time.monotonic()
     pause = _QUICK
     while True:
         outcome = group.outcomes([probe]).get(probe)
         if outcome is not None and outcome.error is not None:
             raise failures.fatal(outcome.error) or failures.unusable(outcome.error)
+        if outcome is not None and outcome.state == "unreadable":
+            raise BadAnswer(str(outcome.value))
         if outcome is not None and outcome.ended:
-            answer: dict[str, Any] = outcome.value
-            return answer
+            return outcome.value
         now = time.monotonic()
         if now - began > deadline:
             raise ExecutorError(
@@ -105,10 +125,10 @@ def _await_answer(group: TaskGroup, probe: str, deadline: float) -> dict[str, An
         time.sleep(pause)
 
 
-def _compare(answer: Mapping[str, Any]) -> None:
+def _compare(answer: remote.Probe) -> None:
     """Compare the worker with this machine."""
-    ours, theirs = remote.versions(), answer["versions"]
-    refuse_others(theirs, answer["engines"])
+    ours, theirs = remote.versions(), answer.versions
+    refuse_others(theirs, answer.engines)
     unlike = [
         f"{name} {theirs.get(name, 'none')} (here {ours.get(name, 'none')})"
         for name in remote.COMPARED
@@ -117,9 +137,9 @@ def _compare(answer: Mapping[str, Any]) -> None:
     if unlike:
         logger.warning("the worker has %s", ", ".join(unlike))
     expected = remote.tiny_fit()
-    if abs(answer["CLs_obs"] - expected) > _AGREEMENT:
+    if abs(answer.CLs_obs - expected) > _AGREEMENT:
         raise ExecutorError(
-            f"A tiny fit gives CLs {answer['CLs_obs']!r} on the worker and {expected!r} here.",
+            f"A tiny fit gives CLs {answer.CLs_obs!r} on the worker and {expected!r} here.",
             remedy="Install the environment that envs/endpoint.txt locks on the worker.",
         )
-    logger.info("first worker: %s, %s", answer["host"], answer["device"])
+    logger.info("first worker: %s, %s", answer.host, answer.device)

@@ -17,8 +17,11 @@ import globus_sdk
 from globus_compute_sdk import Client
 from globus_compute_sdk.sdk.batch import Batch
 from globus_compute_sdk.serialize import ComputeSerializer, JSONData, PureSourceTextInspect
+from globus_sdk.transport import RetryCheckCollection
+from globus_sdk.transport.default_retry_checks import check_expired_authorization
 
 from palletfit.errors import ExecutorError
+from palletfit.runs.answers import shorten
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,10 @@ class GroupUnknownError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """State of a task at the service, with its value or an error's text once it has ended."""
+    """State of a task at the service, with its value or an error's text once it has ended.
+
+    In the state ``unreadable`` the value says why the service's answer cannot be read.
+    """
 
     state: str
     value: Any = None
@@ -122,8 +128,11 @@ class Service:
             self._submissions = globus_sdk.ComputeClientV3(app=self._client.app, base_url=address)
         for client in (self._tasks, self._submissions):
             client.transport.http_timeout = _TIMEOUT
-            # The caller repeats requests, since it knows what a repetition may do.
-            client.retry_config.max_retries = 0
+            # The caller repeats requests, since it knows what a repetition may do. A token that
+            # the service does not take any more is renewed once, where that is possible.
+            client.retry_config.max_retries = 1
+            client.retry_config.checks = RetryCheckCollection()
+            client.retry_config.checks.register_check(check_expired_authorization)
         self._reader = ComputeSerializer(
             allowed_deserializer_types=[JSONData, PureSourceTextInspect]
         )
@@ -159,35 +168,42 @@ class Service:
             Nothing was sent.
         """
         data = self._batch(calls, function, group).prepare()
-        with self._explained(group=group):
+        with self._explained(group=group), _readable():
             answer = self._submissions.submit(self.endpoint, data)
-        return str(answer["task_group_id"]), [str(task) for task in answer["tasks"][function]]
+            group, tasks = str(answer["task_group_id"]), list(map(str, answer["tasks"][function]))
+            if len(tasks) != len(calls):
+                raise ValueError(f"{len(tasks)} identifiers of {len(calls)} tasks")
+        return group, tasks
 
     def group(self, group: str) -> set[str]:
         """List the identifiers of all tasks of a group."""
-        with self._explained(group=group):
+        with self._explained(group=group), _readable():
             answer = self._tasks.get_task_group(group)
-        return {str(task["id"]) for task in answer["tasks"]}
+            return {str(task["id"]) for task in answer["tasks"]}
 
     def outcomes(self, tasks: Collection[str]) -> dict[str, Outcome]:
         """Fetch the states of tasks; those that the service does not know are missing."""
-        with self._explained():
+        with self._explained(), _readable():
             answer = self._tasks.get_task_batch(list(tasks))
-        return {
-            str(identifier): self._outcome(result)
-            for identifier, result in answer["results"].items()
-            if result
-        }
+            return {
+                str(identifier): self._outcome(result)
+                for identifier, result in answer["results"].items()
+                if result
+            }
 
-    def _outcome(self, result: Mapping[str, Any]) -> Outcome:
+    def _outcome(self, result: Any) -> Outcome:
+        if not isinstance(result, Mapping):
+            return Outcome("unreadable", "the service's report of it is no object")
         state = str(result.get("status", "unknown")).lower()
+        if not isinstance(result.get("exception") or "", str):
+            return Outcome("unreadable", "the service's report of its error is no text")
         if result.get("exception"):
             return Outcome("failed", error=str(result["exception"]))
         if result.get("result") is not None:
             try:
                 return Outcome("success", self._reader.deserialize(result["result"]))
             except Exception as error:  # noqa: BLE001  the SDK raises anything
-                return Outcome("failed", error=f"The result is not readable: {error}")
+                return Outcome("unreadable", shorten(f"its result is not readable: {error}"))
         if state in ("success", "failed"):
             return Outcome("dropped")
         return Outcome(state)
@@ -213,6 +229,16 @@ class Service:
             raise _explain(error, self.endpoint, group) from error
         except globus_sdk.NetworkError as error:
             raise ServiceBusyError(f"no connection: {error}", refused=False) from error
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn a service's answer of another form into one that did not arrive."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"an answer that cannot be read: {error!r}"
+        raise ServiceBusyError(shorten(reason), refused=False) from error
 
 
 def _explain(error: globus_sdk.GlobusAPIError, endpoint: str, group: str | None) -> Exception:

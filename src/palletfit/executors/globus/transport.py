@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from palletfit.executors.globus.service import (
 )
 from palletfit.executors.queue import Pace, Task, TaskQueue
 from palletfit.runs import remote
-from palletfit.runs.faults import TaskTooLarge, worker_died
+from palletfit.runs.faults import BadAnswer, TaskTooLarge, worker_died
 from palletfit.runs.ledger import Ledger
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ class GlobusTask(Task):
         Whether this process has sent it; an earlier one may have met troubles that are over.
     over
         The service's identifiers whose end is known.
+    refused_since
+        When an endpoint first said that it cannot start just now, in seconds of the monotonic
+        clock; None: never.
     """
 
     digest: str
@@ -65,6 +69,7 @@ class GlobusTask(Task):
     full: bool = False
     sent_here: bool = False
     over: set[str] = field(default_factory=set)
+    refused_since: float | None = None
 
 
 class GlobusTransport:
@@ -110,6 +115,7 @@ class GlobusTransport:
         self.gather, self.pace = _GATHER, Pace(_LOOK, _LOOK, 1.0)
         self.sent = (0, 0)
         self._ledger, self._collects = ledger, collect
+        self._patience = settings.patience
         self._group = TaskGroup(service, ledger, patience=settings.patience, backend=backend)
         self._sent_workspaces: Counter[bytes] = Counter()
         self._kept_workspaces: set[bytes] = set()
@@ -218,7 +224,7 @@ class GlobusTransport:
             unclaimed = self._group.unclaimed()
         outcomes = self._group.outcomes([*by_identifier, *unclaimed])
         for identifier, outcome in outcomes.items():
-            if outcome.ended or outcome.state == "dropped":
+            if outcome.ended or outcome.state in ("dropped", "unreadable"):
                 task = by_identifier.get(identifier) or by_digest.get(
                     self._claim(identifier, outcome)
                 )
@@ -233,7 +239,7 @@ class GlobusTransport:
         for task in tasks:
             listed = bool(self._identifiers(task) or unclaimed)
             if not listed and _LISTED < task.age <= self.deadline:
-                self._queue.requeue(task)  # The service never had it.
+                self._lose_unlisted(task)
         return not all(self._queue.awaits(task) for task in tasks)
 
     def _identifiers(self, task: GlobusTask) -> list[str]:
@@ -252,22 +258,40 @@ class GlobusTransport:
 
     def _take(self, task: GlobusTask, outcome: Outcome) -> None:
         """Act on what became of a copy of a task."""
-        answer = outcome.value
         if outcome.error is not None:
             self._take_error(task, outcome.error)
         elif outcome.state == "dropped":
             self._lose_copy(task, "the service dropped its result")
-        elif "results" in answer:
+        elif outcome.state == "unreadable":
+            self._refuse(task, BadAnswer(str(outcome.value)))
+        else:
+            try:
+                answer = remote.read_answer(outcome.value, task.digest)
+            except BadAnswer as error:
+                self._refuse(task, error)
+            else:
+                self._take_answer(task, answer)
+
+    def _take_answer(self, task: GlobusTask, answer: remote.Answer) -> None:
+        if answer.results is not None:
             self._kept_workspaces.add(task.workspace)
-            self._queue.finish(task, remote.results_of(answer))
-        elif "missing" in answer:
+            self._queue.finish(task, answer.results)
+        elif answer.other is not None and task.sent_here:
+            self._ledger.ended(task.digest)
+            refuse_others(answer.other, answer.engines)
+            self._refuse(task, BadAnswer("it says that versions differ, but they do not"))
+        elif answer.other is not None:
+            self._queue.requeue(task)
+        elif task.full:
+            self._refuse(task, BadAnswer("it says that the workspace is missing, which was sent"))
+        else:
             task.full = True
             self._queue.requeue(task)
-        elif task.sent_here:
-            self._ledger.ended(task.digest)
-            refuse_others(answer["other"], answer["engines"])
-        else:
-            self._queue.requeue(task)
+
+    def _refuse(self, task: GlobusTask, error: BadAnswer) -> None:
+        """Give up a task for an answer that is not usable, unless another copy may have one."""
+        if not self._has_copy(task):
+            self._queue.fail(task, error)
 
     def _take_error(self, task: GlobusTask, error: str) -> None:
         fatal = failures.fatal(error)
@@ -283,10 +307,26 @@ class GlobusTransport:
         elif "ManagerLost" in error:
             self._queue.lose(task, "its block of nodes ended")
         elif any(words in error for words in failures.PASSING):
-            self._queue.requeue(task, after=_PASSES)
+            self._await_start(task, failures.last_line(error))
         else:
             # A fit that fails is an answer; anything else is the worker's trouble.
             self._queue.lose(task, failures.last_line(error))
+
+    def _await_start(self, task: GlobusTask, reason: str) -> None:
+        """Send a task again later, for as long as an endpoint may take to start."""
+        now = time.monotonic()
+        task.refused_since = now if task.refused_since is None else task.refused_since
+        if now - task.refused_since < self._patience:
+            self._queue.requeue(task, after=_PASSES)
+        else:
+            self._queue.lose(task, reason)
+
+    def _lose_unlisted(self, task: GlobusTask) -> None:
+        """Send a task again that the service never had."""
+        if task.sent_here:
+            self._queue.lose(task, "the service does not list it")
+        else:
+            self._queue.requeue(task)  # An earlier run ended before it was sent.
 
     def _has_copy(self, task: GlobusTask) -> bool:
         """Tell whether another copy of a task is with the service."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from palletfit.engine.protocol import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
+    from palletfit.runs.schema import Result
 
 
 def _output(kind: str, caption: str, label: str) -> Output:
@@ -51,6 +52,13 @@ class Diagnostics(Product):
         ),
     )
     order = 3
+
+    @classmethod
+    def result_model(cls) -> type[Result]:
+        """Return the schema of a result."""
+        from palletfit.products.diagnostics.schema import DiagnosticsResult
+
+        return DiagnosticsResult
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from palletfit.engine.protocol import Engine
     from palletfit.pallet.patches import Patch
     from palletfit.planes.quantities import Quantity
+    from palletfit.runs.schema import Result
 
 
 class Hypotest(Product):
@@ -45,6 +46,13 @@ class Hypotest(Product):
     def as_json(self) -> dict[str, Any]:
         """Return nothing: a key or a task that names no product is of a hypothesis test."""
         return {}
+
+    @classmethod
+    def result_model(cls) -> type[Result]:
+        """Return the schema of a result."""
+        from palletfit.products.hypotest.schema import HypotestResult
+
+        return HypotestResult
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
     from palletfit.planes.quantities import Quantity
+    from palletfit.runs.schema import Result
 
 
 class OfLimits(Product):
@@ -77,6 +78,13 @@ class Limits(OfLimits):
         ),
     )
     order = 1
+
+    @classmethod
+    def result_model(cls) -> type[Result]:
+        """Return the schema of a result."""
+        from palletfit.products.limits.schema import LimitsResult
+
+        return LimitsResult
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]

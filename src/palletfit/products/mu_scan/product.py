@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from palletfit.engine.protocol import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
+    from palletfit.runs.schema import Result
 
 
 class MuScan(OfLimits):
@@ -44,6 +45,13 @@ class MuScan(OfLimits):
         from palletfit.products.mu_scan.compute import choose
 
         return choose(analysis, cls.patterns(settings), table, all_patterns=all_patterns)
+
+    @classmethod
+    def result_model(cls) -> type[Result]:
+        """Return the schema of a result."""
+        from palletfit.products.mu_scan.schema import ScanResult
+
+        return ScanResult
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from palletfit.engine.protocol import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
+    from palletfit.runs.schema import Result
 
 
 class Points(Product):
@@ -35,6 +36,13 @@ class Points(Product):
         ),
     )
     order = 5
+
+    @classmethod
+    def result_model(cls) -> type[Result]:
+        """Return the schema of a result."""
+        from palletfit.products.points.schema import PointResult
+
+        return PointResult
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]

@@ -37,6 +37,7 @@ from palletfit.products.points.tables import TableSource
 from palletfit.runs import task
 from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
 from palletfit.runs.ledger import Ledger
+from palletfit.runs.packing import pack
 from palletfit.runs.store import Key
 
 logger = logging.getLogger(__name__)
@@ -203,7 +204,7 @@ class _Run:
             outcomes = dispatch(
                 self._tasks(unfinished),
                 self.make,
-                task.pack(scan.workspace),
+                pack(scan.workspace),
                 self.executor,
                 self.settings,
                 title=scan.title,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
     from palletfit.runs.scan import Scan
+    from palletfit.runs.schema import Result
 
 
 class Toys(Product):
@@ -51,6 +52,13 @@ class Toys(Product):
     def extent(cls, settings: Settings) -> dict[str, Any]:
         """Return the settings of the number of toys."""
         return {"extent": settings.toys.model_dump(mode="json", include={"toys", "precision"})}
+
+    @classmethod
+    def result_model(cls) -> type[Result]:
+        """Return the schema of a result."""
+        from palletfit.products.toys.schema import ShardResult
+
+        return ShardResult
 
     def compute(
         self, engine: Engine, patches: Sequence[Patch]

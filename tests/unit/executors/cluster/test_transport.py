@@ -23,7 +23,7 @@ from palletfit.executors.cluster.pool import BlockLost, WorkerLost
 from palletfit.executors.cluster.transport import PoolTransport
 from palletfit.executors.queue import TaskQueue
 from palletfit.runs import task
-from palletfit.runs.faults import TaskLost
+from palletfit.runs.faults import BadAnswer, TaskLost
 
 
 class FakePool:
@@ -125,6 +125,18 @@ def test_the_end_of_a_task_is_reported(executor, pool, answer, error):
     if answer == {"died": -9}:
         assert raised.value.exitcode == -9
     assert len(pool.sent) == 1
+
+
+@pytest.mark.parametrize("answer", [None, "text", {}, {"results": "text"}, {"died": "x"}, [1]])
+def test_an_answer_that_no_worker_gives_concerns_its_task_alone(executor, pool, answer):
+    future = ask_sent(executor, pool)
+    pool.sent[0].set_result(answer)
+    with pytest.raises(BadAnswer):
+        future.result(timeout=20)
+    second = ask(executor)
+    until(lambda: len(pool.sent) == 2)
+    pool.sent[1].set_result({"results": b"good"})
+    assert second.result(timeout=20) == b"good"
 
 
 def test_the_end_of_a_block_is_not_the_tasks_fault_so_often(executor, pool):

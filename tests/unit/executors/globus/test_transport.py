@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent.futures import wait
 
@@ -24,7 +25,7 @@ from palletfit.executors.globus.transport import GlobusTransport
 from palletfit.executors.queue import TaskQueue
 from palletfit.pallet.patches import json_digest
 from palletfit.products.hypotest import Hypotest
-from palletfit.runs import remote, scan, task
+from palletfit.runs import answers, remote, scan, task
 from palletfit.runs import run as runs
 from palletfit.runs.faults import DeadlineExceeded, TaskLost, TaskTooLarge, WorkerDied
 from palletfit.runs.ledger import Ledger
@@ -168,7 +169,7 @@ def submit(pool, packed):
 
 
 def names_of(future):
-    return [item["status"] for item in task.unpack(future.result(timeout=20))]
+    return [result["status"] for result in answers.unseal(future.result(timeout=20), 5)]
 
 
 def test_results_come_back(service, path):
@@ -411,6 +412,90 @@ def test_a_lost_task_is_sent_again_and_not_forever(service, path, lost):
     assert service.fitted == NAMES[:1] * 3
 
 
+def value_of(request):
+    return json.loads(json.dumps(remote.answer(request)))
+
+
+def without(value, name):
+    return {key: value[key] for key in value if key != name}
+
+
+#: Values that a service may give instead of an answer, made from the right one.
+HOSTILE = {
+    "null": lambda _: None,
+    "a text": lambda _: "results",
+    "a list": lambda value: [value],
+    "an empty list": lambda _: [],
+    "a number": lambda _: 7,
+    "an empty object": lambda _: {},
+    "no digest": lambda value: without(value, "digest"),
+    "another digest": lambda value: {**value, "digest": "0" * 64},
+    "a digest that is a list": lambda value: {**value, "digest": []},
+    "no results": lambda value: without(value, "results"),
+    "null results": lambda value: {**value, "results": None},
+    "results that are a list": lambda value: {**value, "results": [value]},
+    "no base64": lambda value: {**value, "results": "*" + value["results"]},
+    "no base64 at all": lambda value: {**value, "results": "\u03c4"},
+    "results and a reason": lambda value: {**value, "missing": "0" * 64},
+    "missing, for ever": lambda value: {"digest": value["digest"], "missing": "0" * 64},
+    "missing is no text": lambda value: {"digest": value["digest"], "missing": 7},
+    "the same versions as others": lambda value: {
+        "digest": value["digest"],
+        "engines": remote.result_versions(),
+        "other": remote.versions(),
+    },
+    "other versions as a text": lambda value: {"digest": value["digest"], "other": "0.0"},
+    "half of the results": lambda value: {**value, "results": value["results"][:40]},
+    "a bomb": lambda value: {**value, "results": remote._text(zlib.compress(bytes(10**6)))},
+    "results of an older worker": lambda value: {
+        **value,
+        "results": remote._text(task.pack(answers.unseal(remote._bytes(value["results"]), 5))),
+    },
+}
+
+
+@pytest.fixture
+def _small_answers(monkeypatch):
+    monkeypatch.setattr(answers, "LARGEST", 100_000)
+    monkeypatch.setattr(answers, "LARGEST_PATCH", 100_000)
+
+
+def test_an_endpoint_that_never_starts_is_given_up(service, path, monkeypatch):
+    monkeypatch.setattr(transport, "_PASSES", 0.02)
+    service.disturb = lambda *_: Outcome(
+        "failed", error="Another instance of this endpoint is running"
+    )
+    with (
+        executor(service, path, retries=1, patience=0.2) as pool,
+        pytest.raises(TaskLost, match="Another instance"),
+    ):
+        submit(pool, content(NAMES[0])).result(timeout=20)
+    assert len(service.requests) < 20
+
+
+def test_a_task_that_the_service_never_lists_is_given_up(service, path, monkeypatch):
+    monkeypatch.setattr(transport, "_LISTED", 0.05)
+    monkeypatch.setattr(patience, "_PAUSE", 0.01)
+    requests: list[str] = []
+    ghosts: list[str] = []
+
+    def lose(_):
+        # The service lists a task once, as if it took it, and then no more.
+        requests.append(f"ghost {len(requests)}")
+        ghosts.append(requests[-1])
+        raise ServiceBusyError("timed out", refused=False)
+
+    service.before_send = lose
+    listed = service.group
+    service.group = lambda group: listed(group) | {ghosts.pop() for _ in list(ghosts)}
+    with (
+        executor(service, path, retries=2) as pool,
+        pytest.raises(TaskLost, match="does not list it"),
+    ):
+        submit(pool, content(NAMES[0])).result(timeout=20)
+    assert len(requests) == 3
+
+
 def test_a_task_without_a_word_is_sent_again_after_the_deadline(service, path):
     numbers = []
 
@@ -596,3 +681,140 @@ class TestScan:
         path.write_bytes(path.read_bytes()[:-20])
         self.run(service, path, todo, tmp_path)
         assert sorted(service.fitted) == sorted(NAMES)
+
+    @pytest.mark.usefixtures("_small_answers")
+    @pytest.mark.parametrize("kind", HOSTILE)
+    def test_a_hostile_answer_loses_its_task_alone(
+        self, service, path, todo, tmp_path, kind, caplog
+    ):
+        def disturb(request, _):
+            packed = task.unpack(remote._bytes(request["content"]))
+            if NAMES[2] in [patch["name"] for patch in packed["patches"]]:
+                return Outcome("success", HOSTILE[kind](value_of(request)))
+            return None
+
+        service.disturb = disturb
+        found = self.run(service, path, todo, tmp_path, patches_per_task=1, retries=1)["patches"]
+        statuses = {name: entry["status"] for name, entry in found.items()}
+        assert statuses == {**dict.fromkeys(NAMES, "ok"), NAMES[2]: "failed"}
+        assert "refused as often as `executor.retries` allows" in found[NAMES[2]]["problem"]
+        attempts = 4 if kind == "missing, for ever" else 2  # the first one is without workspace
+        assert service.fitted.count(NAMES[2]) <= attempts
+        refusals = [line for line in caplog.messages if "refused the answer" in line]
+        assert len(refusals) == 1
+        assert NAMES[2] in refusals[0]
+        assert not Ledger(path, ENDPOINT).in_flight
+        # The next run is not stopped by what the service keeps.
+        service.disturb = lambda *_: None
+        before = len(service.fitted)
+        found = self.run(service, path, todo, tmp_path)["patches"]
+        assert {entry["status"] for entry in found.values()} == {"ok"}
+        assert service.fitted[before:] == [NAMES[2]]
+
+    @pytest.mark.usefixtures("_small_answers")
+    @pytest.mark.parametrize("kind", HOSTILE)
+    def test_a_hostile_answer_that_is_stored_does_not_block_a_run(
+        self, service, path, todo, tmp_path, kind
+    ):
+        """What an earlier run asked for is asked for again, which is no retry."""
+        self.submit(service, path, todo, tmp_path, patches_per_task=1)
+        victim = list(service.tasks)[2]
+        outcome = service.tasks[victim]
+        service.tasks[victim] = Outcome("success", HOSTILE[kind](outcome.value))
+        found = self.run(service, path, todo, tmp_path, retries=0)["patches"]
+        assert {entry["status"] for entry in found.values()} == {"ok"}
+        assert len(service.fitted) == 6
+
+    def test_a_result_that_the_client_cannot_read_is_asked_for_again(
+        self, service, path, todo, tmp_path
+    ):
+        self.submit(service, path, todo, tmp_path, patches_per_task=1)
+        service.tasks[list(service.tasks)[2]] = Outcome("unreadable", "its result is torn")
+        found = self.run(service, path, todo, tmp_path, retries=0)["patches"]
+        assert {entry["status"] for entry in found.values()} == {"ok"}
+        assert len(service.fitted) == 6
+
+    @pytest.mark.parametrize("kind", ["swapped", "one for two"])
+    def test_answers_to_other_tasks_become_no_records(self, service, path, todo, tmp_path, kind):
+        self.submit(service, path, todo, tmp_path, patches_per_task=1)
+        first, second = list(service.tasks)[1:3]
+        outcomes = service.tasks[first], service.tasks[second]
+        service.tasks[second] = outcomes[0]
+        if kind == "swapped":
+            service.tasks[first] = outcomes[1]
+        found = self.run(service, path, todo, tmp_path, retries=0)["patches"]
+        assert {entry["status"] for entry in found.values()} == {"ok"}
+        assert len(service.fitted) == (7 if kind == "swapped" else 6)
+        self.assert_right(todo, tmp_path)
+
+    def test_answers_whose_digests_are_swapped_as_well_become_no_records(
+        self, service, path, todo, tmp_path
+    ):
+        self.submit(service, path, todo, tmp_path, patches_per_task=1)
+        first, second = list(service.tasks)[1:3]
+        values = service.tasks[first].value, service.tasks[second].value
+        for name, value, other in ((first, *values), (second, *values[::-1])):
+            swapped = {**value, "results": other["results"]}
+            service.tasks[name] = Outcome("success", swapped)
+        self.run(service, path, todo, tmp_path, retries=0)
+        assert len(service.fitted) == 7
+        self.assert_right(todo, tmp_path)
+
+    def assert_right(self, todo, tmp_path):
+        """Every record has the numbers of its own patch."""
+        store = RecordStore(tmp_path / "results" / "fits")
+        for patch in todo.patches:
+            packed = todo.task([patch], todo.workspace_digest)
+            (expected,) = answers.check(packed, task.run(packed, WORKSPACE))
+            record = store.read(store.path(patch.name))
+            assert record["CLs_obs"] == pytest.approx(expected["CLs_obs"], abs=1e-9)
+
+
+def test_a_bad_answer_of_one_copy_waits_for_the_other(service, path):
+    first: list[str] = []
+
+    def silent_once(request, number):
+        if not first:
+            first.append(f"task {number}")
+            return Outcome("waiting-for-nodes")
+        # Of the first copy there is a bad answer now, and of the second none yet.
+        service.tasks[first[0]] = Outcome("success", {"digest": "0"})
+        good = Outcome("success", value_of(request))
+        threading.Timer(0.3, service.tasks.update, [{f"task {number}": good}]).start()
+        return Outcome("waiting-for-nodes")
+
+    service.disturb = silent_once
+    with executor(service, path, deadline=1.5) as pool:
+        assert names_of(submit(pool, content(NAMES[0]))) == ["ok"]
+    assert len(service.requests) == 2
+
+
+@pytest.mark.parametrize("answer", [None, "yes", {}, {"host": "a"}, []])
+def test_a_bad_answer_of_the_first_worker_is_asked_for_again(service, path, answer, monkeypatch):
+    probes = iter([answer, answer])
+    probe = remote.probe
+    monkeypatch.setattr(remote, "probe", lambda request: next(probes, None) or probe(request))
+    monkeypatch.setattr(
+        remote,
+        "call",
+        lambda name, request: (
+            next(probes, probe(request)) if name == "probe" else remote.answer(request)
+        ),
+    )
+    with pytest.raises(ExecutorError, match="answer of the endpoint's first worker is refused"):
+        executor(service, path, preflight=True, retries=1)
+    with executor(service, path, preflight=True, retries=1) as pool:
+        assert names_of(submit(pool, content(NAMES[0]))) == ["ok"]
+
+
+def test_a_worker_of_an_older_form_of_answers_is_refused_before_it_fits(service, path):
+    def older(request, _):
+        """It compares with the versions that it knows."""
+        engines = without(remote.result_versions(), "answers")
+        assert request["engines"] != engines
+        other = {"digest": request["digest"], "other": remote.versions(), "engines": engines}
+        return Outcome("success", other)
+
+    service.disturb = older
+    with executor(service, path) as pool, pytest.raises(ExecutorError, match="another version"):
+        submit(pool, content(NAMES[0])).result(timeout=20)
