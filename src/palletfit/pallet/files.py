@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.errors import PalletError
+from palletfit.pallet.limits import CONTENT_BYTES, check_depth, content_bytes
 
 
 def read_pallet_json(path: Path) -> Any:
@@ -15,10 +16,22 @@ def read_pallet_json(path: Path) -> Any:
     Raises
     ------
     PalletError
-        The file is missing or not JSON.
+        The file is missing, not JSON, or beyond the limits of :mod:`palletfit.pallet.limits`.
     """
+    content = _parse(path)
+    check_depth(content, path)
+    return content
+
+
+def _parse(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        # The text itself may be larger than the memory.
+        if path.stat().st_size > CONTENT_BYTES:
+            raise _too_large(path)
+        text = path.read_bytes()
+        if content_bytes(text) > CONTENT_BYTES:
+            raise _too_large(path)
+        return json.loads(text)
     except OSError as error:
         raise PalletError(
             f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
@@ -35,3 +48,19 @@ def read_pallet_json(path: Path) -> Any:
             remedy="Check which file of the archive the analysis names.",
             file=path,
         ) from None
+    except MemoryError:
+        raise PalletError(
+            "The file does not fit into memory.",
+            remedy="Close other programs, or use a machine with more memory.",
+            file=path,
+        ) from None
+
+
+def _too_large(path: Path) -> PalletError:
+    return PalletError(
+        "The file is too large for a workspace or patchset: its content would take more than "
+        f"{CONTENT_BYTES // 1024**2} MiB of memory.",
+        remedy="Check which file of the archive the analysis names; split a patchset of this size "
+        "into several, each with its own region.",
+        file=path,
+    )
