@@ -288,7 +288,11 @@ def _lower_group(
             )
         ),
     )
-    layout = background.layout(members[0][1], extra)
+    try:
+        layout = background.layout(members[0][1], extra)
+    except Unsupported as reason:
+        unsupported.update((index, str(reason)) for index, _, _ in members)
+        return None
     return _Filler(layout, members).fill(unsupported)
 
 
@@ -423,7 +427,7 @@ class _Filler:
                 }
                 for position, (_, sample) in enumerate(reading.added[channel]):
                     at = row, slot, position
-                    layout.fill(part, at, sample, channel, block.slots[slot], column, extra)
+                    layout.fill(part, at, sample, channel, column, extra)
 
     def _parameters(
         self, reading: Reading, additions: _Additions

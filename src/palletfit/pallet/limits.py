@@ -25,8 +25,8 @@ OPERATIONS = 10_000
 #: object counts as five: it takes so much longer to copy than a number.
 PATCH_VALUES = 2_000_000
 
-#: Numbers in a table of pyhf's model, of which it holds about ten: :class:`ModelSize`.
-MODEL_NUMBERS = 30_000_000
+#: Memory for building pyhf's model of one patch, in bytes, as :class:`ModelSize` estimates it.
+MODEL_BYTES = 4 * 1024**3
 
 _CONTAINER_VALUES = 5
 #: Bytes that CPython takes at most for a small object, and for any other value in a list.
@@ -226,12 +226,12 @@ class ModelSize:
         )
 
     @property
-    def numbers(self) -> int:
-        """Numbers in each of the model's tables: its memory."""
-        return self.bins * self.samples * self.modifiers
+    def memory(self) -> int:
+        """Memory that building the model takes, in bytes, within a factor of about two."""
+        return self.samples * self.modifiers * (1300 + 100 * self.bins)
 
     @property
     def work(self) -> int:
         """Time to build the model, in units of about two microseconds."""
-        steps = self.channels * self.samples * self.modifiers
-        return 16 * steps + self.numbers + self.modifiers**2 // 50
+        pairs = self.samples * self.modifiers
+        return pairs * (16 * self.channels + self.bins) + self.modifiers**2 // 50
