@@ -14,6 +14,7 @@ from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.limits import ModelSize, check_depth, quoted
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
+from palletfit.pallet.schema import violation
 
 # pyhf is imported where it is used: with scipy.stats it is half of the start of a run and of each
 # of its workers, which only read a patchset that was checked before.
@@ -188,22 +189,13 @@ def check_workspace(workspace: Any, path: Path) -> None:
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
-    import pyhf
-
-    try:
-        pyhf.schema.validate(spec, schema)
-    except pyhf.exceptions.InvalidSpecification as error:
+    problem = violation(spec, schema)
+    if problem is not None:
         raise PalletError(
-            f"The file violates pyhf's schema {schema}: {quoted(' '.join(str(error).split()))}",
+            f"The file violates pyhf's schema {schema}: {quoted(str(problem))}.",
             remedy="Correct the file, or check which file of the archive the analysis names.",
             file=path,
-        ) from None
-    except pyhf.exceptions.SchemaNotFound as error:
-        raise PalletError(
-            f"The file asks for a schema version that pyhf does not know: {error}.",
-            remedy="Check its `version` key; pyhf 0.7 reads version 1.0.0.",
-            file=path,
-        ) from None
+        )
 
 
 def _with_plain_names(spec: Mapping[str, Any]) -> dict[str, Any]:
