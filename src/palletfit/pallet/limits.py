@@ -15,7 +15,7 @@ import jsonpointer
 
 from palletfit.errors import PalletError
 
-#: Levels of lists and objects; pyhf's schema has 11 levels in a patchset.
+#: Levels of lists and objects; a patchset whose patches add channels has 12.
 DEPTH = 100
 #: Memory for the content of one file, in bytes, estimated before the file is parsed.
 CONTENT_BYTES = 2 * 1024**3

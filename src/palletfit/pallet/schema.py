@@ -50,7 +50,7 @@ class Violation:
         path = "".join(
             f"[{step}]" if isinstance(step, int) else f".{step}" for step in reversed(self.steps)
         )
-        return f"{self.message}. Path: {path.lstrip('.')}"
+        return f"{self.message}. Path: {path.lstrip('.') or 'the whole file'}"
 
 
 Check = Callable[[Any], Violation | None]

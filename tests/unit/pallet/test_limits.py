@@ -121,19 +121,27 @@ def write(folder: Path, change: Callable[[Spec], Any]) -> tuple[Path, Path]:
     return models.write(folder, workspace, spec)
 
 
-def test_a_deep_patch_is_named_with_its_file(tmp_path):
+@pytest.mark.parametrize("depth", [100, 500, 35_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"]": ', "}")])
+def test_a_deep_patch_is_named_with_its_file(tmp_path, depth, opening, closing):
     paths = write(tmp_path, change_patch("DEEP"))
-    text = paths[1].read_text().replace('"DEEP"', "[" * 35_000 + "]" * 35_000)
-    paths[1].write_text(text)
-    with pytest.raises(PalletError, match="nests too deeply") as error:
-        validate(*paths, models.LABELS)
-    assert error.value.file == str(paths[1])
-    # Where Python can parse the file, the patch is known.
-    paths[1].write_text(text.replace("[" * 34_500, "").replace("]" * 34_500, ""))
+    # json.dumps has a limit of its own.
+    deep = opening * depth + r'"\" \\"' + closing * depth
+    paths[1].write_text(paths[1].read_text().replace('"DEEP"', deep))
     with pytest.raises(PalletError, match="nests too deeply: more than 100 levels") as error:
         validate(*paths, models.LABELS)
     assert error.value.file == str(paths[1])
     assert error.value.patch == "signal_200_50"
+    assert "Correct or remove its operations" in error.value.remedy
+
+
+@pytest.mark.parametrize("end", ["", "]", "}" * 35_000, '"' + '\\"' * 35_000])
+def test_a_deep_file_that_is_not_json(tmp_path, end):
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 35_000 + end)
+    with pytest.raises(PalletError, match=r"not JSON|nests too deeply") as error:
+        read_pallet_json(path)
+    assert error.value.file == str(path)
 
 
 def test_a_deep_workspace_is_named():
