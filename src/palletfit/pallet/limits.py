@@ -108,6 +108,10 @@ def _measure(content: Any, limit: int) -> tuple[int, int]:
     return values, depth
 
 
+class PatchLimitError(PalletError):
+    """A patch is beyond a limit; applying it up to there took seconds."""
+
+
 class PatchWork:
     """Counts what the operations of one patch add, copy, move and compare.
 
@@ -130,7 +134,7 @@ class PatchWork:
 
         Raises
         ------
-        PalletError
+        PatchLimitError
             The patch has too many operations.
         """
         self._operations += 1
@@ -142,7 +146,7 @@ class PatchWork:
 
         Raises
         ------
-        PalletError
+        PatchLimitError
             The operations of the patch move too many values, or nest too deeply.
         """
         path = operation.get("path")
@@ -159,7 +163,7 @@ class PatchWork:
 
         Raises
         ------
-        PalletError
+        PatchLimitError
             The operations of the patch move too many values.
         """
         values, depth = _measure(value, PATCH_VALUES - self._values)
@@ -168,8 +172,8 @@ class PatchWork:
             raise self._refusal(f"adds, copies or moves more than {PATCH_VALUES} values")
         return depth
 
-    def _refusal(self, excess: str) -> PalletError:
-        return PalletError(
+    def _refusal(self, excess: str) -> PatchLimitError:
+        return PatchLimitError(
             f"The patch {excess}.",
             remedy="Correct its operations: a signal needs a few, with some thousands of values.",
             patch=self.patch,

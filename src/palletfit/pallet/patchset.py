@@ -12,7 +12,7 @@ from typing import Any
 
 from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
-from palletfit.pallet.limits import ModelSize, check_depth, quoted
+from palletfit.pallet.limits import ModelSize, PatchLimitError, check_depth, quoted
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
 from palletfit.pallet.schema import violation
 
@@ -355,6 +355,9 @@ def _count_parameters(workspace: Mapping[str, Any], patchset: Patchset) -> tuple
             simple = size.work > _MODEL_WORK
             work += _MODEL_WORK if simple else size.work
             count = _count_in_workspace(spec) if simple else _count_in_model(spec)
+        except PatchLimitError:
+            work += _MODEL_WORK
+            continue
         # pyhf raises many types of errors; the record of the patch tells them.
         except Exception:  # noqa: BLE001
             work += _FAILED_WORK

@@ -13,6 +13,7 @@ from hypothesis import given
 
 from palletfit.config import FitSettings
 from palletfit.engine import layout
+from palletfit.engine.choose import make_engine
 from palletfit.engine.lowering import Background
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError
@@ -394,3 +395,21 @@ def test_a_model_that_does_not_fit_into_memory_is_not_built():
     spec = models.workspace({"SR": [*samples, models.signal([3.0])]}, {"SR": [60.0]})
     with pytest.raises(PalletError, match="too large for pyhf: 1801 samples, 1801 modifiers"):
         build_model(spec, FitSettings())
+
+
+def test_a_hostile_patch_costs_the_others_nothing():
+    data = "/channels/0/samples/0/data"
+    doublings = [{"op": "copy", "from": data, "path": f"{data}/-"}] * 40
+    huge = add(events=(10**400, 1.0))
+    background = models.background()
+    patches = [
+        Patch(name, (1.0,), operations)
+        for name, operations in (("doubling", doublings), ("huge", [huge]), ("good", [add()]))
+    ]
+    answers = {
+        patch.name: answer
+        for patch, answer in make_engine(background, FitSettings()).hypotests(patches)
+    }
+    assert "more than 2000000 values" in str(answers["doubling"])
+    assert "A number is not finite" in str(answers["huge"])
+    assert answers["good"].engine == "batched"

@@ -253,12 +253,18 @@ def test_parameters_are_counted_as_pyhf_does(case):
         assert patchset._count_in_workspace(spec) == expected
 
 
-def test_not_all_patches_are_tried_for_a_count(monkeypatch):
+@pytest.mark.parametrize(
+    ("operations", "tries"),
+    [([{"op": "remove", "path": "/channels/7"}], 15), ([add("/x", nested(200))], 1)],
+)
+def test_not_all_patches_are_tried_for_a_count(monkeypatch, operations, tries):
     workspace = models.background()
     spec = models.patchset(workspace, [models.patch(f"p{i}", [i, 0]) for i in range(20)])
     for entry in spec["patches"]:
-        entry["patch"] = [{"op": "remove", "path": "/channels/7"}]
-    monkeypatch.setattr(patchset, "_COUNTING_WORK", 3 * patchset._FAILED_WORK)
+        entry["patch"] = operations
+    monkeypatch.setattr(patchset, "_COUNTING_WORK", patchset._MODEL_WORK - 1)
     summary = summarise(workspace, spec, parse_patchset(spec, Path("patchset")))
     assert summary["parameters"] is None
-    assert summary["remarks"] == ["none of the first 4 patches gives a model that can be fitted"]
+    assert summary["remarks"] == [
+        f"none of the first {tries} patches gives a model that can be fitted"
+    ]
