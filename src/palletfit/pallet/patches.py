@@ -8,9 +8,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 from urllib.parse import quote
 
@@ -88,6 +89,31 @@ def file_stem(name: str) -> str:
     return stem
 
 
+_Apply = Callable[[Mapping[str, Any], Patch], dict[str, Any]]
+
+
+def _refusing_depth(function: _Apply) -> _Apply:
+    """Translate Python's own error on deep values, which may come from any step.
+
+    Samples that are added are shared, and their depth is not looked at.
+    """
+
+    @wraps(function)
+    def refusing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
+        try:
+            return function(workspace, patch)
+        except RecursionError:
+            raise PalletError(
+                "The patch or the workspace nests too deeply.",
+                remedy="Correct its operations; a workspace needs fewer than 12 levels of lists "
+                "and objects.",
+                patch=patch.name,
+            ) from None
+
+    return refusing
+
+
+@_refusing_depth
 def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     """Apply a patch to a copy of a background-only workspace.
 
@@ -118,6 +144,7 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     return full
 
 
+@_refusing_depth
 def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     """Apply a patch like :func:`apply`, but share the content of samples.
 
@@ -233,13 +260,6 @@ def _patch_errors(patch: Patch) -> Iterator[None]:
         raise PalletError(
             f"The patch is not a valid JSON Patch: {quoted(repr(error))}.",
             remedy="Correct its operations (RFC 6902).",
-            patch=patch.name,
-        ) from None
-    except RecursionError:
-        raise PalletError(
-            "The patch or the workspace nests too deeply.",
-            remedy="Correct its operations; a workspace needs fewer than 12 levels of lists and "
-            "objects.",
             patch=patch.name,
         ) from None
 

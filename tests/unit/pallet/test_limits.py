@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,19 @@ def test_a_hostile_patch_is_refused(operations, function):
         function(models.background(), Patch("hostile", (1.0,), operations))
     assert error.value.patch == "hostile"
     assert "Correct its operations" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    "changed", [{"data": [nested(35_000), 1.0]}, {"modifiers": [{"name": nested(35_000)}]}]
+)
+def test_a_deep_sample_is_shared_or_refused(changed):
+    patch = Patch(
+        "deep", (1.0,), [add("/channels/0/samples/-", {**models.signal([1, 2]), **changed})]
+    )
+    with contextlib.suppress(PalletError):
+        apply_sharing(models.background(), patch)
+    with pytest.raises(PalletError, match="nests too deeply"):
+        apply(models.background(), patch)
 
 
 def test_copies_that_sharing_makes_count(monkeypatch):
