@@ -27,7 +27,7 @@ from palletfit.errors import FitError, PalletfitError
 from palletfit.pallet import patchset as pallet
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch
-from palletfit.pallet.patchset import Patchset, parse_patchset
+from palletfit.pallet.patchset import Patchset, parse_patchset, patch_name
 
 if TYPE_CHECKING:
     from palletfit.engine.protocol import Engine
@@ -549,7 +549,7 @@ def _patch(patch: Patch | Mapping[str, Any] | None) -> Patch:
         return Patch(name="", values=(), operations=())
     if isinstance(patch, Patch):
         return patch
-    return Patch(str(patch["metadata"]["name"]), (), patch["patch"])
+    return Patch(patch_name(patch), (), patch["patch"])
 
 
 def _gather(

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.samples import ALPHA, LUMI, NORM, Sample, bin_modifiers, kinds_of
+from palletfit.engine.samples import ALPHA, LUMI, NORM, Sample, Unsupported, bin_modifiers, kinds_of
+
+#: Numbers in the arrays of one layout, with one patch: 2 GiB.
+_LARGEST_SIZE = 2**28
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ class Layout:
     extra
         Columns for parameters that the shared samples do not have.
 
+    Raises
+    ------
+    Unsupported
+        The arrays would take too much memory.
+
     Attributes
     ----------
     sample_names
@@ -143,6 +152,7 @@ class Layout:
         if self.shared_poi is not None:
             self.column[self.shared_poi] = self.poi
         self._number_bins()
+        self._check_size()
         self.blocks = tuple(self._blocks())
         self._number_slots()
         starts = np.cumsum([0, *(bins for _, bins in self.channels)])
@@ -178,15 +188,15 @@ class Layout:
         """Give each bin parameter a column, and each bin a list of its parameters."""
         #: Columns of bin parameters by (kind, name, channel or None, bin).
         self.local_column: dict[tuple[str, str, int | None, int], int] = {}
-        in_bin: dict[tuple[int, int], list[int]] = {}
+        #: Columns of each (channel, bin), in the order of its slots, with the number of the slot.
+        self.in_bin: dict[tuple[int, int], dict[int, int]] = {}
 
         def add(kind: str, name: str, channel: int) -> None:
             for number in range(self.channels[channel][1]):
                 key = kind, name, None if kind == "shapefactor" else channel, number
                 column = self.local_column.setdefault(key, len(self.local_column))
-                columns = in_bin.setdefault((channel, number), [])
-                if column not in columns:
-                    columns.append(column)
+                slots = self.in_bin.setdefault((channel, number), {})
+                slots.setdefault(column, len(slots))
 
         for channel, samples in enumerate(self.samples):
             for sample in samples:
@@ -198,12 +208,37 @@ class Layout:
         for name, channel in self.extra.shapefactors:
             add("shapefactor", name, channel)
         self.locals = len(self.local_column)
-        self.in_bin = in_bin
 
     def _number_slots(self) -> None:
         """Say how the slots of all bins, one after the other, become columns."""
         owner = np.concatenate([block.slots.ravel() for block in self.blocks])
-        pairs = np.full((len(owner), len(owner)), -1)
+        real = np.flatnonzero(owner < self.locals)
+        depths = [block.slots.shape[2] for block in self.blocks]
+        bins = [len(block.channels) * block.bins for block in self.blocks]
+        bin_of_slot = np.repeat(np.arange(sum(bins)), np.repeat(depths, bins))
+        self._slot_owner = owner
+        #: The slots in use, their bins, and their columns counted from the first bin parameter.
+        self.real_slots, self.slot_bin, self.slot_column = real, bin_of_slot[real], owner[real]
+        #: Every bin parameter stands in one bin.
+        self._own_bins = len(real) == self.locals
+        self.slot_of_column = real[np.argsort(owner[real])] if self._own_bins else real
+
+    # The two matrices below grow with the square of the number of bin parameters, so they are made
+    # only for the fits that need them.
+
+    @cached_property
+    def slot_sums(self) -> FloatArray | None:
+        """Zeros and ones that sum slots to columns, ``(slots, L)``; None if no column has two."""
+        if self._own_bins:
+            return None
+        sums: FloatArray = (self._slot_owner[:, None] == np.arange(self.locals)).astype(float)
+        return sums
+
+    @cached_property
+    def slot_pairs(self) -> NDArray[np.int64]:
+        """Positions of the curvatures of pairs of columns (or slots); the last one holds a zero."""
+        slots = len(self._slot_owner)
+        pairs = np.full((slots, slots), -1)
         slot = pair = 0
         for block in self.blocks:
             depth = block.slots.shape[2]
@@ -211,40 +246,45 @@ class Layout:
                 span = slice(slot, slot + depth)
                 pairs[span, span] = pair + np.arange(depth * depth).reshape(depth, depth)
                 slot, pair = slot + depth, pair + depth * depth
-        real = np.flatnonzero(owner < self.locals)
-        depths = [block.slots.shape[2] for block in self.blocks]
-        bins = [len(block.channels) * block.bins for block in self.blocks]
-        bin_of_slot = np.repeat(np.arange(sum(bins)), np.repeat(depths, bins))
-        #: The slots in use, their bins, and their columns counted from the first bin parameter.
-        self.real_slots, self.slot_bin, self.slot_column = real, bin_of_slot[real], owner[real]
-        self.slot_sums: FloatArray | None = None
-        if len(real) == self.locals:
-            # Every bin parameter stands in one bin.
-            self.slot_of_column = real[np.argsort(owner[real])]
+        if self._own_bins:
             pairs = pairs[np.ix_(self.slot_of_column, self.slot_of_column)]
-        else:
-            self.slot_of_column = real
-            self.slot_sums = (owner[:, None] == np.arange(self.locals)).astype(float)
-        #: Where the curvature of a pair of columns (or slots) is; the last place holds a zero.
-        self.slot_pairs = np.where(pairs < 0, pair, pairs)
+        return np.where(pairs < 0, pair, pairs)
 
     def by_column(self, by_slot: Any) -> Any:
         """From slots to columns, ``(L, slots, n)``; a parameter in several bins sums its slots."""
-        if self.slot_sums is None:
-            return by_slot[:, self.slot_of_column]
-        return self.slot_sums.T @ by_slot
+        sums = self.slot_sums
+        return by_slot[:, self.slot_of_column] if sums is None else sums.T @ by_slot
 
-    def _blocks(self) -> Iterator[Block]:
+    def _check_size(self) -> None:
+        """Refuse arrays that would not fit into memory: they are dense in samples and columns."""
+        numbers = 0
+        for channels, bins, depth in self._block_shapes():
+            shared = max(len(self.samples[channel]) for channel in channels)
+            added = max((self.extra.samples[channel] for channel in channels), default=0)
+            a_bin = 1 + 2 * self.hist + depth
+            a_sample = bins * a_bin + 2 * self.norm + self.factors
+            numbers += len(channels) * (shared + added) * a_sample
+        if numbers > _LARGEST_SIZE:
+            raise Unsupported(
+                f"its arrays would hold {numbers} numbers, and the limit is {_LARGEST_SIZE}"
+            )
+
+    def _block_shapes(self) -> Iterator[tuple[tuple[int, ...], int, int]]:
+        """Yield the channels of each block, their number of bins, and the slots of a bin."""
         for bins in sorted({bins for _, bins in self.channels}):
             channels = tuple(index for index, (_, size) in enumerate(self.channels) if size == bins)
             depth = max(
                 (len(self.in_bin.get((c, n), ())) for c in channels for n in range(bins)),
                 default=0,
             )
+            yield channels, bins, depth
+
+    def _blocks(self) -> Iterator[Block]:
+        for channels, bins, depth in self._block_shapes():
             slots = np.full((len(channels), bins, depth), self.locals)
             for row, channel in enumerate(channels):
                 for number in range(bins):
-                    columns = self.in_bin.get((channel, number), ())
+                    columns = list(self.in_bin.get((channel, number), ()))
                     slots[row, number, : len(columns)] = columns
             added = max((self.extra.samples[c] for c in channels), default=0)
             # One at least, of no effect: a patch's own samples may be switched off.
@@ -252,7 +292,7 @@ class Layout:
             part = empty_part(self, len(channels), samples, bins, depth)
             for row, channel in enumerate(channels):
                 for position, sample in enumerate(self.samples[channel]):
-                    self.fill(part, (row, position), sample, channel, slots[row], self.column, {})
+                    self.fill(part, (row, position), sample, channel, self.column, {})
             yield Block(channels, bins, added, slots, part)
 
     def fill(
@@ -261,7 +301,6 @@ class Layout:
         at: tuple[int, ...],
         sample: Sample,
         channel: int,
-        slots: NDArray[np.int64],
         column: Mapping[str, int],
         own_bins: Mapping[tuple[str, str], str],
     ) -> None:
@@ -287,8 +326,7 @@ class Layout:
                     key: tuple[str, str, int | None, int] = ("extra", extra, channel, number)
                 else:
                     key = kind, name, None if kind == "shapefactor" else channel, number
-                local = self.local_column[key]
-                slot = int(np.flatnonzero(slots[number] == local)[0])
+                slot = self.in_bin[channel, number][self.local_column[key]]
                 part["bins"][(*at, number, slot)] = 1.0
 
 

@@ -9,7 +9,8 @@ The letters of axes are those of :mod:`palletfit.engine.samples`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,12 +142,11 @@ class Background:
         groups: dict[Any, list[tuple[int, Reading]]] = {}
         for index, spec in enumerate(specs):
             try:
-                reading = self.read(spec)
-                groups.setdefault(reading.shape, []).append((index, reading))
+                with _shape_errors():
+                    reading = self.read(spec)
+                    groups.setdefault(reading.shape, []).append((index, reading))
             except Unsupported as reason:
                 unsupported[index] = str(reason)
-            except (KeyError, IndexError, TypeError, ValueError) as error:
-                unsupported[index] = f"something in it has another shape than it should ({error!r})"
         batches = []
         for group in groups.values():
             batch = _lower_group(self, group, unsupported)
@@ -165,6 +165,17 @@ class Background:
             codes = self.settings.normsys, self.settings.histosys
             self._layouts[key] = Layout(reading.channels, samples, reading.poi, codes, extra)
         return self._layouts[key]
+
+
+@contextmanager
+def _shape_errors() -> Iterator[None]:
+    """Translate errors of reading a workspace that is not what pyhf's schema says."""
+    try:
+        yield
+    except OverflowError:
+        raise Unsupported("a number is larger than any floating-point number") from None
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+        raise Unsupported(f"something in it has another shape than it should ({error!r})") from None
 
 
 def _same(sample: Spec, published: Spec) -> bool:
@@ -256,8 +267,9 @@ def _lower_group(
     members: list[tuple[int, Reading, _Additions]] = []
     for index, reading in group:
         try:
-            plain = plain or background.layout(reading, _no_extra(reading))
-            members.append((index, reading, _additions_of(plain, reading)))
+            with _shape_errors():
+                plain = plain or background.layout(reading, _no_extra(reading))
+                members.append((index, reading, _additions_of(plain, reading)))
         except Unsupported as reason:
             unsupported[index] = str(reason)
     if not members:
@@ -281,7 +293,11 @@ def _lower_group(
             )
         ),
     )
-    layout = background.layout(members[0][1], extra)
+    try:
+        layout = background.layout(members[0][1], extra)
+    except Unsupported as reason:
+        unsupported.update((index, str(reason)) for index, _, _ in members)
+        return None
     return _Filler(layout, members).fill(unsupported)
 
 
@@ -419,7 +435,7 @@ class _Filler:
                 }
                 for position, (_, sample) in enumerate(reading.added[channel]):
                     at = row, slot, position
-                    layout.fill(part, at, sample, channel, block.slots[slot], column, extra)
+                    layout.fill(part, at, sample, channel, column, extra)
 
     def _parameters(
         self, reading: Reading, additions: _Additions

@@ -139,7 +139,7 @@ def _numbers(name: str, key: str, value: Any, shape: tuple[int, ...]) -> FloatAr
         raise Unsupported(f"the measurement does not set {key!r} of {name!r}")
     try:
         array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.zeros(0)
     if array.shape != shape or not np.all(np.isfinite(array)):
         raise Unsupported(f"the measurement's {key!r} of {name!r} do not fit")

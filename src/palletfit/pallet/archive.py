@@ -26,7 +26,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
 
 from palletfit.config import DownloadSettings
 from palletfit.errors import ArchiveError, ConfigError
@@ -49,6 +49,10 @@ _BLOCK_BYTES = 64 * 1024
 _TAR_HEADER_BYTES = 64 * 1024
 #: Largest entry of one member in a zip archive's directory, which zipfile reads into memory.
 _ZIP_ENTRY_BYTES = 1024
+
+#: Memory of the decompressor of an xz archive, whose header asks for up to 4 GB; `xz -9` needs 65
+#: MiB. The other formats need less than 8 MiB.
+_XZ_BYTES = 256 * 1024**2
 
 #: Exceptions of the libraries on damaged archives; RuntimeError on unsupported features.
 _DAMAGE = (
@@ -316,13 +320,75 @@ class _BoundedStream:
             pass
 
 
+class _XzReader(io.RawIOBase):
+    """Content of an xz file, as :func:`lzma.open` reads it, with a limit on memory.
+
+    Raises
+    ------
+    ArchiveError
+        The decompressor would need more than the limit.
+    """
+
+    def __init__(self, archive: Path) -> None:
+        super().__init__()
+        self._archive = archive
+        self._file = archive.open("rb")
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = b""
+        while not block and not self._ended:
+            block = self._next_block(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _next_block(self, size: int) -> bytes:
+        """Decompress up to `size` bytes; none at the end, and sometimes before it."""
+        try:
+            if self._decompressor.eof:
+                return self._next_stream(size)
+            compressed = self._file.read(_BLOCK_BYTES) if self._decompressor.needs_input else b""
+            if self._decompressor.needs_input and not compressed:
+                raise EOFError("the compressed data end too early")
+            return self._decompressor.decompress(compressed, size)
+        except (lzma.LZMAError, MemoryError) as error:
+            if isinstance(error, lzma.LZMAError) and "memory" not in str(error).lower():
+                raise
+            raise ArchiveError(
+                "The archive is refused: its header asks for more than "
+                f"{_XZ_BYTES // 1024**2} MiB of memory to unpack it.",
+                remedy="No published likelihood needs that; check where the archive comes from, "
+                "and re-pack it with `xz -9` or less if you trust it.",
+                file=self._archive,
+            ) from None
+
+    def _next_stream(self, size: int) -> bytes:
+        """Begin another stream behind the last one and its padding of zeros."""
+        compressed = self._decompressor.unused_data
+        while not (start := compressed.lstrip(b"\x00")):
+            compressed = self._file.read(_BLOCK_BYTES)
+            if not compressed:
+                self._ended = True
+                return b""
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
+        return self._decompressor.decompress(start, size)
+
+
 def _decompressed(archive: Path, kind: ArchiveFormat) -> IO[bytes]:
     if kind == "gzip":
         return cast(IO[bytes], gzip.open(archive))
     if kind == "bzip2":
         return cast(IO[bytes], bz2.open(archive))
     if kind == "xz":
-        return cast(IO[bytes], lzma.open(archive))
+        return io.BufferedReader(_XzReader(archive), _BLOCK_BYTES)
     return archive.open("rb")
 
 

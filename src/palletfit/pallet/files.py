@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from palletfit.errors import PalletError
+from palletfit.pallet.limits import CONTENT_BYTES, DEPTH, check_depth, content_bytes
+
+#: Texts, and brackets outside them; a text that does not end goes to the end of the file.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 
 def read_pallet_json(path: Path) -> Any:
@@ -15,23 +20,68 @@ def read_pallet_json(path: Path) -> Any:
     Raises
     ------
     PalletError
-        The file is missing or not JSON.
+        The file is missing, not JSON, or beyond the limits of :mod:`palletfit.pallet.limits`.
     """
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise PalletError(
-            f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
-        ) from None
-    except ValueError as error:  # neither text, nor JSON, or with a number of thousands of digits
+        text = _read(path)
+        try:
+            content = json.loads(text)
+        except RecursionError:
+            # The patch can be named only if the file can be parsed.
+            content = json.loads(_without_depth(text.decode(json.detect_encoding(text))))
+    except (ValueError, RecursionError) as error:
+        # Neither text, nor JSON, or with a number of thousands of digits.
         raise PalletError(
             f"The file is not JSON: {error}.",
             remedy="Fetch it again, or check which file of the archive the analysis names.",
             file=path,
         ) from None
-    except RecursionError:
+    except MemoryError:
         raise PalletError(
-            "The file nests too deeply for a workspace or patchset.",
-            remedy="Check which file of the archive the analysis names.",
+            "The file does not fit into memory.",
+            remedy="Close other programs, or use a machine with more memory.",
             file=path,
         ) from None
+    check_depth(content, path)
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        # The text itself may be larger than the memory.
+        if path.stat().st_size > CONTENT_BYTES:
+            raise _too_large(path)
+        text = path.read_bytes()
+    except OSError as error:
+        raise PalletError(
+            f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
+        ) from None
+    if content_bytes(text) > CONTENT_BYTES:
+        raise _too_large(path)
+    return text
+
+
+def _without_depth(text: str) -> str:
+    """Replace all lists and objects that are deeper than the limit by at least one level."""
+    parts, start, depth = [], 0, 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            if depth == DEPTH + 2:
+                parts.append(text[start : token.start()] + "0")
+                start = len(text)
+        elif token[0] in "]}":
+            if depth == DEPTH + 2:
+                start = token.end()
+            depth -= 1
+    return "".join([*parts, text[start:]])
+
+
+def _too_large(path: Path) -> PalletError:
+    return PalletError(
+        "The file is too large for a workspace or patchset: its content would take more than "
+        f"{CONTENT_BYTES // 1024**2} MiB of memory.",
+        remedy="Check which file of the archive the analysis names; split a patchset of this size "
+        "into several, each with its own region.",
+        file=path,
+    )

@@ -7,9 +7,11 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ import jsonpatch
 import jsonpointer
 
 from palletfit.errors import PalletError
+from palletfit.pallet.limits import PatchWork, quoted
 
 #: File systems allow 255 bytes; the rest is for endings and temporary names.
 _LONGEST_STEM = 160
@@ -86,6 +89,31 @@ def file_stem(name: str) -> str:
     return stem
 
 
+_Apply = Callable[[Mapping[str, Any], Patch], dict[str, Any]]
+
+
+def _refusing_depth(function: _Apply) -> _Apply:
+    """Translate Python's own error on deep values, which may come from any step.
+
+    Samples that are added are shared, and their depth is not looked at.
+    """
+
+    @wraps(function)
+    def refusing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
+        try:
+            return function(workspace, patch)
+        except RecursionError:
+            raise PalletError(
+                "The patch or the workspace nests too deeply.",
+                remedy="Correct its operations; a workspace needs fewer than 12 levels of lists "
+                "and objects.",
+                patch=patch.name,
+            ) from None
+
+    return refusing
+
+
+@_refusing_depth
 def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     """Apply a patch to a copy of a background-only workspace.
 
@@ -97,18 +125,26 @@ def apply(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     Raises
     ------
     PalletError
-        The patch does not apply, leaves no valid workspace, or adds numbers that are not finite.
+        The patch does not apply, is beyond the limits of :mod:`palletfit.pallet.limits`, leaves no
+        valid workspace, or adds numbers that are not finite.
     """
-    # Added values become parts of the workspace, which later operations may change.
-    operations = copy.deepcopy(patch.operations)
+    work = PatchWork(patch.name)
     with _patch_errors(patch):
-        spec: dict[str, Any] = jsonpatch.apply_patch(workspace, operations)
+        # Added values become parts of the workspace, which later operations may change.
+        operations = jsonpatch.JsonPatch(copy.deepcopy(patch.operations))
+        spec: Any = copy.deepcopy(workspace)
+        for operation in operations:
+            work.charge_operation()
+            work.charge(spec, operation)
+            spec = jsonpatch.JsonPatch([operation]).apply(spec, in_place=True)
     _check(spec, patch)
     for pointer in not_finite(spec, ""):
         raise _not_finite(pointer, patch)
-    return spec
+    full: dict[str, Any] = spec
+    return full
 
 
+@_refusing_depth
 def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     """Apply a patch like :func:`apply`, but share the content of samples.
 
@@ -129,16 +165,19 @@ def apply_sharing(workspace: Mapping[str, Any], patch: Patch) -> dict[str, Any]:
     spec: dict[str, Any] = _copy_above_samples(workspace)
     # Samples of this document alone, by their id. Holding them keeps the ids unique.
     owned: dict[int, _Sample] = {}
+    work = PatchWork(patch.name)
     with _patch_errors(patch):
         for operation in patch.operations:
             if not isinstance(operation, Mapping):
                 raise jsonpatch.InvalidJsonPatch("an operation is not an object")
+            work.charge_operation()
             copied = dict(operation)
             if _add_sample(spec, copied):
-                continue
+                continue  # shared and not copied, so that its values cost nothing
+            work.charge(spec, operation)
             for key in ("path", "from"):
                 if key in copied:
-                    _unshare_sample(spec, jsonpointer.JsonPointer(copied[key]).parts, owned)
+                    _unshare_sample(spec, jsonpointer.JsonPointer(copied[key]).parts, owned, work)
             if "value" in copied:
                 copied["value"] = _copy_above_samples(copied["value"])
             spec = jsonpatch.JsonPatch([copied]).apply(spec, in_place=True)
@@ -190,7 +229,9 @@ def _copy_above_samples(value: Any) -> Any:
     return value
 
 
-def _unshare_sample(spec: Any, pointer: Sequence[str], owned: dict[int, _Sample]) -> None:
+def _unshare_sample(
+    spec: Any, pointer: Sequence[str], owned: dict[int, _Sample], work: PatchWork
+) -> None:
     """Copy the sample that a pointer leads into, so that it can be changed."""
     if len(pointer) < 5 or pointer[0] != "channels" or pointer[2] != "samples":
         return
@@ -200,6 +241,7 @@ def _unshare_sample(spec: Any, pointer: Sequence[str], owned: dict[int, _Sample]
     except (KeyError, IndexError, TypeError, ValueError):
         return  # applying the operation fails, with a better message
     if id(sample) not in owned:
+        work.charge_value(sample)
         copied = _Sample(copy.deepcopy(dict(sample)))
         samples[int(pointer[3])] = owned[id(copied)] = copied
 
@@ -210,13 +252,13 @@ def _patch_errors(patch: Patch) -> Iterator[None]:
         yield
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
         raise PalletError(
-            f"The patch does not apply to the workspace: {error}.",
+            f"The patch does not apply to the workspace: {quoted(str(error))}.",
             remedy="Check that workspace and patchset belong together (their digest).",
             patch=patch.name,
         ) from None
     except (TypeError, KeyError, AttributeError, IndexError) as error:
         raise PalletError(
-            f"The patch is not a valid JSON Patch: {error!r}.",
+            f"The patch is not a valid JSON Patch: {quoted(repr(error))}.",
             remedy="Correct its operations (RFC 6902).",
             patch=patch.name,
         ) from None
@@ -338,7 +380,7 @@ def _modifier_lists(workspace: Mapping[str, Any] | None) -> set[int]:
 
 
 def not_finite(value: Any, pointer: str) -> Iterator[str]:
-    """Yield JSON pointers of all numbers that are infinite or not a number."""
+    """Yield JSON pointers of all numbers that are infinite, not a number, or beyond a double."""
     if isinstance(value, dict):
         for key, member in value.items():
             yield from not_finite(member, f"{pointer}/{key}")
@@ -347,3 +389,5 @@ def not_finite(value: Any, pointer: str) -> Iterator[str]:
             yield from not_finite(member, f"{pointer}/{index}")
     elif isinstance(value, float) and not math.isfinite(value):
         yield pointer
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        yield pointer  # JSON has integers of any size, which no fit can use

@@ -16,7 +16,9 @@ from typing import Any
 
 from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
+from palletfit.pallet.limits import ModelSize, PatchLimitError, check_depth, quoted
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
+from palletfit.pallet.schema import violation
 
 # pyhf is imported where it is used: with scipy.stats it is half of the start of a run and of each
 # of its workers, which only read a patchset that was checked before.
@@ -27,6 +29,11 @@ logger = logging.getLogger(__name__)
 _EXACT = 2**53
 #: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+#: Work of the model that pyhf builds only to count its parameters: two seconds at most.
+_MODEL_WORK = 750_000
+#: Work of all such models, where the first ones cannot be fitted; and of one that fails.
+_COUNTING_WORK, _FAILED_WORK = 10 * _MODEL_WORK, _MODEL_WORK // 15
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,12 @@ def parse_patchset(spec: Any, path: Path) -> Patchset:
     Raises
     ------
     PalletError
-        The content is not a patchset.
+        The content is not a patchset, or a name is not a text.
     """
     try:
         patches = tuple(
             Patch(
-                name=str(entry["metadata"]["name"]),
+                name=patch_name(entry, path),
                 values=tuple(entry["metadata"]["values"]),
                 operations=entry["patch"],
             )
@@ -79,10 +86,30 @@ def parse_patchset(spec: Any, path: Path) -> Patchset:
         return Patchset(labels=tuple(spec["metadata"]["labels"]), patches=patches)
     except (KeyError, TypeError) as error:
         raise PalletError(
-            f"The file is not a patchset: {error!r}.",
+            f"The file is not a patchset: {quoted(repr(error))}.",
             remedy="Check which file of the archive the analysis names as its patchset.",
             file=path,
         ) from None
+
+
+def patch_name(entry: Mapping[str, Any], path: Path | None = None) -> str:
+    """Get the name of an entry of a patchset.
+
+    Raises
+    ------
+    PalletError
+        The name is not a text.
+    KeyError, TypeError
+        The entry is not one of a patchset.
+    """
+    name = entry["metadata"]["name"]
+    if not isinstance(name, str):
+        raise PalletError(
+            f"The name of a patch is not a text: {quoted(repr(name))}.",
+            remedy="Write it as a text in quotation marks.",
+            file=path,
+        )
+    return name
 
 
 def validate(workspace_path: Path, patchset_path: Path, labels: Sequence[str]) -> dict[str, Any]:
@@ -133,6 +160,7 @@ def check(
         Names the file, the patch where it is one, and the remedy.
     """
     check_workspace(workspace, workspace_path)
+    check_depth(spec, patchset_path)
     patchset = parse_patchset(spec, patchset_path)
     if not patchset.patches:
         raise PalletError(
@@ -149,13 +177,14 @@ def check(
 
 
 def check_workspace(workspace: Any, path: Path) -> None:
-    """Check the schema and the consistency of a background-only workspace.
+    """Check depth, schema and consistency of a background-only workspace.
 
     Raises
     ------
     PalletError
         Names the file and the remedy.
     """
+    check_depth(workspace, path)
     _validate_schema(workspace, "workspace.json", path)
     problem = inconsistency(workspace)
     if problem is not None:
@@ -173,22 +202,13 @@ def check_workspace(workspace: Any, path: Path) -> None:
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
-    import pyhf
-
-    try:
-        pyhf.schema.validate(spec, schema)
-    except pyhf.exceptions.InvalidSpecification as error:
+    problem = violation(spec, schema)
+    if problem is not None:
         raise PalletError(
-            f"The file violates pyhf's schema {schema}: {' '.join(str(error).split())}",
+            f"The file violates pyhf's schema {schema}: {quoted(str(problem))}.",
             remedy="Correct the file, or check which file of the archive the analysis names.",
             file=path,
-        ) from None
-    except pyhf.exceptions.SchemaNotFound as error:
-        raise PalletError(
-            f"The file asks for a schema version that pyhf does not know: {error}.",
-            remedy="Check its `version` key; pyhf 0.7 reads version 1.0.0.",
-            file=path,
-        ) from None
+        )
 
 
 def _with_plain_names(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -349,7 +369,9 @@ def summarise(
     workspace: Mapping[str, Any], spec: Mapping[str, Any], patchset: Patchset
 ) -> dict[str, Any]:
     """Describe a checked pallet, see :func:`validate`."""
-    parameters = _count_parameters(workspace, patchset)
+    parameters, tried = _count_parameters(workspace, patchset)
+    all_tried = tried == len(patchset.patches)
+    subject = "no patch" if all_tried else f"none of the first {tried} patches"
     unusual = [patch.name for patch in patchset.patches if not _PLAIN_NAME.fullmatch(patch.name)]
     return {
         **summarise_workspace(workspace),
@@ -366,7 +388,7 @@ def summarise(
                 f"{len(unusual)} patch names beyond pyhf's schema, such as {name!r}"
                 for name in unusual[:1]
             ),
-            *(["no patch gives a model that can be fitted"] if parameters is None else []),
+            *([f"{subject} gives a model that can be fitted"] if parameters is None else []),
             *patchset.remarks,
         ],
     }
@@ -398,21 +420,72 @@ def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _count_parameters(workspace: Mapping[str, Any], patchset: Patchset) -> int | None:
-    """Count the parameters of the first full model that can be built; None if none can."""
+def _count_parameters(workspace: Mapping[str, Any], patchset: Patchset) -> tuple[int | None, int]:
+    """Count the parameters of the first full model that can be built.
+
+    pyhf builds the model and so decides whether it can. A model that is too large for this is
+    counted without pyhf.
+
+    Returns
+    -------
+    tuple
+        The number, or None if no model can be built, or too many were tried; and the number of
+        patches that were tried.
+    """
+    work = 0
+    for tried, patch in enumerate(patchset.patches):
+        if work > _COUNTING_WORK:
+            return None, tried
+        try:
+            spec = apply(workspace, patch)
+            size = ModelSize.of(spec)
+            simple = size.work > _MODEL_WORK
+            work += _MODEL_WORK if simple else size.work
+            count = _count_in_workspace(spec) if simple else _count_in_model(spec)
+        except PatchLimitError:
+            work += _MODEL_WORK
+            continue
+        # pyhf raises many types of errors; the record of the patch tells them.
+        except Exception:  # noqa: BLE001
+            work += _FAILED_WORK
+            continue
+        if count is not None:
+            return count, tried + 1
+    return None, len(patchset.patches)
+
+
+def _count_in_model(spec: Mapping[str, Any]) -> int | None:
+    """Count the parameters with pyhf; None without the parameter of interest."""
     import pyhf
 
-    for patch in patchset.patches:
-        try:
-            patched = pyhf.Workspace(apply(workspace, patch), validate=False)
-            model = patched.model(validate=False)
-            patched.data(model)
-        # pyhf raises many types of errors; the record of the patch tells them.
-        except Exception:  # noqa: BLE001, S112
-            continue
-        if any(name == model.config.poi_name for name, _ in patched.modifiers):
-            return int(model.config.npars)
+    patched = pyhf.Workspace(spec, validate=False)
+    model = patched.model(validate=False)
+    patched.data(model)
+    if any(name == model.config.poi_name for name, _ in patched.modifiers):
+        return int(model.config.npars)
     return None
+
+
+def _count_in_workspace(spec: Mapping[str, Any]) -> int | None:
+    """Count the parameters as pyhf does, in linear time; None without the parameter of interest.
+
+    A modifier has one parameter, but a staterror has one for each bin of its channels, and a
+    shapesys or shapefactor one for each bin of a channel.
+    """
+    sizes: dict[str, dict[str, int]] = {}
+    for channel in spec["channels"]:
+        for sample in channel["samples"]:
+            bins = len(sample["data"])
+            for modifier in sample["modifiers"]:
+                kind, name = modifier["type"], modifier["name"]
+                parts = sizes.setdefault(name, {})
+                if kind == "staterror":
+                    parts[channel["name"]] = bins
+                else:
+                    parts[""] = bins if kind in ("shapesys", "shapefactor") else 1
+    if spec["measurements"][0]["config"]["poi"] not in sizes:
+        return None
+    return sum(sum(parts.values()) for parts in sizes.values())
 
 
 def _sortable(value: float | str) -> tuple[int, float, str]:

@@ -207,6 +207,11 @@ def parameter(name, **values):
         (replace("/observations/0/data/0", "x"), "another shape"),
         (replace(f"{SAMPLE}/data/0", math.nan), "a yield is not finite"),
         (replace(f"{SAMPLE}/data/0", "x"), "another shape"),
+        (replace("/observations/0/data/0", 10**400), "larger than any floating-point number"),
+        (replace(f"{SAMPLE}/data/0", 10**400), "larger than any floating-point number"),
+        (replace(f"{MODIFIER}/0/data/hi", 10**400), "larger than any floating-point number"),
+        (replace(f"{MODIFIER}/3/data/0", 10**400), "larger than any floating-point number"),
+        (parameter("scale", inits=[10**400]), "'inits' of 'scale' do not fit"),
         ({"op": "remove", "path": MODIFIER}, r"another shape .*'modifiers'"),
         (replace(MODIFIER, None), "another shape"),
         ({"op": "remove", "path": f"{MODIFIER}/0/type"}, r"another shape .*'type'"),
@@ -277,6 +282,24 @@ def test_a_shapesys_that_stands_twice_in_the_background():
     _, reason = lowered(background, add())
     assert reason == "the shapesys 'uncorrelated' stands at more than one sample"
     assert refusal(apply(background, Patch("x", (1.0,), [add()])), FitSettings())
+
+
+@pytest.mark.parametrize("value", [10**400, "x"])
+def test_a_background_that_cannot_be_read(value):
+    background = models.background()
+    background["channels"][1]["samples"][0]["data"][0] = value
+    batches, reason = lowered(background, add())
+    assert not batches
+    assert re.search("larger than any floating-point number|another shape", reason)
+
+
+def test_a_deep_list_in_a_sample():
+    deep = 1.0
+    for _ in range(35_000):
+        deep = [deep]
+    batches, reason = lowered(models.background(), add(events=(deep, 1.0)))
+    assert not batches
+    assert "another shape" in reason
 
 
 def test_a_staterror_in_unlike_channels_of_two_samples():

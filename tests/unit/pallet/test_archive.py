@@ -11,6 +11,7 @@ import struct
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -453,6 +454,49 @@ def test_tar_bomb_is_not_unpacked(archive, out, monkeypatch, start):
     peak = peak_memory(lambda: refused(archive, out, content))
     assert sum(sizes) < 1_300_000
     assert peak < 5_000_000
+
+
+def with_dictionary(xz: bytes, code: int) -> bytes:
+    """Change the size of the dictionary in the header of the first block of an xz file."""
+    size = (xz[12] + 1) * 4
+    header = bytearray(xz[12 : 12 + size - 4])
+    assert header[2:4] == b"\x21\x01"  # the filter LZMA2, with one byte of properties
+    header[4] = code
+    checksum = zlib.crc32(header).to_bytes(4, "little")
+    return xz[:12] + bytes(header) + checksum + xz[12 + size :]
+
+
+@pytest.mark.parametrize("before", [b"", lzma.compress(make_tar(FILES)[:512])])
+def test_an_xz_file_that_asks_for_4_gb(archive, out, before):
+    content = lzma.compress(make_tar(FILES)[512:] if before else make_tar(FILES))
+    error = refused(archive, out, before + with_dictionary(content, 40))
+    assert "more than 256 MiB of memory" in error.problem
+    assert "xz -9" in error.remedy
+
+
+@pytest.mark.parametrize("code", [28, 31])  # 64 MiB, as `xz -9` does, and 192 MiB
+def test_a_large_dictionary_of_xz(archive, out, code):
+    archive.write_bytes(with_dictionary(lzma.compress(make_tar(FILES)), code))
+    unpack(archive, WANTED, out, SETTINGS, sha256={})
+
+
+def test_xz_streams_with_padding(archive, out):
+    tar = make_tar(FILES)
+    archive.write_bytes(
+        lzma.compress(tar[:700]) + bytes(8) + lzma.compress(tar[700:]) + bytes(200_000)
+    )
+    paths = unpack(archive, WANTED, out, SETTINGS, sha256={})
+    assert {name: path.read_bytes() for name, path in paths.items()} == {
+        name: FILES[name] for name in WANTED
+    }
+
+
+def test_xz_bomb_is_not_unpacked(archive, out):
+    content = lzma.compress(
+        before_the_end(make_tar(FILES)) + tar_entry("bomb", 10**8).tobuf() + bytes(20_000_000),
+        preset=0,  # a dictionary of 256 KiB
+    )
+    assert peak_memory(lambda: refused(archive, out, content)) < 5_000_000
 
 
 def test_nested_headers(archive, out):

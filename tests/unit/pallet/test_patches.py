@@ -314,4 +314,5 @@ def test_two_observations_of_a_channel_are_refused(function):
 
 def test_pointers_of_all_numbers_that_are_not_finite():
     value = {"a": [1.0, -math.inf, {"b": math.nan}], "c": "NaN", "d": True, "e": 10**400}
-    assert list(not_finite(value, "")) == ["/a/1", "/a/2/b"]
+    value["f"] = [10**300, -(10**309)]
+    assert list(not_finite(value, "")) == ["/a/1", "/a/2/b", "/e", "/f/1"]

@@ -30,6 +30,7 @@ from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.engine.refusals import check_background, check_model
 from palletfit.engine.samples import LUMI, TINY
 from palletfit.errors import BackendError, FitError, PalletError
+from palletfit.pallet.limits import MODEL_BYTES, ModelSize
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
 _POLISH_MARGIN = 1e-2
@@ -121,6 +122,18 @@ def fit(spec: Mapping[str, Any], settings: FitSettings, mu: float | None) -> Bes
         return _Fits(model, data, settings).fit(mu)
 
 
+def _check_size(spec: Mapping[str, Any]) -> None:
+    """Refuse a model of pyhf that would not fit into memory."""
+    size = ModelSize.of(spec)
+    if size.memory > MODEL_BYTES:
+        raise PalletError(
+            f"The model is too large for pyhf: {size.samples} samples, {size.modifiers} modifiers "
+            f"and {size.bins} bins would take about {size.memory / 1024**3:.0f} GiB of memory.",
+            remedy="Join samples or modifiers that need not be apart; `fit.engine: batched` takes "
+            "less memory.",
+        )
+
+
 def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, FloatArray]:
     """Make pyhf's model of a workspace and its data (observations, then auxiliary data).
 
@@ -135,6 +148,7 @@ def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, Fl
     try:
         prepared, _ = _prepare(spec, settings)
         workspace = pyhf.Workspace(prepared, validate=False)
+        _check_size(spec)
         model = workspace.model(
             measurement_name=settings.measurement,
             modifier_set=_modifier_set(),
