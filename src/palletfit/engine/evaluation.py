@@ -222,8 +222,9 @@ class BatchLikelihood:
         for part, lane, at in self.lanes_at(fits, point, rows):
             with np.errstate(all="ignore"):
                 derivatives = self.compiled.evaluate(self.compiled.shared, lane, at, None)
+            count = part.stop - part.start
             values = {
-                name: np.array(self.arrays.get(getattr(derivatives, name)))[: part.stop - part.start]
+                name: np.array(self.arrays.get(getattr(derivatives, name)))[:count]
                 for name in ("hessian", "jacobian", "rates")
             }
             yield part, values, (batch.fixed | at_bound)[rows[part]]
@@ -269,5 +270,6 @@ def solve_free(
     """
     metric = np.maximum(np.abs(np.einsum("...ii->...i", hessian)), 1e-10)
     undamped = np.full(len(right), UNDAMPED)
-    solution, damping, *_ = Arrays().solve(hessian, metric, right, undamped, ~frozen)
+    with np.errstate(all="ignore"):
+        solution, damping, *_ = Arrays().solve(hessian, metric, right, undamped, ~frozen)
     return solution, damping <= UNDAMPED

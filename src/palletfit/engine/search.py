@@ -380,5 +380,6 @@ class Search:
         owners, points, rise = owners[usable], points[usable], rise[usable]
         order = np.lexsort((rise, owners))
         owners, points = owners[order], points[order]
-        few = np.arange(len(owners)) - np.searchsorted(owners, owners) < _PROBED + self._cheap * _MANY
+        rank = np.arange(len(owners)) - np.searchsorted(owners, owners)
+        few = rank < (_PROBED + _MANY if self._cheap else _PROBED)
         return owners[few], points[few]

@@ -24,6 +24,17 @@ _SUPERSEDED = "superseded"
 _CHECKSUM = "sha256"
 
 
+def settings_of_key(settings: FitSettings) -> dict[str, Any]:
+    """Give the settings of fits as plain data, as they are in keys.
+
+    A setting that is younger than keys is left out where it has its default value.
+    """
+    plain = settings.model_dump(mode="json")
+    if plain["minimum"] == "lowest":
+        del plain["minimum"]
+    return plain
+
+
 @dataclass(frozen=True)
 class Key:
     """All that a record depends on; `digest` identifies it."""
@@ -45,10 +56,7 @@ class Key:
         product: Product,
     ) -> Key:
         """Key of one product of one patch."""
-        plain = settings.model_dump(mode="json")
-        if plain["minimum"] == "lowest":
-            # Keys are older than this setting.
-            del plain["minimum"]
+        plain = settings_of_key(settings)
         return cls(workspace_digest, patch.digest, plain, engine, product, patch.options)
 
     def as_json(self) -> dict[str, Any]:

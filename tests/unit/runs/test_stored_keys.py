@@ -21,7 +21,7 @@ from palletfit.products.points.parts import content_digest
 from palletfit.products.points.product import Points
 from palletfit.products.toys.shards import shard
 from palletfit.runs.registry import product_of
-from palletfit.runs.store import Key, RecordStore
+from palletfit.runs.store import Key, RecordStore, settings_of_key
 
 CASES = json.loads((Path(__file__).parent / "stored_keys.json").read_text())
 
@@ -33,7 +33,7 @@ def _key(
     engine = VERSIONS[settings.fit.engine]
     if case["product"] == "points":
         content = content_digest([patches[name] for name in case["points"]])
-        plain = settings.fit.model_dump(mode="json")
+        plain = settings_of_key(settings.fit)
         return Key(workspace_digest, content, plain, engine, Points()), None
     patch = patches[case["patch"]]
     if "toys" in case:

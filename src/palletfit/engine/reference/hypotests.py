@@ -24,6 +24,7 @@ import numpy as np
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
+from palletfit.engine.likelihood import EMPTY
 from palletfit.engine.parameters import free_poi, measurement_of
 from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
 from palletfit.engine.reference.evidence import Likelihood, polish
@@ -32,6 +33,8 @@ from palletfit.engine.samples import LUMI, TINY
 from palletfit.errors import BackendError, FitError, PalletError
 from palletfit.pallet.limits import MODEL_BYTES, ModelSize
 
+#: After so many evaluations Minuit gives up.
+_MINUIT_CALLS = 50_000
 #: Newton steps go on until the edm is this small compared with what is trusted.
 _POLISH_MARGIN = 1e-2
 #: The edm that further Newton steps aim at where a result depends on a fit to first order.
@@ -134,6 +137,27 @@ def _check_size(spec: Mapping[str, Any]) -> None:
         )
 
 
+def _clip_rates(model: Any) -> None:
+    """Let rates below zero count as zero where nothing is observed.
+
+    pyhf's likelihood falls there without end, see :func:`palletfit.engine.likelihood.clipped`.
+    """
+    import pyhf
+
+    unclipped = model.logpdf
+
+    def logpdf(parameters: Any, data: Any) -> Any:
+        value = unclipped(parameters, data)
+        library = pyhf.tensorlib
+        observed = library.astensor(data)[: model.config.nmaindata]
+        rates = model.expected_actualdata(library.astensor(parameters))
+        empty = observed <= EMPTY
+        excess = library.where(empty & (rates < 0), rates, library.zeros(rates.shape))
+        return value + library.sum(excess)
+
+    model.logpdf = logpdf
+
+
 def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, FloatArray]:
     """Make pyhf's model of a workspace and its data (observations, then auxiliary data).
 
@@ -158,6 +182,7 @@ def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, Fl
             },
             validate=False,
         )
+        _clip_rates(model)
         return model, np.asarray(workspace.data(model), dtype=float)
     except (
         pyhf.exceptions.InvalidModel,
@@ -562,6 +587,8 @@ class _Hypotest(_Fits):
         """
         parameters = source.best
         asimov = np.asarray(self.model.expected_data(parameters), dtype=float)
+        main = asimov[: self.model.config.nmaindata]
+        main[main <= EMPTY] = 0.0
         return asimov, Likelihood(self.model, asimov, None).twice_nll(parameters)
 
     def _remember(self, name: str, search: _Search) -> None:
@@ -650,7 +677,9 @@ def _optimizer(name: str) -> Any:
         return pyhf.optimize.scipy_optimizer()
     _, _, strategy = name.partition("-strategy")
     return pyhf.optimize.minuit_optimizer(
-        strategy=int(strategy) if strategy else None, tolerance=_MINUIT_TOLERANCE
+        strategy=int(strategy) if strategy else None,
+        tolerance=_MINUIT_TOLERANCE,
+        maxiter=_MINUIT_CALLS,
     )
 
 

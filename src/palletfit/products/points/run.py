@@ -38,7 +38,7 @@ from palletfit.runs import task
 from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.packing import pack
-from palletfit.runs.store import Key
+from palletfit.runs.store import Key, settings_of_key
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ class _Run:
 
     def _key(self, content: str) -> Key:
         scan = self.scan
-        plain = scan.settings.model_dump(mode="json")
+        plain = settings_of_key(scan.settings)
         return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], Points())
 
     def _find(self, number: int) -> bool:
