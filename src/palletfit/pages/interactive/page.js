@@ -44,12 +44,32 @@
   const values = (detail) => {
     const columns = [
       ["CLs", detail.CLs],
+      [`CLs, ${detail.other?.minimum} minimum`, detail.other?.CLs],
       ["upper limit on μ", detail.limits?.mu],
       ["upper limit, pb", detail.limits?.pb],
     ].filter(([, numbers]) => numbers);
     const names = ["observed", "expected −2σ", "−1σ", "median", "+1σ", "+2σ"];
     const rows = names.map((name, index) => [name, ...columns.map(([, x]) => number(x[index]))]);
     return columns.length ? [table(["", ...columns.map(([name]) => name)], rows)] : [];
+  };
+
+  const otherMinimum = (detail) => {
+    if (!detail.other) return [];
+    const { minimum, fits } = detail.other;
+    const rows = fits.flatMap(([fit, above, parameters]) =>
+      (parameters.length ? parameters : [["", null, null]]).map(([parameter, counted, other], index) => [
+        index ? "" : fit,
+        index ? "" : number(above),
+        element("td", { class: "words" }, parameter),
+        number(counted),
+        number(other),
+      ]),
+    );
+    return [
+      element("h3", {}, `The ${minimum} minimum, which does not count`),
+      element("p", {}, "best-fit μ there = ", number(detail.other.mu_hat)),
+      table(["fit", "2 NLL above", "parameters", "that counts", minimum], rows),
+    ];
   };
 
   const evidence = (detail) => {
@@ -159,6 +179,7 @@
         ? [element("p", {}, "cross section of the theory: ", number(detail.limits.cross_section), " pb")]
         : []),
       ...(detail.remarks ?? []).map((remark) => element("p", {}, remark)),
+      ...otherMinimum(detail),
       ...evidence(detail),
       ...(detail.regions
         ? [
