@@ -125,8 +125,8 @@ class OtherContours:
     distances: Mapping[str, Distance]
 
     def label(self, name: str) -> str:
-        """Write the label of a curve, such as `Observed limit, nearest minimum`."""
-        return f"{name.capitalize()} limit, {self.minimum} minimum"
+        """Write the label of a curve, such as `Observed, nearest minimum`."""
+        return f"{name.capitalize()}, {self.minimum} minimum"
 
     def as_json(self) -> dict[str, Any]:
         """Convert the contours to plain data."""

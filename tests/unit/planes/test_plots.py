@@ -109,8 +109,8 @@ def test_another_minimum_is_a_thin_line_with_an_entry_of_its_own():
     shifted = {f"{name}_other": norm.sf(norm.isf(table[name]) + 0.5) for name in CURVES}
     figure = draw(table.assign(minimum_other="nearest", **shifted))
     assert legend_texts(figure)[2:4] == [
-        "Observed limit, nearest minimum",
-        "Expected limit, nearest minimum",
+        "Observed, nearest minimum",
+        "Expected, nearest minimum",
     ]
     np.testing.assert_allclose(vertices(figure, COLOURS["other"])[:, 0], 600, atol=1)
     np.testing.assert_allclose(vertices(figure, COLOURS["observed"])[:, 0], 500, atol=1)

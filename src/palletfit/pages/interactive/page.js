@@ -55,20 +55,19 @@
 
   const otherMinimum = (detail) => {
     if (!detail.other) return [];
-    const { minimum, fits } = detail.other;
-    const rows = fits.flatMap(([fit, above, parameters]) =>
-      (parameters.length ? parameters : [["", null, null]]).map(([parameter, counted, other], index) => [
-        index ? "" : fit,
-        index ? "" : number(above),
-        element("td", { class: "words" }, parameter),
-        number(counted),
-        number(other),
-      ]),
-    );
+    const { minimum, mu_hat, fits } = detail.other;
     return [
       element("h3", {}, `The ${minimum} minimum, which does not count`),
-      element("p", {}, "best-fit μ there = ", number(detail.other.mu_hat)),
-      table(["fit", "2 NLL above", "parameters", "that counts", minimum], rows),
+      element("p", {}, "best-fit μ there = ", number(mu_hat)),
+      ...fits.flatMap(([fit, above, parameters]) => [
+        element("p", {}, `${fit} fit`, ...(above === null ? [] : [": 2 NLL differs by ", number(above)])),
+        table(
+          ["parameter", "counted", minimum],
+          parameters.map(([name, counted, other]) => [
+            element("td", { class: "words" }, name), number(counted), number(other),
+          ]),
+        ),
+      ]),
     ];
   };
 

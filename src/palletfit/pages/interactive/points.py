@@ -134,7 +134,8 @@ def _other(other: Mapping[str, Any] | None) -> dict[str, Any] | None:
             _number(fit["above"]),
             [[moved, *_numbers(values)] for moved, values in _most_moved(fit["parameters"])],
         ]
-        for name, fit in other["fits"].items()
+        for name in _FITS
+        if (fit := other["fits"].get(name))
     ]
     return {
         "minimum": other["minimum"],

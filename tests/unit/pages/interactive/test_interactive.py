@@ -224,7 +224,7 @@ def test_another_minimum_has_curves_words_and_details():
     text = page(with_other(make()))
     drawn = traces(text)
     for name in ("observed", "expected"):
-        assert drawn[f"other_{name}"]["name"] == f"{name.capitalize()} limit, nearest minimum"
+        assert drawn[f"other_{name}"]["name"] == f"{name.capitalize()}, nearest minimum"
         x = [value for value in drawn[f"other_{name}"]["x"] if value is not None]
         np.testing.assert_allclose([min(x), max(x)], 600, atol=2)
         assert drawn[f"other_{name}"]["line"]["width"] < drawn[name]["line"]["width"]
