@@ -138,13 +138,13 @@ def about_minima(points: Sequence[Mapping[str, Any]]) -> str:
     points
         Entries of ``results.json``.
     """
-    others = [other for point in points if (other := point.get("other_minimum"))]
-    if not others:
+    minima = [other["minimum"] for point in points if (other := point.get("other_minimum"))]
+    if not minima:
         return ""
-    minimum = others[0]["minimum"]
+    minimum = minima[0]
     counted = "nearest" if minimum == "lowest" else "lowest"
     return (
-        f"{len(others)} of {len(points)} points have another minimum of the likelihood; "
+        f"{len(minima)} of {len(points)} points have another minimum of the likelihood; "
         f"the {counted} one counts, and `fit.minimum: {minimum}` gives the other"
     )
 
