@@ -150,12 +150,11 @@ def test_the_outcome_says_which_minimum_counts(tmp_path, other, counted):
     fill(tmp_path, "B")
     points = [point() | {"other_minimum": {"minimum": other}}, point(), point("failed", None)]
     (folder / "results.json").write_text(json.dumps(dict(enumerate(points))))
-    sentence = (
-        "1 of 3 points have another minimum of the likelihood; "
-        f"the {counted} one counts, and `fit.minimum: {other}` gives the other"
-    )
+    sentence = f"1 of 3 points have another minimum; the {counted} counts"
     words = outcome(tmp_path, {"search": analysis()}, Settings())
-    assert words.splitlines()[1] == f"  minima:  {sentence}"
+    assert words.splitlines()[1] == (
+        f"  minima:  {sentence}, and `fit.minimum: {other}` gives the other"
+    )
     assert Hypotest.label_of(folder, analysis()) == f"results: {sentence}"
 
 

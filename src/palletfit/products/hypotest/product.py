@@ -111,7 +111,7 @@ class Hypotest(Product):
     @classmethod
     def label_of(cls, folder: Path, analysis: Analysis) -> str:
         """Say in the report that points have another minimum, if they do."""
-        minima = about_minima(cls.entries_made(folder, analysis) or [])
+        minima = about_minima(cls.entries_made(folder, analysis) or [], brief=True)
         return f"{cls.label}: {minima}" if minima else cls.label
 
     @classmethod
@@ -130,23 +130,22 @@ class Hypotest(Product):
         ]
 
 
-def about_minima(points: Sequence[Mapping[str, Any]]) -> str:
+def about_minima(points: Sequence[Mapping[str, Any]], *, brief: bool = False) -> str:
     """Say how many points have another minimum, and which one counts; empty if there is none.
 
     Parameters
     ----------
     points
         Entries of ``results.json``.
+    brief
+        Leave out the setting that gives the other minimum.
     """
     minima = [other["minimum"] for point in points if (other := point.get("other_minimum"))]
     if not minima:
         return ""
-    minimum = minima[0]
-    counted = "nearest" if minimum == "lowest" else "lowest"
-    return (
-        f"{len(minima)} of {len(points)} points have another minimum of the likelihood; "
-        f"the {counted} one counts, and `fit.minimum: {minimum}` gives the other"
-    )
+    counted = "nearest" if minima[0] == "lowest" else "lowest"
+    sentence = f"{len(minima)} of {len(points)} points have another minimum; the {counted} counts"
+    return sentence if brief else f"{sentence}, and `fit.minimum: {minima[0]}` gives the other"
 
 
 def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: Settings) -> str:
