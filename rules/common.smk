@@ -246,8 +246,18 @@ def table_outputs(product):
     outputs = {e: f"results/{{analysis}}/{product.table}.{e}" for e in product.endings}
     if product.caption:
         last = product.endings[-1]
-        outputs[last] = in_report(product, outputs[last], product.caption, product.label)
+        outputs[last] = in_report(product, outputs[last], product.caption, table_labels(product))
     return outputs
+
+
+def table_labels(product):
+    """Make a function: the labels of a product's table in the report, which know its content."""
+
+    def labels(wildcards):
+        folder = RESULTS / wildcards.analysis
+        return labels_in_report(product.label_of(folder, KNOWN[wildcards.analysis]))
+
+    return labels
 
 
 def table_settings(product):
@@ -259,13 +269,18 @@ def table_settings(product):
     return settings
 
 
-def in_report(product, file, caption, what):
+def labels_in_report(what):
+    """Return the labels of a file in the report."""
+    return {"region": "all", "what": what}
+
+
+def in_report(product, file, caption, labels):
     """A file of a product that is shown in the report, under its analysis."""
     place = {"category": "{analysis}"}
     if product.subcategory:
         place["subcategory"] = product.subcategory
     caption = str(Path(workflow.basedir) / "report" / caption)
-    return report(file, caption=caption, labels={"region": "all", "what": what}, **place)
+    return report(file, caption=caption, labels=labels, **place)
 
 
 def plot_inputs(product, plot):
@@ -292,7 +307,7 @@ def plot_outputs(product, plot):
     for name, output in plot.outputs.items():
         first, *others = (f"results/{{analysis}}/{file}" for file in output.files)
         if output.caption:
-            first = in_report(product, first, output.caption, output.label)
+            first = in_report(product, first, output.caption, labels_in_report(output.label))
         outputs[name] = [first, *others] if others else first
     return outputs
 

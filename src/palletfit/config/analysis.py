@@ -22,7 +22,8 @@ _WITH_TOYS = ("CLs_obs", "CLsb_obs", "CLb_obs", *(f"CLs_exp_{name}" for name in 
 RESULT_COLUMNS = frozenset(
     {
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
-        *(f"CLs_exp_{name}" for name in _SIGMAS),
+        *(f"CLs_exp_{name}{end}" for name in _SIGMAS for end in ("", "_other")),
+        *("minimum_other", "CLs_obs_other", "mu_hat_other"),
         *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
         *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
         *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),

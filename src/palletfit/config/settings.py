@@ -38,7 +38,7 @@ class FitSettings(Model):
     histosys: Literal["code0", "code2", "code4p"] = "code4p"
     """Interpolation code of histosys modifiers."""
     minimum: Literal["lowest", "nearest"] = "lowest"
-    """Which minimum of the likelihood counts where there are several: the lowest one that the
+    """Minimum of the likelihood that counts where there are several: the lowest one that the
     search sees, or the one that is reached from the suggested values, as in pyhf, HistFitter and
     RooFit. Results show both."""
     measurement: str | None = None

@@ -8,6 +8,8 @@ COLOURS = {
     "observed": "#8b1a1a",
     "expected": "black",
     "published": "#0072b2",
+    # Contours with another minimum of the likelihood.
+    "other": "#009e73",
     "band1": "#f4d74a",
     "band2": "#fbf1bf",
     # The usual colours of a limit's bands along a line.

@@ -52,6 +52,10 @@ CURVES = {
     "CLs_exp_plus2": "expected_plus2",
 }
 
+#: Ending of the columns of results with another minimum of the likelihood, and the column that says
+#: which one that is.
+OTHER, OTHER_MINIMUM = "_other", "minimum_other"
+
 #: Largest significance in an interpolation. CLs of exactly 0 or 1 has no finite significance. CLs
 #: far below 3e-7 (five standard deviations) depends more on the fit than on the data. Points so far
 #: from the contour have little influence on it.
@@ -100,6 +104,41 @@ def curve_label(name: str, curve: Curve) -> str:
 
 
 @dataclass(frozen=True, eq=False)
+class OtherContours:
+    """Contours with the minimum of the likelihood that does not count.
+
+    A point whose likelihood has one minimum enters with its only CLs.
+
+    Parameters
+    ----------
+    minimum
+        The minimum of these contours: `lowest` or `nearest`.
+    points
+        Number of the plane's points that have another minimum.
+    curves, distances
+        Observed and expected ones, as in :class:`Exclusion`.
+    """
+
+    minimum: str
+    points: int
+    curves: Mapping[str, Curve]
+    distances: Mapping[str, Distance]
+
+    def label(self, name: str) -> str:
+        """Write the label of a curve, such as `Observed, nearest minimum`."""
+        return f"{name.capitalize()}, {self.minimum} minimum"
+
+    def as_json(self) -> dict[str, Any]:
+        """Convert the contours to plain data."""
+        return {
+            "minimum": self.minimum,
+            "points": self.points,
+            "curves": {name: _curve_json(curve) for name, curve in self.curves.items()},
+            "distance_to_published": _distances_json(self.distances),
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class Exclusion:
     """Exclusion in one plane.
 
@@ -133,6 +172,8 @@ class Exclusion:
         Distances of the contours to the published ones.
     units
         Units of x and y, from the titles of the axes.
+    other
+        Contours with another minimum of the likelihood, if a point of the plane has one.
     """
 
     points: pd.DataFrame
@@ -150,6 +191,7 @@ class Exclusion:
     published: Mapping[str, tuple[FloatArray, ...]]
     distances: Mapping[str, Distance]
     units: tuple[str, str]
+    other: OtherContours | None = None
 
     def band(self, width: int) -> FloatArray | None:
         """Compute a field that is negative inside the band of the expected contour.
@@ -188,10 +230,8 @@ class Exclusion:
                 name: {key: vars(residuals) for key, residuals in vars(errors).items()}
                 for name, errors in self.leave_one_out.items()
             },
-            "distance_to_published": {
-                name: {key: vars(spread) for key, spread in vars(distance).items()}
-                for name, distance in self.distances.items()
-            },
+            "distance_to_published": _distances_json(self.distances),
+            "other_minimum": None if self.other is None else self.other.as_json(),
         }
 
 
@@ -208,7 +248,9 @@ def exclusion(
     results
         One row for each signal point, with the columns ``patch``, ``region``, ``status`` (`ok`,
         `suspect`, `failed`), ``CLs_obs``, ``CLs_exp_minus2`` to ``CLs_exp_plus2`` and the
-        labels of the patchset. A row with a CLs that is not a number counts as failed.
+        labels of the patchset. A row with a CLs that is not a number counts as failed. With the
+        column ``minimum_other``, which is a text where a point has another minimum, also the same
+        CLs of that minimum, such as ``CLs_obs_other``.
     plane
         The plane and its axes.
     settings
@@ -246,16 +288,6 @@ def exclusion(
         for i, name in enumerate(names.values())
     }
     published_curves = {name: tuple(segments) for name, segments in published.items() if segments}
-    distances = {
-        name: separation
-        for name, segments in published_curves.items()
-        if (
-            separation := distance(
-                [line.vertices for line in curves[name].lines], segments, geometry
-            )
-        )
-        is not None
-    }
     return Exclusion(
         points=points,
         failed=failed,
@@ -270,8 +302,11 @@ def exclusion(
         forbidden=forbidden,
         leave_one_out=errors,
         published=published_curves,
-        distances=distances,
+        distances=_distances(curves, published_curves, geometry),
         units=(_unit(plane.x_title), _unit(plane.y_title)),
+        other=_other_contours(
+            fitted, geometry, settings, level, state, allowed, published_curves, (grid_x, grid_y)
+        ),
     )
 
 
@@ -334,6 +369,59 @@ def _curve(
     return Curve("contour" if lines else "masked", tuple(lines))
 
 
+def _distances(
+    curves: Mapping[str, Curve],
+    published: Mapping[str, tuple[FloatArray, ...]],
+    geometry: Geometry,
+) -> dict[str, Distance]:
+    """Compute the distances of curves to the published ones, where they can be compared."""
+    separations = {
+        name: distance([line.vertices for line in curves[name].lines], segments, geometry)
+        for name, segments in published.items()
+    }
+    return {name: value for name, value in separations.items() if value is not None}
+
+
+def _other_contours(
+    fitted: pd.DataFrame,
+    geometry: Geometry,
+    settings: ContourSettings,
+    level: float,
+    state: State | None,
+    allowed: shapely.Geometry | None,
+    published: Mapping[str, tuple[FloatArray, ...]],
+    grid: tuple[FloatArray, FloatArray],
+) -> OtherContours | None:
+    """Compute the contours with the minimum that does not count, if a point has another one."""
+    if OTHER_MINIMUM not in fitted:
+        return None
+    columns = [column for column, name in CURVES.items() if name in MAIN]
+    alternative = fitted[[f"{column}{OTHER}" for column in columns]].set_axis(columns, axis=1)
+    several = (fitted[OTHER_MINIMUM].fillna("") != "") & alternative.notna().all(axis=1)
+    if not several.any():
+        return None
+    shown = alternative.where(several, fitted[columns])
+    significance = np.column_stack([_significance(shown[column]) for column in columns])
+    fields = None if state else field(geometry, significance, settings, *grid)
+    curves = {
+        name: _curve(
+            significance[:, i],
+            None if fields is None else fields[..., i],
+            grid,
+            level,
+            state,
+            allowed,
+        )
+        for i, name in enumerate(MAIN)
+    }
+    return OtherContours(
+        minimum=str(fitted.loc[several, OTHER_MINIMUM].iloc[0]),
+        points=int(several.sum()),
+        curves=curves,
+        distances=_distances(curves, published, geometry),
+    )
+
+
 def _size(vertices: FloatArray) -> float:
     return float(np.ptp(vertices, axis=0).max())
 
@@ -375,6 +463,13 @@ def _unit(title: str) -> str:
     """Find the unit in an axis' title, such as GeV in ``m [GeV]``."""
     units = re.findall(r"\[([^\[\]]+)\]", title)
     return str(units[-1]) if units else ""
+
+
+def _distances_json(distances: Mapping[str, Distance]) -> dict[str, Any]:
+    return {
+        name: {key: vars(spread) for key, spread in vars(separation).items()}
+        for name, separation in distances.items()
+    }
 
 
 def _curve_json(curve: Curve) -> dict[str, Any]:

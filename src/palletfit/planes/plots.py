@@ -20,6 +20,7 @@ from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_line
 from palletfit.planes.view import view
 
 PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
+OTHER_LINES = {"observed": "-", "expected": "--"}
 #: Largest number of points with which CLs is written next to each.
 FEW_POINTS = 12
 
@@ -51,6 +52,7 @@ def draw_exclusion(
         set_view(axes, exclusion)
         entries = [
             *_draw_curves(axes, exclusion),
+            *_draw_other(axes, exclusion),
             *draw_published(axes, exclusion),
             *draw_points(axes, exclusion),
         ]
@@ -97,6 +99,20 @@ def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
         (solid, curve_label("Observed limit", observed)),
         ((*bands, dashed), curve_label(f"Expected limit{band}", expected)),
     ]
+
+
+def _draw_other(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    """Draw the contours with another minimum of the likelihood, if there are some."""
+    other = exclusion.other
+    if other is None:
+        return []
+    entries: list[Entry] = []
+    for name, linestyle in OTHER_LINES.items():
+        handle = draw_curve(
+            axes, other.curves[name], color=COLOURS["other"], linestyle=linestyle, linewidth=1.0
+        )
+        entries.append((handle, curve_label(other.label(name), other.curves[name])))
+    return entries
 
 
 def _fill(axes: Axes, exclusion: Exclusion, field: FloatArray, colour: str) -> None:

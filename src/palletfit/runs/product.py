@@ -457,6 +457,19 @@ class Product:
         ]
 
     @classmethod
+    def label_of(cls, folder: Path, analysis: Analysis) -> str:  # noqa: ARG003
+        """Label the table in the report, once it is made.
+
+        Parameters
+        ----------
+        folder
+            ``results/ANALYSIS``.
+        analysis
+            The analysis.
+        """
+        return cls.label
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
         """Say at the end of a run what there is and where, if it was made by now.
 

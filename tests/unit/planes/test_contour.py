@@ -255,6 +255,64 @@ def test_points_with_the_same_coordinates_are_refused():
     assert "select" in caught.value.remedy
 
 
+def with_other(results: pd.DataFrame, shift: float, where=slice(None)) -> pd.DataFrame:
+    """Give points another minimum, whose Z is higher."""
+    several = np.zeros(len(results), dtype=bool)
+    several[where] = True
+    columns = {
+        f"{name}_other": np.where(several, norm.sf(norm.isf(results[name]) + shift), np.nan)
+        for name in CURVES
+    }
+    return results.assign(minimum_other=np.where(several, "nearest", ""), **columns)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cubic", "rbf"])
+def test_another_minimum_has_contours_and_distances_of_its_own(kind):
+    published = {"observed": [circle(120)]}
+    alone = run(disc(), published=published, interpolation=kind)
+    result = run(with_other(disc(), 0.2), published=published, interpolation=kind)
+    other = result.other
+    assert alone.other is None
+    assert (other.minimum, other.points) == ("nearest", 121)
+    for name in ("observed", "expected"):
+        (line,) = other.curves[name].lines
+        radius = np.hypot(*(line.vertices - (500, 200)).T)
+        np.testing.assert_allclose(radius, 120, atol=5)
+    assert other.distances["observed"].symmetric.mean < 4
+    assert result.distances["observed"].symmetric.mean == pytest.approx(20, abs=2)
+    # What counts is not changed by a bit.
+    plain = result.as_json()
+    shown = plain.pop("other_minimum")
+    assert json.dumps(plain) == json.dumps(
+        {key: value for key, value in alone.as_json().items() if key != "other_minimum"}
+    )
+    assert shown["distance_to_published"]["observed"]["symmetric"]["mean"] < 4
+    assert shown["curves"]["observed"]["state"] == "contour"
+
+
+def test_points_without_another_minimum_enter_its_contour_with_their_only_cls():
+    x, y = lattice()
+    results = results_of(LEVEL + (500 - x) / 200, x, y)
+    # The two rows of points at the bottom have another minimum, 100 to the right.
+    result = run(with_other(results, 0.5, where=slice(0, 22)), interpolation="linear")
+    assert result.other.points == 22
+    (line,) = result.other.curves["observed"].lines
+    right = line.vertices[line.vertices[:, 1] < 45]
+    same = line.vertices[line.vertices[:, 1] > 105]
+    np.testing.assert_allclose(right[:, 0], 600, atol=1)
+    np.testing.assert_allclose(same[:, 0], 500, atol=1)
+
+
+def test_there_is_no_other_contour_without_another_minimum_in_the_plane():
+    results = with_other(disc(), 0.2, where=slice(0, 3))
+    assert run(results).other.points == 3
+    assert run(results, PLANE.model_copy(update={"select": "m2 > 0"})).other is None
+    failed = results.assign(status=["failed"] * 3 + ["ok"] * (len(results) - 3))
+    assert run(failed).other is None
+    few = run(with_other(disc().iloc[:2], 0.2)).other
+    assert few.curves["observed"].state == "too_few_points"
+
+
 def reference(name: str, labels: list[str]) -> pd.DataFrame:
     file = SHARED / "reference" / f"{name}.pyhf-scipy.json"
     if not file.is_file():

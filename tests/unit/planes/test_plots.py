@@ -104,6 +104,20 @@ def test_lines_and_band_are_where_they_should_be():
     np.testing.assert_allclose([extent.x0, extent.x1], [400, 600], atol=1)
 
 
+def test_another_minimum_is_a_thin_line_with_an_entry_of_its_own():
+    table = results()
+    shifted = {f"{name}_other": norm.sf(norm.isf(table[name]) + 0.5) for name in CURVES}
+    figure = draw(table.assign(minimum_other="nearest", **shifted))
+    assert legend_texts(figure)[2:4] == [
+        "Observed, nearest minimum",
+        "Expected, nearest minimum",
+    ]
+    np.testing.assert_allclose(vertices(figure, COLOURS["other"])[:, 0], 600, atol=1)
+    np.testing.assert_allclose(vertices(figure, COLOURS["observed"])[:, 0], 500, atol=1)
+    widths = {line.get_color(): line.get_linewidth() for line in figure.axes[0].lines}
+    assert widths[COLOURS["other"]] < widths[COLOURS["observed"]]
+
+
 def test_both_bands_lie_in_each_other():
     (axes,) = draw(results(), bands=(1, 2)).axes
     wide, narrow = (collection.get_paths()[0].get_extents() for collection in axes.collections[:2])

@@ -144,6 +144,29 @@ def test_the_outcome_counts_points_and_names_files(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("other", "counted"), [("nearest", "lowest"), ("lowest", "nearest")])
+def test_the_outcome_says_which_minimum_counts(tmp_path, other, counted):
+    folder = fill(tmp_path).parents[1]
+    fill(tmp_path, "B")
+    points = [point() | {"other_minimum": {"minimum": other}}, point(), point("failed", None)]
+    (folder / "results.json").write_text(json.dumps(dict(enumerate(points))))
+    sentence = f"1 of 3 points have another minimum; the {counted} counts"
+    words = outcome(tmp_path, {"search": analysis()}, Settings())
+    assert words.splitlines()[1] == (
+        f"  minima:  {sentence}, and `fit.minimum: {other}` gives the other"
+    )
+    assert Hypotest.label_of(folder, analysis()) == f"results: {sentence}"
+
+
+def test_the_outcome_is_silent_about_minima_where_there_is_one_each(tmp_path):
+    folder = fill(tmp_path).parents[1]
+    fill(tmp_path, "B")
+    points = [point() | {"other_minimum": None}, point()]
+    (folder / "results.json").write_text(json.dumps(dict(enumerate(points))))
+    assert "minim" not in outcome(tmp_path, {"search": analysis()}, Settings())
+    assert Hypotest.label_of(folder, analysis()) == "results"
+
+
 def test_an_analysis_without_results_has_no_outcome(tmp_path):
     assert outcome(tmp_path, {"search": analysis()}, Settings()) == ""
 

@@ -64,6 +64,7 @@ def draw(
         *_forbidden(exclusion, plane, high, digits),
         _curve("expected", "Expected limit", exclusion.curves["expected"], digits),
         _curve("observed", "Observed limit", exclusion.curves["observed"], digits),
+        *_other(exclusion, digits),
         *_published(exclusion, digits),
         *_points(exclusion.points, details),
     ]
@@ -223,6 +224,23 @@ def _curve(kind: str, name: str, curve: Curve, digits: int) -> go.Scatter:
     )
 
 
+def _other(exclusion: Exclusion, digits: int) -> Iterator[go.Scatter]:
+    """Yield the contours with another minimum of the likelihood, if there are some."""
+    other = exclusion.other
+    if other is None:
+        return
+    for kind, dash in (("expected", "dash"), ("observed", "solid")):
+        curve = other.curves[kind]
+        yield go.Scatter(
+            **_lines([line.vertices for line in curve.lines], digits),
+            name=curve_label(other.label(kind), curve),
+            meta=f"other_{kind}",
+            mode="lines",
+            line={"color": COLOURS["other"], "width": 1.3, "dash": dash},
+            hoverinfo="skip",
+        )
+
+
 def _published(exclusion: Exclusion, digits: int) -> Iterator[go.Scatter]:
     dashes = {"observed": "solid", "expected": "dashdot"}
     for kind, segments in exclusion.published.items():
@@ -261,8 +279,10 @@ def _hover(name: str, detail: Mapping[str, Any]) -> str:
     """Write the text next to the pointer, with the few tags that Plotly supports."""
     values = ", ".join(f"{label} = {value}" for label, value in detail.get("labels", []))
     lines = [f"<b>{_plain(name)}</b>", _plain(values)]
+    other = detail.get("other", {})
     for title, numbers in (
         ("CLs", detail.get("CLs")),
+        (f"CLs, {other.get('minimum')} minimum", other.get("CLs")),
         ("upper limit on μ", detail.get("limits", {}).get("mu")),
         ("upper limit in pb", detail.get("limits", {}).get("pb")),
     ):

@@ -44,12 +44,31 @@
   const values = (detail) => {
     const columns = [
       ["CLs", detail.CLs],
+      [`CLs, ${detail.other?.minimum} minimum`, detail.other?.CLs],
       ["upper limit on μ", detail.limits?.mu],
       ["upper limit, pb", detail.limits?.pb],
     ].filter(([, numbers]) => numbers);
     const names = ["observed", "expected −2σ", "−1σ", "median", "+1σ", "+2σ"];
     const rows = names.map((name, index) => [name, ...columns.map(([, x]) => number(x[index]))]);
     return columns.length ? [table(["", ...columns.map(([name]) => name)], rows)] : [];
+  };
+
+  const otherMinimum = (detail) => {
+    if (!detail.other) return [];
+    const { minimum, mu_hat, fits } = detail.other;
+    return [
+      element("h3", {}, `The ${minimum} minimum, which does not count`),
+      element("p", {}, "best-fit μ there = ", number(mu_hat)),
+      ...fits.flatMap(([fit, above, parameters]) => [
+        element("p", {}, `${fit} fit`, ...(above === null ? [] : [": 2 NLL differs by ", number(above)])),
+        table(
+          ["parameter", "counted", minimum],
+          parameters.map(([name, counted, other]) => [
+            element("td", { class: "words" }, name), number(counted), number(other),
+          ]),
+        ),
+      ]),
+    ];
   };
 
   const evidence = (detail) => {
@@ -159,6 +178,7 @@
         ? [element("p", {}, "cross section of the theory: ", number(detail.limits.cross_section), " pb")]
         : []),
       ...(detail.remarks ?? []).map((remark) => element("p", {}, remark)),
+      ...otherMinimum(detail),
       ...evidence(detail),
       ...(detail.regions
         ? [

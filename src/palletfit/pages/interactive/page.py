@@ -58,7 +58,8 @@ def render(
         *head(f"{name}: exclusion", style, [library, script], images="data: blob:"),
         f"<header><h1>{name}</h1><p>{'; '.join(titles)}</p></header>",
         '<main><section><div id="colouring"></div><div id="plot"></div>',
-        f'<p class=help>{_HELP}</p></section><aside id="panel"></aside></main>',
+        f"<p class=help>{_HELP}{_minima(exclusion)}</p></section>",
+        '<aside id="panel"></aside></main>',
         _data("figure", json.loads(figure.to_json())),
         _data("details", shown),
         _data("colourings", colourings),
@@ -66,6 +67,18 @@ def render(
         f"<script>{script}</script></body></html>\n",
     ]
     return "\n".join(lines)
+
+
+def _minima(exclusion: Exclusion) -> str:
+    """Say how many points have another minimum, after the help; empty if there is none."""
+    other = exclusion.other
+    if other is None:
+        return ""
+    return (
+        f" {other.points} of {len(exclusion.points)} points have another minimum of the "
+        f"likelihood: thin green contours and the panel show what the {other.minimum} one gives, "
+        "which does not count here."
+    )
 
 
 def _data(name: str, value: Any) -> str:

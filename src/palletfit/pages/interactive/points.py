@@ -16,6 +16,8 @@ MOST_ATTEMPTS = 2000
 _FITS = ("background", "free", "fixed", "asimov_fixed")
 #: Largest number of pulls and impacts.
 _LARGEST = 15
+#: Largest number of parameters of a fit that are shown with both minima.
+_MOVED = 3
 #: Significant digits of numbers in the page.
 _DIGITS = 6
 
@@ -64,6 +66,7 @@ def details(
             "problem": result.get("problem"),
             "CLs": _values(result["CLs_obs"], result["CLs_exp"]),
             "mu_hat": _numbers([record.get("mu_hat"), record.get("mu_hat_error")]),
+            "other": _other(record.get("other_minimum")),
             "remarks": [*(result.get("remarks") or []), *_failure(diagnosed)],
             "fits": [
                 _fit(kind, record["fits"][kind], brief=brief)
@@ -119,6 +122,32 @@ def _attempt(attempt: Mapping[str, Any], lowest: float) -> list[Any]:
     doubts = "; ".join(attempt["doubts"])
     method = f"{attempt['optimizer']} from {attempt['start']}"
     return [method, above, _number(attempt["edm"]), doubts]
+
+
+def _other(other: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Select what another minimum gives: CLs, mu-hat, and the parameters that differ most."""
+    if other is None:
+        return None
+    fits = [
+        [
+            name.replace("_", " "),
+            _number(fit["above"]),
+            [[moved, *_numbers(values)] for moved, values in _most_moved(fit["parameters"])],
+        ]
+        for name in _FITS
+        if (fit := other["fits"].get(name))
+    ]
+    return {
+        "minimum": other["minimum"],
+        "CLs": _values(other["CLs_obs"], other["CLs_exp"]),
+        "mu_hat": _number(other["mu_hat"]),
+        "fits": fits,
+    }
+
+
+def _most_moved(parameters: Mapping[str, Sequence[float]]) -> list[tuple[str, Sequence[float]]]:
+    """Return the parameters whose two values differ most."""
+    return sorted(parameters.items(), key=lambda entry: -abs(entry[1][0] - entry[1][1]))[:_MOVED]
 
 
 def _regions(result: Mapping[str, Any]) -> Iterator[list[Any]]:

@@ -117,17 +117,43 @@ class Hypotest(Product):
         write_contour(drawing)
 
     @classmethod
+    def label_of(cls, folder: Path, analysis: Analysis) -> str:
+        """Say in the report that points have another minimum, if they do."""
+        minima = about_minima(cls.entries_made(folder, analysis) or [], brief=True)
+        return f"{cls.label}: {minima}" if minima else cls.label
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Give the number of excluded points, and the paths of contours and tables."""
         points = cls.entries_made(folder, analysis)
         if points is None:
             return []
         contours = plot_files(folder, "exclusion", analysis, ("png", "pdf", "html"))
+        minima = about_minima(points)
         return [
             _summary(analysis, points, settings),
+            *([f"  minima:  {minima}"] if minima else []),
             *(f"  contour: {path}" for path in contours),
             f"  results: {folder / 'results.csv'} and {folder / 'results.json'}",
         ]
+
+
+def about_minima(points: Sequence[Mapping[str, Any]], *, brief: bool = False) -> str:
+    """Say how many points have another minimum, and which one counts; empty if there is none.
+
+    Parameters
+    ----------
+    points
+        Entries of ``results.json``.
+    brief
+        Leave out the setting that gives the other minimum.
+    """
+    minima = [other["minimum"] for point in points if (other := point.get("other_minimum"))]
+    if not minima:
+        return ""
+    counted = "nearest" if minima[0] == "lowest" else "lowest"
+    sentence = f"{len(minima)} of {len(points)} points have another minimum; the {counted} counts"
+    return sentence if brief else f"{sentence}, and `fit.minimum: {minima[0]}` gives the other"
 
 
 def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: Settings) -> str:

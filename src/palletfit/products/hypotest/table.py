@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from palletfit.planes.contour import OTHER, OTHER_MINIMUM
 from palletfit.runs.results import (
     EXPECTED_COLUMNS,
     RegionResults,
@@ -21,6 +22,9 @@ from palletfit.runs.results import (
 )
 
 _NUMERIC_COLUMNS = ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat", "fit_time")
+#: Columns with another minimum of the likelihood, which a table has if one of its points has one.
+_OTHER_COLUMNS = tuple(f"{name}{OTHER}" for name in ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat"))
+_OTHER_KEYS = ("minimum", "CLs_obs", "CLs_exp", "CLsb_obs", "CLb_obs", "mu_hat")
 
 
 def combine(regions: Sequence[RegionResults], labels: Sequence[str]) -> dict[str, Any]:
@@ -48,6 +52,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
             "CLs_obs": None,
             "CLs_exp": None,
             "fit_time": None,
+            "other_minimum": None,
             "problem": record["error"]["problem"],
         }
     return {
@@ -57,6 +62,9 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
         "CLsb_obs": record["CLsb_obs"],
         "CLb_obs": record["CLb_obs"],
         "mu_hat": record["mu_hat"],
+        # Records of earlier engines say nothing of other minima.
+        "other_minimum": (other := record.get("other_minimum"))
+        and {key: other[key] for key in _OTHER_KEYS},
         "doubts": [
             f"{name} fit: {fit['reason']}"
             for name, fit in record["fits"].items()
@@ -67,7 +75,12 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
-    """Make a table: patch, labels, region, status, CLs, mu-hat and fit time of each point."""
+    """Make a table: patch, labels, region, status, CLs, mu-hat and fit time of each point.
+
+    If a point has another minimum of its likelihood, there are also the columns ``minimum_other``,
+    ``CLs_obs_other``, ``CLs_exp_minus2_other`` to ``CLs_exp_plus2_other`` and ``mu_hat_other``.
+    """
+    several = any(result.get("other_minimum") for result in results.values())
     rows = []
     for name, result in results.items():
         expected = result["CLs_exp"] or [None] * len(EXPECTED_COLUMNS)
@@ -78,11 +91,21 @@ def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
                 **dict(zip(EXPECTED_COLUMNS, expected, strict=True)),
                 "mu_hat": result.get("mu_hat"),
                 "fit_time": result["fit_time"],
+                **(_other_columns(result.get("other_minimum")) if several else {}),
                 "remark": "; ".join(notes(result)),
             }
         )
     table = pd.DataFrame(rows)
-    return table.astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
+    numeric = (*_NUMERIC_COLUMNS, *(_OTHER_COLUMNS if several else ()))
+    return table.astype(dict.fromkeys(numeric, float))
+
+
+def _other_columns(other: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the columns with the other minimum of a point, empty if it has none."""
+    if other is None:
+        return {OTHER_MINIMUM: "", **dict.fromkeys(_OTHER_COLUMNS)}
+    values = (other["CLs_obs"], *other["CLs_exp"], other["mu_hat"])
+    return {OTHER_MINIMUM: other["minimum"], **dict(zip(_OTHER_COLUMNS, values, strict=True))}
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -90,7 +113,7 @@ def read_table(path: Path) -> pd.DataFrame:
     # Only numbers can be missing: a patch may well be called "NA".
     return pd.read_csv(
         path,
-        dtype=dict.fromkeys(("patch", "region", "status", "remark"), str),
+        dtype=dict.fromkeys(("patch", "region", "status", OTHER_MINIMUM, "remark"), str),
         keep_default_na=False,
-        na_values={column: [""] for column in _NUMERIC_COLUMNS},
+        na_values={column: [""] for column in (*_NUMERIC_COLUMNS, *_OTHER_COLUMNS)},
     )

@@ -104,6 +104,40 @@ def make(names=None, statuses=None):
     }
 
 
+def other_columns(other) -> dict:
+    """Columns of a point that has another minimum."""
+    if other is None:
+        return {}
+    names = ["CLs_obs_other", *(f"CLs_exp_{n}_other" for n in ("minus2", "minus1"))]
+    names += [f"CLs_exp_{n}_other" for n in ("0", "plus1", "plus2")]
+    values = [other["CLs_obs"], *other["CLs_exp"]]
+    return {"minimum_other": other["minimum"], **dict(zip(names, values, strict=True))}
+
+
+def with_other(records, shift: float = 0.5):
+    """Give all points another minimum, whose significance is higher."""
+    parameters = {"a": [0.0, 0.1], "b": [0.0, 0.2], EVIL: [1.2, -0.1], "d": [1.0, 0.9]}
+    fits = {
+        "background": {"twice_nll": 1.0, "above": 0.131, "parameters": parameters},
+        "asimov_fixed": {"twice_nll": 1.0, "above": None, "parameters": {}},
+    }
+    return {
+        name: {
+            **entry,
+            "other_minimum": {
+                "minimum": "nearest",
+                "CLs_obs": norm.sf(norm.isf(entry["CLs_obs"]) + shift),
+                "CLs_exp": [norm.sf(norm.isf(value) + shift) for value in entry["CLs_exp"]],
+                "CLsb_obs": 0.1,
+                "CLb_obs": 0.2,
+                "mu_hat": 0.75,
+                "fits": fits,
+            },
+        }
+        for name, entry in records.items()
+    }
+
+
 def parts(records, *, chosen=None, bands=(1, 2), published=PUBLISHED, **more):
     """Exclusion and details of records of one region."""
     region = RegionResults("A", records)
@@ -122,6 +156,7 @@ def parts(records, *, chosen=None, bands=(1, 2), published=PUBLISHED, **more):
                     strict=True,
                 )
             ),
+            **other_columns(element["other_minimum"]),
         }
         for name, element in results.items()
     ]
@@ -183,6 +218,35 @@ def test_curves_and_bands_lie_where_they_should():
         np.testing.assert_allclose([min(x), max(x)], [low, high], atol=2, err_msg=name)
     # Two segments, with a gap between them.
     assert drawn["published_observed"]["x"] == [500, 500, None, 1, 3]
+
+
+def test_another_minimum_has_curves_words_and_details():
+    text = page(with_other(make()))
+    drawn = traces(text)
+    for name in ("observed", "expected"):
+        assert drawn[f"other_{name}"]["name"] == f"{name.capitalize()}, nearest minimum"
+        x = [value for value in drawn[f"other_{name}"]["x"] if value is not None]
+        np.testing.assert_allclose([min(x), max(x)], 600, atol=2)
+        assert drawn[f"other_{name}"]["line"]["width"] < drawn[name]["line"]["width"]
+    trace = drawn["points_ok"]
+    index = trace["customdata"].index("signal_500_100")
+    assert trace["hovertext"][index].split("<br>")[2:6] == [
+        "CLs: <b>0.05</b> observed",
+        "   0.05 expected (0.016 to 0.126)",
+        "CLs, nearest minimum: <b>0.016</b> observed",
+        "   0.016 expected (0.00409 to 0.05)",
+    ]
+    other = data(text, "details")["signal_500_100"]["other"]
+    assert other["mu_hat"] == 0.75
+    # The parameters that differ most come first.
+    assert other["fits"] == [
+        ["background", 0.131, [[EVIL, 1.2, -0.1], ["b", 0.0, 0.2], ["a", 0.0, 0.1]]],
+        ["asimov fixed", None, []],
+    ]
+    assert "27 of 27 points have another minimum" in text
+    plain = page(make())
+    assert "other_observed" not in traces(plain)
+    assert "another minimum of the likelihood:" not in plain
 
 
 def test_a_curve_that_is_nowhere_says_why():

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from palletfit.config import RESULT_COLUMNS
 from palletfit.products.hypotest.table import as_table, combine, read_table
 from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults
 
@@ -29,6 +30,21 @@ def fitted(values, expected, observed=0.3, *, status="ok", remarks=(), **more):
         "fits": {"free": trusted, "fixed": {"trusted": True, "reason": "fine"}},
         "remarks": list(remarks),
         **more,
+    }
+
+
+def other(expected=0.01, observed=0.02):
+    """Make what a record says of another minimum."""
+    return {
+        "minimum": "nearest",
+        "CLs_obs": observed,
+        "CLs_exp": [expected * f for f in (0.1, 0.4, 1.0, 1.7, 2.3)],
+        "CLsb_obs": 0.3,
+        "CLb_obs": 0.6,
+        "mu_hat": 0.5,
+        "q": 1.0,
+        "q_asimov": 2.0,
+        "fits": {"background": {"twice_nll": 3.0, "above": 0.2, "parameters": {"a": [0, 1]}}},
     }
 
 
@@ -151,3 +167,43 @@ def test_a_table_of_failures_alone_has_numbers(tmp_path):
     table = as_table(combine(regions(A={"p": failed((1, 2))}), LABELS), LABELS)
     table.to_csv(tmp_path / "results.csv", index=False)
     assert read_table(tmp_path / "results.csv")["CLs_obs"].dtype == float
+
+
+def test_another_minimum_has_columns_where_a_point_has_one(tmp_path):
+    records = {
+        "two": fitted((1, 2), 0.1, other_minimum=other(), minimum="lowest"),
+        "one": fitted((2, 2), 0.1, other_minimum=None, minimum="lowest"),
+        "older": fitted((3, 2), 0.1),
+        "broken": failed((4, 2)),
+    }
+    entries = combine(regions(A=records), LABELS)
+    assert entries["two"]["other_minimum"] == {
+        key: other()[key] for key in ("minimum", "CLs_obs", "CLs_exp", "CLsb_obs", "CLb_obs")
+    } | {"mu_hat": 0.5}
+    assert [entries[name]["other_minimum"] for name in ("one", "older", "broken")] == [None] * 3
+    as_table(entries, LABELS).to_csv(tmp_path / "results.csv", index=False)
+    table = read_table(tmp_path / "results.csv").set_index("patch")
+    expected = [f"{name}_other" for name in EXPECTED_COLUMNS]
+    assert list(table.columns)[-9:] == [
+        *("minimum_other", "CLs_obs_other", *expected, "mu_hat_other", "remark")
+    ]
+    assert table["minimum_other"].tolist() == ["nearest", "", "", ""]
+    assert table.loc["two", ["CLs_obs_other", "mu_hat_other"]].tolist() == [0.02, 0.5]
+    assert table.loc["two", expected].tolist() == other()["CLs_exp"]
+    assert table.loc[["one", "older", "broken"], expected].isna().all(axis=None)
+    # The columns of tables are no labels of points.
+    assert {*table.columns} - {*LABELS} <= RESULT_COLUMNS
+
+
+def test_the_other_minimum_is_that_of_the_region_that_counts():
+    # With its other minimum B would be the more sensitive region.
+    found = combine(
+        regions(
+            A={"p": fitted((1, 2), 0.1, other_minimum=other(0.3, 0.4))},
+            B={"p": fitted((1, 2), 0.2, other_minimum=other(0.01, 0.02))},
+        ),
+        LABELS,
+    )
+    assert found["p"]["region"] == "A"
+    assert found["p"]["other_minimum"]["CLs_obs"] == 0.4
+    assert found["p"]["regions"]["B"]["other_minimum"]["CLs_obs"] == 0.02
