@@ -38,7 +38,7 @@ from palletfit.engine.lowering import Lowered
 #: Stands for a factor of zero.
 SMALLEST = 1e-20
 #: A bin in which less is observed counts as empty.
-EMPTY = 1e-9
+EMPTY = 1e-6
 #: Between minus this and this many events the rate of an empty bin is clipped gradually.
 CLIP_WIDTH = 1e-6
 #: Above this many counts Stirling's series is exact to double precision.

@@ -41,6 +41,8 @@ _FURTHER = 8
 _ROUNDS = 8
 #: Points where the NLL is higher by more than this are not looked at.
 _NEAR = 5.0
+#: The same for free parameters at their bounds, whose way is longer; and how many of these at most.
+_HIGH, _LOOSE = 50.0, 2
 #: How many points of each kind take steps, of each patch.
 _PROBED = 6
 #: So many Newton steps show whether a point leads anywhere.
@@ -67,6 +69,8 @@ _FILLED = 0.5
 #: Likelihoods of this size in all (see :attr:`palletfit.engine.layout.Layout.size`) are drawn at
 #: random for each patch, so many at most.
 _WORK, _DRAWN = 60_000, 96
+#: Fewer than this are not worth it.
+_LEAST = 8
 #: Where so many may be drawn, steps are taken from all points, not from the lowest ones only.
 _MANY = 20
 #: Parts of all parameters that are drawn, in turn; their width in standard deviations.
@@ -166,7 +170,8 @@ class Search:
     @property
     def _affordable(self) -> int:
         """Number of further points that a patch may cost: many where its likelihood is small."""
-        return min(_WORK // max(self.batch.layout.size, 1), _DRAWN)
+        count = min(_WORK // max(self.batch.layout.size, 1), _DRAWN)
+        return count if count >= _LEAST else 0
 
     @property
     def _cheap(self) -> bool:
@@ -266,7 +271,10 @@ class Search:
             rise = self.likelihood.values(fits, reached, owners) - fits.value[owners]
             parabola = np.where(follows & (not self._cheap), scaled * step / 2, np.inf)
             low = rise < _LOW * parabola
-            yield self._lowest(owners[low], reached[low], rise[low])
+            loose = column >= batch.layout.alphas
+            few = low & ~loose
+            yield self._lowest(owners[few], reached[few], rise[few])
+            yield self._lowest(owners[loose], reached[loose], rise[loose], _HIGH, _LOOSE)
 
     def _emptied(
         self,
@@ -373,13 +381,18 @@ class Search:
         return [(owners, point)]
 
     def _lowest(
-        self, owners: NDArray[np.int64], points: FloatArray, rise: FloatArray
+        self,
+        owners: NDArray[np.int64],
+        points: FloatArray,
+        rise: FloatArray,
+        near: float = _NEAR,
+        count: int = _PROBED,
     ) -> tuple[NDArray[np.int64], FloatArray]:
-        """Keep the lowest few points of each row."""
-        usable = np.isfinite(rise) & ((rise < _NEAR) | self._cheap)
+        """Keep the lowest few points of each row, if they are near."""
+        usable = np.isfinite(rise) & ((rise < near) | self._cheap)
         owners, points, rise = owners[usable], points[usable], rise[usable]
         order = np.lexsort((rise, owners))
         owners, points = owners[order], points[order]
         rank = np.arange(len(owners)) - np.searchsorted(owners, owners)
-        few = rank < (_PROBED + _MANY if self._cheap else _PROBED)
+        few = rank < (_PROBED + _MANY if self._cheap else count)
         return owners[few], points[few]
