@@ -274,8 +274,8 @@ class BatchFits:
             }
         background, free = self.without_and_with_signal(self.rows)
         fixed = Fits(batch.data, batch.aux, self.mu, self.rows)
-        starts = {SUGGESTED: batch.init, "background": background.point, "free": free.point}
-        self.fitter.fit(fixed, starts)
+        starts = {SUGGESTED: batch.init, "free": free.point}
+        self.fitter.fit(fixed, starts | self.fitter.displaced_starts(2, 1))
         self.search.lower(fixed)
         self.search.exchange(free, "fixed", fixed)
         self.nest(free, fixed)

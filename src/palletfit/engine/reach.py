@@ -29,7 +29,7 @@ _ADDITIVE = 1.5
 #: The same for the direction in which its factors grow most: these are tried.
 _GROWTH = np.linspace(0.0, 3.0, 13)
 #: A sample's factors have to grow by this at least: what is slower, Newton's method follows.
-_FACTOR = 2.0
+FACTOR = 2.0
 #: A bin's rate has to change by this part of its standard deviation.
 _NOTICEABLE = 0.3
 
@@ -94,6 +94,8 @@ class Reach:
         rows: NDArray[np.int64],
         mu: FloatArray | None,
         count: int,
+        *,
+        least: float = FACTOR,
     ) -> Seeds:
         """Choose points where one sample fills or empties a bin by a product of parameters.
 
@@ -112,6 +114,8 @@ class Reach:
             do not count.
         count
             How many points of each row at most.
+        least
+            A sample's factors have to grow by this at least.
         """
         chosen = [_Choice.none(len(rows), count, point.shape[1])]
         first = 0
@@ -126,7 +130,7 @@ class Reach:
                 strength = np.ones(len(rows)) if mu is None else mu
                 chosen.append(
                     self._choose(
-                        part, is_shared, rates[:, span], data[:, span], rows, strength, count
+                        part, is_shared, rates[:, span], data[:, span], rows, strength, count, least
                     )
                 )
         return _Choice.best(chosen, count).seeds(point, rows, self.batch)
@@ -198,6 +202,7 @@ class Reach:
         rows: NDArray[np.int64],
         mu: FloatArray,
         count: int,
+        least: float,
     ) -> _Choice:
         batch = self.batch
         picked = np.zeros(len(rows), dtype=int) if is_shared else rows
@@ -220,7 +225,7 @@ class Reach:
             objective = objective + cost
             unusable = (
                 ~np.isfinite(objective)
-                | (factor < _FACTOR)
+                | (factor < least)
                 | (np.abs(after - rate) < _NOTICEABLE * np.sqrt(np.maximum(rate, 1.0)))
             )
             objective = np.where(unusable, np.inf, objective)

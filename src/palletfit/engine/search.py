@@ -31,7 +31,7 @@ from palletfit.engine.evaluation import inverse_free
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import DISPLACED, Fitter
 from palletfit.engine.likelihood import EMPTY
-from palletfit.engine.reach import Reach
+from palletfit.engine.reach import FACTOR, Reach
 
 #: How many starts have to end at the lowest minimum, or further ones are tried.
 _SEEN = 2
@@ -112,7 +112,11 @@ class Search:
             rows = rows[np.isfinite(fits.value[rows])]
             if not len(rows):
                 return
-            kinds = [*self._mirrored(fits, rows), *self._leaps(fits, rows), self._seeds(fits, rows)]
+            kinds = [
+                *self._mirrored(fits, rows),
+                *self._leaps(fits, rows),
+                *self._seeds(fits, rows),
+            ]
             if number == 0:
                 kinds += self._drawn(fits, rows)
             owners = np.concatenate([owner for owner, _ in kinds])
@@ -338,19 +342,31 @@ class Search:
 
     # ------------------------------------------------------------------ several parameters
 
-    def _seeds(self, fits: Fits, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], FloatArray]:
-        """Choose points where a product of parameters fills or empties a bin."""
-        point = fits.point[rows]
-        mu = point[:, self.poi] if fits.mu is not None else np.maximum(point[:, self.poi], 1.0)
+    def _seeds(
+        self, fits: Fits, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
+        """Choose points where a product of parameters fills or empties a bin.
+
+        In free fits the parameter of interest takes part: it is one at least, or at its bound.
+        """
+        point, data = fits.point[rows], fits.data[rows]
         rates = self.likelihood.rates(fits, point, rows)
-        with_own = self.fitter.with_own(fits)
-        seeds = self.reach.seeds(
-            rates, fits.data[rows], point, rows, mu if with_own else None, _PROBED
-        )
-        if fits.mu is not None:
-            seeds.point[:, self.poi] = point[np.searchsorted(rows, seeds.row), self.poi]
-        rise = self.likelihood.values(fits, seeds.point, seeds.row) - fits.value[seeds.row]
-        return self._lowest(seeds.row, seeds.point, rise)
+        if not self.fitter.with_own(fits):
+            strengths: list[FloatArray | None] = [None]
+        elif fits.mu is not None:
+            strengths = [point[:, self.poi]]
+        else:
+            upper = self.batch.upper[rows, self.poi]
+            strengths = [np.clip(point[:, self.poi], 1.0, np.maximum(upper, 1.0)), upper]
+        for number, mu in enumerate(strengths):
+            least = 0.0 if number else FACTOR
+            seeds = self.reach.seeds(rates, data, point, rows, mu, _PROBED, least=least)
+            if mu is not None:
+                seeds.point[:, self.poi] = mu[np.searchsorted(rows, seeds.row)]
+            elif fits.mu is not None:
+                seeds.point[:, self.poi] = point[np.searchsorted(rows, seeds.row), self.poi]
+            rise = self.likelihood.values(fits, seeds.point, seeds.row) - fits.value[seeds.row]
+            yield self._lowest(seeds.row, seeds.point, rise)
 
     def _drawn(
         self, fits: Fits, rows: NDArray[np.int64]
