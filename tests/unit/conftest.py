@@ -23,5 +23,6 @@ def load(monkeypatch):
         spec.loader.exec_module(module)
         return module
 
-    by_path("common", "common")
+    for name in ("common", "random_likelihoods"):
+        by_path(name, name)
     return lambda script: by_path(f"benchmark_{script}", script)

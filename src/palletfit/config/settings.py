@@ -39,8 +39,8 @@ class FitSettings(Model):
     """Interpolation code of histosys modifiers."""
     minimum: Literal["lowest", "nearest"] = "lowest"
     """Minimum of the likelihood that counts where there are several: the lowest one that the
-    search sees, or the one that is reached from the suggested values, as in pyhf, HistFitter and
-    RooFit. Results show both."""
+    search sees, or the one that is reached from the suggested values, as by pyhf and most
+    fits with MIGRAD. Results show both."""
     measurement: str | None = None
     """Measurement of the workspace that is fitted; none: its first one."""
     starts: Annotated[list[Literal["suggested", "background", "free"]], Field(min_length=1)] = [

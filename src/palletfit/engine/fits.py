@@ -96,18 +96,18 @@ class Fits:
                 fits.add(start, rows, minima, seconds)
         return fits
 
-    def with_rows(self, others: Fits, rows: NDArray[np.int64]) -> Fits:
-        """Give fits whose rows are some of others, with their data."""
+    def with_rows(self, replacement: Fits, rows: NDArray[np.int64]) -> Fits:
+        """Give fits with some rows of replacements, and with their data."""
         fits = Fits(self.data.copy(), self.aux.copy(), self.mu, self.leader)
         fits.attempts = [
             (start, kept, minima.take(np.isin(attempted, kept)), seconds)
             for start, attempted, minima, seconds in self.attempts
             for kept in [np.setdiff1d(attempted, rows)]
-        ] + others.attempts
+        ] + replacement.attempts
         for name in ("point", "value", "edm", "gradient_norm", "converged"):
             setattr(fits, name, getattr(self, name).copy())
         for name in ("data", "aux", "point", "value", "edm", "gradient_norm", "converged"):
-            getattr(fits, name)[rows] = getattr(others, name)[rows]
+            getattr(fits, name)[rows] = getattr(replacement, name)[rows]
         return fits
 
     def refine(self, rows: NDArray[np.int64], minima: Minima) -> None:

@@ -85,7 +85,7 @@ class Fitter:
                 for name, start in starts.items()
             ]
         )
-        minima = self._minimise(fits, lanes, _START_TOLERANCE, predict=True)
+        minima = self.minimise(fits, lanes)
         seconds = (time.perf_counter() - began) / len(lanes)
         for number, start in enumerate(starts):
             part = np.arange(number * len(rows), (number + 1) * len(rows))
@@ -95,7 +95,7 @@ class Fitter:
         """Fit rows, which may be listed several times in a row, each from its own point."""
         began = time.perf_counter()
         lanes = self.lanes(fits, points, rows)
-        minima = self._minimise(fits, lanes, _START_TOLERANCE, predict=True)
+        minima = self.minimise(fits, lanes)
         seconds = (time.perf_counter() - began) / len(rows)
         _, first, count = np.unique(rows, return_index=True, return_counts=True)
         rank = np.arange(len(rows)) - np.repeat(first, count)
@@ -108,10 +108,15 @@ class Fitter:
         rows = fits.leading(rows[fits.converged[rows] & (fits.edm[rows] > tolerance)])
         if len(rows):
             lanes = self.lanes(fits, fits.point[rows], rows)
-            fits.refine(rows, self._minimise(fits, lanes, tolerance))
+            fits.refine(rows, self.minimise(fits, lanes, tolerance, predict=False))
 
-    def _minimise(
-        self, fits: Fits, lanes: Lanes, tolerance: float, *, predict: bool = False
+    def minimise(
+        self,
+        fits: Fits,
+        lanes: Lanes,
+        tolerance: float = _START_TOLERANCE,
+        *,
+        predict: bool = True,
     ) -> Minima:
         """Minimise, and round the corner at empty bins more where that keeps lanes from ending.
 

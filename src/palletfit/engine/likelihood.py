@@ -211,9 +211,11 @@ def clipped(rate: Any, width: Any, xp: Any) -> tuple[Any, Any, Any]:
     return value, slope, xp.where(near, 0.5 / width, 0.0)
 
 
-def poisson_term(count: Any, rate: Any, xp: Any, width: Any = CLIP_WIDTH) -> Any:
+def poisson_term(
+    count: Any, rate: Any, xp: Any, width: Any = CLIP_WIDTH, *, empty: float = EMPTY
+) -> Any:
     """``rate - count - count log(rate / count)``; without events the rate, see :func:`clipped`."""
-    positive = count > EMPTY
+    positive = count > empty
     safe = xp.where(positive, count, 1.0)
     excess = (rate - safe) / safe
     possible = excess > -1.0
@@ -414,7 +416,7 @@ def _constraint_value(lane: Any, point: Any, xp: Any) -> Any:
     gauss = 0.5 * lane["precision"] * distance * distance
     aux = xp.where(poisson, lane["aux"], 1.0)
     rate = xp.where(poisson, point * lane["factor"], 1.0)
-    return xp.sum(gauss + xp.where(poisson, poisson_term(aux, rate, xp), 0.0), axis=1)
+    return xp.sum(gauss + xp.where(poisson, poisson_term(aux, rate, xp, empty=0.0), 0.0), axis=1)
 
 
 # --------------------------------------------------------------------------- derivatives

@@ -121,9 +121,9 @@ class Lanes:
         """Take some of the lanes."""
         return Lanes(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
-    def at(self, start: FloatArray, **others: Any) -> Lanes:
+    def at(self, start: FloatArray, **changes: Any) -> Lanes:
         """Give the same lanes other starts, and other values of further attributes."""
-        return replace(self, start=start, **others)
+        return replace(self, start=start, **changes)
 
     @classmethod
     def join(cls, parts: Sequence[Lanes]) -> Lanes:
@@ -164,10 +164,10 @@ class Minima:
         """Take some of the lanes."""
         return Minima(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
-    def put(self, rows: NDArray[np.int64], others: Minima) -> None:
+    def put(self, rows: NDArray[np.int64], minima: Minima) -> None:
         """Replace some of the lanes."""
         for name in self.__dataclass_fields__:
-            getattr(self, name)[rows] = getattr(others, name)
+            getattr(self, name)[rows] = getattr(minima, name)
 
     @property
     def converged(self) -> NDArray[np.bool_]:

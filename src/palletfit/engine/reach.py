@@ -1,4 +1,4 @@
-"""How far parameters can carry expected counts: where a second minimum may be.
+"""Reach of parameters: how far they can carry expected counts, so that there is a second minimum.
 
 A likelihood whose rates are linear in its parameters is convex and has one minimum. Others come
 from what is not linear: parameters that bend the rate of a sample (:meth:`Reach.bent`), and
@@ -51,7 +51,7 @@ class Seeds:
 
 
 class Reach:
-    """What the parameters of the patches of one batch can do to expected counts.
+    """Changes of expected counts that the parameters of the patches of one batch can make.
 
     Parameters
     ----------
@@ -185,10 +185,10 @@ class Reach:
         directions = []
         for number, block in enumerate(self.layout.blocks):
             shared = {name: values[None] for name, values in block.shared.items()}
-            own = self.batch.parts[number]
+            of_patches = self.batch.parts[number]
             pair = [
                 _Directions.of(self.batch, part, block.slots) if part["nominal"].shape[2] else None
-                for part in (shared, own)
+                for part in (shared, of_patches)
             ]
             directions.append((pair[0], pair[1]))
         return directions

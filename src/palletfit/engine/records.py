@@ -123,7 +123,7 @@ class BestFit:
 
 @dataclass(frozen=True)
 class OtherFit:
-    """Where one fit ends in the minimum that does not count.
+    """End of one fit in the minimum that does not count.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class OtherFit:
 
 @dataclass(frozen=True)
 class OtherMinimum:
-    """What a hypothesis test gives with the minimum that does not count.
+    """Result of a hypothesis test with the minimum that does not count.
 
     Attributes
     ----------

@@ -115,7 +115,7 @@ class Search:
             kinds = [
                 *self._mirrored(fits, rows),
                 *self._leaps(fits, rows),
-                *self._seeds(fits, rows),
+                *self.products(fits, rows),
             ]
             if number == 0:
                 kinds += self._drawn(fits, rows)
@@ -342,7 +342,7 @@ class Search:
 
     # ------------------------------------------------------------------ several parameters
 
-    def _seeds(
+    def products(
         self, fits: Fits, rows: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
         """Choose points where a product of parameters fills or empties a bin.

@@ -99,14 +99,17 @@ def test_diagnostics_are_timed_against_cabinetry(pallet, tmp_path):
     assert "cabinetry: impacts, 4 of 154 fits" in done.stdout
 
 
-def test_far_minima_are_counted_and_what_is_missed(pallet, tmp_path, load):
-    output = tmp_path / "far.json"
-    done = run("far_minima.py", *pallet, "--exhaustive", "--output", output)
+def test_missed_minima_are_counted(pallet, tmp_path):
+    output = tmp_path / "missed.csv"
+    done = run("missed_minima.py", *pallet, "--starts", "10", "--output", output)
     assert done.returncode == 0, done.stderr
-    record = json.loads(output.read_text())
-    assert record["looks"]["moved"] == []
-    assert record["exhaustive"]["asimov_fixed"] == [2, 0, pytest.approx(0, abs=1e-6)]
-    # A minimum that the engine would not look for is found by looking everywhere.
+    rows = output.read_text().splitlines()
+    assert rows[0] == "patch,fit,lowest_twice_nll,above,converged"
+    assert len(rows) == 1 + 4 * 2
+    assert "8 fits: 0 missed, 0 not converged" in done.stdout
+
+
+def test_a_deep_search_goes_beyond_the_nearest_minimum(load):
     few = models.sample("few", [0.04], models.MODIFIERS["normsys"] | BENT)
     other = models.sample("other", [6.0], models.MODIFIERS["normsys"] | {"data": OTHER})
     spec = models.workspace({"SR": [models.signal([1.0]), few, other]}, {"SR": [10.0]})
@@ -115,7 +118,7 @@ def test_far_minima_are_counted_and_what_is_missed(pallet, tmp_path, load):
     fits = Fits(batch.data, batch.aux, 0.0, tests.rows)
     tests.fitter.fit(fits, {"suggested": batch.init})
     before = float(fits.value[0])
-    load("far_minima").everywhere(tests, fits, list(batch.names[0]).index("bent"))
+    load("missed_minima").deepen(tests, fits, [np.random.default_rng(1)], 50)
     assert before - fits.value[0] == pytest.approx(0.1916, abs=1e-3)
 
 

@@ -1,0 +1,185 @@
+"""The search for lower minima: on likelihoods that it was not made with, whatever the batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palletfit.config import DownloadSettings, FitSettings
+from palletfit.engine.choose import make_engine
+from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.records import HypotestResult
+from palletfit.pallet.archive import unpack
+from palletfit.pallet.files import read_pallet_json
+from palletfit.pallet.patches import Patch
+from palletfit.pallet.patchset import parse_patchset
+
+from .. import models
+
+FITS = ("background", "free", "fixed", "asimov_fixed")
+#: A tiny sample that an uncertainty of a factor of ten, and a weakly constrained one, can blow up.
+TINY = [
+    {"name": "big", "type": "normsys", "data": {"hi": 10.4, "lo": 0.01}},
+    {"name": "up", "type": "histosys", "data": {"hi_data": [0.03], "lo_data": [0.0]}},
+    {"name": "down", "type": "histosys", "data": {"hi_data": [0.0], "lo_data": [0.06]}},
+    {"name": "weak", "type": "shapesys", "data": [0.125]},
+]
+
+
+def case(shared: Path, name: str) -> tuple[Any, list[Patch]]:
+    """Workspace and patches of a reported case."""
+    folder = shared / "cases" / name
+    if not folder.is_dir():
+        pytest.skip(f"there is no {folder}")
+    workspace = read_pallet_json(folder / "BkgOnly.json")
+    spec = json.loads((folder / "patchset.json").read_text())
+    patches = [
+        Patch(entry["metadata"]["name"], tuple(entry["metadata"]["values"]), entry["patch"])
+        for entry in spec["patches"]
+    ]
+    return workspace, patches
+
+
+def results_of(workspace: Any, patches: list[Patch], **settings: Any) -> dict[str, HypotestResult]:
+    results = {}
+    engine = make_engine(workspace, FitSettings(**settings))
+    for patch, result in engine.hypotests(patches, brief=True):
+        assert isinstance(result, HypotestResult), str(result)
+        results[patch.name] = result
+    return results
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "statistic", "fit", "lowest", "cls"),
+    [
+        ("23-free-fit-misses-minimum", "p1", "qtilde", "free", 123.1292, 0.8358),
+        ("24-fixed-fit-misses-minimum", "p1", "q0", "fixed", 196.2589, None),
+        ("29-background-fit-misses-minimum", "p0", "qtilde", "background", 38.47257, None),
+        ("random-13", "p0", "qtilde", "free", 15.58597, 0.98845),
+        ("random-187", "p1", "qtilde", "free", None, 0.8911),
+        # Rates below zero where nothing is observed count as zero.
+        ("27b-negative-rate-mu", "p1", "qtilde", "free", None, 0.6175),
+    ],
+)
+def test_the_reported_fits_end_at_the_lowest_minimum(
+    shared: Path,
+    name: str,
+    patch: str,
+    statistic: str,
+    fit: str,
+    lowest: float | None,
+    cls: float | None,
+) -> None:
+    workspace, patches = case(shared, name)
+    result = results_of(workspace, patches, test_statistic=statistic)[patch]
+    assert result.status == "ok"
+    assert result.engine == "batched"
+    if lowest is not None:
+        assert result.fits[fit].twice_nll == pytest.approx(lowest, abs=1e-4)
+    if cls is not None:
+        assert result.p_values.CLs_obs == pytest.approx(cls, abs=1e-4)
+
+
+def test_a_minimum_far_away_is_counted_and_the_nearest_one_is_kept(shared: Path) -> None:
+    workspace, patches = case(shared, "23-free-fit-misses-minimum")
+    lowest = results_of(workspace, patches)["p1"]
+    nearest = results_of(workspace, patches, minimum="nearest")["p1"]
+    assert (lowest.minimum, nearest.minimum) == ("lowest", "nearest")
+    assert lowest.other is not None
+    assert nearest.other is not None
+    assert nearest.p_values.CLs_obs == pytest.approx(0.5961, abs=1e-4)
+    assert lowest.other.p_values.CLs_obs == pytest.approx(nearest.p_values.CLs_obs, abs=1e-9)
+    assert nearest.other.p_values.CLs_obs == pytest.approx(lowest.p_values.CLs_obs, abs=1e-9)
+    assert lowest.other.fits["free"].above == pytest.approx(133.4048 - 123.1292, abs=1e-3)
+    assert set(lowest.other.fits) == {"free"}
+
+
+@pytest.mark.parametrize("engine", ["batched", "reference"])
+def test_a_rate_below_zero_in_an_empty_bin_counts_as_zero(engine: str) -> None:
+    """pyhf's likelihood falls without end here: nothing is observed, and the rate may be -9."""
+    shift = {"name": "shift", "type": "histosys", "data": {"hi_data": [12.0], "lo_data": [0.0]}}
+    signal = models.signal([6.0], shift | {"data": {"hi_data": [12.0], "lo_data": [-12.0]}})
+    spec = models.workspace(
+        {"SR": [models.sample("bkg", [3.0]), signal]},
+        {"SR": [0.0]},
+        [{"name": models.POI, "bounds": [[-5.0, 10.0]], "inits": [1.0]}],
+    )
+    result = results_of(spec, [Patch("all", (), ())], engine=engine)["all"]
+    assert result.fits["free"].twice_nll >= -1e-9 + 2 * 0.5 * np.log(2 * np.pi)
+    assert 0.0 < result.p_values.CLs_obs <= 1.0
+
+
+def test_a_product_of_parameters_is_looked_at() -> None:
+    """As in a published likelihood of ATLAS: 0.03 events, or tens below zero."""
+    signal = models.signal([45.0], models.MODIFIERS["normsys"])
+    other = models.sample(
+        "other", [52.0], {"name": "norm", "type": "normsys", "data": {"hi": 1.1, "lo": 0.9}}
+    )
+    spec = models.workspace(
+        {"SR": [models.sample("tiny", [0.03], *TINY), other, signal]}, {"SR": [51.0]}
+    )
+    result = results_of(spec, [Patch("all", (), ())])["all"]
+    assert result.other is not None
+    fixed = result.other.fits["fixed"]
+    assert fixed.above is not None
+    assert fixed.above > 1.0
+    assert fixed.parameters["weak[0]"][0] > 5.0
+    assert fixed.parameters["big"][0] > 1.0
+
+
+@pytest.fixture(scope="module")
+def three_leptons(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """ATLAS-SUSY-2018-06, a likelihood that the engine was not made with."""
+    archive = shared / "pallets" / "3L-RJ-likelihoods.tar.gz"
+    if not archive.exists():
+        pytest.skip(f"there is no {archive}")
+    members = ["BkgOnly.json", "patchset.json"]
+    folder = tmp_path_factory.mktemp("3L-RJ")
+    files = unpack(archive, members, folder, DownloadSettings(), sha256={})
+    path = files["patchset.json"]
+    patches = parse_patchset(read_pallet_json(path), path).patches
+    workspace = read_pallet_json(files["BkgOnly.json"])
+    engine = BatchedEngine(workspace, FitSettings())
+    ((batch, members_of_batch),), refused = engine.lower(list(patches))
+    assert not refused
+    fits = engine.batch_fits(batch).four_fits()
+    return workspace, members_of_batch, fits
+
+
+def test_no_fit_ends_above_the_lowest_known_minimum(three_leptons: Any, shared: Path) -> None:
+    """Values without constants; the deep search has tried all parameters, but is no proof."""
+    _, patches, fits = three_leptons
+    known = json.loads((shared / "reference" / "3L-RJ.lowest-2nll.json").read_text())
+    for name in FITS:
+        assert fits[name].converged.all()
+        for row, patch in enumerate(patches):
+            assert 2 * fits[name].value[row] <= known[patch.name][name] + 1e-5, (patch.name, name)
+
+
+def test_lower_minima_than_known_ones_are_there(three_leptons: Any) -> None:
+    """Of four points more than the deep search had; by up to 21 in 2 NLL."""
+    _, patches, fits = three_leptons
+    lowest = {patch.name: 2 * float(fits["fixed"].value[row]) for row, patch in enumerate(patches)}
+    assert lowest["ERJR_150p0_1p0"] == pytest.approx(14.36793, abs=1e-4)
+    assert lowest["ERJR_200p0_50p0"] == pytest.approx(10.25953, abs=1e-4)
+    assert lowest["ERJR_200p0_1p0"] == pytest.approx(10.32807, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_neighbours_in_a_batch_do_not_matter(three_leptons: Any, size: int) -> None:
+    workspace, patches, fits = three_leptons
+    order = np.random.default_rng(size).permutation(len(patches))[: 4 * size]
+    engine = BatchedEngine(workspace, FitSettings())
+    for first in range(0, len(order), size):
+        chosen = order[first : first + size]
+        ((batch, members),), _ = engine.lower([patches[index] for index in chosen])
+        alone = engine.batch_fits(batch).four_fits()
+        for row, patch in enumerate(members):
+            there = next(i for i, other in enumerate(patches) if other.name == patch.name)
+            for name in FITS:
+                difference = 2 * abs(alone[name].value[row] - fits[name].value[there])
+                assert difference < 1e-9, (patch.name, name)
