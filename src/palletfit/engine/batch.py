@@ -161,7 +161,7 @@ class BatchFits:
 
     def _below_zero(self, fits: Fits) -> NDArray[np.bool_]:
         """Find patches with a bin whose rate is below zero at the minimum, ``(P,)``."""
-        return np.asarray(np.any(self.likelihood.rates(fits, fits.point) < -CLIP_WIDTH, axis=1))
+        return np.asarray(np.any(self.likelihood.rates(fits, fits.point) < -3 * CLIP_WIDTH, axis=1))
 
     def _with_other(
         self,

@@ -16,6 +16,7 @@ from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import (
     CLIP_WIDTH,
     EMPTY,
+    NEXT_TO_NONE,
     by_sample,
     evaluate,
     expected,
@@ -179,7 +180,8 @@ class BatchLikelihood:
         batch = self.batch
         aux = np.where(batch.precision > 0, point, point * batch.factor)
         rates = self.rates(fits, point)
-        return np.where(rates > EMPTY, rates, 0.0), aux
+        least = np.where(fits.data <= EMPTY, NEXT_TO_NONE, EMPTY)
+        return np.where(rates > least, rates, 0.0), aux
 
     def hessians(
         self,

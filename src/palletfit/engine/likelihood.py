@@ -38,8 +38,10 @@ from palletfit.engine.lowering import Lowered
 #: Stands for a factor of zero.
 SMALLEST = 1e-20
 #: A bin in which less is observed counts as empty.
-EMPTY = 1e-6
-#: Between minus this and this many events the rate of an empty bin is clipped gradually.
+EMPTY = 1e-9
+#: Where nothing is observed, so few expected events are none in Asimov data.
+NEXT_TO_NONE = 1e-7
+#: Over this many events below zero the rate of an empty bin is clipped gradually.
 CLIP_WIDTH = 1e-6
 #: Above this many counts Stirling's series is exact to double precision.
 _STIRLING = 1e3
@@ -194,21 +196,20 @@ def clipped(rate: Any, width: Any, xp: Any) -> tuple[Any, Any, Any]:
     """Clip the rates of empty bins at zero, as ROOT's HistFactory does.
 
     There is no Poisson distribution of a rate below zero, and ``rate - n log(rate)`` falls without
-    end if n = 0. So the rate counts as zero there. Within `width` of zero the corner is rounded by
-    a parabola, ``(rate + width)^2 / (4 width)``, so that Newton's method gets over it (P. J. Huber,
-    Ann. Math. Statist. 35 (1964) 73).
+    end if n = 0. So the rate counts as zero there. Below zero the corner is rounded by a parabola,
+    ``rate + rate^2 / (4 width)``, which is flat at ``-2 width``, so that Newton's method gets over
+    it (P. J. Huber, Ann. Math. Statist. 35 (1964) 73). Above zero nothing is changed.
 
     Returns
     -------
     tuple
         The clipped rate, its derivative and its second derivative.
     """
-    near = xp.abs(rate) < width
-    above = rate >= width
-    shifted = rate + width
-    value = xp.where(above, rate, xp.where(near, shifted * shifted / (4.0 * width), 0.0))
-    slope = xp.where(above, 1.0, xp.where(near, shifted / (2.0 * width), 0.0))
-    return value, slope, xp.where(near, 0.5 / width, 0.0)
+    above, near = rate >= 0.0, rate > -2.0 * width
+    bent = rate + rate * rate / (4.0 * width)
+    value = xp.where(above, rate, xp.where(near, bent, -width))
+    slope = xp.where(above, 1.0, xp.where(near, 1.0 + rate / (2.0 * width), 0.0))
+    return value, slope, xp.where(near & ~above, 0.5 / width, 0.0)
 
 
 def poisson_term(
@@ -282,7 +283,7 @@ def evaluate(
     ratio = xp.where(observed, data / safe, 0.0)
     slope, curvature = 1.0 - ratio, ratio / safe
     width = lane["clip"][:, None]
-    if not arrays.eager or xp.any(~observed & (rates < width)):
+    if not arrays.eager or xp.any(~observed & (rates < 0.0)):
         _, below, curved = clipped(rates, width, xp)
         slope = xp.where(observed, slope, below)
         curvature = xp.where(observed, curvature, curved)

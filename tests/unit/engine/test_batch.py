@@ -234,9 +234,8 @@ HARD: dict[str, tuple[Spec, str | None]] = {
         two_bins(
             normsys("scale", 1.1, 0.9),
             observed=(0.0, 0.0),
-            # Below a millionth of an event a bin counts as empty.
-            expected=(1e-5, 2e-5),
-            events=(1e-5, 1e-5),
+            expected=(1e-6, 2e-6),
+            events=(1e-6, 1e-6),
         ),
         "batched",
     ),

@@ -164,7 +164,9 @@ def test_a_rate_that_is_not_positive():
     assert np.isposinf(batch.call(value, 0, np.array([[-6.0]])))
     empty = models.counting(10.0, 50.0, 0.0)
     (lowered,), _ = Background(empty, FitSettings()).lower([empty])
-    assert Batch(lowered).call(value, 0, np.array([[-6.0]])) == -10.0  # as pyhf has it
+    # Where nothing is observed it counts as zero; pyhf has the rate itself, -10.
+    assert Batch(lowered).call(value, 0, np.array([[-6.0]])) == pytest.approx(0.0, abs=1e-5)
+    assert Batch(lowered).call(value, 0, np.array([[-4.0]])) == pytest.approx(10.0, abs=1e-9)
 
 
 def test_a_rate_much_below_what_is_observed():

@@ -24,7 +24,7 @@ import numpy as np
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
-from palletfit.engine.likelihood import EMPTY
+from palletfit.engine.likelihood import EMPTY, NEXT_TO_NONE
 from palletfit.engine.parameters import free_poi, measurement_of
 from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
 from palletfit.engine.reference.evidence import Likelihood, polish
@@ -588,7 +588,8 @@ class _Hypotest(_Fits):
         parameters = source.best
         asimov = np.asarray(self.model.expected_data(parameters), dtype=float)
         main = asimov[: self.model.config.nmaindata]
-        main[main <= EMPTY] = 0.0
+        observed = source.likelihood.data[: len(main)]
+        main[main <= np.where(observed <= EMPTY, NEXT_TO_NONE, EMPTY)] = 0.0
         return asimov, Likelihood(self.model, asimov, None).twice_nll(parameters)
 
     def _remember(self, name: str, search: _Search) -> None:

@@ -200,8 +200,7 @@ def test_rates_of_empty_bins_end_at_the_wall() -> None:
     free = ensemble.fit(DataSets(batch.data, batch.aux), batch.init, 0.0)
     assert free.converged[0]
     assert -0.03 < ensemble.rates(free.point)[0, 0] < 0.0
-    # Without the wall the rate falls until the constraint stops it.
+    # The engine's own solver has no wall: rates below zero count as zero.
     ensemble.profiled = False
     full = ensemble.fit(DataSets(batch.data, batch.aux), batch.init, 0.0)
-    assert ensemble.rates(full.point)[0, 0] < -1.0
-    assert not full.converged[0]
+    assert full.value[0] >= free.value[0] - 0.01
