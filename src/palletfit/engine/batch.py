@@ -275,8 +275,9 @@ class BatchFits:
         background, free = self.without_and_with_signal(self.rows)
         fixed = Fits(batch.data, batch.aux, self.mu, self.rows)
         starts = {SUGGESTED: batch.init, "free": free.point}
-        self.fitter.fit(fixed, starts | self.fitter.displaced_starts(2, 1))
-        self.search.lower(fixed)
+        displaced = self.fitter.displaced_starts(2, 1 + self.search.displaced)
+        self.fitter.fit(fixed, starts | displaced)
+        self.search.lower(fixed, background, free)
         self.search.exchange(free, "fixed", fixed)
         self.nest(free, fixed)
         self.search.exchange(background, "fixed", fixed)
@@ -314,8 +315,9 @@ class BatchFits:
         asimov = Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
         starts = {SUGGESTED: self.batch.init, "source": source.point, "fixed": tested.point}
-        self.fitter.fit(asimov, starts)
-        self.search.lower(asimov)
+        displaced = self.fitter.displaced_starts(2, self.search.displaced)
+        self.fitter.fit(asimov, starts | displaced)
+        self.search.lower(asimov, background, tested)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
         before = tested.value.copy()
         self.search.exchange(tested, "asimov", asimov)
@@ -354,7 +356,7 @@ class BatchFits:
         background.leader = same.copy()
         free = Fits(batch.data, batch.aux, None, same)
         self.fitter.fit(free, {SUGGESTED: batch.init, "background": background.point})
-        self.search.lower(free)
+        self.search.lower(free, background)
         self.search.exchange(background, "free", free)
         self.nest(free, background)
         return background, free

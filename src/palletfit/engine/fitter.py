@@ -19,6 +19,8 @@ from palletfit.engine.newton import EXHAUSTED, Lanes, Minima, Solver
 
 #: Displaced starts of every fit.
 DISPLACED = 2
+#: Every second one of further displaced starts goes so much farther.
+_FARTHER = 1.5
 #: The edm at which a start ends, in units of the NLL: where its next step leads is then known to
 #: much better than :data:`palletfit.engine.fits.SAME`.
 _START_TOLERANCE = 1e-6
@@ -173,8 +175,12 @@ class Fitter:
 
     def displaced_starts(self, first: int = 1, count: int = DISPLACED) -> dict[str, FloatArray]:
         """Choose random starts around the suggested ones, by name, for all rows."""
-        names = [f"displaced {number}" for number in range(first, first + count)]
-        return {name: self.displaced(name, 1.0) for name in names}
+        return {
+            f"displaced {number}": self.displaced(
+                f"displaced {number}", _FARTHER if number > DISPLACED and number % 2 else 1.0
+            )
+            for number in range(first, first + count)
+        }
 
     def displaced(self, name: str, size: float) -> FloatArray:
         """Choose points some prefit widths off the suggested ones, ``(P, K)``.

@@ -69,6 +69,8 @@ _FILLED = 0.5
 #: Likelihoods of this size in all (see :attr:`palletfit.engine.layout.Layout.size`) are drawn at
 #: random for each patch, so many at most.
 _WORK, _DRAWN = 60_000, 96
+#: The same for whole fits from displaced starts.
+_STARTS, _MOST_STARTS = 15_000, 4
 #: Fewer than this are not worth it.
 _LEAST = 8
 #: Where so many may be drawn, steps are taken from all points, not from the lowest ones only.
@@ -93,10 +95,20 @@ class Search:
         self.batch, self.rows, self.poi = fitter.batch, fitter.rows, fitter.poi
         self.reach = Reach(fitter.batch)
 
-    def lower(self, fits: Fits) -> None:
-        """Look for lower minima of all rows, and settle how often the lowest one is reached."""
+    def lower(self, fits: Fits, *relatives: Fits) -> None:
+        """Look for lower minima of all rows, and settle how often the lowest one is reached.
+
+        Parameters
+        ----------
+        fits
+            Fits.
+        relatives
+            Other fits of the same patches: where these have several minima, others may be near.
+        """
         self.explore(fits, self.rows)
         doubtful = ~fits.converged | (fits.agreed() < _SEEN) | fits.multimodal()
+        for relative in relatives:
+            doubtful |= relative.multimodal()
         rows = fits.leading(np.flatnonzero(doubtful))
         starts = self.fitter.displaced_starts(DISPLACED + 1, _FURTHER)
         points = np.stack([start[rows] for start in starts.values()], axis=1)
@@ -170,6 +182,11 @@ class Search:
         promising = (rise < -SAME) | (rise < _PROMISING) & ~returned & ~probes.converged
         if promising.any():
             self.fitter.fit_each(fits, name, owners[promising], probes.point[promising])
+
+    @property
+    def displaced(self) -> int:
+        """Number of displaced starts that every fit may have, where they cost little."""
+        return min(_STARTS // max(self.batch.layout.size, 1), _MOST_STARTS)
 
     @property
     def _affordable(self) -> int:

@@ -109,7 +109,8 @@ def test_a_rate_below_zero_in_an_empty_bin_counts_as_zero(engine: str) -> None:
         [{"name": models.POI, "bounds": [[-5.0, 10.0]], "inits": [1.0]}],
     )
     result = results_of(spec, [Patch("all", (), ())], engine=engine)["all"]
-    assert result.fits["free"].twice_nll >= -1e-9 + 2 * 0.5 * np.log(2 * np.pi)
+    # What is left is the constraint; the rounded corner lies a millionth below zero in NLL.
+    assert result.fits["free"].twice_nll >= np.log(2 * np.pi) - 2.1e-6
     assert 0.0 < result.p_values.CLs_obs <= 1.0
 
 

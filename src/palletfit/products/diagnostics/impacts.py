@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.batch import BatchFits
+from palletfit.engine.batch import SHARP, BatchFits
 from palletfit.engine.fits import Fits
 from palletfit.engine.lowering import Lowered
 
@@ -173,7 +173,7 @@ def _fit(
     alone = np.repeat(best[None], len(held_columns), axis=0)
     again.fitter.fit(fits, {"predicted": predicted, "free": alone})
     again.search.lower(fits)
-    again.fitter.sharpen(fits, lanes)
+    again.fitter.sharpen(fits, lanes, SHARP)
     return fits, again
 
 

@@ -283,7 +283,8 @@ def test_an_impact_fit_that_ends_below_the_best_fit_corrects_it(shared, tmp_path
     ((_, test),) = BatchedEngine(workspace, FitSettings()).hypotests([patch])
     assert test.fits["background"].twice_nll == pytest.approx(217.067118, abs=1e-6)
     # As if the engine did not look there.
-    monkeypatch.setattr(Search, "leap", lambda *_: None)
+    for name in ("lower", "explore", "exchange"):
+        monkeypatch.setattr(Search, name, lambda *_: None)
     ((_, test),) = BatchedEngine(workspace, FitSettings()).hypotests([patch])
     assert test.fits["background"].twice_nll == pytest.approx(217.1876, abs=1e-4)
     diagnosis = sound(workspace, patch, parameters=["TopSystHardCodeSR1"])
@@ -304,7 +305,8 @@ def test_jax_gives_the_same(demo):
     assert diagnosis.status == "ok"
     for one, other in zip(diagnosis.impacts, expected.impacts, strict=True):
         assert one.parameter == other.parameter
-        assert one.postfit_up == pytest.approx(other.postfit_up, abs=1e-7)
+        # An edm of 1e-14 leaves 1.4e-7 standard deviations, in each of the two fits.
+        assert one.postfit_up == pytest.approx(other.postfit_up, abs=3e-7)
     for one, other in zip(diagnosis.channels, expected.channels, strict=True):
         assert one.postfit.model.errors == pytest.approx(other.postfit.model.errors, rel=1e-6)
 
