@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.fits import Fits
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.likelihood import constants
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, Minima
 from palletfit.engine.records import Attempt, Fit
+
+
+#: Of each fit so many attempts are listed, and further ones that end in other minima.
+_LISTED = 5
 
 
 def fit_records(
@@ -41,7 +45,8 @@ def fit_records(
             doubt[row] = doubt[row] or OUTCOMES[int(minima.outcome[position])]
         if not brief:
             for row, attempt in _attempts(batch, start, attempted, minima, seconds, constant):
-                attempts[row].append(attempt)
+                if len(attempts[row]) < _LISTED or _ends_elsewhere(attempt, attempts[row]):
+                    attempts[row].append(attempt)
     tried = np.zeros(count, dtype=int)
     for _, attempted, _, _ in fits.attempts:
         tried[attempted] += 1
@@ -74,6 +79,14 @@ def fit_records(
             )
         )
     return records
+
+
+def _ends_elsewhere(attempt: Attempt, listed: list[Attempt]) -> bool:
+    """Say whether an attempt shows a minimum that no listed one does."""
+    if not attempt.reported_success or attempt.twice_nll is None:
+        return False
+    ends = [other.twice_nll for other in listed if other.twice_nll is not None]
+    return all(abs(attempt.twice_nll - end) > 2 * SAME for end in ends)
 
 
 def _attempts(

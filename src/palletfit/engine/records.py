@@ -76,7 +76,7 @@ class Fit:
     spread
         How far their ends lie apart in 2 NLL.
     attempts
-        In the order in which they were made.
+        The first ones in the order in which they were made, and others that end elsewhere.
     """
 
     twice_nll: float
