@@ -12,10 +12,10 @@ import pytest
 
 
 @contextmanager
-def small_file_system(folder: Path) -> Iterator[Path]:
-    """Mount 64 kB at a folder, which needs root: without it the test is skipped, but not in CI."""
+def small_file_system(folder: Path, kilobytes: int = 64) -> Iterator[Path]:
+    """Mount some space at a folder, which needs root: without it the test is skipped, but not in CI."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     done = None
     with suppress(OSError):
         done = subprocess.run(command, capture_output=True, check=False)

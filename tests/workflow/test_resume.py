@@ -158,9 +158,9 @@ def test_a_new_engine_version_makes_records_outdated(finished: Finished) -> None
 
 
 def test_a_full_disk_keeps_what_is_finished(folder: Folder, tiny: TinyPallet) -> None:
-    with small_file_system(folder.path / "results/tiny/SR/fits") as disk:
+    with small_file_system(folder.path / "results/tiny/SR/fits", 96) as disk:
         rest = disk / "other people's data"
-        rest.write_bytes(bytes(48 * 1024))  # leaves room for some of the six records
+        rest.write_bytes(bytes(64 * 1024))  # leaves room for some of the six records
         run = folder.run(tiny.hypotest(), succeeds=False)
         assert "The disk is full; finished patches are kept." in run.output
         assert "remedy: Free space there" in run.output

@@ -14,7 +14,6 @@ from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, Minima
 from palletfit.engine.records import Attempt, Fit
 
-
 #: Of each fit so many attempts are listed, and further ones that end in other minima.
 _LISTED = 5
 
