@@ -13,7 +13,7 @@ import pytest
 
 @contextmanager
 def small_file_system(folder: Path, kilobytes: int = 64) -> Iterator[Path]:
-    """Mount some space at a folder, which needs root: without it the test is skipped, but not in CI."""
+    """Mount some space at a folder; without root the test is skipped, but not in CI."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     done = None

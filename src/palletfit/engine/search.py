@@ -172,7 +172,8 @@ class Search:
             return
         fits.looked[:] += np.bincount(owners, minlength=len(fits.looked))
         probes = self.fitter.probe(fits, owners, points, steps)
-        rise = probes.value - fits.value[owners]
+        with np.errstate(invalid="ignore"):  # without a likelihood on either side
+            rise = probes.value - fits.value[owners]
         distance = np.abs(probes.point - fits.point[owners]) / self.fitter.widths[owners]
         distance = distance.max(axis=1)
         # On the way back a step promises just what the NLL is higher.
