@@ -174,11 +174,11 @@ class Search:
         probes = self.fitter.probe(fits, owners, points, steps)
         with np.errstate(invalid="ignore"):  # without a likelihood on either side
             rise = probes.value - fits.value[owners]
-        distance = np.abs(probes.point - fits.point[owners]) / self.fitter.widths[owners]
-        distance = distance.max(axis=1)
-        # On the way back a step promises just what the NLL is higher.
-        edm = np.where(np.isfinite(probes.edm), probes.edm, 0.0)
-        ahead = (edm > 0) & (edm < _PROMISING) & (np.abs(rise - edm) < 0.5 * edm)
+            distance = np.abs(probes.point - fits.point[owners]) / self.fitter.widths[owners]
+            distance = distance.max(axis=1)
+            # On the way back a step promises just what the NLL is higher.
+            edm = np.where(np.isfinite(probes.edm), probes.edm, 0.0)
+            ahead = (edm > 0) & (edm < _PROMISING) & (np.abs(rise - edm) < 0.5 * edm)
         returned = (distance <= _RETURNED) | (distance <= _RETURNING) & ahead
         promising = (rise < -SAME) | (rise < _PROMISING) & ~returned & ~probes.converged
         if promising.any():
