@@ -120,11 +120,16 @@ class BatchFits:
         batch = self.batch
         lowest = self.with_minimum("lowest").four_fits()
         nearest, several = self.nearest_fits(lowest)
-        counted, other = (nearest, lowest) if self.nearest else (lowest, nearest)
+        reached = np.all([fits.converged for fits in nearest.values()], axis=0)
+        counted, other = lowest, nearest
+        if self.nearest:
+            left = np.flatnonzero(~reached)
+            counted = {name: fits.with_rows(lowest[name], left) for name, fits in nearest.items()}
+            other = lowest
         errors = self.mu_errors(counted["free"])
         seconds = (time.perf_counter() - began) / len(batch)
         counted_tests = self._tests(counted, self.rows, brief=brief)
-        other_tests = self._tests(other, np.flatnonzero(several), brief=True)
+        other_tests = self._tests(other, np.flatnonzero(several & reached), brief=True)
         for row, (result, fits) in counted_tests.items():
             if not isinstance(result, HypotestResult):
                 yield row, result
@@ -134,12 +139,12 @@ class BatchFits:
                 result,
                 fit_time=seconds,
                 mu_hat_error=error,
-                minimum=self.settings.minimum,
+                minimum=self.settings.minimum if reached[row] else "lowest",
             )
             alternative = other_tests.get(row)
             if alternative is not None and isinstance(alternative[0], HypotestResult):
                 result = self._with_other(row, result, fits, alternative, counted, other)
-            elif self.nearest and several[row]:
+            elif self.nearest and not reached[row]:
                 result = replace(result, remarks=(NO_NEAREST, *result.remarks))
             yield row, result
 
@@ -275,8 +280,8 @@ class BatchFits:
         background, free = self.without_and_with_signal(self.rows)
         fixed = Fits(batch.data, batch.aux, self.mu, self.rows)
         starts = {SUGGESTED: batch.init, "free": free.point}
-        displaced = self.fitter.displaced_starts(2, 1 + self.search.displaced)
-        self.fitter.fit(fixed, starts | displaced)
+        self.fitter.fit(fixed, starts | self.fitter.displaced_starts(2, 1))
+        self._displace(fixed, 3)
         self.search.lower(fixed, background, free)
         self.search.exchange(free, "fixed", fixed)
         self.nest(free, fixed)
@@ -294,6 +299,12 @@ class BatchFits:
         fits = Fits(data, aux, mu, leader)
         self.fitter.fit(fits, {SUGGESTED: self.batch.init})
         return fits
+
+    def _displace(self, fits: Fits, first: int) -> None:
+        """Add displaced starts, from a number on, to the fits of patches where they cost little."""
+        for position in range(self.search.displaced.max()):
+            start = self.fitter.displaced_starts(first + position, 1)
+            self.fitter.fit(fits, start, np.flatnonzero(self.search.displaced > position))
 
     def nest(self, free: Fits, fixed: Fits) -> None:
         """Lower free fits that lie above one with the signal strength fixed."""
@@ -315,8 +326,8 @@ class BatchFits:
         asimov = Fits(rates, aux, 0.0 if discovery else self.mu, self.rows)
         tested = background if discovery else fixed
         starts = {SUGGESTED: self.batch.init, "source": source.point, "fixed": tested.point}
-        displaced = self.fitter.displaced_starts(2, self.search.displaced)
-        self.fitter.fit(asimov, starts | displaced)
+        self.fitter.fit(asimov, starts)
+        self._displace(asimov, 2)
         self.search.lower(asimov, background, tested)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
         before = tested.value.copy()

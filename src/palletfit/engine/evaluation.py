@@ -243,7 +243,7 @@ def inverse_free(hessian: FloatArray, frozen: NDArray[np.bool_]) -> FloatArray:
     Returns
     -------
     ndarray
-        ``(L, K, K)``; all zero if one of them is singular.
+        ``(L, K, K)``; zero where one of them is singular.
     """
     count = hessian.shape[-1]
     masked_out = frozen[:, :, None] | frozen[:, None, :]
@@ -251,8 +251,15 @@ def inverse_free(hessian: FloatArray, frozen: NDArray[np.bool_]) -> FloatArray:
     try:
         inverse = np.linalg.inv(masked)
     except np.linalg.LinAlgError:
-        return np.zeros_like(hessian)
+        inverse = np.stack([_inverse_or_zero(matrix) for matrix in masked])
     return np.where(masked_out | ~np.isfinite(inverse), 0.0, inverse)
+
+
+def _inverse_or_zero(matrix: FloatArray) -> FloatArray:
+    try:
+        return np.asarray(np.linalg.inv(matrix))
+    except np.linalg.LinAlgError:
+        return np.zeros_like(matrix)
 
 
 def solve_free(

@@ -61,6 +61,7 @@ def fit_records(
         reason = f"{agreed[row]} of {tried[row]} starts agree, edm {fits.edm[row]:.1e}"
         if agreed[row] < tried[row] and finite[row].any():
             reason += f", the others end up to {spreads[row]:.1e} above in 2 NLL"
+        reason += f", {fits.looked[row]} more points looked at" * bool(fits.looked[row])
         if not fits.converged[row]:
             reason = f"not converged: {doubt[row] or 'the last steps to the minimum'}"
         records.append(

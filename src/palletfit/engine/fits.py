@@ -42,7 +42,7 @@ class Fits:
     edm: FloatArray = field(init=False)
     gradient_norm: FloatArray = field(init=False)
     converged: NDArray[np.bool_] = field(init=False)
-    #: Points that were looked at and did not become fits of their own, by row.
+    #: Points from which the search took a few steps, by row.
     looked: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,14 +99,25 @@ class Fits:
     def with_rows(self, replacement: Fits, rows: NDArray[np.int64]) -> Fits:
         """Give fits with some rows of replacements, and with their data."""
         fits = Fits(self.data.copy(), self.aux.copy(), self.mu, self.leader)
+        remaining = np.setdiff1d(np.arange(len(self.value)), rows)
         fits.attempts = [
-            (start, kept, minima.take(np.isin(attempted, kept)), seconds)
-            for start, attempted, minima, seconds in self.attempts
-            for kept in [np.setdiff1d(attempted, rows)]
-        ] + replacement.attempts
-        for name in ("point", "value", "edm", "gradient_norm", "converged"):
+            (start, attempted[kept], minima.take(kept), seconds)
+            for attempts, chosen in ((self.attempts, remaining), (replacement.attempts, rows))
+            for start, attempted, minima, seconds in attempts
+            for kept in [np.isin(attempted, chosen)]
+        ]
+        for name in ("point", "value", "edm", "gradient_norm", "converged", "looked"):
             setattr(fits, name, getattr(self, name).copy())
-        for name in ("data", "aux", "point", "value", "edm", "gradient_norm", "converged"):
+        for name in (
+            "data",
+            "aux",
+            "point",
+            "value",
+            "edm",
+            "gradient_norm",
+            "converged",
+            "looked",
+        ):
             getattr(fits, name)[rows] = getattr(replacement, name)[rows]
         return fits
 

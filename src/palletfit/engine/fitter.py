@@ -126,14 +126,14 @@ class Fitter:
         gets sharper and sharper.
         """
         solver = self._solver(fits)
-        empty = bool(np.any(lanes.data <= EMPTY))
-        limit = _PATIENCE if empty else None
-        minima = solver.minimise(lanes, tolerance, predict=predict, limit=limit)
-        left = np.flatnonzero(~minima.converged & np.isfinite(minima.value))
+        empty = np.any(lanes.data <= EMPTY, axis=1)
+        minima = Minima.unknown(*lanes.start.shape)
+        for rows, limit in ((np.flatnonzero(~empty), None), (np.flatnonzero(empty), _PATIENCE)):
+            part = solver.minimise(lanes.take(rows), tolerance, predict=predict, limit=limit)
+            minima.put(rows, part)
+        left = np.flatnonzero(empty & ~minima.converged & np.isfinite(minima.value))
         rates = self.likelihood.rates(fits, minima.point[left], lanes.patch[left])
         corner = np.any((lanes.data[left] <= EMPTY) & (np.abs(rates) < _CORNER), axis=1)
-        if not empty:
-            left = corner = left[:0]
         for rows, widths in ((left[~corner], (CLIP_WIDTH,)), (left[corner], _WIDTHS)):
             continued, ends = lanes.take(rows), minima.take(rows)
             for width in widths:

@@ -164,6 +164,18 @@ class Minima:
         """Take some of the lanes."""
         return Minima(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
+    @classmethod
+    def unknown(cls, count: int, size: int) -> Minima:
+        """Make the ends of lanes that have not begun."""
+        return cls(
+            point=np.zeros((count, size)),
+            value=np.full(count, np.inf),
+            edm=np.full(count, np.inf),
+            gradient_norm=np.full(count, np.inf),
+            outcome=np.full(count, HOPELESS),
+            iterations=np.zeros(count, dtype=int),
+        )
+
     def put(self, rows: NDArray[np.int64], minima: Minima) -> None:
         """Replace some of the lanes."""
         for name in self.__dataclass_fields__:
@@ -524,14 +536,7 @@ class _Results:
     """Collects lanes in the order of their rows."""
 
     def __init__(self, count: int, size: int) -> None:
-        self.minima = Minima(
-            point=np.zeros((count, size)),
-            value=np.full(count, np.inf),
-            edm=np.full(count, np.inf),
-            gradient_norm=np.full(count, np.inf),
-            outcome=np.full(count, HOPELESS),
-            iterations=np.zeros(count, dtype=int),
-        )
+        self.minima = Minima.unknown(count, size)
 
     def store(
         self,

@@ -68,9 +68,9 @@ _FAR, _LOW = 0.3, 0.5
 _FILLED = 0.5
 #: Likelihoods of this size in all (see :attr:`palletfit.engine.layout.Layout.size`) are drawn at
 #: random for each patch, so many at most.
-_WORK, _DRAWN = 60_000, 96
+_WORK, _DRAWN = 45_000, 96
 #: The same for whole fits from displaced starts.
-_STARTS, _MOST_STARTS = 15_000, 4
+_STARTS, _MOST_STARTS = 11_000, 4
 #: Fewer than this are not worth it.
 _LEAST = 8
 #: Where so many may be drawn, steps are taken from all points, not from the lowest ones only.
@@ -184,20 +184,26 @@ class Search:
         if promising.any():
             self.fitter.fit_each(fits, name, owners[promising], probes.point[promising])
 
-    @property
-    def displaced(self) -> int:
-        """Number of displaced starts that every fit may have, where they cost little."""
-        return min(_STARTS // max(self.batch.layout.size, 1), _MOST_STARTS)
+    @cached_property
+    def _size(self) -> NDArray[np.int64]:
+        """Numbers in the Hessian and the Jacobian of each patch alone, ``(P,)``."""
+        parameters = self.batch.present.sum(axis=1)
+        return np.asarray(parameters * (parameters + self.batch.data.shape[1]))
 
-    @property
-    def _affordable(self) -> int:
-        """Number of further points that a patch may cost: many where its likelihood is small."""
-        count = min(_WORK // max(self.batch.layout.size, 1), _DRAWN)
-        return count if count >= _LEAST else 0
+    @cached_property
+    def displaced(self) -> NDArray[np.int64]:
+        """Number of displaced starts that each patch may have, where they cost little, ``(P,)``."""
+        return np.minimum(_STARTS // self._size, _MOST_STARTS)
 
-    @property
-    def _cheap(self) -> bool:
-        """True if points are so cheap that steps from them tell more than their values."""
+    @cached_property
+    def _affordable(self) -> NDArray[np.int64]:
+        """Number of further points of each patch: many where its likelihood is small, ``(P,)``."""
+        count = np.minimum(_WORK // self._size, _DRAWN)
+        return np.where(count >= _LEAST, count, 0)
+
+    @cached_property
+    def _cheap(self) -> NDArray[np.bool_]:
+        """Patches whose points are so cheap that steps tell more than values, ``(P,)``."""
         return self._affordable >= _MANY
 
     # ------------------------------------------------------------------ the other sign
@@ -231,7 +237,7 @@ class Search:
         half_way[np.arange(len(owners)), columns] = 0.0
         lowest = fits.value[owners]
         rise = self.likelihood.values(fits, mirrored, owners) - lowest
-        near = np.flatnonzero(rise < np.inf if self._cheap else rise < _NEAR)
+        near = np.flatnonzero(rise < np.where(self._cheap[owners], np.inf, _NEAR))
         between = self.likelihood.values(fits, half_way[near], owners[near]) - lowest[near]
         # A parabola would rise four times as much.
         factor = np.where(kinked[columns[near]] | (between < 0), 1.0, 2.0)
@@ -249,11 +255,12 @@ class Search:
         bent = {}
         for with_own in (True, False):
             score = self.reach.bent(with_own=with_own)
-            columns = np.argsort(-score, axis=1, kind="stable")[:, : max(_LEAPS, self._affordable)]
-            least = 0.0 if self._cheap else _BENT
-            alphas = ~self.batch.fixed[:, : score.shape[1]]
-            useful = (score >= least) & alphas
-            bent[with_own] = columns, np.take_along_axis(useful, columns, axis=1)
+            columns = np.argsort(-score, axis=1, kind="stable")
+            least = np.where(self._cheap, 0.0, _BENT)[:, None]
+            useful = (score >= least) & ~self.batch.fixed[:, : score.shape[1]]
+            useful = np.take_along_axis(useful, columns, axis=1)
+            useful &= np.arange(score.shape[1]) < np.maximum(_LEAPS, self._affordable)[:, None]
+            bent[with_own] = columns, useful
         return bent
 
     def _leaps(
@@ -291,7 +298,7 @@ class Search:
             reached[np.arange(len(owners)), column] = target[free]
             reached = np.clip(reached, batch.lower[owners], batch.upper[owners])
             rise = self.likelihood.values(fits, reached, owners) - fits.value[owners]
-            parabola = np.where(follows & (not self._cheap), scaled * step / 2, np.inf)
+            parabola = np.where(follows & ~self._cheap[owners], scaled * step / 2, np.inf)
             low = rise < _LOW * parabola
             loose = column >= batch.layout.alphas
             few = low & ~loose
@@ -393,7 +400,9 @@ class Search:
         batch = self.batch
         drawn = []
         loose = (batch.precision <= 0) & (batch.factor <= 0)
-        for number in range(self._affordable):
+        owners = []
+        for number in range(self._affordable[rows].max(initial=0)):
+            drawing = rows[number < self._affordable[rows]]
             share = _SHARES[number % len(_SHARES)]
             chosen = self.fitter.pattern(f"chosen {number}") < float(ndtri(share))
             point = self.fitter.displaced(f"drawn {number}", _WIDTH)
@@ -401,18 +410,19 @@ class Search:
                 part = ndtr(self.fitter.pattern(f"drawn {number}"))
                 anywhere = batch.lower + part * (batch.upper - batch.lower)
                 point = np.where(loose, anywhere, point)
-            point = np.where(chosen & ~batch.fixed, point, fits.point)[rows]
+            point = np.where(chosen & ~batch.fixed, point, fits.point)[drawing]
             if fits.mu is not None:
-                point[:, self.poi] = fits.point[rows, self.poi]
-            drawn.append(np.clip(point, batch.lower[rows], batch.upper[rows]))
+                point[:, self.poi] = fits.point[drawing, self.poi]
+            owners.append(drawing)
+            drawn.append(np.clip(point, batch.lower[drawing], batch.upper[drawing]))
         if not drawn:
             return []
-        owners, point = np.tile(rows, len(drawn)), np.concatenate(drawn)
+        owner, point = np.concatenate(owners), np.concatenate(drawn)
         for _ in range(_HALVED):
             # A rate below zero, where events are observed, has no likelihood.
-            outside = ~np.isfinite(self.likelihood.values(fits, point, owners))
-            point[outside] = 0.5 * (point[outside] + fits.point[owners[outside]])
-        return [(owners, point)]
+            outside = ~np.isfinite(self.likelihood.values(fits, point, owner))
+            point[outside] = 0.5 * (point[outside] + fits.point[owner[outside]])
+        return [(owner, point)]
 
     def _lowest(
         self,
@@ -423,10 +433,10 @@ class Search:
         count: int = _PROBED,
     ) -> tuple[NDArray[np.int64], FloatArray]:
         """Keep the lowest few points of each row, if they are near."""
-        usable = np.isfinite(rise) & ((rise < near) | self._cheap)
+        usable = np.isfinite(rise) & ((rise < near) | self._cheap[owners])
         owners, points, rise = owners[usable], points[usable], rise[usable]
         order = np.lexsort((rise, owners))
         owners, points = owners[order], points[order]
         rank = np.arange(len(owners)) - np.searchsorted(owners, owners)
-        few = rank < (_PROBED + _MANY if self._cheap else count)
+        few = rank < np.where(self._cheap[owners], _PROBED + _MANY, count)
         return owners[few], points[few]
