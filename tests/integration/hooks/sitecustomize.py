@@ -73,6 +73,8 @@ class _Workers(_Hook):
                 if kill.exists():
                     if kill.read_text() == "once":
                         kill.unlink()
+                    # What it has fitted before is still on its way out of this process.
+                    time.sleep(1.0)
                     os.kill(os.getpid(), signal.SIGKILL)
             with (self.control / "fitted").open("a") as file:
                 file.write("".join(f"{name}\n" for name in names))
