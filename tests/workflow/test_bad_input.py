@@ -32,12 +32,13 @@ def test_patch_names_with_slashes_and_dots(folder: Folder, tiny: TinyPallet) -> 
     for patch, name in zip(tiny.patches, names, strict=True):
         patch["metadata"]["name"] = name
     tiny.write()
-    folder.run()
+    target = "results/tiny/results.json"
+    folder.run(target)
     assert sorted(record["patch"] for record in folder.records().values()) == sorted(names)
     results = json.loads((folder.path / "results/tiny/results.json").read_bytes())
     assert sorted(results) == sorted(names)
     assert not list(folder.path.parent.glob("escape*"))
-    assert folder.run().idle
+    assert folder.run(target).idle
 
 
 def test_yields_that_are_no_numbers(folder: Folder, tiny: TinyPallet) -> None:
@@ -91,7 +92,7 @@ def test_one_dimensional_plane_still_makes_a_plot(folder: Folder, tiny: TinyPall
     for index, patch in enumerate(tiny.patches):
         patch["metadata"]["values"] = [100 + index, 0]
     tiny.write()
-    folder.run()
+    folder.run("results/tiny/exclusion.png")
     contour = json.loads((folder.path / "results/tiny/contour.json").read_bytes())
     assert contour["curves"]["observed"]["state"] == "collinear_points"
     assert (folder.path / "results/tiny/exclusion.png").stat().st_size > 10_000

@@ -106,18 +106,19 @@ def test_failures_can_be_tolerated_or_known(folder: Folder, tiny: TinyPallet) ->
     broken["patch"][0]["value"]["modifiers"][0]["name"] = "not_the_poi"
     tiny.write()
     folder.config["on_failure"] = "continue"
-    folder.run()
+    target = "results/tiny/contour.json"
+    folder.run(target)
     results = json.loads((folder.path / "results/tiny/results.json").read_bytes())
     assert results[name]["status"] == "failed"
     assert "no parameter of interest" in results[name]["problem"]
     contour = json.loads((folder.path / "results/tiny/contour.json").read_bytes())
     assert contour["failed"] == [name]
-    assert folder.run().idle  # what is wrong with the pallet stays wrong
+    assert folder.run(target).idle  # what is wrong with the pallet stays wrong
 
     del folder.config["on_failure"]
     tiny.analysis["regions"]["SR"]["known_failures"] = {name: "it has no signal"}
     tiny.write()
-    run = folder.run()
+    run = folder.run(target)
     assert run.fitted in ([], [name])
 
 
@@ -153,8 +154,8 @@ def test_a_new_engine_version_makes_records_outdated(finished: Finished) -> None
         "from palletfit.engine.versions import VERSIONS\nVERSIONS['batched'] = 'batched-next'\n"
     )
     folder.variables["PYTHONPATH"] = str(folder.path)
-    assert folder.run().fitted == tiny.names
-    assert folder.run().idle
+    assert folder.run(tiny.hypotest()).fitted == tiny.names
+    assert folder.run(tiny.hypotest()).idle
 
 
 def test_a_full_disk_keeps_what_is_finished(folder: Folder, tiny: TinyPallet) -> None:

@@ -253,7 +253,7 @@ HARD: dict[str, tuple[Spec, str | None]] = {
         "batched",
     ),
     "single bin": (models.counting(), "batched"),
-    "many bins": (many_bins(100), "batched"),
+    "many bins": (many_bins(50), "batched"),
     # Signals.
     "weak signal": (two_bins(normsys("s", 1.1, 0.9), events=(1e-4, 1e-4)), "batched"),
     "signal with negative yields": (

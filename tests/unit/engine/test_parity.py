@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from palletfit.pallet.patchset import parse_patchset
 
 from ...likelihoods import REGIONS, read_likelihood
 
+#: Every so many patches are fitted here.
+_EVERY = 8
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
 
@@ -29,33 +30,17 @@ def test_no_fit_ends_above_the_lowest_of_the_peers(load, shared, tmp_path, analy
     parity = load("parity")
     peers = parity.read_peers(RESULTS / f"parity-{likelihood_name(analysis, region)}.csv")
     workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
+    # All of 1Lbb and the staus are fitted by the workflow's tests, and everything by
+    # benchmarks/parity.py. What a patch gets does not depend on the others.
+    patches = [patch for patch in patches if patch.name in peers][::_EVERY]
     rows = parity.compare(workspace, patches, peers)
-    assert len(rows) == 3 * len(peers)
+    assert len(rows) == 3 * len(patches)
     assert not [row for row in rows if not row["above"] < 1e-6]  # nor NaN
     # Nor above what this engine found when the table was made.
     with (RESULTS / f"parity-{likelihood_name(analysis, region)}.csv").open(newline="") as file:
         then = {(row["patch"], row["fit"]): row["twice_nll"] for row in csv.DictReader(file)}
     lost = [row for row in rows if row["twice_nll"] > float(then[row["patch"], row["fit"]]) + 1e-6]
     assert not lost
-
-
-def test_the_staus_differ_from_pyhf_by_the_far_minimum_alone(shared, tmp_path):
-    """The minimum that is reached from the suggested values is pyhf's; docs/validation.md."""
-    path = shared / "reference" / "staus-combined.pyhf-scipy.json"
-    theirs = {entry["name"]: entry for entry in json.loads(path.read_bytes())["results"]}
-    workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
-    differences = {
-        patch.name: max(
-            abs(np.array([result.p_values.CLs_obs, *result.p_values.CLs_exp]) - expected)
-        )
-        for patch, result in BatchedEngine(workspace, FitSettings(minimum="nearest")).hypotests(
-            patches
-        )
-        for expected in [[theirs[patch.name]["CLs_obs"], *theirs[patch.name]["CLs_exp"]]]
-    }
-    assert differences.keys() == theirs.keys()
-    # pyhf's own optimizer stops up to 1e-6 above the minimum in 2 NLL, which is 2e-5 in CLs.
-    assert max(differences.values()) < 5e-5
 
 
 def test_a_minimum_that_is_missed_is_seen(load, tmp_path):
