@@ -104,7 +104,9 @@ def searched(
         began = time.process_time()
         fits = tests.four_fits()
         middle = time.process_time()
-        ends = {name: (of_kind.value.copy(), of_kind.converged) for name, of_kind in fits.items()}
+        ends = {
+            name: (of_kind.value.copy(), of_kind.converged.copy()) for name, of_kind in fits.items()
+        }
         deep = _deepen_all(tests, fits, [patch.name for patch in members], starts)
         finished = time.process_time()
         rows = []

@@ -45,8 +45,8 @@ _NEAR = 5.0
 _HIGH, _LOOSE = 50.0, 2
 #: How many points of each kind take steps, of each patch.
 _PROBED = 6
-#: So many Newton steps show whether a point leads anywhere.
-_STEPS = 4
+#: So many Newton steps show whether a point leads anywhere; the second number where they are cheap.
+_STEPS, _MORE_STEPS = 4, 8
 #: After these steps the NLL may be higher by this.
 _PROMISING = 1.0
 #: Where no parameter is further from the minimum than this many prefit standard deviations, a
@@ -114,7 +114,7 @@ class Search:
         points = np.stack([start[rows] for start in starts.values()], axis=1)
         before = fits.value[rows]
         owners, size = np.repeat(rows, len(starts)), points.shape[2]
-        self.follow(fits, "displaced", owners, points.reshape(-1, size), 2 * _STEPS)
+        self.follow(fits, "displaced", owners, points.reshape(-1, size), double=True)
         self.explore(fits, rows[fits.value[rows] < before - SAME])
 
     def explore(self, fits: Fits, rows: NDArray[np.int64]) -> None:
@@ -153,7 +153,8 @@ class Search:
         name: str,
         owners: NDArray[np.int64],
         points: FloatArray,
-        steps: int = _STEPS,
+        *,
+        double: bool = False,
     ) -> None:
         """Take a few steps from points, and fit where these lead to something new.
 
@@ -165,12 +166,19 @@ class Search:
             What the starts are called.
         points
             ``(len(owners), K)``
-        steps
-            How many.
+        double
+            Take twice as many steps.
         """
-        if not len(owners):
-            return
         fits.looked[:] += np.bincount(owners, minlength=len(fits.looked))
+        for cheap, steps in ((False, _STEPS), (True, _MORE_STEPS)):
+            part = np.flatnonzero(self._cheap[owners] == cheap)
+            if len(part):
+                self._follow(fits, name, owners[part], points[part], steps * (1 + double))
+
+    def _follow(
+        self, fits: Fits, name: str, owners: NDArray[np.int64], points: FloatArray, steps: int
+    ) -> None:
+        """Follow points of patches that are all cheap, or not."""
         probes = self.fitter.probe(fits, owners, points, steps)
         with np.errstate(invalid="ignore"):  # without a likelihood on either side
             rise = probes.value - fits.value[owners]
