@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import parse_patchset
 
+from ...likelihoods import read_likelihood
 from .. import models
 
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 FITS = ("background", "free", "fixed", "asimov_fixed")
 #: A tiny sample that an uncertainty of a factor of ten, and a weakly constrained one, can blow up.
 TINY = [
@@ -233,3 +236,51 @@ def test_neighbours_in_a_batch_do_not_matter(three_leptons: Any, size: int) -> N
             for name in FITS:
                 difference = 2 * abs(alone[name].value[row] - fits[name].value[there])
                 assert difference < 1e-9, (patch.name, name)
+
+
+def test_both_minima_of_three_leptons_are_as_stored(three_leptons: Any) -> None:
+    """The table of benchmarks/both_minima.py, where a deep search saw nothing lower."""
+    workspace, patches, _ = three_leptons
+    results = {
+        patch.name: result
+        for patch, result in BatchedEngine(workspace, FitSettings()).hypotests(patches)
+    }
+    with (RESULTS / "minima-3L-RJ.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["patch"] for row in rows} == results.keys()
+    for row in rows:
+        result, fit = results[row["patch"]], row["fit"]
+        lowest = min(float(row["twice_nll"]), float(row["deep_twice_nll"]))
+        assert result.fits[fit].twice_nll == pytest.approx(lowest, abs=1e-6), row
+        for prefix, of_minimum in (("", result), ("nearest_", result.other)):
+            if not row[f"{prefix}CLs_obs"]:
+                assert of_minimum is None, row
+                continue
+            p_values = of_minimum.p_values
+            assert p_values.CLs_obs == pytest.approx(float(row[f"{prefix}CLs_obs"]), abs=1e-6)
+            assert p_values.CLs_exp[2] == pytest.approx(float(row[f"{prefix}CLs_exp"]), abs=1e-6)
+        if row["nearest_above"]:
+            above = result.other.fits[fit].above
+            assert above == pytest.approx(float(row["nearest_above"]), abs=1e-5)
+    assert sum(bool(row["nearest_CLs_obs"]) for row in rows) == 4 * 10
+
+
+@pytest.mark.parametrize(("analysis", "region"), [("1Lbb", "1Lbb"), ("staus", "combined")])
+def test_published_patches_do_not_depend_on_others(
+    shared: Path, tmp_path: Path, analysis: str, region: str
+) -> None:
+    workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
+    chosen = patches[:: len(patches) // 5][:5]
+
+    def ends(*batches: list[Patch]) -> dict[str, list[float]]:
+        engine = BatchedEngine(workspace, FitSettings())
+        return {
+            patch.name: [result.fits[name].twice_nll for name in FITS]
+            for batch in batches
+            for patch, result in engine.hypotests(batch)
+        }
+
+    together = ends(list(chosen))
+    for other in (ends(*([patch] for patch in chosen)), ends(chosen[3::-1], chosen[4:])):
+        for name, values in together.items():
+            assert other[name] == pytest.approx(values, abs=1e-9), name
