@@ -2,6 +2,7 @@
 
     python benchmarks/missed_minima.py --random 0 1000 --output missed.csv
     python benchmarks/missed_minima.py BkgOnly.json patchset.json --every 4 --starts 100
+    python benchmarks/missed_minima.py BkgOnly.json --signals 8
 
 Every fit of every patch is made as ever. Then each goes on from its lowest minimum with whole fits
 from many drawn points, in rounds, as long as it falls: one to five parameters, or half of them, are
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from common import add_pallet, describe, machine, parser, positive, read_pallet, use_one_thread
-from random_likelihoods import random_likelihood
+from random_likelihoods import made_up_signals, random_likelihood
 
 from palletfit.config import FitSettings
 from palletfit.engine.batch import BatchFits
@@ -31,6 +32,7 @@ from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.evaluation import inverse_free
 from palletfit.engine.fits import Fits
 from palletfit.engine.likelihood import constants
+from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.patches import Patch
 
 #: Fits that end higher than this above the lowest minimum, in 2 NLL, have missed it.
@@ -72,25 +74,33 @@ def _parser() -> ArgumentParser:
         if action.dest in ("workspace", "patchset"):
             action.nargs = "?"
     options.add_argument("--random", type=int, nargs=2, metavar=("FIRST", "STOP"))
+    options.add_argument(
+        "--signals", type=positive, help="of a workspace alone: so many are made up"
+    )
     options.add_argument("--starts", type=positive, default=50, help="of each fit, in all rounds")
     options.add_argument("--every", type=positive, default=1, help="take every n-th patch only")
     return options
 
 
 def _likelihoods(arguments: Namespace) -> Iterator[tuple[Any, list[Patch]]]:
+    if arguments.signals is not None:
+        workspace = read_pallet_json(arguments.workspace)
+        yield workspace, _patches("signal", made_up_signals(workspace, arguments.signals))
+        return
     if arguments.random is None:
         workspace, _, patchset = read_pallet(arguments)
         yield workspace, list(patchset.patches[:: arguments.every])
         return
     for number in range(*arguments.random):
         workspace, all_operations = random_likelihood(number)
-        yield (
-            workspace,
-            [
-                Patch(f"random_{number}_{index}", (number, index), operations)
-                for index, operations in enumerate(all_operations)
-            ],
-        )
+        yield workspace, _patches(f"random_{number}", all_operations)
+
+
+def _patches(name: str, all_operations: list[Any]) -> list[Patch]:
+    return [
+        Patch(f"{name}_{index}", (index,), operations)
+        for index, operations in enumerate(all_operations)
+    ]
 
 
 def searched(

@@ -25,6 +25,37 @@ def random_likelihood(number: int) -> tuple[Spec, list[Spec]]:
     return _Maker(number).likelihood()
 
 
+def made_up_signals(workspace: Spec, count: int) -> list[list[Spec]]:
+    """Make signals for a real workspace without a patchset: the operations of so many patches.
+
+    A signal has one to five channels, in which it is a tenth to three times as large as the
+    statistical uncertainty of what is observed. Number `n` is always the same.
+    """
+    poi = workspace["measurements"][0]["config"]["poi"]
+    observed = {item["name"]: item["data"] for item in workspace["observations"]}
+    all_operations = []
+    for number in range(count):
+        random = np.random.default_rng([20261127, number])
+        size = min(int(random.integers(1, 6)), len(workspace["channels"]))
+        operations = []
+        for index in random.choice(len(workspace["channels"]), size, replace=False):
+            channel = workspace["channels"][index]
+            events = np.array(observed[channel["name"]], dtype=float)
+            strength = 10 ** random.uniform(-1.0, 0.5)
+            yields = strength * np.sqrt(events + 1) * random.uniform(0.2, 1.0, len(events))
+            up, down = 1 + random.uniform(0.02, 0.3, 2) * (1, -1)
+            modifiers = [
+                {"name": poi, "type": "normfactor", "data": None},
+                {"name": "signal_theory", "type": "normsys", "data": {"hi": up, "lo": down}},
+            ]
+            sample = {"name": "signal", "data": yields.tolist(), "modifiers": modifiers}
+            end = len(channel["samples"])
+            path = f"/channels/{index}/samples/{end}"
+            operations.append({"op": "add", "path": path, "value": sample})
+        all_operations.append(operations)
+    return all_operations
+
+
 class _Maker:
     """Draws one likelihood."""
 

@@ -109,6 +109,17 @@ def test_missed_minima_are_counted(pallet, tmp_path):
     assert "8 fits: 0 missed, 0 not converged" in done.stdout
 
 
+def test_signals_are_made_up_for_a_workspace_alone(pallet, tmp_path):
+    output = tmp_path / "missed.csv"
+    wanted = ["--signals", "2", "--starts", "5", "--output", output]
+    done = run("missed_minima.py", pallet[0], *wanted)
+    assert done.returncode == 0, done.stderr
+    assert {line.split(",")[0] for line in output.read_text().splitlines()[1:]} == {
+        "signal_0",
+        "signal_1",
+    }
+
+
 def test_a_deep_search_goes_beyond_the_nearest_minimum(load):
     few = models.sample("few", [0.04], models.MODIFIERS["normsys"] | BENT)
     other = models.sample("other", [6.0], models.MODIFIERS["normsys"] | {"data": OTHER})
