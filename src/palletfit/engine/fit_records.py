@@ -15,7 +15,7 @@ from palletfit.engine.newton import OUTCOMES, Minima
 from palletfit.engine.records import Attempt, Fit
 
 #: Parameters are kept that are off their suggested values by so many prefit widths; their digits.
-_OFF, _DIGITS = 1e-3, 4
+_OFF, _DIGITS = 0.02, 3
 #: Of each fit so many attempts are listed, and further ones that end in other minima.
 _LISTED = 5
 

@@ -29,6 +29,7 @@ from palletfit.engine.batch import DIFFERENT, SHARP, BatchFits, Hints
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.lowering import Lowered
+from palletfit.engine.newton import Minima
 from palletfit.engine.records import HypotestResult
 from palletfit.pallet.patches import Patch
 
@@ -40,6 +41,10 @@ NEAREST, _LIMIT = 6, 12
 _TIE = 1e-9
 #: Ends that are nearer in every nuisance parameter, in prefit widths, lie in one valley.
 _VALLEY = 0.5
+#: Half-way to another point the NLL rises by less than this part of all if there is no hump.
+_CONVEX = 0.3
+#: Points that these Newton steps bring back so close, in prefit widths, have returned.
+_STEPS, _RETURNED = 4, 0.1
 #: How often the new ends of points that fell are tried at their neighbours.
 _ROUNDS = 10
 
@@ -373,9 +378,7 @@ def _follow(
         tried = [candidate for candidate in candidates if candidate.fit == name]
         if not tried:
             continue
-        rows = np.array([candidate.row for candidate in tried])
-        starts = np.array([candidate.point for candidate in tried])
-        minima = tests.fitter.minimise(fits, tests.fitter.lanes(fits, starts, rows))
+        tried, minima = _minima(tests, fits, tried)
         for number, candidate in enumerate(tried):
             row, value = candidate.row, float(minima.value[number])
             rise = value - float(fits.value[row])
@@ -394,6 +397,30 @@ def _follow(
         yield _Looked(
             point.patch.name, tuple(higher[row]), results.get(row), tuple(origins), followed
         )
+
+
+def _minima(
+    tests: BatchFits, fits: Fits, candidates: Sequence[_Candidate]
+) -> tuple[list[_Candidate], Minima]:
+    """Minimise from candidates; those that prove to lie in the valley of the own end are left out.
+
+    In one valley the NLL half-way to the own end has risen by about a quarter, and Newton steps
+    return to that end soon.
+    """
+    rows = np.array([candidate.row for candidate in candidates])
+    starts = np.array([candidate.point for candidate in candidates])
+    with np.errstate(invalid="ignore"):  # without a likelihood on either side
+        half_way = tests.likelihood.values(fits, (starts + fits.point[rows]) / 2, rows)
+        rise = tests.likelihood.values(fits, starts, rows) - fits.value[rows]
+        convex = half_way - fits.value[rows] < _CONVEX * rise
+    tried = np.flatnonzero(~(convex & np.isfinite(rise)))
+    rows, starts = rows[tried], starts[tried]
+    probes = tests.fitter.probe(fits, rows, starts, _STEPS)
+    apart = np.abs(probes.point - fits.point[rows]) / tests.fitter.widths[rows]
+    left = np.flatnonzero(apart.max(axis=1) > _RETURNED)
+    lanes = tests.fitter.lanes(fits, probes.point[left], rows[left])
+    minima = tests.fitter.minimise(fits, lanes)
+    return [candidates[number] for number in tried[left]], minima
 
 
 def _recorded_fits(tests: BatchFits, points: Sequence[Point]) -> dict[str, Fits]:
