@@ -413,7 +413,7 @@ def _minima(
         half_way = tests.likelihood.values(fits, (starts + fits.point[rows]) / 2, rows)
         rise = tests.likelihood.values(fits, starts, rows) - fits.value[rows]
         convex = half_way - fits.value[rows] < _CONVEX * rise
-    tried = np.flatnonzero(~(convex & np.isfinite(rise)))
+    tried = np.flatnonzero(~(convex & (rise > 0) & np.isfinite(rise)))
     rows, starts = rows[tried], starts[tried]
     probes = tests.fitter.probe(fits, rows, starts, _STEPS)
     apart = np.abs(probes.point - fits.point[rows]) / tests.fitter.widths[rows]
