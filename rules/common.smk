@@ -220,9 +220,33 @@ def product_manifests(product):
     return manifests
 
 
+def neighbour_settings(wildcards):
+    """Return what the step of neighbours depends on beside the manifest and the region."""
+    return {
+        "neighbours": SETTINGS.neighbours,
+        "labels": KNOWN[wildcards.analysis].labels,
+    }
+
+
+def neighbour_files(product):
+    """Make an input function: what neighbours say, of each region; for hypothesis tests only."""
+
+    def files(wildcards):
+        if product is not HYPOTEST:
+            return []
+        regions = KNOWN[wildcards.analysis].used_regions
+        return expand("results/{{analysis}}/{region}/neighbours.json", region=regions)
+
+    return files
+
+
 def table_inputs(product):
     """Return the inputs of a product's table."""
-    inputs = {"manifests": product_manifests(product), "files": table_files(product)}
+    inputs = {
+        "manifests": product_manifests(product),
+        "files": table_files(product),
+        "neighbours": neighbour_files(product),
+    }
     if product.compares:
         inputs |= {
             "tests": product_manifests(HYPOTEST),

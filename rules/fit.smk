@@ -48,6 +48,27 @@ rule hypotest:
         "../scripts/make_product.py"
 
 
+rule neighbours:
+    """Try the minima of neighbouring points at each other, once all patches have records."""
+    input:
+        workspace="results/{analysis}/{region}/workspace.json",
+        patchset="results/{analysis}/{region}/patchset.json",
+        manifest="results/{analysis}/{region}/hypotest.json",
+    output:
+        neighbours="results/{analysis}/{region}/neighbours.json",
+    log:
+        "logs/{analysis}/{region}/neighbours.log",
+    benchmark:
+        "logs/{analysis}/{region}/neighbours.tsv"
+    params:
+        settings=neighbour_settings,
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/neighbours.py"
+
+
 use rule hypotest_part as product_part with:
     input:
         workspace="results/{analysis}/{region}/workspace.json",

@@ -24,6 +24,7 @@ RESULT_COLUMNS = frozenset(
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
         *(f"CLs_exp_{name}{end}" for name in _SIGMAS for end in ("", "_other")),
         *("minimum_other", "CLs_obs_other", "mu_hat_other"),
+        *("origin", "fell", "jump"),
         *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
         *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
         *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),

@@ -244,6 +244,9 @@ class Settings(Model):
     `continue` shows them as failed in every table and plot."""
     fit: FitSettings = FitSettings()
     """Physics of the hypothesis tests."""
+    neighbours: bool = True
+    """Try the minima of neighbouring points at each other once all patches of a region have
+    records, and mark points between which the lowest minimum changes. No record depends on it."""
     executor: ExecutorSettings = ExecutorSettings()
     """Execution of fits."""
     download: DownloadSettings = DownloadSettings()

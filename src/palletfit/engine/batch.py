@@ -46,6 +46,11 @@ _LISTED, _APART = 10, 0.1
 NO_NEAREST = "no minimum is reached from the suggested values, so that the lowest one counts"
 #: A q on Asimov data below this is rounding.
 NO_SENSITIVITY = 1e-12
+#: Name of the starts that come from other points.
+NEIGHBOUR = "neighbour"
+
+#: By the name of a fit some rows, and a point for each of them, ``(n, K)``.
+Hints = Mapping[str, tuple[NDArray[np.int64], FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,9 @@ class BatchFits:
         Physics of the tests.
     software
         Versions of what results depend on.
+    hints
+        Further starts, after all others: by the name of a fit rows, and a point for each of them,
+        ``(n, K)``.
 
     Attributes
     ----------
@@ -100,8 +108,10 @@ class BatchFits:
         batch: Lowered,
         settings: FitSettings,
         software: dict[str, str],
+        hints: Hints | None = None,
     ) -> None:
         self.batch, self.settings, self.software = batch, settings, software
+        self.hints = hints or {}
         self.likelihood = BatchLikelihood(compiled, batch)
         self.fitter = Fitter(self.likelihood)
         self.search = Search(self.fitter)
@@ -224,7 +234,7 @@ class BatchFits:
     def with_minimum(self, minimum: str) -> BatchFits:
         """Make the same fits with another choice of minimum."""
         settings = self.settings.model_copy(update={"minimum": minimum})
-        return BatchFits(self.likelihood.compiled, self.batch, settings, self.software)
+        return BatchFits(self.likelihood.compiled, self.batch, settings, self.software, self.hints)
 
     def nearest_fits(self, lowest: Mapping[str, Fits]) -> tuple[dict[str, Fits], NDArray[np.bool_]]:
         """Give the fits from the suggested values, and the patches where these end elsewhere.
@@ -286,7 +296,24 @@ class BatchFits:
         self.search.exchange(free, "fixed", fixed)
         self.nest(free, fixed)
         self.search.exchange(background, "fixed", fixed)
+        if self.hints:
+            for name, fits in (("background", background), ("free", free), ("fixed", fixed)):
+                self._take_hints(name, fits)
+            self.search.exchange(background, "fixed again", fixed)
+            self.search.exchange(fixed, "background", background)
+            self.search.exchange(free, "background again", background)
+            self.nest(free, background)
+            self.nest(free, fixed)
         return {"background": background, "free": free, "fixed": fixed}
+
+    def _take_hints(self, name: str, fits: Fits) -> None:
+        """Fit from the points that others give for a fit, and search on from where it falls."""
+        if name not in self.hints:
+            return
+        rows, points = self.hints[name]
+        before = fits.value[rows]
+        self.fitter.fit_each(fits, NEIGHBOUR, rows, points)
+        self.search.explore(fits, rows[fits.value[rows] < before - SAME])
 
     def _from_suggested(
         self,
@@ -329,6 +356,7 @@ class BatchFits:
         self.fitter.fit(asimov, starts)
         self._displace(asimov, 2)
         self.search.lower(asimov, background, tested)
+        self._take_hints("asimov_fixed", asimov)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
         before = tested.value.copy()
         self.search.exchange(tested, "asimov", asimov)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from palletfit.config import FitSettings
 from palletfit.engine.arrays import Arrays, make_arrays
-from palletfit.engine.batch import SHARP, BatchFits, DataFits
+from palletfit.engine.batch import SHARP, BatchFits, DataFits, Hints
 from palletfit.engine.evaluation import Compiled
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.hypotests import Hypotests
@@ -244,10 +244,12 @@ class BatchedEngine:
             return error
         return None
 
-    def batch_fits(self, batch: Lowered, settings: FitSettings | None = None) -> BatchFits:
+    def batch_fits(
+        self, batch: Lowered, settings: FitSettings | None = None, hints: Hints | None = None
+    ) -> BatchFits:
         """Make the fits of a lowered batch, with these settings or the engine's own."""
         return BatchFits(
-            self.compiled(batch.layout), batch, settings or self.settings, self.software
+            self.compiled(batch.layout), batch, settings or self.settings, self.software, hints
         )
 
     def chunk_size(self) -> int:

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.likelihood import constants
-from palletfit.engine.lowering import Lowered
+from palletfit.engine.lowering import Lowered, prefit_widths
 from palletfit.engine.newton import OUTCOMES, Minima
 from palletfit.engine.records import Attempt, Fit
 
+#: Parameters are kept that are off their suggested values by so many prefit widths; their digits.
+_OFF, _DIGITS = 0.02, 3
 #: Of each fit so many attempts are listed, and further ones that end in other minima.
 _LISTED = 5
 
@@ -30,7 +32,7 @@ def fit_records(
     fits, rows
         Fits, and those of their rows whose records are wanted; by default all.
     brief
-        Leave out the attempts, which only show how the minimum was found.
+        Leave out the attempts, which only show how the minimum was found, and the parameters.
     """
     count = len(batch)
     constant = constants(batch, fits.data, fits.aux)
@@ -56,6 +58,9 @@ def fit_records(
     agreed = fits.agreed()
     all_rows = np.arange(count)
     bounds = _at_bounds(batch, all_rows, fits.point)
+    off = np.abs(fits.point - batch.init) > _OFF * prefit_widths(batch)
+    off &= ~batch.fixed
+    off[:, batch.layout.poi] = False
     records = []
     for row in all_rows if rows is None else rows:
         reason = f"{agreed[row]} of {tried[row]} starts agree, edm {fits.edm[row]:.1e}"
@@ -76,9 +81,20 @@ def fit_records(
                 agreed=int(agreed[row]),
                 spread=float(spreads[row]),
                 attempts=tuple(attempts[row]),
+                parameters=None if brief else _parameters(batch, row, fits.point[row], off[row]),
             )
         )
     return records
+
+
+def _parameters(
+    batch: Lowered, row: int, point: FloatArray, chosen: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Give some parameters of a patch by name, rounded."""
+    return {
+        str(batch.names[row][column]): float(f"{point[column]:.{_DIGITS}g}")
+        for column in np.flatnonzero(chosen)
+    }
 
 
 def _ends_elsewhere(attempt: Attempt, listed: list[Attempt]) -> bool:

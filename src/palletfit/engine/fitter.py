@@ -15,6 +15,7 @@ from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import BatchLikelihood
 from palletfit.engine.fits import SAME, TOLERANCE, Fits
 from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY
+from palletfit.engine.lowering import prefit_widths
 from palletfit.engine.newton import EXHAUSTED, Lanes, Minima, Solver
 
 #: Displaced starts of every fit.
@@ -194,13 +195,7 @@ class Fitter:
     @cached_property
     def widths(self) -> FloatArray:
         """Prefit standard deviations, or a part of the range where there are none, ``(P, K)``."""
-        batch = self.batch
-        constrained = batch.precision + batch.factor
-        return np.where(
-            constrained > 0,
-            1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
-            np.minimum((batch.upper - batch.lower) / 20, 0.5),
-        )
+        return prefit_widths(self.batch)
 
     def pattern(self, name: str) -> FloatArray:
         """Draw normally distributed numbers, ``(P, K)``; those of a parameter are the same."""

@@ -246,6 +246,16 @@ class Lowered:
         )
 
 
+def prefit_widths(batch: Lowered) -> FloatArray:
+    """Give prefit standard deviations, or a part of the range where there are none, ``(P, K)``."""
+    constrained = batch.precision + batch.factor
+    return np.where(
+        constrained > 0,
+        1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
+        np.minimum((batch.upper - batch.lower) / 20, 0.5),
+    )
+
+
 @dataclass
 class _Additions:
     """Parameters and modifiers that one patch has beyond the shared samples."""

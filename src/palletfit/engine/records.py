@@ -77,6 +77,9 @@ class Fit:
         How far their ends lie apart in 2 NLL.
     attempts
         The first ones in the order in which they were made, and others that end elsewhere.
+    parameters
+        By name the nuisance parameters that are not at their suggested values, rounded: a start for
+        neighbouring points, no result. None where they are not kept.
     """
 
     twice_nll: float
@@ -89,6 +92,7 @@ class Fit:
     agreed: int
     spread: float
     attempts: tuple[Attempt, ...]
+    parameters: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

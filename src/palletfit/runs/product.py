@@ -349,6 +349,15 @@ class Product:
     # ------------------------------------------------------------------ what becomes of it
 
     @classmethod
+    def amended(
+        cls,
+        records: Mapping[str, Mapping[str, Any]],
+        folder: Path,  # noqa: ARG003
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Replace records of a region, by patch, by later results in the region's folder."""
+        return records
+
+    @classmethod
     def words(cls) -> str:
         """Name the product in many, for people."""
         return cls.name.replace("_", " ")

@@ -37,8 +37,19 @@ class RegionResults:
     records: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def read(cls, manifest_path: Path, product: type[Product]) -> RegionResults:
+    def read(
+        cls, manifest_path: Path, product: type[Product], *, amended: bool = True
+    ) -> RegionResults:
         """Read the records that a product's manifest lists, which is in the region's folder.
+
+        Parameters
+        ----------
+        manifest_path
+            The manifest.
+        product
+            The product, which may replace records by later results.
+        amended
+            Whether it may.
 
         Raises
         ------
@@ -58,7 +69,8 @@ class RegionResults:
                     patch=patch,
                 )
             records[patch] = record
-        return cls(manifest_path.parent.name, records)
+        folder = manifest_path.parent
+        return cls(folder.name, product.amended(records, folder) if amended else records)
 
 
 def chosen_record(

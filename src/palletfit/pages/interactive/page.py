@@ -58,7 +58,7 @@ def render(
         *head(f"{name}: exclusion", style, [library, script], images="data: blob:"),
         f"<header><h1>{name}</h1><p>{'; '.join(titles)}</p></header>",
         '<main><section><div id="colouring"></div><div id="plot"></div>',
-        f"<p class=help>{_HELP}{_minima(exclusion)}</p></section>",
+        f"<p class=help>{_HELP}{_minima(exclusion)}{_neighbours(shown)}</p></section>",
         '<aside id="panel"></aside></main>',
         _data("figure", json.loads(figure.to_json())),
         _data("details", shown),
@@ -79,6 +79,22 @@ def _minima(exclusion: Exclusion) -> str:
         f"likelihood: thin green contours and the panel show what the {other.minimum} one gives, "
         "which does not count here."
     )
+
+
+def _neighbours(details: Mapping[str, Any]) -> str:
+    """Say what the points' neighbours say of their minima, after the help; empty if nothing."""
+    fallen = sum("origin" in detail for detail in details.values())
+    marked = sum("jump" in detail for detail in details.values())
+    words = []
+    if fallen:
+        points = "1 point has" if fallen == 1 else f"{fallen} points have"
+        words.append(f" {points} a minimum that a neighbour's fit led to.")
+    if marked:
+        words.append(
+            f" {marked} points have a neighbour where another minimum is the lowest: "
+            "CLs may jump there."
+        )
+    return "".join(words)
 
 
 def _data(name: str, value: Any) -> str:

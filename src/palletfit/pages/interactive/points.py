@@ -67,6 +67,8 @@ def details(
             "CLs": _values(result["CLs_obs"], result["CLs_exp"]),
             "mu_hat": _numbers([record.get("mu_hat"), record.get("mu_hat_error")]),
             "other": _other(record.get("other_minimum")),
+            "origin": (result.get("origin") or {}).get("neighbours"),
+            "jump": list(dict.fromkeys(mark["neighbour"] for mark in result.get("jump") or [])),
             "remarks": [*(result.get("remarks") or []), *_failure(diagnosed)],
             "fits": [
                 _fit(kind, record["fits"][kind], brief=brief)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palletfit.errors import PalletfitError
+from palletfit.products.hypotest.neighbours import about_neighbours
 from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product, plot_files
 
 if TYPE_CHECKING:
@@ -89,6 +90,15 @@ class Hypotest(Product):
         return CLS
 
     @classmethod
+    def amended(
+        cls, records: Mapping[str, Mapping[str, Any]], folder: Path
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Take the results of patches that fell with a neighbour's minimum."""
+        from palletfit.products.hypotest import neighbours
+
+        return neighbours.amended(records, folder)
+
+    @classmethod
     def collect(cls, gathered: Gathered) -> dict[str, Any]:
         """Return the content of ``results.json``."""
         from palletfit.products.hypotest import table
@@ -118,8 +128,11 @@ class Hypotest(Product):
 
     @classmethod
     def label_of(cls, folder: Path, analysis: Analysis) -> str:
-        """Say in the report that points have another minimum, if they do."""
-        minima = about_minima(cls.entries_made(folder, analysis) or [], brief=True)
+        """Say in the report that points have another minimum, or one of a neighbour."""
+        points = cls.entries_made(folder, analysis) or []
+        minima = "; ".join(
+            filter(None, [about_minima(points, brief=True), about_neighbours(points)])
+        )
         return f"{cls.label}: {minima}" if minima else cls.label
 
     @classmethod
@@ -129,10 +142,10 @@ class Hypotest(Product):
         if points is None:
             return []
         contours = plot_files(folder, "exclusion", analysis, ("png", "pdf", "html"))
-        minima = about_minima(points)
+        minima = [about_minima(points), about_neighbours(points)]
         return [
             _summary(analysis, points, settings),
-            *([f"  minima:  {minima}"] if minima else []),
+            *(f"  minima:  {line}" for line in minima if line),
             *(f"  contour: {path}" for path in contours),
             f"  results: {folder / 'results.csv'} and {folder / 'results.json'}",
         ]

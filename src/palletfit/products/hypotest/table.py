@@ -24,6 +24,9 @@ from palletfit.runs.results import (
 _NUMERIC_COLUMNS = ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat", "fit_time")
 #: Columns with another minimum of the likelihood, which a table has if one of its points has one.
 _OTHER_COLUMNS = tuple(f"{name}{OTHER}" for name in ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat"))
+_TEXT_COLUMNS = ("patch", "region", "status", OTHER_MINIMUM, "origin", "jump", "remark")
+#: Column with how much a point fell with a neighbour's minimum.
+_FELL = "fell"
 _OTHER_KEYS = ("minimum", "CLs_obs", "CLs_exp", "CLsb_obs", "CLb_obs", "mu_hat")
 
 
@@ -53,6 +56,8 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
             "CLs_exp": None,
             "fit_time": None,
             "other_minimum": None,
+            "origin": None,
+            "jump": [],
             "problem": record["error"]["problem"],
         }
     return {
@@ -65,6 +70,9 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
         # Records of earlier engines say nothing of other minima.
         "other_minimum": (other := record.get("other_minimum"))
         and {key: other[key] for key in _OTHER_KEYS},
+        # Set by neighbours: see palletfit.products.hypotest.neighbours.
+        "origin": record.get("origin"),
+        "jump": record.get("jump") or [],
         "doubts": [
             f"{name} fit: {fit['reason']}"
             for name, fit in record["fits"].items()
@@ -79,7 +87,11 @@ def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
 
     If a point has another minimum of its likelihood, there are also the columns ``minimum_other``,
     ``CLs_obs_other``, ``CLs_exp_minus2_other`` to ``CLs_exp_plus2_other`` and ``mu_hat_other``.
+    If neighbours say anything about a point, there are also the columns ``origin`` (neighbours with
+    whose minimum it fell), ``fell`` (by how much at most, in 2 NLL) and ``jump`` (neighbours where
+    another minimum is the lowest).
     """
+    helped = any(result.get("origin") or result.get("jump") for result in results.values())
     several = any(result.get("other_minimum") for result in results.values())
     rows = []
     for name, result in results.items():
@@ -92,12 +104,28 @@ def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
                 "mu_hat": result.get("mu_hat"),
                 "fit_time": result["fit_time"],
                 **(_other_columns(result.get("other_minimum")) if several else {}),
+                **(_neighbour_columns(result) if helped else {}),
                 "remark": "; ".join(notes(result)),
             }
         )
     table = pd.DataFrame(rows)
-    numeric = (*_NUMERIC_COLUMNS, *(_OTHER_COLUMNS if several else ()))
+    numeric = (
+        *_NUMERIC_COLUMNS,
+        *(_OTHER_COLUMNS if several else ()),
+        *([_FELL] if helped else []),
+    )
     return table.astype(dict.fromkeys(numeric, float))
+
+
+def _neighbour_columns(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns about neighbours of a point, empty if these say nothing."""
+    origin = result.get("origin")
+    neighbours = dict.fromkeys(mark["neighbour"] for mark in result.get("jump") or [])
+    return {
+        "origin": ", ".join(origin["neighbours"]) if origin else "",
+        _FELL: max(origin["fell"].values()) if origin else None,
+        "jump": ", ".join(neighbours),
+    }
 
 
 def _other_columns(other: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -113,7 +141,7 @@ def read_table(path: Path) -> pd.DataFrame:
     # Only numbers can be missing: a patch may well be called "NA".
     return pd.read_csv(
         path,
-        dtype=dict.fromkeys(("patch", "region", "status", OTHER_MINIMUM, "remark"), str),
+        dtype=dict.fromkeys(_TEXT_COLUMNS, str),
         keep_default_na=False,
-        na_values={column: [""] for column in (*_NUMERIC_COLUMNS, *_OTHER_COLUMNS)},
+        na_values={column: [""] for column in (*_NUMERIC_COLUMNS, *_OTHER_COLUMNS, _FELL)},
     )

@@ -249,6 +249,23 @@ def test_another_minimum_has_curves_words_and_details():
     assert "another minimum of the likelihood:" not in plain
 
 
+def test_neighbours_are_named_and_counted():
+    origin = {"neighbours": ["b"], "fell": {"free": 0.5}}
+    jump = [{"fit": name, "neighbour": "c", "above": 0.3} for name in ("free", "fixed")]
+    records = make()
+    for name in ("signal_500_100", "signal_300_0"):
+        records[name] = {**records[name], "jump": jump}
+    records["signal_500_100"]["origin"] = origin
+    text = page(records)
+    details = data(text, "details")
+    assert details["signal_500_100"]["origin"] == ["b"]
+    assert details["signal_500_100"]["jump"] == ["c"]
+    assert "origin" not in details["signal_300_0"]
+    assert "1 point has a minimum that a neighbour" in text
+    assert "2 points have a neighbour where another minimum is the lowest" in text
+    assert "a neighbour's fit led to" not in page(make())
+
+
 def test_a_curve_that_is_nowhere_says_why():
     text = page({name: element for name, element in make().items() if name < "signal_3"})
     assert traces(text)["observed"]["name"] == "Observed limit: all points excluded"
