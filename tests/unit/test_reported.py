@@ -535,3 +535,30 @@ def test_the_reported_scan_keeps_the_part_that_has_a_likelihood():
     # Where pyhf's optimizers find no likelihood, at mu = 10, the search finds one.
     assert [point.mu for point in result.points] == [0.0, 2.5, 5.0, 7.5, 10.0]
     assert result.status == "ok"
+
+
+# --------------------------------------------------------------------------- limits
+
+
+def test_the_reported_limits_are_those_of_the_lowest_minima():
+    expected = limits(*reported("25-limit-misses-minimum"))["p0"].expected
+    # 8.39 is from 60 random starts; at 9.06 a hypothesis test gave 0.144 for +2.
+    assert expected[3].mu == pytest.approx(8.39, rel=5e-3)
+    assert expected[4].mu == pytest.approx(9.92, rel=5e-3)
+    assert all(limit.jump is None for limit in expected)
+    test = palletfit.hypotest(*reported("25-limit-misses-minimum"), mu=expected[4].mu)["p0"]
+    assert test.p_values.CLs_exp[4] == pytest.approx(0.05, rel=5e-3)
+
+
+@pytest.mark.slow
+def test_what_was_reported_as_a_limit_at_a_jump_lies_beyond_the_bound():
+    content = reported("26-limit-at-a-jump")
+    result = limits(*content)["p0"]
+    # At 4.349, which was given, CLs is 0.064 to 0.867.
+    for mu in (4.349, 10.0):
+        test = palletfit.hypotest(*content, mu=mu)["p0"]
+        assert min(test.p_values.CLs_obs, *test.p_values.CLs_exp) > 0.05
+    all_limits = (result.observed, *result.expected)
+    assert {limit.state for limit in all_limits} == {"beyond"}
+    values = (test.p_values.CLs_obs, *test.p_values.CLs_exp)
+    assert [limit.CLs for limit in all_limits] == pytest.approx(values, rel=1e-3)

@@ -60,6 +60,9 @@ _CHUNK = 32
 _NOT_FINITE = "a fit near it found no finite likelihood"
 #: Part of the tolerance that a root may have; the rest is for the fits from all starts.
 _PART = 0.5
+#: A function jumps where it changes by more than this, and by more than so many times the relative
+#: width of the bracket.
+_JUMP, _STEEP = 0.02, 20.0
 
 #: Gives, for some rows and a signal strength of each, a function that rises through zero where the
 #: limit is.
@@ -86,6 +89,9 @@ class Limit:
         Why the fits there are trusted, or not.
     trusted
         Whether they are.
+    jump
+        CLs just below and just above `mu`, where it jumps across one minus the confidence level
+        because another minimum takes over; None where it does not.
     """
 
     mu: float | None
@@ -94,6 +100,7 @@ class Limit:
     CLs: float | None
     reason: str
     trusted: bool
+    jump: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -319,6 +326,11 @@ class _Roots:
         """Distance from the root to the farther end of its bracket."""
         return np.asarray(np.maximum(self.root - self.lower, self.upper - self.root))
 
+    def steep(self, tolerance: float) -> FloatArray:
+        """Give how much a function may change within its bracket without a jump."""
+        width = (self.upper - self.lower) / self.root
+        return np.asarray(np.maximum(max(_JUMP, _STEEP * tolerance), _STEEP * width))
+
     def replace(self, rows: NDArray[np.int64], part: _Roots) -> None:
         """Replace some of them by others."""
         for name in ("root", "lower", "upper", "beyond", "lost"):
@@ -474,7 +486,59 @@ class _BatchSearch:
             open_ = open_[~part.lost]
         settled = np.ones(len(rows), dtype=bool)
         settled[open_] = False
-        return self._limits(rows, roots, value, change, settled)
+        jumps = self._settle(rows, roots, value, change, settled)
+        return self._limits(rows, roots, value, change, settled, jumps)
+
+    def _settle(
+        self,
+        rows: NDArray[np.int64],
+        roots: _Roots,
+        value: FloatArray,
+        change: FloatArray,
+        settled: NDArray[np.bool_],
+    ) -> dict[int, tuple[float, float]]:
+        """Close in on jumps with fits from all starts only; arguments are changed in place.
+
+        Returns
+        -------
+        dict
+            By position the values of the function on both sides of its jump.
+        """
+        tolerance = _PART * self.settings.tolerance
+        steep = roots.steep(tolerance)
+        with np.errstate(invalid="ignore"):
+            doubtful = ~roots.beyond & (np.abs(value) > steep / 2)
+        open_ = np.flatnonzero((doubtful | ~settled) & ~roots.lost)
+        if not len(open_):
+            return {}
+        largest = self.profile.upper[rows]
+
+        def thorough(tested_rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
+            return self._evaluate(tested_rows, mu, thorough=True)
+
+        start = np.where(roots.beyond, largest, roots.root)[open_]
+        part = _roots(thorough, rows[open_], start, largest[open_], tolerance)
+        roots.replace(open_, part)
+        settled[open_] = True
+        change[open_] = 0.0
+        open_ = open_[~part.lost]
+        sides = {}
+        for side in ("lower", "upper", "root"):
+            at = np.where(roots.beyond, largest, getattr(roots, side))[open_]
+            sides[side] = thorough(rows[open_], at)
+        value[open_] = sides["root"]
+        jumps, steep = {}, roots.steep(tolerance)
+        for position, low, high in zip(open_, sides["lower"], sides["upper"], strict=True):
+            if roots.beyond[position]:
+                settled[position] = value[position] < 0
+                continue
+            if high - low <= steep[position]:
+                settled[position] = abs(value[position]) <= steep[position]
+            elif low < 0 <= high:
+                jumps[int(position)] = float(low), float(high)
+            else:
+                settled[position] = False
+        return jumps
 
     def _guess(self, rows: NDArray[np.int64]) -> FloatArray:
         """As if the uncertainty of mu did not depend on mu."""
@@ -502,6 +566,7 @@ class _BatchSearch:
         value: FloatArray,
         change: FloatArray,
         settled: NDArray[np.bool_],
+        jumps: Mapping[int, tuple[float, float]],
     ) -> dict[int, Limit]:
         """From roots to limits.
 
@@ -520,6 +585,7 @@ class _BatchSearch:
             if not settled[position]:
                 state, reason = "unsettled", f"CLs jumps between minima near it; {reason}"
             is_found = state == "found"
+            sides = jumps.get(position)
             limits[int(row)] = Limit(
                 mu=float(roots.root[position]) if is_found else None,
                 state=state,
@@ -527,6 +593,9 @@ class _BatchSearch:
                 CLs=self._cls_at(row, float(value[position])),
                 reason=reason,
                 trusted=trusted,
+                jump=None
+                if sides is None
+                else (self._cls_at(row, sides[0]), self._cls_at(row, sides[1])),
             )
         return limits
 
@@ -569,6 +638,12 @@ def _remarks(
             f"limits above {upper:g}, the upper bound of the parameter of interest, are not "
             "searched for"
         )
+    remarks += [
+        f"CLs jumps from {limit.jump[0]:.3g} to {limit.jump[1]:.3g} at the {name} limit, because "
+        "another minimum takes over"
+        for name, limit in zip(KINDS, limits, strict=True)
+        if limit.jump is not None
+    ]
     if limits[0].state == "beyond" and mu_hat >= upper - 1e-8:
         remarks.append(AT_UPPER_BOUND)
     if statistic == "qtilde" and mu_hat < 0:
@@ -633,6 +708,12 @@ class _PatchSearch:
         beyond = bool(roots.beyond[row])
         at = upper if beyond else float(roots.root[row])
         test = self.tests.test(at)
+        jump = None
+        if not beyond:
+            ends = np.array([roots.lower[row], roots.upper[row]])
+            low, high = self.function(np.array([row, row]), ends)
+            if low < 0 <= high and high - low > roots.steep(self.tolerance)[row]:
+                jump = self.alpha * math.exp(-low), self.alpha * math.exp(-high)
         return Limit(
             mu=None if beyond else at,
             state="beyond" if beyond else "found",
@@ -640,4 +721,5 @@ class _PatchSearch:
             CLs=(test.p_values.CLs_obs, *test.p_values.CLs_exp)[row],
             reason="; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items()),
             trusted=test.status == "ok",
+            jump=jump,
         )

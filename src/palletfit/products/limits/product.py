@@ -51,7 +51,7 @@ class Limits(OfLimits):
     """Observed and expected upper limits on the signal strength of every patch."""
 
     name = "limits"
-    version = "limits-1"
+    version = "limits-2"
     sections = ("limits",)
     table = "limits"
     caption, label = "limits.rst", "upper limits"

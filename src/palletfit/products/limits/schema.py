@@ -18,6 +18,7 @@ class Limit(Plain):
     CLs: MaybeNumber
     reason: str
     trusted: bool
+    jump: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
 
     @model_validator(mode="after")
     def _number_of_state(self) -> Limit:

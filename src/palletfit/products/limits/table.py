@@ -93,6 +93,11 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
             "obs": record["observed"]["state"],
             "exp": [limit["state"] for limit in record["expected"]],
         },
+        # Records of earlier versions say nothing of jumps.
+        "jumps": {
+            "obs": record["observed"].get("jump"),
+            "exp": [limit.get("jump") for limit in record["expected"]],
+        },
         "mu_max": record["mu_max"],
         "mu_hat": record["mu_hat"],
         "mu_hat_error": record["mu_hat_error"],

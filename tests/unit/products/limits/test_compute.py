@@ -23,6 +23,7 @@ from palletfit.planes.published import read_limits
 from palletfit.products.limits import compute as limits
 from palletfit.products.limits.compute import Limits, asimov_root, upper_limits
 from palletfit.products.limits.published import compare
+from palletfit.products.limits.schema import LimitsResult
 from palletfit.runs import run as runs
 from palletfit.runs import scan
 from palletfit.runs.registry import product_of
@@ -463,3 +464,43 @@ def test_compute_is_what_the_worker_calls():
     assert patch.name == "all"
     assert plain["mu_obs"] == plain["observed"]["mu"]
     assert pyhf.__version__ == plain["software"]["pyhf"]
+
+
+# --------------------------------------------------------------------------- jumps
+
+
+@pytest.fixture
+def jumping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sqrt(q) on Asimov data jump by one at mu = 1.2, as if a minimum were lost there."""
+    original = Profile.test
+
+    def test(self, rows, mu, **choices):
+        q, q_asimov = original(self, rows, mu, **choices)
+        return q, np.where(mu > 1.2, (np.sqrt(q_asimov) + 1.0) ** 2, q_asimov)
+
+    monkeypatch.setattr(Profile, "test", test)
+
+
+@pytest.mark.usefixtures("jumping")
+def test_a_limit_where_cls_jumps_says_so():
+    result = limit(models.counting(10.0, 50.0, 52.0), LimitSettings())
+    for entry in result.expected:
+        assert (entry.jump is not None) == (abs(entry.mu - 1.2) < 1e-3)
+        if entry.jump is not None:
+            below, above = entry.jump
+            assert below > 0.05 > above
+            assert entry.state == "found"
+        else:
+            assert entry.CLs == pytest.approx(0.05, rel=1e-3)
+    jumps = [entry.jump for entry in result.expected if entry.jump is not None]
+    assert jumps
+    assert sum("CLs jumps from" in remark for remark in result.remarks) >= len(jumps)
+    plain = result.as_json()
+    LimitsResult.model_validate(plain)
+    assert [entry["jump"] for entry in plain["expected"]].count(None) == 5 - len(jumps)
+
+
+def test_an_ordinary_limit_has_no_jump():
+    for tolerance in (0.05, 1e-4):
+        result = limit(models.counting(10.0, 50.0, 52.0), LimitSettings(tolerance=tolerance))
+        assert all(entry.jump is None for entry in (result.observed, *result.expected))
