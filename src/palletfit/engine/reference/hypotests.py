@@ -23,18 +23,19 @@ import numpy as np
 
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
+from palletfit.engine.batch import DIFFERENT, NO_NEAREST
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.engine.likelihood import EMPTY, NEXT_TO_NONE
+from palletfit.engine.minima import moved, with_other
 from palletfit.engine.parameters import free_poi, measurement_of
 from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
 from palletfit.engine.reference.evidence import Likelihood, polish
+from palletfit.engine.reference.optimizers import calls_of_repetitions, minimise
 from palletfit.engine.refusals import check_background, check_model
 from palletfit.engine.samples import LUMI, TINY
-from palletfit.errors import BackendError, FitError, PalletError
+from palletfit.errors import FitError, PalletError
 from palletfit.pallet.limits import MODEL_BYTES, ModelSize
 
-#: After so many evaluations Minuit gives up.
-_MINUIT_CALLS = 50_000
 #: Newton steps go on until the edm is this small compared with what is trusted.
 _POLISH_MARGIN = 1e-2
 #: The edm that further Newton steps aim at where a result depends on a fit to first order.
@@ -43,8 +44,6 @@ _SHARP = 1e-13
 _STATISTIC_NOISE = 1e-10
 #: Where q_A is smaller than this, the edm that is good enough elsewhere is as large as q itself.
 _WEAK_SENSITIVITY = 1e-2
-#: Minuit's tolerance in units of 0.002 * errordef: its default stops at an edm of 1e-4.
-_MINUIT_TOLERANCE = 1e-2
 
 #: What is tried on a suspicious fit, in this order, until it is trusted: optimizer and start.
 _ESCALATION = (
@@ -87,15 +86,36 @@ def hypotest(spec: Mapping[str, Any], settings: FitSettings) -> HypotestResult:
     built = time.perf_counter()
     with _quiet():
         test = _Hypotest(model, data, settings)
-        result = test.run()
-    return HypotestResult(
-        **{**result, "remarks": (*remarks, *result["remarks"])},
-        engine="reference",
-        parameters=model.config.npars,
-        build_time=built - started,
-        fit_time=time.perf_counter() - built,
-        software=software_versions(settings),
+        lowest, nearest = test.run()
+    take_nearest = settings.minimum == "nearest"
+    counted, other = (
+        (nearest, lowest) if take_nearest and nearest is not None else (lowest, nearest)
     )
+    results = [
+        HypotestResult(
+            **test.conclude(ends),
+            engine="reference",
+            parameters=model.config.npars,
+            build_time=built - started,
+            fit_time=time.perf_counter() - built,
+            software=software_versions(settings),
+            minimum=settings.minimum if nearest is not None else "lowest",
+        )
+        for ends in (counted, other)
+        if ends is not None
+    ]
+    result = results[0]
+    if take_nearest and nearest is None:
+        remarks = (*remarks, NO_NEAREST)
+    elif other is not None and other is not counted:
+        result = with_other(
+            result,
+            results[1],
+            "lowest" if take_nearest else "nearest",
+            test.moved(counted, other),
+            () if np.array_equal(counted.asimov, other.asimov) else ("asimov_fixed",),
+        )
+    return replace(result, remarks=(*remarks, *result.remarks))
 
 
 def fit(spec: Mapping[str, Any], settings: FitSettings, mu: float | None) -> BestFit:
@@ -306,8 +326,25 @@ class _Search:
     points: list[FloatArray] = field(default_factory=list)
     #: Optimizers with the points from which they were started.
     tried: set[tuple[str, bytes]] = field(default_factory=set)
+    #: Attempts that go back to the suggested values, without other starts between.
+    from_suggested: list[int] = field(default_factory=list)
     #: 2 NLL that this fit must reach because a nested fit did.
     ceiling: float = np.inf
+    #: Evaluations of the likelihood by optimizers.
+    calls: int = 0
+    #: Whether the bound on evaluations ended the search before the fit was trusted.
+    bounded: bool = False
+
+    def nearest(self, settings: FitSettings) -> int | None:
+        """Index of the minimum that is reached from the suggested values, None if none is."""
+        reached = [
+            index
+            for index in self.from_suggested
+            for edm in [self.attempts[index].edm]
+            if edm is not None and edm <= settings.edm_tolerance
+        ]
+        trusted = [index for index in reached if not self.attempts[index].doubts]
+        return next(iter(trusted or reached), None)
 
     @property
     def lowest(self) -> int:
@@ -350,19 +387,38 @@ class _Search:
             return True, f"{' and '.join(ways)} agree, edm {best.edm:.1e}"
         return False, f"only {' and '.join(ways)}: {'; '.join(best.doubts)}"
 
-    def freeze(self, settings: FitSettings) -> Fit:
-        best = self.attempts[self.lowest]
+    def _words(self, settings: FitSettings) -> tuple[bool, str]:
+        """Judge the lowest minimum, and say what bounds the search."""
         trusted, reason = self.verdict(settings)
+        if not trusted and self.bounded:
+            bound = calls_of_repetitions(len(self.likelihood.lower))
+            reason += f"; the patch's bound of {bound} evaluations for further attempts is reached"
+        if len(self.from_suggested) == len(self.attempts):
+            reason += "; one minimum was looked for, from the suggested values"
+        return trusted, reason
+
+    def freeze(self, settings: FitSettings, index: int | None = None) -> Fit:
+        """Make the record of the lowest minimum, or of an attempt that counts in its place."""
+        trusted, reason = self._words(settings)
+        if index is None:
+            index = self.lowest
+        elif index != self.lowest:
+            attempt = self.attempts[index]
+            trusted = True
+            reason = f"{attempt.optimizer} from the suggested values: edm {attempt.edm:.1e}"
+        best = self.attempts[index]
+        twice_nll = np.inf if best.twice_nll is None else best.twice_nll
         ends = [attempt.twice_nll for attempt in self.attempts if attempt.twice_nll is not None]
+        tolerance = 2 * settings.nll_tolerance
         return Fit(
-            twice_nll=self.twice_nll,
+            twice_nll=twice_nll,
             edm=np.inf if best.edm is None else best.edm,
             gradient_norm=np.inf if best.gradient_norm is None else best.gradient_norm,
             at_bounds=best.at_bounds,
-            mu=float(self.best[self.likelihood.model.config.poi_index]),
+            mu=float(self.points[index][self.likelihood.model.config.poi_index]),
             trusted=trusted,
             reason=reason,
-            agreed=sum(end <= self.twice_nll + 2 * settings.nll_tolerance for end in ends),
+            agreed=sum(abs(end - twice_nll) <= tolerance for end in ends),
             spread=max(ends, default=np.inf) - min(ends, default=np.inf) if ends else np.inf,
             attempts=tuple(self.attempts),
         )
@@ -374,6 +430,8 @@ class _Fits:
     def __init__(self, model: Any, data: FloatArray, settings: FitSettings) -> None:
         self.model, self.data, self.settings = model, data, settings
         self.suggested = np.asarray(model.config.suggested_init(), dtype=float)
+        #: Evaluations that repeated fits have taken.
+        self.repeated = 0
         self.starts: dict[str, FloatArray] = {
             "suggested": self.suggested,
             "displaced": self._displaced(),
@@ -416,7 +474,12 @@ class _Fits:
         for optimizer, start in _ESCALATION:
             if search.verdict(self.settings)[0]:
                 return
+            if self.repeated >= calls_of_repetitions(len(self.suggested)):
+                search.bounded = True
+                return
+            before = search.calls
             self._try(search, optimizer, start)
+            self.repeated += search.calls - before
 
     def _try(self, search: _Search, optimizer: str, start: str) -> None:
         """Run one optimizer from one start, unless that was done already."""
@@ -434,13 +497,16 @@ class _Fits:
         if (optimizer, point.tobytes()) in search.tried:
             return
         search.tried.add((optimizer, point.tobytes()))
-        attempt, reached = self._attempt(search.likelihood, optimizer, start, point)
+        if start == "suggested" or (start == "best" and search.lowest in search.from_suggested):
+            search.from_suggested.append(len(search.attempts))
+        attempt, reached, calls = self._attempt(search.likelihood, optimizer, start, point)
+        search.calls += calls
         search.attempts.append(attempt)
         search.points.append(reached)
 
-    def _sharpen(self, search: _Search) -> None:
-        """Go on with Newton steps from the lowest minimum, as far as the likelihood falls."""
-        index = search.lowest
+    def _sharpen(self, search: _Search, index: int | None = None) -> None:
+        """Go on with Newton steps from a minimum, by default the lowest, while the NLL falls."""
+        index = search.lowest if index is None else index
         attempt = search.attempts[index]
         if attempt.twice_nll is None or attempt.edm is None:
             return
@@ -457,9 +523,10 @@ class _Fits:
 
     def _attempt(
         self, likelihood: Likelihood, optimizer: str, start: str, point: FloatArray
-    ) -> tuple[Attempt, FloatArray]:
+    ) -> tuple[Attempt, FloatArray, int]:
+        """Run an optimizer; give the attempt, where it ended, and how often it evaluated."""
         began = time.perf_counter()
-        outcome = _minimise(likelihood, optimizer, likelihood.start(point), self.settings.backend)
+        outcome = minimise(likelihood, optimizer, likelihood.start(point), self.settings.backend)
         reached = likelihood.start(outcome.parameters)
         optimizer_value = likelihood.twice_nll(reached)
         goal = _POLISH_MARGIN * self.settings.edm_tolerance
@@ -489,7 +556,25 @@ class _Fits:
             doubts=tuple(doubts),
             seconds=time.perf_counter() - began,
         )
-        return attempt, reached
+        return attempt, reached, outcome.calls
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """The four fits with one choice of minimum.
+
+    Attributes
+    ----------
+    fits, points
+        Records and parameters ``(n,)``, by name.
+    asimov, asimov_free
+        Asimov data, and 2 NLL of the free fit on them.
+    """
+
+    fits: dict[str, Fit]
+    points: dict[str, FloatArray]
+    asimov: FloatArray
+    asimov_free: float
 
 
 class _Hypotest(_Fits):
@@ -501,7 +586,15 @@ class _Hypotest(_Fits):
         self.mu = tested_mu(settings)
         self._check_poi_bounds()
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> tuple[_Ends, _Ends | None]:
+        """Make all fits.
+
+        Returns
+        -------
+        tuple
+            The lowest ends, and those that are reached from the suggested values: the same where
+            they are no other minima, and None where no minimum is reached.
+        """
         searches = {
             "background": _Search(Likelihood(self.model, self.data, 0.0)),
             "free": _Search(Likelihood(self.model, self.data, None)),
@@ -522,7 +615,7 @@ class _Hypotest(_Fits):
         # The Asimov data depend on it to first order, where a minimum does to second.
         self._sharpen(source)
         tested = searches["background" if self.discovery else "fixed"]
-        asimov, asimov_free = self._asimov(source)
+        asimov, asimov_free = self._asimov(source.likelihood, source.best)
         asimov_fixed = _Search(Likelihood(self.model, asimov, tested.likelihood.mu))
         for start in ("suggested", *self.settings.starts):
             self._try(asimov_fixed, self.settings.optimizer, start)
@@ -531,10 +624,87 @@ class _Hypotest(_Fits):
         if asimov_fixed.twice_nll - asimov_free < _WEAK_SENSITIVITY:
             for search in (searches["free"], tested, asimov_fixed):
                 self._sharpen(search)
-        return self._conclude(searches, asimov_free)
+        lowest = self._ends(searches, {}, asimov_free)
+        return lowest, self._nearest(searches, lowest, asimov_free)
 
-    def _conclude(self, searches: Mapping[str, _Search], asimov_free: float) -> dict[str, Any]:
-        fits = {name: search.freeze(self.settings) for name, search in searches.items()}
+    def _ends(
+        self, searches: Mapping[str, _Search], chosen: Mapping[str, int], asimov_free: float
+    ) -> _Ends:
+        """Give the lowest ends, or chosen ones."""
+        points = {
+            name: search.points[chosen.get(name, search.lowest)]
+            for name, search in searches.items()
+        }
+        fits = {
+            name: search.freeze(self.settings, chosen.get(name))
+            for name, search in searches.items()
+        }
+        return _Ends(fits, points, searches["asimov_fixed"].likelihood.data, asimov_free)
+
+    def _nearest(
+        self, searches: Mapping[str, _Search], lowest: _Ends, asimov_free: float
+    ) -> _Ends | None:
+        """Give the ends that are reached from the suggested values; see :meth:`run`."""
+        searches = dict(searches)
+        chosen = self._elsewhere(searches)
+        if chosen is None:
+            return None
+        source = "fixed" if self.discovery else "background"
+        if source in chosen:
+            likelihood = searches[source].likelihood
+            self._sharpen(searches[source], chosen[source])
+            point = searches[source].points[chosen[source]]
+            asimov, asimov_free = self._asimov(likelihood, point)
+            mu = searches["asimov_fixed"].likelihood.mu
+            again = _Search(Likelihood(self.model, asimov, mu))
+            self._try(again, self.settings.optimizer, "suggested")
+            self._escalate(again)
+            searches["asimov_fixed"] = again
+            chosen = self._elsewhere(searches)
+            if chosen is None:
+                return None
+        elif not chosen:
+            return lowest
+        for name, index in chosen.items():
+            self._sharpen(searches[name], index)
+        return self._ends(searches, chosen, asimov_free)
+
+    def _elsewhere(self, searches: Mapping[str, _Search]) -> dict[str, int] | None:
+        """List the fits that end above the lowest minimum from the suggested values."""
+        least = 2 * (DIFFERENT + self.settings.edm_tolerance)
+        elsewhere = {}
+        for name, search in searches.items():
+            index = search.nearest(self.settings)
+            if index is None:
+                return None
+            end = search.attempts[index].twice_nll
+            if end is not None and end > search.twice_nll + least:
+                elsewhere[name] = index
+        return elsewhere
+
+    def moved(self, counted: _Ends, other: _Ends) -> dict[str, dict[str, tuple[float, float]]]:
+        """List the parameters that differ most, by name of the fit."""
+        config = self.model.config
+        widths = np.minimum((np.diff(config.suggested_bounds(), axis=1)[:, 0]) / 20, 0.5)
+        for name in config.par_order:
+            parameters = config.param_set(name)
+            if parameters.constrained:
+                widths[config.par_slice(name)] = parameters.width()
+        widths = np.where(widths > 0, widths, 1.0)
+        return {
+            name: moved(config.par_names, widths, point, other.points[name])
+            for name, point in counted.points.items()
+        }
+
+    def conclude(self, ends: _Ends) -> dict[str, Any]:
+        """From the fits to p-values, with remarks.
+
+        Raises
+        ------
+        FitError
+            A fit has no finite minimum.
+        """
+        fits = ends.fits
         for name, fit in fits.items():
             if not np.isfinite(fit.twice_nll):
                 raise FitError(
@@ -553,9 +723,9 @@ class _Hypotest(_Fits):
         return conclude(
             self.settings,
             fits,
-            q_asimov=searches["asimov_fixed"].twice_nll - asimov_free,
+            q_asimov=fits["asimov_fixed"].twice_nll - ends.asimov_free,
             noise=max(_STATISTIC_NOISE, 4 * edm, 2 * rounding),
-            mu_upper=searches["free"].likelihood.upper[self._poi],
+            mu_upper=self.model.config.suggested_bounds()[self._poi][1],
             remarks=remarks,
         )
 
@@ -579,16 +749,15 @@ class _Hypotest(_Fits):
         lower, upper = self.model.config.suggested_bounds()[self._poi]
         check_poi_bounds(self.mu, lower, upper, self.model.config.poi_name)
 
-    def _asimov(self, source: _Search) -> tuple[FloatArray, float]:
+    def _asimov(self, source: Likelihood, parameters: FloatArray) -> tuple[FloatArray, float]:
         """Asimov data of a fit, and the exact minimum of the free fit on them.
 
         The parameters that generated the data are their maximum-likelihood estimate, for Gaussian
         and Poisson terms alike (CCGV section 3.2), so that this fit needs no optimizer.
         """
-        parameters = source.best
         asimov = np.asarray(self.model.expected_data(parameters), dtype=float)
         main = asimov[: self.model.config.nmaindata]
-        observed = source.likelihood.data[: len(main)]
+        observed = source.data[: len(main)]
         main[main <= np.where(observed <= EMPTY, NEXT_TO_NONE, EMPTY)] = 0.0
         return asimov, Likelihood(self.model, asimov, None).twice_nll(parameters)
 
@@ -605,83 +774,6 @@ class _Hypotest(_Fits):
                 self.starts["nested"] = nested.best
                 self._try(free, self.settings.optimizer, "nested")
         self._escalate(free)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    parameters: FloatArray
-    moved: bool
-    success: bool
-    message: str
-    iterations: int | None = None
-    evaluations: int | None = None
-
-
-def _minimise(likelihood: Likelihood, optimizer: str, start: FloatArray, backend: str) -> _Outcome:
-    """Minimise with one of pyhf's optimizers in one of its backends; NumPy is set again after."""
-    import pyhf
-
-    if np.all(likelihood.fixed):
-        return _Outcome(start, True, True, "there is nothing to fit")
-    _set_backend(backend, optimizer)
-    data = pyhf.tensorlib.astensor(likelihood.data)
-    arguments = {"init_pars": start.tolist(), "return_result_obj": True}
-    try:
-        if likelihood.mu is None:
-            _, result = pyhf.infer.mle.fit(data, likelihood.model, **arguments)
-        else:
-            _, result = pyhf.infer.mle.fixed_poi_fit(
-                likelihood.mu, data, likelihood.model, **arguments
-            )
-    except pyhf.exceptions.FailedMinimization as error:
-        result = error.result
-    except (
-        ArithmeticError,
-        AttributeError,  # pyhf's Minuit where hesse finds no covariance matrix
-        RuntimeError,
-        ValueError,
-        np.linalg.LinAlgError,
-    ) as error:
-        return _Outcome(start, False, False, f"{type(error).__name__}: {error}")
-    finally:
-        pyhf.set_backend("numpy")
-    point = np.asarray(result.x, dtype=float).reshape(-1)
-    usable = point.shape == start.shape and bool(np.all(np.isfinite(point)))
-    return _Outcome(
-        parameters=point if usable else start,
-        moved=usable,
-        success=bool(result.success) and usable,
-        message=str(result.message) if usable else "its parameters are not finite",
-        iterations=int(result.nit) if "nit" in result else None,
-        evaluations=int(result.nfev) if "nfev" in result else None,
-    )
-
-
-def _set_backend(backend: str, optimizer: str) -> None:
-    import pyhf
-
-    try:
-        pyhf.set_backend(backend, _optimizer(optimizer), precision="64b")
-    except pyhf.exceptions.ImportBackendError as error:
-        pyhf.set_backend("numpy")
-        raise BackendError(
-            f"pyhf's backend {backend} is not installed: {error}.",
-            remedy=f"Install palletfit[{backend}] where the fits run, or choose another "
-            "`fit.backend`.",
-        ) from error
-
-
-def _optimizer(name: str) -> Any:
-    import pyhf
-
-    if name == "scipy":
-        return pyhf.optimize.scipy_optimizer()
-    _, _, strategy = name.partition("-strategy")
-    return pyhf.optimize.minuit_optimizer(
-        strategy=int(strategy) if strategy else None,
-        tolerance=_MINUIT_TOLERANCE,
-        maxiter=_MINUIT_CALLS,
-    )
 
 
 @contextmanager

@@ -15,9 +15,14 @@ import pytest
 from scipy.optimize import OptimizeResult
 
 from palletfit.config import FitSettings
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.reference import hypotests as reference
+from palletfit.engine.reference import optimizers
+from palletfit.engine.reference.engine import ReferenceEngine
 from palletfit.engine.reference.evidence import Likelihood
+from palletfit.engine.reference.optimizers import Outcome, calls_of_a_run, calls_of_repetitions
 from palletfit.errors import BackendError, FitError, PalletError
+from palletfit.pallet.patches import Patch
 
 from ... import models
 
@@ -228,16 +233,16 @@ def test_nothing_expected_and_nothing_observed():
 
 def stuck(monkeypatch, *, mu=None, times=math.inf):
     """Let scipy return its start as the minimum of the free fit, or of that at a value of mu."""
-    minimise = reference._minimise
+    minimise = reference.minimise
     calls = []
 
     def replaced(likelihood, optimizer, start, backend):
         if optimizer == "scipy" and likelihood.mu == mu and len(calls) < times:
             calls.append(start)
-            return reference._Outcome(start, True, "stuck", 5, 50)
+            return Outcome(start, True, "stuck", 5, 50)
         return minimise(likelihood, optimizer, start, backend)
 
-    monkeypatch.setattr(reference, "_minimise", replaced)
+    monkeypatch.setattr(reference, "minimise", replaced)
     # Newton steps would make a bad point good.
     monkeypatch.setattr(
         reference, "polish", lambda likelihood, point, **_: (point, likelihood.evidence(point), 0)
@@ -280,16 +285,16 @@ def test_without_escalation_a_bad_free_fit_is_suspect_and_says_so(monkeypatch):
 
 
 def test_a_nested_fit_that_stays_lower_is_suspect_and_says_so(monkeypatch):
-    minimise = reference._minimise
+    minimise = reference.minimise
 
     def replaced(likelihood, optimizer, start, backend):
         if likelihood.mu is None:
             bad = np.array(start)
             bad[likelihood.model.config.poi_index] = 3.0
-            return reference._Outcome(bad, True, "bad", 5, 50)
+            return Outcome(bad, True, "bad", 5, 50)
         return minimise(likelihood, optimizer, start, backend)
 
-    monkeypatch.setattr(reference, "_minimise", replaced)
+    monkeypatch.setattr(reference, "minimise", replaced)
     monkeypatch.setattr(
         reference, "polish", lambda likelihood, point, **_: (point, likelihood.evidence(point), 0)
     )
@@ -372,7 +377,10 @@ def test_a_model_that_pyhf_refuses_is_explained():
 
 BACKEND = """
 import sys
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.reference import hypotests as reference
+from palletfit.engine.reference import optimizers
+from palletfit.engine.reference.engine import ReferenceEngine
 from palletfit.config import FitSettings
 from unit import models
 import pyhf
@@ -443,3 +451,96 @@ def test_a_missing_backend_is_an_error_that_says_what_to_install(monkeypatch):
         hypotest(models.full("normsys"), backend="pytorch")
     assert "palletfit[pytorch]" in error.value.remedy
     assert pyhf.tensorlib.name == "numpy"
+
+
+# --- bounds on cost -----------------------------------------------------------------------------
+
+
+def test_an_optimizer_ends_at_its_bound_and_says_so(monkeypatch):
+    monkeypatch.setattr(optimizers, "_CALLS", 12)
+    monkeypatch.setattr(optimizers, "_CALLS_A_PARAMETER", 0)
+    result = hypotest(models.full(*EVERY_MODIFIER))
+    attempt = result.fits["free"].attempts[0]
+    assert attempt.evaluations == 12
+    assert attempt.message == "the bound of 12 evaluations is reached"
+    assert not attempt.reported_success
+    assert attempt.moved
+    assert "scipy reports failure (the bound of 12 evaluations is reached)" in attempt.doubts
+
+
+def test_a_patch_without_end_is_suspect_with_a_reason(shared):
+    """An empty bin in which 100 events are expected: Minuit goes on there for minutes."""
+    folder = shared / "cases" / "28-reference-hangs"
+    if not folder.is_dir():
+        pytest.skip(f"there is no {folder}")
+    workspace = json.loads((folder / "BkgOnly.json").read_text())
+    patch = json.loads((folder / "patchset.json").read_text())["patches"][0]
+    ((_, result),) = ReferenceEngine(workspace, FitSettings(engine="reference")).hypotests(
+        [Patch("p0", (), patch["patch"])]
+    )
+    assert result.status == "suspect"
+    bound = calls_of_a_run(result.parameters) + result.parameters * (result.parameters + 1)
+    calls = [a.evaluations for fit in result.fits.values() for a in fit.attempts if a.evaluations]
+    assert max(calls) <= bound
+    # Four fits, what repeats them, and the last attempt over the bound of these.
+    assert sum(calls) <= 4 * bound + calls_of_repetitions(result.parameters) + bound
+    reasons = [fit.reason for fit in result.fits.values() if not fit.trusted]
+    assert any("evaluations for further attempts is reached" in reason for reason in reasons)
+
+
+# --- both minima --------------------------------------------------------------------------------
+
+#: Twenty more events in the first bin are explained by either sign of this parameter.
+BENT = {
+    "name": "bent",
+    "type": "histosys",
+    "data": {"hi_data": [18.0, 9.0], "lo_data": [24.0, 11.0]},
+}
+
+
+def bent_background():
+    samples = [models.sample("bkg", [10.0, 10.0], BENT), models.signal([4.0, 1.0])]
+    return models.workspace(
+        {"SR": samples}, {"SR": [30.0, 10.0]}, [{"name": "bent", "inits": [0.1]}]
+    )
+
+
+ALL_STARTS = {"starts": ["suggested", "background", "free"]}
+
+
+def test_both_minima_are_recorded_and_either_counts():
+    spec = bent_background()
+    lowest, nearest = (hypotest(spec, minimum=name, **ALL_STARTS) for name in ("lowest", "nearest"))
+    assert (lowest.minimum, nearest.minimum) == ("lowest", "nearest")
+    assert lowest.other.minimum == "nearest"
+    assert nearest.other.minimum == "lowest"
+    assert set(lowest.other.fits) == set(nearest.other.fits) == {"fixed"}
+    difference = nearest.fits["fixed"].twice_nll - lowest.fits["fixed"].twice_nll
+    assert difference > 1.0
+    assert lowest.other.fits["fixed"].above == pytest.approx(difference, abs=1e-9)
+    assert nearest.other.fits["fixed"].above == pytest.approx(-difference, abs=1e-9)
+    assert lowest.other.fits["fixed"].parameters["bent"] == pytest.approx((-0.981, 1.420), abs=1e-2)
+    assert lowest.other.p_values == nearest.p_values
+    assert nearest.other.p_values == lowest.p_values
+    assert lowest.remarks[0].startswith("the nearest minimum gives CLs")
+    assert lowest.status == nearest.status == "ok"
+
+
+def test_the_nearest_minimum_is_that_of_the_batched_engine():
+    spec = bent_background()
+    nearest = hypotest(spec, minimum="nearest", **ALL_STARTS)
+    engine = BatchedEngine(spec, FitSettings(minimum="nearest"))
+    ((_, batched),) = engine.hypotests([Patch("all", (), ())])
+    assert nearest.p_values.CLs_obs == pytest.approx(batched.p_values.CLs_obs, abs=1e-5)
+    np.testing.assert_allclose(nearest.p_values.CLs_exp, batched.p_values.CLs_exp, atol=1e-4)
+    for name, fit in nearest.fits.items():
+        assert fit.twice_nll == pytest.approx(batched.fits[name].twice_nll, abs=1e-5)
+
+
+def test_from_one_start_one_minimum_is_looked_for():
+    spec = bent_background()
+    words = "one minimum was looked for, from the suggested values"
+    one, several = hypotest(spec), hypotest(spec, **ALL_STARTS)
+    assert one.other is None
+    assert all(words in fit.reason for fit in one.fits.values())
+    assert words not in several.fits["fixed"].reason
