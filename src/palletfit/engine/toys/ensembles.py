@@ -11,20 +11,22 @@ lowest minimum was found three times; only where the NLL is convex, one start is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.fitter import CORNER, ROUGH, WIDTHS
 from palletfit.engine.interpcodes import KINKED
-from palletfit.engine.likelihood import CLIP_WIDTH, own_arrays, own_of, poisson_term
+from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY, own_arrays, own_of, poisson_term
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
 from palletfit.engine.toys.compact import Compact, compact
-from palletfit.engine.toys.profiled import ProfiledModel, ProfileSolver
+from palletfit.engine.toys.profiled import SOFT, ProfiledModel, ProfileSolver
 
 #: The edm at which a fit ends; where its last step leads is known to much better than this.
 _TOLERANCE = 1e-6
@@ -39,9 +41,10 @@ _SAME = 1e-7
 _DISPLACED = 4
 #: After how many evaluations a fit gives up that no start has settled.
 _PATIENCE = 400
-#: Rates may be so far below zero in a bin without events, see
-#: :mod:`palletfit.engine.toys.profiled`.
-_BELOW = -1e-6
+#: The edm at a corner, whose depth is of the order of :data:`_TOLERANCE`.
+_AT_CORNER = 1e-9
+#: Widths of the corner, one after the other.
+_WIDTHS = WIDTHS[1::2]
 #: A nested fit may lie lower than its parent by so much in NLL, from rounding.
 _NESTED = 1e-8
 
@@ -79,6 +82,10 @@ class Ends:
         Key of :data:`palletfit.engine.newton.OUTCOMES`.
     iterations
         Evaluations of the likelihood.
+    clipped
+        Fits that end with a rate below zero in a bin without events, where it counts as zero.
+    soft
+        NLL of the same fit at the soft wall, from which a clipped one went on.
     """
 
     point: FloatArray
@@ -87,6 +94,12 @@ class Ends:
     converged: NDArray[np.bool_]
     outcome: NDArray[np.int64]
     iterations: NDArray[np.int64]
+    clipped: NDArray[np.bool_]
+    soft: FloatArray
+
+    def take(self, rows: NDArray[np.int64]) -> Ends:
+        """Take some of the ends."""
+        return Ends(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
     def reason(self, row: int) -> str:
         """Say in words how a fit ended."""
@@ -172,8 +185,11 @@ class Ensemble:
         starts = self._starts(sets, start)
         fixed, searched = self.search(sets, starts, mu)
         free, more = self.search(sets, [fixed.point, *starts], None)
+        self.resume(sets, free, np.flatnonzero(fixed.clipped), fixed.point, None)
         if not self.convex:
             self._exchange(sets, fixed, free, mu)
+        above = fixed.converged & ~(free.value <= fixed.value + _NESTED)
+        self.resume(sets, free, np.flatnonzero(above), fixed.point, None)
         return Pairs(fixed, free, searched | more)
 
     def _exchange(self, sets: DataSets, fixed: Ends, free: Ends, mu: float) -> None:
@@ -185,60 +201,157 @@ class Ensemble:
         rows = np.arange(len(sets))
         before = fixed.value.copy()
         self._keep_lower(fixed, seen, rows, self.fit(sets, free.point, mu))
+        self.resume(sets, fixed, np.flatnonzero(free.clipped), free.point, mu)
         rows = np.flatnonzero(fixed.value < before - _SAME)
         if len(rows):
             ends = self.fit(sets.take(rows), fixed.point[rows], None)
             self._keep_lower(free, seen, rows, ends)
+            self.resume(sets, free, rows[fixed.clipped[rows]], fixed.point, None)
+
+    def resume(
+        self,
+        sets: DataSets,
+        best: Ends,
+        rows: NDArray[np.int64],
+        point: FloatArray,
+        mu: float | None,
+    ) -> None:
+        """Go on from points with rates below zero in empty bins, and keep what is lower.
+
+        The corner is sharp from the beginning: a soft wall would lead away from such points.
+
+        Parameters
+        ----------
+        sets
+            Data.
+        best
+            The lowest minima so far, which are replaced by lower ones.
+        rows
+            Data sets that are fitted.
+        point
+            Starts of all data sets, ``(L, K)``.
+        mu
+            Where the parameter of interest is fixed.
+        """
+        if self.profiled and len(rows):
+            ends = self.fit(sets.take(rows), point[rows], mu, sharp=True)
+            self._keep_lower(best, np.zeros(len(sets), dtype=int), rows, ends)
 
     def fit(
-        self, sets: DataSets, start: FloatArray, mu: float | None, *, patient: bool = False
+        self,
+        sets: DataSets,
+        start: FloatArray,
+        mu: float | None,
+        *,
+        patient: bool = False,
+        sharp: bool = False,
+        earlier: Ends | None = None,
     ) -> Ends:
-        """Fit data sets, each from its own start ``(L, K)``."""
+        """Fit data sets, each from its own start ``(L, K)``.
+
+        Parameters
+        ----------
+        sets, start, mu
+            Data, starts, and where the parameter of interest is fixed.
+        patient
+            Take many steps of a moderate length.
+        sharp
+            Begin with the sharp corner at empty bins, not with a soft wall.
+        earlier
+            Ends of the same data sets: what ends at the same place of the soft wall goes on to the
+            same end.
+        """
         if self.profiled:
-            return self._fit_profiled(sets, start, mu, patient=patient)
+            return self._fit_profiled(
+                sets, start, mu, patient=patient, sharp=sharp, earlier=earlier
+            )
         return self._fit_all(sets, start, mu)
 
     def _fit_profiled(
-        self, sets: DataSets, start: FloatArray, mu: float | None, *, patient: bool
+        self,
+        sets: DataSets,
+        start: FloatArray,
+        mu: float | None,
+        *,
+        patient: bool,
+        sharp: bool,
+        earlier: Ends | None,
     ) -> Ends:
-        model, local = self._model, self._model.local
-        shared = model.shared
+        shared = self._model.shared
         lanes = self._lanes(sets, start, mu)
-        local_aux = np.where(local.exists, sets.aux[:, local.column], 1.0)
         narrowed = {
             name: getattr(lanes, name)[:, shared]
             for name in ("start", "fixed", "lower", "upper", "precision", "factor")
         }
-        aux = np.concatenate([sets.aux[:, shared], local_aux], axis=1)
+        aux = np.concatenate([sets.aux[:, shared], self._local_aux(sets)], axis=1)
         solver = (
             ProfileSolver(self._profile, iterations=_PATIENCE, damping=PATIENT)
             if patient
             else ProfileSolver(self._profile)
         )
-        minima = solver.minimise(
-            Lanes(
-                patch=lanes.patch,
-                scoring=lanes.scoring,
-                data=sets.data,
-                aux=aux,
-                clip=lanes.clip,
-                **narrowed,
-            ),
-            _TOLERANCE,
-            predict=True,
+        narrow = Lanes(
+            patch=lanes.patch,
+            scoring=lanes.scoring,
+            data=sets.data,
+            aux=aux,
+            clip=lanes.clip if sharp else np.full(len(sets), SOFT),
+            **narrowed,
         )
-        point = np.array(np.broadcast_to(self.batch.init[0], start.shape))
-        point[:, shared] = minima.point
-        best = self._profile.locals_at(minima.point, sets.data, local_aux)
+        minima = solver.minimise(narrow, _AT_CORNER if sharp else _TOLERANCE, predict=True)
+        ends = self._complete(sets, minima, narrow.clip)
+        ends.soft[:] = np.nan if sharp else ends.value
+        left = ends.clipped & np.isfinite(ends.value) & ~(sharp & ends.converged)
+        if earlier is not None:
+            with np.errstate(invalid="ignore"):
+                same = left & earlier.converged
+                same &= np.abs(ends.soft - earlier.soft) <= _SAME
+            _replace(ends, same, earlier, same)
+            left &= ~same
+        rows = np.flatnonzero(left)
+        if len(rows):
+            minima = _around_corner(solver, narrow.take(rows), minima.take(rows))
+            soft = ends.soft[rows]
+            sharpened = self._complete(sets.take(rows), minima, np.full(len(rows), CLIP_WIDTH))
+            _replace(ends, rows, sharpened, slice(None))
+            ends.soft[rows] = soft
+        return ends
+
+    def _complete(self, sets: DataSets, minima: Minima, clip: FloatArray) -> Ends:
+        """Add to ends of the profile likelihood all that it does not know of.
+
+        Parameters
+        ----------
+        sets, minima
+            Data, and ends of the shared parameters.
+        clip
+            Width of the corner at empty bins, ``(L,)``.
+        """
+        model, local = self._model, self._model.local
+        local_aux = self._local_aux(sets)
+        best, rates = self._profile.settle(minima.point, sets.data, local_aux, clip)
+        point = np.repeat(self.batch.init[:1], len(sets), axis=0)
+        point[:, model.shared] = minima.point
         point[:, local.column[local.exists]] = best[:, local.exists]
         rest = _settle_rest(self.batch, model.rest, point, sets.aux)
-        return _ends(minima, point, minima.value + rest)
+        clipped = np.any((sets.data <= EMPTY) & (rates < 0.0), axis=1)
+        return _ends(minima, point, minima.value + rest, clipped)
+
+    def _local_aux(self, sets: DataSets) -> FloatArray:
+        local = self._model.local
+        return np.where(local.exists, sets.aux[:, local.column], 1.0)
 
     def _fit_all(self, sets: DataSets, start: FloatArray, mu: float | None) -> Ends:
-        minima = self._solver.minimise(self._lanes(sets, start, mu), _TOLERANCE, predict=True)
-        ends = _ends(minima, minima.point, minima.value)
-        ends.converged &= ~np.any(self.rates(ends.point) < _BELOW, axis=1)
-        return ends
+        lanes, empty = self._lanes(sets, start, mu), sets.data <= EMPTY
+        minima = self._solver.minimise(lanes, _TOLERANCE, predict=True)
+        rates = self.rates(minima.point)
+        corner = np.any(empty & (np.abs(rates) < CORNER), axis=1)
+        rows = np.flatnonzero(corner & ~minima.converged & np.isfinite(minima.value))
+        if len(rows):
+            ends = _around_corner(self._solver, lanes.take(rows), minima.take(rows))
+            minima.put(rows, ends)
+            rates[rows] = self.rates(ends.point)
+        clipped = np.any(empty & (rates < 0.0), axis=1)
+        return _ends(minima, minima.point, minima.value, clipped)
 
     def rates(self, point: FloatArray) -> FloatArray:
         """Compute expected counts at parameters ``(L, K)``; shape ``(L, B)``."""
@@ -323,7 +436,7 @@ class Ensemble:
             if not len(rows):
                 break
             searched[rows] |= number > needed
-            ends = self.fit(sets.take(rows), start[rows], mu)
+            ends = self.fit(sets.take(rows), start[rows], mu, earlier=best.take(rows))
             self._keep_lower(best, seen, rows, ends)
         rows = np.flatnonzero(~best.converged)
         if self.profiled and len(rows):
@@ -342,11 +455,24 @@ class Ensemble:
         comparable = ends.converged | ~had_minimum
         lower = comparable & ~same & (ends.converged & ~had_minimum | (ends.value < value))
         seen[rows] = np.where(lower, ends.converged, seen[rows] + same)
-        for name in Ends.__dataclass_fields__:
-            getattr(best, name)[rows[lower]] = getattr(ends, name)[lower]
+        _replace(best, rows[lower], ends, lower)
 
 
-def _ends(minima: Minima, point: FloatArray, value: FloatArray) -> Ends:
+def _around_corner(solver: Solver, lanes: Lanes, minima: Minima) -> Minima:
+    """Go on from ends of lanes while the corner at empty bins gets sharper and sharper."""
+    iterations = minima.iterations
+    for width in _WIDTHS:
+        last = width == CLIP_WIDTH
+        minima = solver.minimise(
+            lanes.at(minima.point, clip=np.full(len(lanes), width)),
+            _AT_CORNER if last else ROUGH,
+            predict=last,
+        )
+        iterations = iterations + minima.iterations
+    return replace(minima, iterations=iterations)
+
+
+def _ends(minima: Minima, point: FloatArray, value: FloatArray, clipped: NDArray[np.bool_]) -> Ends:
     return Ends(
         point=np.array(point),
         value=np.array(value),
@@ -354,7 +480,15 @@ def _ends(minima: Minima, point: FloatArray, value: FloatArray) -> Ends:
         converged=minima.converged & np.isfinite(value),
         outcome=minima.outcome,
         iterations=minima.iterations,
+        clipped=clipped,
+        soft=np.full(len(value), np.nan),
     )
+
+
+def _replace(ends: Ends, rows: Any, replacements: Ends, sources: Any) -> None:
+    """Replace rows of ends."""
+    for name in Ends.__dataclass_fields__:
+        getattr(ends, name)[rows] = getattr(replacements, name)[sources]
 
 
 def _settle_rest(
