@@ -5,8 +5,10 @@ Where the model allows it, its bin-local parameters are profiled out
 codes with kinks, and JAX).
 
 Likelihoods with interpolated systematic uncertainties may have several minima, and the more so with
-fluctuating auxiliary data. So every fit is made from three starts, and from further ones until the
-lowest minimum was found three times; only where the NLL is convex, one start is enough.
+fluctuating auxiliary data. So every fit is made from two starts, and from further ones until the
+lowest minimum was found twice. From there parameters change their sign, and products of parameters
+fill or empty bins: where that leads lower, or to something new, further fits begin. Only where the
+NLL is convex, one start is enough.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from palletfit.engine.interpcodes import KINKED
 from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY, own_arrays, own_of, poisson_term
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
+from palletfit.engine.reach import Reach
 from palletfit.engine.toys.compact import Compact, compact
 from palletfit.engine.toys.profiled import SOFT, ProfiledModel, ProfileSolver
 
@@ -32,9 +35,9 @@ from palletfit.engine.toys.profiled import SOFT, ProfiledModel, ProfileSolver
 _TOLERANCE = 1e-6
 #: Counts above this call for Poisson terms without cancellation.
 _LARGE = 1e5
-#: How many starts have to end at the lowest minimum. (With two, which begin near one another, one
-#: of ten fits misses it on likelihoods that are as far from parabolic as the staus'.)
-_SEEN = 3
+#: How many starts have to end at the lowest minimum. They begin near one another: minima further
+#: away are looked for by :meth:`Ensemble._leap`.
+_SEEN = 2
 #: Ends of fits that differ by less in NLL are one minimum.
 _SAME = 1e-7
 #: Starts that are displaced, for fits that the others do not settle.
@@ -45,6 +48,21 @@ _PATIENCE = 400
 _AT_CORNER = 1e-9
 #: Widths of the corner, one after the other.
 _WIDTHS = WIDTHS[1::2]
+#: How many parameters may be mirrored, those that bend expected counts most; from so many standard
+#: deviations on.
+_MIRRORED, _SIZEABLE = 24, 0.3
+#: How many products of parameters are looked at.
+_PRODUCTS = 12
+#: Points from which a few steps are taken, of each kind: the lowest ones, if they are not higher
+#: than this.
+_PROBED, _NEAR = (2, 5), (5.0, 60.0)
+#: Evaluations from these points. After the first number so many points of each data set go on, if
+#: the NLL is not higher than the first of these; after the second number those are promising where
+#: it is not higher than the second, and a parameter is further away from the minimum than so many
+#: prefit standard deviations.
+_STEPS, _LEFT, _HIGHEST, _RETURNED = (3, 3), 2, (10.0, 1.0), 0.1
+#: How many of these points become fits, and how often the search goes on from a lower minimum.
+_CONTINUED, _ROUNDS = 2, 2
 #: A nested fit may lie lower than its parent by so much in NLL, from rounding.
 _NESTED = 1e-8
 
@@ -184,8 +202,10 @@ class Ensemble:
         """
         starts = self._starts(sets, start)
         fixed, searched = self.search(sets, starts, mu)
+        self._leap(sets, fixed, mu)
         free, more = self.search(sets, [fixed.point, *starts], None)
         self.resume(sets, free, np.flatnonzero(fixed.clipped), fixed.point, None)
+        self._leap(sets, free, None)
         if not self.convex:
             self._exchange(sets, fixed, free, mu)
         above = fixed.converged & ~(free.value <= fixed.value + _NESTED)
@@ -277,25 +297,11 @@ class Ensemble:
         sharp: bool,
         earlier: Ends | None,
     ) -> Ends:
-        shared = self._model.shared
-        lanes = self._lanes(sets, start, mu)
-        narrowed = {
-            name: getattr(lanes, name)[:, shared]
-            for name in ("start", "fixed", "lower", "upper", "precision", "factor")
-        }
-        aux = np.concatenate([sets.aux[:, shared], self._local_aux(sets)], axis=1)
+        narrow = self._narrow(sets, start, mu, CLIP_WIDTH if sharp else SOFT)
         solver = (
             ProfileSolver(self._profile, iterations=_PATIENCE, damping=PATIENT)
             if patient
             else ProfileSolver(self._profile)
-        )
-        narrow = Lanes(
-            patch=lanes.patch,
-            scoring=lanes.scoring,
-            data=sets.data,
-            aux=aux,
-            clip=lanes.clip if sharp else np.full(len(sets), SOFT),
-            **narrowed,
         )
         minima = solver.minimise(narrow, _AT_CORNER if sharp else _TOLERANCE, predict=True)
         ends = self._complete(sets, minima, narrow.clip)
@@ -315,6 +321,23 @@ class Ensemble:
             _replace(ends, rows, sharpened, slice(None))
             ends.soft[rows] = soft
         return ends
+
+    def _narrow(self, sets: DataSets, start: FloatArray, mu: float | None, clip: float) -> Lanes:
+        """Make lanes of the shared parameters only."""
+        shared = self._model.shared
+        lanes = self._lanes(sets, start, mu)
+        narrowed = {
+            name: getattr(lanes, name)[:, shared]
+            for name in ("start", "fixed", "lower", "upper", "precision", "factor")
+        }
+        return Lanes(
+            patch=lanes.patch,
+            scoring=lanes.scoring,
+            data=sets.data,
+            aux=np.concatenate([sets.aux[:, shared], self._local_aux(sets)], axis=1),
+            clip=np.full(len(sets), clip),
+            **narrowed,
+        )
 
     def _complete(self, sets: DataSets, minima: Minima, clip: FloatArray) -> Ends:
         """Add to ends of the profile likelihood all that it does not know of.
@@ -408,16 +431,148 @@ class Ensemble:
         pulled = np.where(poisson, sets.aux / np.where(poisson, batch.factor[0], 1.0), pulled)
         half_way = np.clip(0.5 * (generated + pulled), batch.lower[0], batch.upper[0])
         patterns = np.random.default_rng(1).standard_normal((_DISPLACED, width))
-        constrained = batch.precision[0] + batch.factor[0]
-        size = np.where(
-            constrained > 0,
-            1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
-            np.minimum((batch.upper[0] - batch.lower[0]) / 20, 0.5),
-        )
-        displaced = batch.init[0] + size * patterns
+        displaced = batch.init[0] + self._widths * patterns
         same = [generated, displaced[0], batch.init[0], *displaced[1:]]
         first, second, *further = (np.broadcast_to(point, (len(sets), width)) for point in same)
         return [first, second, half_way, *further]
+
+    # ------------------------------------------------------------------ other valleys
+
+    def _leap(self, sets: DataSets, best: Ends, mu: float | None) -> None:
+        """Look from minima at points that may lie in a lower valley, and fit from promising ones.
+
+        Parameters get the other sign, and products of parameters fill or empty bins
+        (:mod:`palletfit.engine.reach`). The lowest points of each data set take a few steps.
+        """
+        if not self.profiled or self.convex:
+            return
+        rows = np.flatnonzero(best.converged)
+        shared, solver = self._model.shared, ProfileSolver(self._profile)
+        for _ in range(_ROUNDS):
+            if not len(rows):
+                return
+            owner, points, lowest = self._valleys(sets, best, rows, mu)
+            for steps, highest, count in zip(_STEPS, _HIGHEST, (_LEFT, _CONTINUED), strict=True):
+                lanes = self._narrow(sets.take(owner), points, mu, SOFT)
+                ends = solver.minimise(lanes, _TOLERANCE, predict=True, limit=steps)
+                points[:, shared] = ends.point
+                with np.errstate(invalid="ignore"):
+                    rise = ends.value - lowest
+                    moved = np.abs(ends.point - best.point[owner][:, shared]) / self._widths[shared]
+                away = (moved.max(axis=1) > _RETURNED) & ~ends.converged
+                promising = np.flatnonzero((rise < -_SAME) | (rise < highest) & away)
+                order = promising[np.lexsort((rise[promising], owner[promising]))]
+                rank = _rank(owner[order])
+                order, rank = order[rank < count], rank[rank < count]
+                owner, points, lowest = owner[order], points[order], lowest[order]
+            before = best.value.copy()
+            seen = np.zeros(len(sets), dtype=int)
+            for number in range(_CONTINUED):
+                chosen = rank == number
+                if not chosen.any():
+                    break
+                at = owner[chosen]
+                fits = self.fit(sets.take(at), points[chosen], mu, earlier=best.take(at))
+                self._keep_lower(best, seen, at, fits)
+            rows = np.flatnonzero(best.value < before - _SAME)
+
+    def _valleys(
+        self, sets: DataSets, best: Ends, rows: NDArray[np.int64], mu: float | None
+    ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
+        """Choose points that may lie in other valleys than minima.
+
+        Returns
+        -------
+        tuple
+            Data sets ``(n,)`` in order, points ``(n, K)``, and the NLL of the minima at the soft
+            wall ``(n,)``.
+        """
+        shared = self._model.shared
+        lowest = np.full(len(sets), np.inf)
+        lowest[rows] = self._values(sets, rows, best.point[rows])
+        owners, points = [], []
+        kinds = (self._other_signs(best, rows), self._products(sets, best, rows, mu))
+        for (owner, point), count, near in zip(kinds, _PROBED, _NEAR, strict=True):
+            rise = self._values(sets, owner, point) - lowest[owner]
+            if near == _NEAR[0]:
+                # A parabola, which has the constraint's curvature at least, rises by more.
+                distance = (point - best.point[owner])[:, shared] / self._widths[shared]
+                near = np.minimum(near, 0.5 * np.sum(distance * distance, axis=1))
+            order = np.lexsort((rise, owner))
+            order = order[rise[order] < np.broadcast_to(near, rise.shape)[order]]
+            same = np.zeros(len(order), dtype=bool)
+            same[1:] = (np.diff(rise[order]) < _SAME) & (np.diff(owner[order]) == 0)
+            order = order[~same]
+            order = order[_rank(owner[order]) < count]
+            owners.append(owner[order])
+            points.append(point[order])
+        joined = np.concatenate(owners)
+        order = np.argsort(joined, kind="stable")
+        return joined[order], np.concatenate(points)[order], lowest[joined[order]]
+
+    def _values(self, sets: DataSets, rows: NDArray[np.int64], point: FloatArray) -> FloatArray:
+        """Compute the profile NLL of some data sets, each at a point, with the soft wall."""
+        shared, count = self._model.shared, len(rows)
+        chosen = sets.take(rows)
+        state = {
+            name: np.broadcast_to(getattr(self.batch, name)[:1, shared], (count, len(shared)))
+            for name in ("precision", "factor")
+        }
+        state["data"] = chosen.data
+        state["aux"] = np.concatenate([chosen.aux[:, shared], self._local_aux(chosen)], axis=1)
+        state["clip"] = np.full(count, SOFT)
+        return self._profile.values(state, point[:, shared])
+
+    def _other_signs(
+        self, best: Ends, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Change the sign of one parameter, of those that bend expected counts most."""
+        values = best.point[rows][:, self._bent]
+        position, number = np.nonzero(np.abs(values) >= _SIZEABLE)
+        owner, column = rows[position], self._bent[number]
+        point = best.point[owner]
+        point[np.arange(len(owner)), column] *= -1.0
+        return owner, np.clip(point, self.batch.lower[0], self.batch.upper[0])
+
+    def _products(
+        self, sets: DataSets, best: Ends, rows: NDArray[np.int64], mu: float | None
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Fill or empty bins by products of parameters."""
+        point = best.point[rows]
+        chosen = sets.take(rows)
+        clip = np.full(len(rows), SOFT)
+        _, rates = self._profile.settle(
+            point[:, self._model.shared], chosen.data, self._local_aux(chosen), clip
+        )
+        strength = np.maximum(point[:, self.poi], 1.0) if mu is None else np.full(len(rows), mu)
+        strength = np.minimum(strength, self.batch.upper[0, self.poi])
+        first = np.zeros(len(rows), dtype=int)
+        seeds = self._reach.seeds(rates, chosen.data, point, first, strength, _PRODUCTS)
+        if mu is None:
+            seeds.point[:, self.poi] = strength[seeds.position]
+        return rows[seeds.position], seeds.point
+
+    @cached_property
+    def _reach(self) -> Reach:
+        return Reach(self.batch)
+
+    @cached_property
+    def _bent(self) -> NDArray[np.int64]:
+        """Columns of the shared parameters that bend expected counts most."""
+        score = self._reach.bent(with_own=True)[0]
+        columns = np.argsort(-score, kind="stable")[:_MIRRORED]
+        return np.asarray(columns[(score[columns] > 0) & np.isin(columns, self._model.shared)])
+
+    @cached_property
+    def _widths(self) -> FloatArray:
+        """Prefit standard deviations, or a part of the range where there are none, ``(K,)``."""
+        batch = self.batch
+        constrained = batch.precision[0] + batch.factor[0]
+        part = np.minimum((batch.upper[0] - batch.lower[0]) / 20, 0.5)
+        prefit = 1.0 / np.sqrt(np.maximum(constrained, 1e-30))
+        return np.asarray(np.where(constrained > 0, prefit, part))
+
+    # ------------------------------------------------------------------ in turn
 
     def search(
         self, sets: DataSets, starts: list[FloatArray], mu: float | None
@@ -483,6 +638,11 @@ def _ends(minima: Minima, point: FloatArray, value: FloatArray, clipped: NDArray
         clipped=clipped,
         soft=np.full(len(value), np.nan),
     )
+
+
+def _rank(owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count up within equal entries, which stand in a row."""
+    return np.asarray(np.arange(len(owners)) - np.searchsorted(owners, owners))
 
 
 def _replace(ends: Ends, rows: Any, replacements: Ends, sources: Any) -> None:

@@ -305,6 +305,29 @@ class ProfiledModel:
             prior=prior,
         )
 
+    def values(self, state: Mapping[str, Any], point: FloatArray) -> FloatArray:
+        """Compute the profile NLL without constants, ``(L,)``, in pieces that fit into the caches.
+
+        Parameters
+        ----------
+        state, point
+            As :meth:`evaluate`.
+        """
+        values = np.zeros(len(point))
+        with np.errstate(all="ignore"):
+            for first in range(0, len(point), self.lanes):
+                piece = slice(first, first + self.lanes)
+                part = {name: numbers[piece] for name, numbers in state.items()}
+                aux, local_aux = np.split(part["aux"], [self.size], axis=1)
+                rates, corner = self.rates(point[piece]), _Corner.of(part["clip"])
+                gamma = self.best_locals(rates, part["data"], local_aux, corner)
+                rate = rates.constant + rates.scaled * gamma
+                terms = np.sum(self._terms(part["data"], rate, corner), axis=1)
+                terms = terms + np.sum(self._local_constraints(gamma, local_aux, corner), axis=1)
+                pull = _constraints(point[piece], aux, part["precision"], part["factor"])[0]
+                values[piece] = terms + pull
+        return values
+
     def _terms(self, count: Any, rate: Any, corner: _Corner) -> Any:
         """Poisson terms, see :func:`palletfit.engine.likelihood.poisson_term`; with the corner."""
         if self.precise:

@@ -256,3 +256,42 @@ def test_derivatives_at_the_corner(kind: str, width: float) -> None:
     curvature = (at(step).gradient - at(-step).gradient)[:, column] / (2 * step)
     np.testing.assert_allclose(here.gradient[:, column], slope, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(here.hessian[:, column, column], curvature, rtol=1e-5, atol=1e-4)
+
+
+def test_minima_on_the_other_side_of_a_hump(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The rate rises on both sides of zero, so that there are two minima.
+    shape = {"name": "shape", "type": "histosys", "data": {"hi_data": [58.0], "lo_data": [58.0]}}
+    spec = models.counting(0.01, 50.0, 64.0, shape)
+    batch = lower(spec)
+    ensemble = Ensemble(BatchedEngine(spec, FitSettings()), batch)
+    column = list(batch.names[0]).index("shape")
+    sets = DataSets(batch.data, batch.aux.copy())
+    sets.aux[0, column] = -0.2
+    ends = {}
+    for side in (-1.3, 1.3):
+        start = batch.init.copy()
+        start[0, column] = side
+        ends[side] = ensemble.fit(sets, start, 0.0)
+    assert ends[-1.3].value[0] < ends[1.3].value[0] - 0.1
+    # All starts are on the side of the higher one.
+    monkeypatch.setattr(ensemble, "_starts", lambda *_: [start] * 3)
+    pairs = ensemble.pairs(sets, start[0], 0.0)
+    assert pairs.fixed.value[0] == pytest.approx(ends[-1.3].value[0], abs=1e-6)
+    assert pairs.fixed.point[0, column] < -1.0
+
+
+def test_values_alone_are_those_of_the_derivatives() -> None:
+    batch = lower(models.full("normsys", "histosys", "staterror", "shapesys", "lumi"))
+    model, sets, point = compact(batch), toys(batch), displaced(batch, 0.3)
+    profile, shared = ProfiledModel(model, precise=False), model.shared
+    local_aux = np.where(model.local.exists, sets.aux[:, model.local.column], 1.0)
+    state = {
+        "data": sets.data,
+        "aux": np.concatenate([sets.aux[:, shared], local_aux], axis=1),
+        "precision": np.repeat(batch.precision[:, shared], LANES, axis=0),
+        "factor": np.repeat(batch.factor[:, shared], LANES, axis=0),
+        "clip": np.full(LANES, SOFT),
+    }
+    with np.errstate(all="ignore"):
+        value = profile.evaluate(state, point[:, shared]).value
+    np.testing.assert_allclose(profile.values(state, point[:, shared]), value, rtol=1e-13)
