@@ -102,6 +102,20 @@ def counting(
     )
 
 
+def below_zero(*modifiers: Spec, control: float | None = None) -> Spec:
+    """Nothing is seen in a signal region whose background a histosys may drive below zero.
+
+    With a control region, that many events there pull the histosys as well.
+    """
+    shape = {"name": "shape", "type": "histosys", "data": {"hi_data": [3.0], "lo_data": [-2.5]}}
+    channels = {"SR": [sample("bkg", [0.5], shape, *modifiers), signal([2.0])]}
+    observed = {"SR": [0.0]}
+    if control is not None:
+        other = {**shape, "data": {"hi_data": [55.0], "lo_data": [5.0]}}
+        channels["CR"], observed["CR"] = [sample("bkg", [30.0], other)], [control]
+    return workspace(channels, observed)
+
+
 def narrow(trap: bool) -> Spec:
     """A control region of 435 events, with or without a shapesys of 0.001 on them."""
     norm = {"name": "norm", "type": "normfactor", "data": None}

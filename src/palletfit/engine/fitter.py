@@ -26,11 +26,11 @@ _FARTHER = 1.5
 #: much better than :data:`palletfit.engine.fits.SAME`.
 _START_TOLERANCE = 1e-6
 #: Rates of empty bins that are as close to zero as this are near the corner there.
-_CORNER = 0.1
+CORNER = 0.1
 #: So many evaluations are enough away from corners; this edm while they are rounded.
-_PATIENCE, _ROUGH = 40, 1e-4
+_PATIENCE, ROUGH = 40, 1e-4
 #: Widths of the corner, one after the other, see :func:`palletfit.engine.likelihood.clipped`.
-_WIDTHS = tuple(CLIP_WIDTH * 10.0**power for power in (5, 4, 3, 2, 1, 0))
+WIDTHS = tuple(CLIP_WIDTH * 10.0**power for power in (5, 4, 3, 2, 1, 0))
 
 
 class Fitter:
@@ -134,14 +134,14 @@ class Fitter:
             minima.put(rows, part)
         left = np.flatnonzero(empty & ~minima.converged & np.isfinite(minima.value))
         rates = self.likelihood.rates(fits, minima.point[left], lanes.patch[left])
-        corner = np.any((lanes.data[left] <= EMPTY) & (np.abs(rates) < _CORNER), axis=1)
-        for rows, widths in ((left[~corner], (CLIP_WIDTH,)), (left[corner], _WIDTHS)):
+        corner = np.any((lanes.data[left] <= EMPTY) & (np.abs(rates) < CORNER), axis=1)
+        for rows, widths in ((left[~corner], (CLIP_WIDTH,)), (left[corner], WIDTHS)):
             continued, ends = lanes.take(rows), minima.take(rows)
             for width in widths:
                 last = width == CLIP_WIDTH
                 ends = solver.minimise(
                     continued.at(ends.point, clip=np.full(len(rows), width)),
-                    tolerance if last else _ROUGH,
+                    tolerance if last else ROUGH,
                     predict=predict and last,
                     limit=_PATIENCE if len(widths) > 1 else None,
                 )

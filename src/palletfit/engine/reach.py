@@ -44,10 +44,13 @@ class Seeds:
         Patch of each, in order, ``(n,)``.
     point
         Parameters, ``(n, K)``.
+    position
+        Position of the minimum that each belongs to, ``(n,)``.
     """
 
     row: NDArray[np.int64]
     point: FloatArray
+    position: NDArray[np.int64]
 
 
 class Reach:
@@ -409,4 +412,5 @@ class _Choice:
         target = self.target[positions, ranks]
         owner = rows[positions]
         moved = np.where(np.isnan(target), point[positions], target)
-        return Seeds(owner, np.clip(moved, batch.lower[owner], batch.upper[owner]))
+        inside = np.clip(moved, batch.lower[owner], batch.upper[owner])
+        return Seeds(owner, inside, positions)

@@ -5,43 +5,64 @@ Where the model allows it, its bin-local parameters are profiled out
 codes with kinks, and JAX).
 
 Likelihoods with interpolated systematic uncertainties may have several minima, and the more so with
-fluctuating auxiliary data. So every fit is made from three starts, and from further ones until the
-lowest minimum was found three times; only where the NLL is convex, one start is enough.
+fluctuating auxiliary data. So every fit is made from two starts, and from further ones until the
+lowest minimum was found twice. From there parameters change their sign, and products of parameters
+fill or empty bins: where that leads lower, or to something new, further fits begin. Only where the
+NLL is convex, one start is enough.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.fitter import CORNER, ROUGH, WIDTHS
 from palletfit.engine.interpcodes import KINKED
-from palletfit.engine.likelihood import CLIP_WIDTH, own_arrays, own_of, poisson_term
+from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY, own_arrays, own_of, poisson_term
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
+from palletfit.engine.reach import Reach
 from palletfit.engine.toys.compact import Compact, compact
-from palletfit.engine.toys.profiled import ProfiledModel, ProfileSolver
+from palletfit.engine.toys.profiled import SOFT, ProfiledModel, ProfileSolver
 
 #: The edm at which a fit ends; where its last step leads is known to much better than this.
 _TOLERANCE = 1e-6
 #: Counts above this call for Poisson terms without cancellation.
 _LARGE = 1e5
-#: How many starts have to end at the lowest minimum. (With two, which begin near one another, one
-#: of ten fits misses it on likelihoods that are as far from parabolic as the staus'.)
-_SEEN = 3
+#: How many starts have to end at the lowest minimum. They begin near one another: minima further
+#: away are looked for by :meth:`Ensemble._leap`.
+_SEEN = 2
 #: Ends of fits that differ by less in NLL are one minimum.
 _SAME = 1e-7
 #: Starts that are displaced, for fits that the others do not settle.
 _DISPLACED = 4
 #: After how many evaluations a fit gives up that no start has settled.
 _PATIENCE = 400
-#: Rates may be so far below zero in a bin without events, see
-#: :mod:`palletfit.engine.toys.profiled`.
-_BELOW = -1e-6
+#: The edm at a corner, whose depth is of the order of :data:`_TOLERANCE`.
+_AT_CORNER = 1e-9
+#: Widths of the corner, one after the other.
+_WIDTHS = WIDTHS[1::2]
+#: How many parameters may be mirrored, those that bend expected counts most; from so many standard
+#: deviations on.
+_MIRRORED, _SIZEABLE = 24, 0.3
+#: How many products of parameters are looked at.
+_PRODUCTS = 12
+#: Points from which a few steps are taken, of each kind: the lowest ones, if they are not higher
+#: than this.
+_PROBED, _NEAR = (2, 5), (5.0, 60.0)
+#: Evaluations from these points. After the first number so many points of each data set go on, if
+#: the NLL is not higher than the first of these; after the second number those are promising where
+#: it is not higher than the second, and a parameter is further away from the minimum than so many
+#: prefit standard deviations.
+_STEPS, _LEFT, _HIGHEST, _RETURNED = (3, 3), 2, (10.0, 1.0), 0.1
+#: How many of these points become fits, and how often the search goes on from a lower minimum.
+_CONTINUED, _ROUNDS = 2, 2
 #: A nested fit may lie lower than its parent by so much in NLL, from rounding.
 _NESTED = 1e-8
 
@@ -79,6 +100,10 @@ class Ends:
         Key of :data:`palletfit.engine.newton.OUTCOMES`.
     iterations
         Evaluations of the likelihood.
+    clipped
+        Fits that end with a rate below zero in a bin without events, where it counts as zero.
+    soft
+        NLL of the same fit at the soft wall, from which a clipped one went on.
     """
 
     point: FloatArray
@@ -87,6 +112,12 @@ class Ends:
     converged: NDArray[np.bool_]
     outcome: NDArray[np.int64]
     iterations: NDArray[np.int64]
+    clipped: NDArray[np.bool_]
+    soft: FloatArray
+
+    def take(self, rows: NDArray[np.int64]) -> Ends:
+        """Take some of the ends."""
+        return Ends(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
     def reason(self, row: int) -> str:
         """Say in words how a fit ended."""
@@ -171,9 +202,14 @@ class Ensemble:
         """
         starts = self._starts(sets, start)
         fixed, searched = self.search(sets, starts, mu)
+        self._leap(sets, fixed, mu)
         free, more = self.search(sets, [fixed.point, *starts], None)
+        self.resume(sets, free, np.flatnonzero(fixed.clipped), fixed.point, None)
+        self._leap(sets, free, None)
         if not self.convex:
             self._exchange(sets, fixed, free, mu)
+        above = fixed.converged & ~(free.value <= fixed.value + _NESTED)
+        self.resume(sets, free, np.flatnonzero(above), fixed.point, None)
         return Pairs(fixed, free, searched | more)
 
     def _exchange(self, sets: DataSets, fixed: Ends, free: Ends, mu: float) -> None:
@@ -185,60 +221,160 @@ class Ensemble:
         rows = np.arange(len(sets))
         before = fixed.value.copy()
         self._keep_lower(fixed, seen, rows, self.fit(sets, free.point, mu))
+        self.resume(sets, fixed, np.flatnonzero(free.clipped), free.point, mu)
         rows = np.flatnonzero(fixed.value < before - _SAME)
         if len(rows):
             ends = self.fit(sets.take(rows), fixed.point[rows], None)
             self._keep_lower(free, seen, rows, ends)
+            self.resume(sets, free, rows[fixed.clipped[rows]], fixed.point, None)
+
+    def resume(
+        self,
+        sets: DataSets,
+        best: Ends,
+        rows: NDArray[np.int64],
+        point: FloatArray,
+        mu: float | None,
+    ) -> None:
+        """Go on from points with rates below zero in empty bins, and keep what is lower.
+
+        The corner is sharp from the beginning: a soft wall would lead away from such points.
+
+        Parameters
+        ----------
+        sets
+            Data.
+        best
+            The lowest minima so far, which are replaced by lower ones.
+        rows
+            Data sets that are fitted.
+        point
+            Starts of all data sets, ``(L, K)``.
+        mu
+            Where the parameter of interest is fixed.
+        """
+        if self.profiled and len(rows):
+            ends = self.fit(sets.take(rows), point[rows], mu, sharp=True)
+            self._keep_lower(best, np.zeros(len(sets), dtype=int), rows, ends)
 
     def fit(
-        self, sets: DataSets, start: FloatArray, mu: float | None, *, patient: bool = False
+        self,
+        sets: DataSets,
+        start: FloatArray,
+        mu: float | None,
+        *,
+        patient: bool = False,
+        sharp: bool = False,
+        earlier: Ends | None = None,
     ) -> Ends:
-        """Fit data sets, each from its own start ``(L, K)``."""
+        """Fit data sets, each from its own start ``(L, K)``.
+
+        Parameters
+        ----------
+        sets, start, mu
+            Data, starts, and where the parameter of interest is fixed.
+        patient
+            Take many steps of a moderate length.
+        sharp
+            Begin with the sharp corner at empty bins, not with a soft wall.
+        earlier
+            Ends of the same data sets: what ends at the same place of the soft wall goes on to the
+            same end.
+        """
         if self.profiled:
-            return self._fit_profiled(sets, start, mu, patient=patient)
+            return self._fit_profiled(
+                sets, start, mu, patient=patient, sharp=sharp, earlier=earlier
+            )
         return self._fit_all(sets, start, mu)
 
     def _fit_profiled(
-        self, sets: DataSets, start: FloatArray, mu: float | None, *, patient: bool
+        self,
+        sets: DataSets,
+        start: FloatArray,
+        mu: float | None,
+        *,
+        patient: bool,
+        sharp: bool,
+        earlier: Ends | None,
     ) -> Ends:
-        model, local = self._model, self._model.local
-        shared = model.shared
-        lanes = self._lanes(sets, start, mu)
-        local_aux = np.where(local.exists, sets.aux[:, local.column], 1.0)
-        narrowed = {
-            name: getattr(lanes, name)[:, shared]
-            for name in ("start", "fixed", "lower", "upper", "precision", "factor")
-        }
-        aux = np.concatenate([sets.aux[:, shared], local_aux], axis=1)
+        narrow = self._narrow(sets, start, mu, CLIP_WIDTH if sharp else SOFT)
         solver = (
             ProfileSolver(self._profile, iterations=_PATIENCE, damping=PATIENT)
             if patient
             else ProfileSolver(self._profile)
         )
-        minima = solver.minimise(
-            Lanes(
-                patch=lanes.patch,
-                scoring=lanes.scoring,
-                data=sets.data,
-                aux=aux,
-                clip=lanes.clip,
-                **narrowed,
-            ),
-            _TOLERANCE,
-            predict=True,
+        minima = solver.minimise(narrow, _AT_CORNER if sharp else _TOLERANCE, predict=True)
+        ends = self._complete(sets, minima, narrow.clip)
+        ends.soft[:] = np.nan if sharp else ends.value
+        left = ends.clipped & np.isfinite(ends.value) & ~(sharp & ends.converged)
+        if earlier is not None:
+            with np.errstate(invalid="ignore"):
+                same = left & earlier.converged
+                same &= np.abs(ends.soft - earlier.soft) <= _SAME
+            _replace(ends, same, earlier, same)
+            left &= ~same
+        rows = np.flatnonzero(left)
+        if len(rows):
+            minima = _around_corner(solver, narrow.take(rows), minima.take(rows))
+            soft = ends.soft[rows]
+            sharpened = self._complete(sets.take(rows), minima, np.full(len(rows), CLIP_WIDTH))
+            _replace(ends, rows, sharpened, slice(None))
+            ends.soft[rows] = soft
+        return ends
+
+    def _narrow(self, sets: DataSets, start: FloatArray, mu: float | None, clip: float) -> Lanes:
+        """Make lanes of the shared parameters only."""
+        shared = self._model.shared
+        lanes = self._lanes(sets, start, mu)
+        narrowed = {
+            name: getattr(lanes, name)[:, shared]
+            for name in ("start", "fixed", "lower", "upper", "precision", "factor")
+        }
+        return Lanes(
+            patch=lanes.patch,
+            scoring=lanes.scoring,
+            data=sets.data,
+            aux=np.concatenate([sets.aux[:, shared], self._local_aux(sets)], axis=1),
+            clip=np.full(len(sets), clip),
+            **narrowed,
         )
-        point = np.array(np.broadcast_to(self.batch.init[0], start.shape))
-        point[:, shared] = minima.point
-        best = self._profile.locals_at(minima.point, sets.data, local_aux)
+
+    def _complete(self, sets: DataSets, minima: Minima, clip: FloatArray) -> Ends:
+        """Add to ends of the profile likelihood all that it does not know of.
+
+        Parameters
+        ----------
+        sets, minima
+            Data, and ends of the shared parameters.
+        clip
+            Width of the corner at empty bins, ``(L,)``.
+        """
+        model, local = self._model, self._model.local
+        local_aux = self._local_aux(sets)
+        best, rates = self._profile.settle(minima.point, sets.data, local_aux, clip)
+        point = np.repeat(self.batch.init[:1], len(sets), axis=0)
+        point[:, model.shared] = minima.point
         point[:, local.column[local.exists]] = best[:, local.exists]
         rest = _settle_rest(self.batch, model.rest, point, sets.aux)
-        return _ends(minima, point, minima.value + rest)
+        clipped = np.any((sets.data <= EMPTY) & (rates < 0.0), axis=1)
+        return _ends(minima, point, minima.value + rest, clipped)
+
+    def _local_aux(self, sets: DataSets) -> FloatArray:
+        local = self._model.local
+        return np.where(local.exists, sets.aux[:, local.column], 1.0)
 
     def _fit_all(self, sets: DataSets, start: FloatArray, mu: float | None) -> Ends:
-        minima = self._solver.minimise(self._lanes(sets, start, mu), _TOLERANCE, predict=True)
-        ends = _ends(minima, minima.point, minima.value)
-        ends.converged &= ~np.any(self.rates(ends.point) < _BELOW, axis=1)
-        return ends
+        lanes, empty = self._lanes(sets, start, mu), sets.data <= EMPTY
+        minima = self._solver.minimise(lanes, _TOLERANCE, predict=True)
+        rates = self.rates(minima.point)
+        corner = np.any(empty & (np.abs(rates) < CORNER), axis=1)
+        rows = np.flatnonzero(corner & ~minima.converged & np.isfinite(minima.value))
+        if len(rows):
+            ends = _around_corner(self._solver, lanes.take(rows), minima.take(rows))
+            minima.put(rows, ends)
+            rates[rows] = self.rates(ends.point)
+        clipped = np.any(empty & (rates < 0.0), axis=1)
+        return _ends(minima, minima.point, minima.value, clipped)
 
     def rates(self, point: FloatArray) -> FloatArray:
         """Compute expected counts at parameters ``(L, K)``; shape ``(L, B)``."""
@@ -295,16 +431,148 @@ class Ensemble:
         pulled = np.where(poisson, sets.aux / np.where(poisson, batch.factor[0], 1.0), pulled)
         half_way = np.clip(0.5 * (generated + pulled), batch.lower[0], batch.upper[0])
         patterns = np.random.default_rng(1).standard_normal((_DISPLACED, width))
-        constrained = batch.precision[0] + batch.factor[0]
-        size = np.where(
-            constrained > 0,
-            1.0 / np.sqrt(np.maximum(constrained, 1e-30)),
-            np.minimum((batch.upper[0] - batch.lower[0]) / 20, 0.5),
-        )
-        displaced = batch.init[0] + size * patterns
+        displaced = batch.init[0] + self._widths * patterns
         same = [generated, displaced[0], batch.init[0], *displaced[1:]]
         first, second, *further = (np.broadcast_to(point, (len(sets), width)) for point in same)
         return [first, second, half_way, *further]
+
+    # ------------------------------------------------------------------ other valleys
+
+    def _leap(self, sets: DataSets, best: Ends, mu: float | None) -> None:
+        """Look from minima at points that may lie in a lower valley, and fit from promising ones.
+
+        Parameters get the other sign, and products of parameters fill or empty bins
+        (:mod:`palletfit.engine.reach`). The lowest points of each data set take a few steps.
+        """
+        if not self.profiled or self.convex:
+            return
+        rows = np.flatnonzero(best.converged)
+        shared, solver = self._model.shared, ProfileSolver(self._profile)
+        for _ in range(_ROUNDS):
+            if not len(rows):
+                return
+            owner, points, lowest = self._valleys(sets, best, rows, mu)
+            for steps, highest, count in zip(_STEPS, _HIGHEST, (_LEFT, _CONTINUED), strict=True):
+                lanes = self._narrow(sets.take(owner), points, mu, SOFT)
+                ends = solver.minimise(lanes, _TOLERANCE, predict=True, limit=steps)
+                points[:, shared] = ends.point
+                with np.errstate(invalid="ignore"):
+                    rise = ends.value - lowest
+                    moved = np.abs(ends.point - best.point[owner][:, shared]) / self._widths[shared]
+                away = (moved.max(axis=1) > _RETURNED) & ~ends.converged
+                promising = np.flatnonzero((rise < -_SAME) | (rise < highest) & away)
+                order = promising[np.lexsort((rise[promising], owner[promising]))]
+                rank = _rank(owner[order])
+                order, rank = order[rank < count], rank[rank < count]
+                owner, points, lowest = owner[order], points[order], lowest[order]
+            before = best.value.copy()
+            seen = np.zeros(len(sets), dtype=int)
+            for number in range(_CONTINUED):
+                chosen = rank == number
+                if not chosen.any():
+                    break
+                at = owner[chosen]
+                fits = self.fit(sets.take(at), points[chosen], mu, earlier=best.take(at))
+                self._keep_lower(best, seen, at, fits)
+            rows = np.flatnonzero(best.value < before - _SAME)
+
+    def _valleys(
+        self, sets: DataSets, best: Ends, rows: NDArray[np.int64], mu: float | None
+    ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
+        """Choose points that may lie in other valleys than minima.
+
+        Returns
+        -------
+        tuple
+            Data sets ``(n,)`` in order, points ``(n, K)``, and the NLL of the minima at the soft
+            wall ``(n,)``.
+        """
+        shared = self._model.shared
+        lowest = np.full(len(sets), np.inf)
+        lowest[rows] = self._values(sets, rows, best.point[rows])
+        owners, points = [], []
+        kinds = (self._other_signs(best, rows), self._products(sets, best, rows, mu))
+        for (owner, point), count, near in zip(kinds, _PROBED, _NEAR, strict=True):
+            rise = self._values(sets, owner, point) - lowest[owner]
+            if near == _NEAR[0]:
+                # A parabola, which has the constraint's curvature at least, rises by more.
+                distance = (point - best.point[owner])[:, shared] / self._widths[shared]
+                near = np.minimum(near, 0.5 * np.sum(distance * distance, axis=1))
+            order = np.lexsort((rise, owner))
+            order = order[rise[order] < np.broadcast_to(near, rise.shape)[order]]
+            same = np.zeros(len(order), dtype=bool)
+            same[1:] = (np.diff(rise[order]) < _SAME) & (np.diff(owner[order]) == 0)
+            order = order[~same]
+            order = order[_rank(owner[order]) < count]
+            owners.append(owner[order])
+            points.append(point[order])
+        joined = np.concatenate(owners)
+        order = np.argsort(joined, kind="stable")
+        return joined[order], np.concatenate(points)[order], lowest[joined[order]]
+
+    def _values(self, sets: DataSets, rows: NDArray[np.int64], point: FloatArray) -> FloatArray:
+        """Compute the profile NLL of some data sets, each at a point, with the soft wall."""
+        shared, count = self._model.shared, len(rows)
+        chosen = sets.take(rows)
+        state = {
+            name: np.broadcast_to(getattr(self.batch, name)[:1, shared], (count, len(shared)))
+            for name in ("precision", "factor")
+        }
+        state["data"] = chosen.data
+        state["aux"] = np.concatenate([chosen.aux[:, shared], self._local_aux(chosen)], axis=1)
+        state["clip"] = np.full(count, SOFT)
+        return self._profile.values(state, point[:, shared])
+
+    def _other_signs(
+        self, best: Ends, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Change the sign of one parameter, of those that bend expected counts most."""
+        values = best.point[rows][:, self._bent]
+        position, number = np.nonzero(np.abs(values) >= _SIZEABLE)
+        owner, column = rows[position], self._bent[number]
+        point = best.point[owner]
+        point[np.arange(len(owner)), column] *= -1.0
+        return owner, np.clip(point, self.batch.lower[0], self.batch.upper[0])
+
+    def _products(
+        self, sets: DataSets, best: Ends, rows: NDArray[np.int64], mu: float | None
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Fill or empty bins by products of parameters."""
+        point = best.point[rows]
+        chosen = sets.take(rows)
+        clip = np.full(len(rows), SOFT)
+        _, rates = self._profile.settle(
+            point[:, self._model.shared], chosen.data, self._local_aux(chosen), clip
+        )
+        strength = np.maximum(point[:, self.poi], 1.0) if mu is None else np.full(len(rows), mu)
+        strength = np.minimum(strength, self.batch.upper[0, self.poi])
+        first = np.zeros(len(rows), dtype=int)
+        seeds = self._reach.seeds(rates, chosen.data, point, first, strength, _PRODUCTS)
+        if mu is None:
+            seeds.point[:, self.poi] = strength[seeds.position]
+        return rows[seeds.position], seeds.point
+
+    @cached_property
+    def _reach(self) -> Reach:
+        return Reach(self.batch)
+
+    @cached_property
+    def _bent(self) -> NDArray[np.int64]:
+        """Columns of the shared parameters that bend expected counts most."""
+        score = self._reach.bent(with_own=True)[0]
+        columns = np.argsort(-score, kind="stable")[:_MIRRORED]
+        return np.asarray(columns[(score[columns] > 0) & np.isin(columns, self._model.shared)])
+
+    @cached_property
+    def _widths(self) -> FloatArray:
+        """Prefit standard deviations, or a part of the range where there are none, ``(K,)``."""
+        batch = self.batch
+        constrained = batch.precision[0] + batch.factor[0]
+        part = np.minimum((batch.upper[0] - batch.lower[0]) / 20, 0.5)
+        prefit = 1.0 / np.sqrt(np.maximum(constrained, 1e-30))
+        return np.asarray(np.where(constrained > 0, prefit, part))
+
+    # ------------------------------------------------------------------ in turn
 
     def search(
         self, sets: DataSets, starts: list[FloatArray], mu: float | None
@@ -323,7 +591,7 @@ class Ensemble:
             if not len(rows):
                 break
             searched[rows] |= number > needed
-            ends = self.fit(sets.take(rows), start[rows], mu)
+            ends = self.fit(sets.take(rows), start[rows], mu, earlier=best.take(rows))
             self._keep_lower(best, seen, rows, ends)
         rows = np.flatnonzero(~best.converged)
         if self.profiled and len(rows):
@@ -342,11 +610,24 @@ class Ensemble:
         comparable = ends.converged | ~had_minimum
         lower = comparable & ~same & (ends.converged & ~had_minimum | (ends.value < value))
         seen[rows] = np.where(lower, ends.converged, seen[rows] + same)
-        for name in Ends.__dataclass_fields__:
-            getattr(best, name)[rows[lower]] = getattr(ends, name)[lower]
+        _replace(best, rows[lower], ends, lower)
 
 
-def _ends(minima: Minima, point: FloatArray, value: FloatArray) -> Ends:
+def _around_corner(solver: Solver, lanes: Lanes, minima: Minima) -> Minima:
+    """Go on from ends of lanes while the corner at empty bins gets sharper and sharper."""
+    iterations = minima.iterations
+    for width in _WIDTHS:
+        last = width == CLIP_WIDTH
+        minima = solver.minimise(
+            lanes.at(minima.point, clip=np.full(len(lanes), width)),
+            _AT_CORNER if last else ROUGH,
+            predict=last,
+        )
+        iterations = iterations + minima.iterations
+    return replace(minima, iterations=iterations)
+
+
+def _ends(minima: Minima, point: FloatArray, value: FloatArray, clipped: NDArray[np.bool_]) -> Ends:
     return Ends(
         point=np.array(point),
         value=np.array(value),
@@ -354,7 +635,20 @@ def _ends(minima: Minima, point: FloatArray, value: FloatArray) -> Ends:
         converged=minima.converged & np.isfinite(value),
         outcome=minima.outcome,
         iterations=minima.iterations,
+        clipped=clipped,
+        soft=np.full(len(value), np.nan),
     )
+
+
+def _rank(owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count up within equal entries, which stand in a row."""
+    return np.asarray(np.arange(len(owners)) - np.searchsorted(owners, owners))
+
+
+def _replace(ends: Ends, rows: Any, replacements: Ends, sources: Any) -> None:
+    """Replace rows of ends."""
+    for name in Ends.__dataclass_fields__:
+        getattr(ends, name)[rows] = getattr(replacements, name)[sources]
 
 
 def _settle_rest(

@@ -18,10 +18,13 @@ Hessian is the Schur complement ``H_ss - H_sg H_gg^-1 H_gs`` of the whole, where
 a bound do not count. So Newton's method on it needs no systems of the size of the whole, and its
 minimum is that of the whole.
 
-A bin without events contributes its rate to the NLL. Histosys modifiers may drive that below zero,
-where there is no Poisson distribution, and the NLL would fall without end. So such rates end at a
-wall: below zero the term is ``lambda + lambda^2 / 2 w^2`` with ``w = 0.1`` events. (pyhf has none.
-Published data rarely need one; of pseudo-experiments with a few events in a bin, some always do.)
+A bin without events contributes its rate to the NLL, and a rate below zero counts as zero there
+(:func:`palletfit.engine.likelihood.clipped`). That term is convex in gamma, too: the root is the
+one above zero, that of the parabola which rounds the corner, or where the constraint alone pulls
+gamma.
+Such a fit begins with a soft wall, ``lambda + lambda^2 / 2 v^2`` below zero with ``v = 0.1``
+events, which Newton's method takes in few steps wherever it begins. (Published data rarely need a
+rule; of pseudo-experiments with a few events in a bin, some always do.)
 
 All is written for NumPy: lanes (L) are data sets, in rows. Other letters are those of
 :mod:`palletfit.engine.toys.compact`.
@@ -31,20 +34,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays, Instead
 from palletfit.engine.interpcodes import Shift, scale, shift
-from palletfit.engine.likelihood import SMALLEST, Derivatives, poisson_term
+from palletfit.engine.likelihood import EMPTY, SMALLEST, Derivatives, poisson_term
 from palletfit.engine.newton import Damping, Solver
 from palletfit.engine.toys.compact import Compact
 
 #: With counts below this, ``lambda - n log lambda`` cancels less than 1e-10 of the NLL.
 _PLAIN = 1e5
-#: One over the square of how many events a rate may fall below zero where nothing is observed.
+#: Stands for the width of a corner that is a soft wall instead, see :class:`_Corner`.
+SOFT = 0.0
+#: Second derivative of the soft wall: one over the square of 0.1 events.
 _WALL = 1e2
 #: Systems of up to so many unknowns are solved together.
 _TOGETHER = 16
@@ -157,31 +162,53 @@ class ProfiledModel:
 
     # ------------------------------------------------------------------ local parameters
 
-    def best_locals(self, rates: _Rates, data: FloatArray, aux: FloatArray) -> Any:
+    def best_locals(self, rates: _Rates, data: FloatArray, aux: FloatArray, corner: _Corner) -> Any:
         """Compute the best local parameters of all bins, ``(L, B)``; one where there is none."""
         local = self.model.local
         a, g = rates.constant, rates.scaled
         if self.all_poisson:
-            best = self._poisson(a, g, data, aux)
+            best = self._poisson(a, g, data, aux, corner)
         elif self.all_gauss:
-            best = self._gauss(a, g, data, aux)
+            best = self._gauss(a, g, data, aux, corner)
         else:
             best = np.where(
-                self.gauss, self._gauss(a, g, data, aux), self._poisson(a, g, data, aux)
+                self.gauss,
+                self._gauss(a, g, data, aux, corner),
+                self._poisson(a, g, data, aux, corner),
             )
         best = np.clip(best, local.lower, local.upper)
         return best if self.all_local else np.where(local.exists, best, 1.0)
 
-    def locals_at(self, point: FloatArray, data: FloatArray, aux: FloatArray) -> FloatArray:
-        """Compute the best local parameters at shared ones, in pieces that fit into the caches."""
-        gammas = np.ones_like(data)
+    def settle(
+        self, point: FloatArray, data: FloatArray, aux: FloatArray, clip: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Compute the best local parameters at shared ones, and the rates with them.
+
+        Parameters
+        ----------
+        point, data
+            Shared parameters, ``(L, m)``, and main data, ``(L, B)``.
+        aux
+            Auxiliary data of the local parameters, ``(L, B)``.
+        clip
+            Width of the corner at empty bins, ``(L,)``.
+
+        Returns
+        -------
+        tuple
+            Local parameters and rates, ``(L, B)`` both.
+        """
+        gammas, totals = np.ones_like(data), np.zeros_like(data)
         with np.errstate(all="ignore"):
+            # Pieces fit into the caches.
             for first in range(0, len(point), self.lanes):
                 piece = slice(first, first + self.lanes)
-                gammas[piece] = self.best_locals(self.rates(point[piece]), data[piece], aux[piece])
-        return gammas
+                rates, corner = self.rates(point[piece]), _Corner.of(clip[piece])
+                gammas[piece] = self.best_locals(rates, data[piece], aux[piece], corner)
+                totals[piece] = rates.constant + rates.scaled * gammas[piece]
+        return gammas, totals
 
-    def _gauss(self, a: Any, g: Any, data: Any, aux: Any) -> Any:
+    def _gauss(self, a: Any, g: Any, data: Any, aux: Any, corner: _Corner) -> Any:
         precision = self.model.local.precision
         square = g * g
         expected = a + g * aux
@@ -196,24 +223,28 @@ class ProfiledModel:
         by_pull = aux - g * (1.0 - data / rate) / precision
         gamma = np.where(steep, by_rate, by_pull)
         gamma = np.where(g == 0, aux, gamma)
-        empty = data <= 0
+        empty = data <= EMPTY
         if not empty.any():
             return gamma
-        free = aux - g / precision
-        walled = (precision * aux - g * (1.0 + _WALL * a)) / (precision + _WALL * square)
-        free = np.where(a + g * free < 0, walled, free)
+        free, steep = aux - g / precision, corner.steep
+        rounded = (precision * aux - g * (1.0 + steep * a)) / (precision + steep * square)
+        rounded = np.where(expected <= corner.flat, aux, rounded)
+        free = np.where(a + g * free < 0, rounded, free)
         return np.where(empty & (g != 0), free, gamma)
 
-    def _poisson(self, a: Any, g: Any, data: Any, aux: Any) -> Any:
-        total = g + self.model.local.factor
+    def _poisson(self, a: Any, g: Any, data: Any, aux: Any, corner: _Corner) -> Any:
+        factor = self.model.local.factor
+        total = g + factor
         half = total * a - (data + aux) * g
         gamma = _root(g * total, half, aux * a)
-        empty = data <= 0
+        empty = data <= EMPTY
         if not empty.any():
             return gamma
-        free = aux / total
-        walled = _root(_WALL * g * g, total + _WALL * g * a, aux)
-        free = np.where((total <= 0) | (a + g * free < 0), walled, free)
+        free, steep = aux / total, corner.steep
+        rounded = _root(steep * g * g, total + steep * g * a, aux)
+        measured = aux / factor
+        rounded = np.where(a + g * measured <= corner.flat, measured, rounded)
+        free = np.where((total <= 0) | (a + g * free < 0), rounded, free)
         return np.where(empty, free, gamma)
 
     # ------------------------------------------------------------------ the likelihood
@@ -226,7 +257,8 @@ class ProfiledModel:
         state
             Data sets: ``data`` ``(L, B)``; ``aux``, ``precision`` and ``factor`` of the shared
             parameters, ``(L, m)``, the first followed by the auxiliary data of the local
-            parameters, ``(L, m + B)``.
+            parameters, ``(L, m + B)``; and ``clip`` ``(L,)``, the width of the corner at empty
+            bins, :data:`SOFT` for the soft wall.
         point
             Shared parameters, ``(L, m)``.
         """
@@ -234,18 +266,20 @@ class ProfiledModel:
         aux, local_aux = np.split(state["aux"], [self.size], axis=1)
         local = self.model.local
         rates = self.rates(point)
-        gamma = self.best_locals(rates, data, local_aux)
+        corner = _Corner.of(state["clip"])
+        gamma = self.best_locals(rates, data, local_aux, corner)
         rate = rates.constant + rates.scaled * gamma
-        value = np.sum(self._terms(data, rate), axis=1)
-        value = value + np.sum(self._local_constraints(gamma, local_aux), axis=1)
-        observed = data > 0
+        value = np.sum(self._terms(data, rate, corner), axis=1)
+        value = value + np.sum(self._local_constraints(gamma, local_aux, corner), axis=1)
+        observed = data > EMPTY
         ratio = np.where(observed, data / np.where(observed, rate, 1.0), 0.0)
         weight = 1.0 - ratio
         curved = ratio / np.where(observed, rate, 1.0)
         below = ~observed & (rate < 0)
         if below.any():
-            weight = np.where(below, 1.0 + _WALL * rate, weight)
-            curved = np.where(below, _WALL, curved)
+            near = rate > corner.flat
+            weight = np.where(below, np.where(near, 1.0 + corner.steep * rate, 0.0), weight)
+            curved = np.where(below, np.where(near, corner.steep, 0.0), curved)
         inner = local.exists & (gamma > local.lower) & (gamma < local.upper)
         stiff = curved * rates.scaled * rates.scaled + local.precision
         stiff = stiff + np.where(local.factor > 0, local_aux / (gamma * gamma), 0.0)
@@ -271,23 +305,47 @@ class ProfiledModel:
             prior=prior,
         )
 
-    def _terms(self, count: Any, rate: Any) -> Any:
-        """Poisson terms, see :func:`palletfit.engine.likelihood.poisson_term`; with the wall."""
+    def values(self, state: Mapping[str, Any], point: FloatArray) -> FloatArray:
+        """Compute the profile NLL without constants, ``(L,)``, in pieces that fit into the caches.
+
+        Parameters
+        ----------
+        state, point
+            As :meth:`evaluate`.
+        """
+        values = np.zeros(len(point))
+        with np.errstate(all="ignore"):
+            for first in range(0, len(point), self.lanes):
+                piece = slice(first, first + self.lanes)
+                part = {name: numbers[piece] for name, numbers in state.items()}
+                aux, local_aux = np.split(part["aux"], [self.size], axis=1)
+                rates, corner = self.rates(point[piece]), _Corner.of(part["clip"])
+                gamma = self.best_locals(rates, part["data"], local_aux, corner)
+                rate = rates.constant + rates.scaled * gamma
+                terms = np.sum(self._terms(part["data"], rate, corner), axis=1)
+                terms = terms + np.sum(self._local_constraints(gamma, local_aux, corner), axis=1)
+                pull = _constraints(point[piece], aux, part["precision"], part["factor"])[0]
+                values[piece] = terms + pull
+        return values
+
+    def _terms(self, count: Any, rate: Any, corner: _Corner) -> Any:
+        """Poisson terms, see :func:`palletfit.engine.likelihood.poisson_term`; with the corner."""
         if self.precise:
             terms = poisson_term(count, rate, np)
         else:
             terms = rate - count - count * np.log(rate / np.maximum(count, SMALLEST))
-        special = ~(rate > 0) | ~(count > 0)
+        special = ~(rate > 0) | ~(count > EMPTY)
         if not special.any():
             return terms
-        empty = rate + 0.5 * _WALL * np.square(np.minimum(rate, 0.0))
-        return np.where(special, np.where(count > 0, np.inf, empty), terms)
+        empty = rate + 0.5 * corner.steep * np.square(np.minimum(rate, 0.0))
+        empty = np.where(rate > corner.flat, empty, 0.5 * corner.flat)
+        return np.where(special, np.where(count > EMPTY, np.inf, empty), terms)
 
-    def _local_constraints(self, gamma: Any, aux: Any) -> Any:
+    def _local_constraints(self, gamma: Any, aux: Any, corner: _Corner) -> Any:
         local = self.model.local
         terms: Any = np.zeros_like(gamma) if self.all_gauss and self.all_poisson else 0.0
         if not self.all_gauss:
-            terms = np.where(self.gauss, 0.0, self._terms(aux, gamma * local.factor))
+            terms = np.where(self.gauss, 0.0, self._terms(aux, gamma * local.factor, corner))
         if not self.all_poisson:
             distance = gamma - aux
             terms = terms + 0.5 * local.precision * distance * distance
@@ -340,6 +398,31 @@ class ProfiledModel:
         diagonal[:, norms] += (rates.curvature @ of_class[:, :, None])[:, :, 0]
         if model.hist:
             diagonal[:, : model.hist] += rates.moved.even_curvature * (factor @ model.even)
+
+
+class _Corner(NamedTuple):
+    """The corner at rates of zero in empty bins: a parabola that is flat further down.
+
+    The soft wall is the same parabola, but has no flat part, so that it rises again.
+
+    Attributes
+    ----------
+    steep
+        Second derivative of the parabola, ``(L, 1)``.
+    flat
+        Rate at and below which the term is flat, ``(L, 1)``.
+    """
+
+    steep: FloatArray
+    flat: FloatArray
+
+    @classmethod
+    def of(cls, width: FloatArray) -> _Corner:
+        """Give corners of widths ``(L,)``, those of :data:`SOFT` as soft walls."""
+        width = width[:, None]
+        soft = width <= SOFT
+        steep = np.where(soft, _WALL, 0.5 / np.where(soft, 1.0, width))
+        return cls(steep, np.where(soft, -np.inf, -2.0 * width))
 
 
 @dataclass(frozen=True)

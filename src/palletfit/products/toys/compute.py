@@ -33,6 +33,7 @@ from palletfit.engine.batch import DataFits
 from palletfit.engine.choose import require_batched
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.hypothesis import BELOW_ZERO, check_poi_bounds
+from palletfit.engine.likelihood import EMPTY
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.protocol import Engine
 from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs
@@ -193,7 +194,10 @@ class Toys:
         if below:
             free_start = np.maximum(free_start, self.batch.lower)
         fixed, _ = self.ensemble.search(self.data, [start], self.mu)
+        self._resume(fixed, start, self.mu)
         free, _ = self.ensemble.search(self.data, [fixed.point, free_start], None)
+        self._resume(free, fixed.point, None)
+        self._resume(free, free_start, None)
         pair = Pairs(fixed, free, np.zeros(1, dtype=bool))
         if not pair.converged[0]:
             raise FitError(
@@ -209,13 +213,15 @@ class Toys:
             "reasons": {name: fit.reason for name, fit in fits.evidence.items()},
         }
 
+    def _resume(self, best: Ends, point: FloatArray, mu: float | None) -> None:
+        """Keep a lower fit of the observed data that begins with a rate below zero."""
+        empty = self.data.data <= EMPTY
+        below = np.any(empty & (self.ensemble.rates(point) < 0.0), axis=1)
+        self.ensemble.resume(self.data, best, np.flatnonzero(below), point, mu)
+
     def _source(self, fits: DataFits, fit: str, hypothesis: str) -> Source:
-        point, expected = fits.points[fit], fits.expected[fit]
-        if np.any(expected < 0):
-            # The engine allows that in bins without events, where toys need a rate.
-            mu = float(point[self.poi])
-            ends, _ = self.ensemble.search(self.data, [point[None]], mu)
-            point, expected = ends.point[0], np.maximum(self.ensemble.rates(ends.point)[0], 0.0)
+        # Where nothing is observed, a rate below zero counts as zero.
+        point, expected = fits.points[fit], np.maximum(fits.expected[fit], 0.0)
         counts = np.concatenate([expected, (point * self.batch.factor[0])])
         if not np.all(counts <= _LARGEST):
             raise FitError(

@@ -26,7 +26,7 @@ class Toys(Product):
     """CLs from pseudo-experiments for chosen patches, in shards that merge exactly."""
 
     name = "toys"
-    version = "toys-1"
+    version = "toys-2"
     sections = ("toys",)
     extent_keys = frozenset({"patches", "toys", "precision", "toys_per_task"})
     engines = frozenset({"batched"})

@@ -22,7 +22,7 @@ from palletfit.engine.likelihood import (
 from palletfit.engine.lowering import Background, Lowered
 from palletfit.engine.toys.compact import compact
 from palletfit.engine.toys.ensembles import DataSets, Ensemble
-from palletfit.engine.toys.profiled import ProfiledModel
+from palletfit.engine.toys.profiled import SOFT, ProfiledModel
 from palletfit.pallet.patches import Patch, apply_sharing
 
 from ....likelihoods import read_likelihood
@@ -78,12 +78,15 @@ def compare(batch: Lowered, size: float) -> None:
     columns, local_columns = local.column[local.exists], local.column
     profile = ProfiledModel(model, precise=False)
     local_aux = np.where(local.exists, sets.aux[:, local_columns], 1.0)
-    point[:, columns] = profile.locals_at(point[:, shared], sets.data, local_aux)[:, local.exists]
+    clip = np.full(LANES, CLIP_WIDTH)
+    best, _ = profile.settle(point[:, shared], sets.data, local_aux, clip)
+    point[:, columns] = best[:, local.exists]
     state = {
         "data": sets.data,
         "aux": np.concatenate([sets.aux[:, shared], local_aux], axis=1),
         "precision": np.repeat(batch.precision[:, shared], LANES, axis=0),
         "factor": np.repeat(batch.factor[:, shared], LANES, axis=0),
+        "clip": clip,
     }
     with np.errstate(all="ignore"):
         derivatives = profile.evaluate(state, point[:, shared])
@@ -93,7 +96,7 @@ def compare(batch: Lowered, size: float) -> None:
         "aux": sets.aux,
         "precision": np.repeat(batch.precision, LANES, axis=0),
         "factor": np.repeat(batch.factor, LANES, axis=0),
-        "clip": np.full(LANES, CLIP_WIDTH),
+        "clip": clip,
     }
     full = evaluate(Arrays(), batch.layout, shared_arrays(batch.layout), lane, point, None)
     # Parameters that no bin knows of, and fixed ones.
@@ -187,20 +190,108 @@ def test_large_counts_do_not_cancel() -> None:
     np.testing.assert_allclose(derivatives.value, full.value, atol=1e-8)
 
 
-def wild() -> Any:
-    """A signal region where nothing is seen, and whose background a histosys drives below zero."""
-    shape = {"name": "shape", "type": "histosys", "data": {"hi_data": [3.0], "lo_data": [-2.5]}}
-    return models.counting(2.0, 0.5, 0.0, shape)
+LOCAL = {
+    "none": (),
+    "Gaussian": ({"name": "statistics", "type": "staterror", "data": [0.3]},),
+    "Poisson": ({"name": "uncorrelated", "type": "shapesys", "data": [0.3]},),
+    "free": ({"name": "anything", "type": "shapefactor", "data": None},),
+}
 
 
-def test_rates_of_empty_bins_end_at_the_wall() -> None:
-    spec = wild()
+@pytest.mark.parametrize("kind", LOCAL)
+@pytest.mark.parametrize("control", [None, 12.0])
+def test_rates_below_zero_count_as_zero_in_empty_bins(kind: str, control: float | None) -> None:
+    spec = models.below_zero(*LOCAL[kind], control=control)
     engine, batch = BatchedEngine(spec, FitSettings()), lower(spec)
     ensemble = Ensemble(engine, batch)
-    free = ensemble.fit(DataSets(batch.data, batch.aux), batch.init, 0.0)
-    assert free.converged[0]
-    assert -0.03 < ensemble.rates(free.point)[0, 0] < 0.0
-    # The engine's own solver has no wall: rates below zero count as zero.
-    ensemble.profiled = False
-    full = ensemble.fit(DataSets(batch.data, batch.aux), batch.init, 0.0)
-    assert full.value[0] >= free.value[0] - 0.01
+    sets, start = DataSets(batch.data, batch.aux), batch.init
+    for mu in (0.0, 1.0):
+        profiled = ensemble.fit(sets, start, mu)
+        assert profiled.converged[0]
+        ensemble.profiled = False
+        full = ensemble.fit(sets, start, mu)
+        ensemble.profiled = True
+        assert full.converged[0]
+        assert profiled.value[0] == pytest.approx(full.value[0], abs=2e-6)
+        # Going on from there leads nowhere else.
+        again = ensemble.fit(sets, profiled.point, mu, sharp=True)
+        assert again.value[0] == pytest.approx(profiled.value[0], abs=1e-8)
+        if control is not None and mu == 0.0 and kind != "free":
+            # What the control region wants is far below zero: a wall would hold it.
+            assert profiled.clipped[0]
+            assert ensemble.rates(profiled.point)[0].min() < -0.5
+
+
+@pytest.mark.parametrize("kind", LOCAL)
+@pytest.mark.parametrize("width", [SOFT, 0.2])
+def test_derivatives_at_the_corner(kind: str, width: float) -> None:
+    batch = lower(models.below_zero(*LOCAL[kind], control=12.0))
+    model = compact(batch)
+    profile = ProfiledModel(model, precise=False)
+    shape = np.linspace(-1.15, 1.0, LANES)
+    point = np.repeat(batch.init[:, model.shared], LANES, axis=0)
+    (column,) = np.flatnonzero(model.shared == list(batch.names[0]).index("shape"))
+    point[:, column] = shape
+    local_aux = np.where(model.local.exists, batch.aux[:, model.local.column], 1.0)
+    state = {
+        name: np.repeat(getattr(batch, name)[:, model.shared], LANES, axis=0)
+        for name in ("aux", "precision", "factor")
+    }
+    state["aux"] = np.concatenate([state["aux"], np.repeat(local_aux, LANES, axis=0)], axis=1)
+    state["data"] = np.repeat(batch.data, LANES, axis=0)
+    state["clip"] = np.full(LANES, width)
+
+    def at(moved: float) -> Any:
+        near = point.copy()
+        near[:, column] += moved
+        with np.errstate(all="ignore"):
+            return profile.evaluate(state, near)
+
+    here, step = at(0.0), 1e-5
+    regions = here.rates[:, 0] >= 0, here.rates[:, 0] <= -2 * width
+    # Points are above zero, in the rounded part and in the flat part.
+    assert any(region.any() for region in regions)
+    assert not all(region.all() for region in regions)
+    slope = (at(step).value - at(-step).value) / (2 * step)
+    curvature = (at(step).gradient - at(-step).gradient)[:, column] / (2 * step)
+    np.testing.assert_allclose(here.gradient[:, column], slope, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(here.hessian[:, column, column], curvature, rtol=1e-5, atol=1e-4)
+
+
+def test_minima_on_the_other_side_of_a_hump(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The rate rises on both sides of zero, so that there are two minima.
+    shape = {"name": "shape", "type": "histosys", "data": {"hi_data": [58.0], "lo_data": [58.0]}}
+    spec = models.counting(0.01, 50.0, 64.0, shape)
+    batch = lower(spec)
+    ensemble = Ensemble(BatchedEngine(spec, FitSettings()), batch)
+    column = list(batch.names[0]).index("shape")
+    sets = DataSets(batch.data, batch.aux.copy())
+    sets.aux[0, column] = -0.2
+    ends = {}
+    for side in (-1.3, 1.3):
+        start = batch.init.copy()
+        start[0, column] = side
+        ends[side] = ensemble.fit(sets, start, 0.0)
+    assert ends[-1.3].value[0] < ends[1.3].value[0] - 0.1
+    # All starts are on the side of the higher one.
+    monkeypatch.setattr(ensemble, "_starts", lambda *_: [start] * 3)
+    pairs = ensemble.pairs(sets, start[0], 0.0)
+    assert pairs.fixed.value[0] == pytest.approx(ends[-1.3].value[0], abs=1e-6)
+    assert pairs.fixed.point[0, column] < -1.0
+
+
+def test_values_alone_are_those_of_the_derivatives() -> None:
+    batch = lower(models.full("normsys", "histosys", "staterror", "shapesys", "lumi"))
+    model, sets, point = compact(batch), toys(batch), displaced(batch, 0.3)
+    profile, shared = ProfiledModel(model, precise=False), model.shared
+    local_aux = np.where(model.local.exists, sets.aux[:, model.local.column], 1.0)
+    state = {
+        "data": sets.data,
+        "aux": np.concatenate([sets.aux[:, shared], local_aux], axis=1),
+        "precision": np.repeat(batch.precision[:, shared], LANES, axis=0),
+        "factor": np.repeat(batch.factor[:, shared], LANES, axis=0),
+        "clip": np.full(LANES, SOFT),
+    }
+    with np.errstate(all="ignore"):
+        value = profile.evaluate(state, point[:, shared]).value
+    np.testing.assert_allclose(profile.values(state, point[:, shared]), value, rtol=1e-13)

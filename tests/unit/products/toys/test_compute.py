@@ -207,6 +207,22 @@ def test_uncertainties_are_as_large_as_results_scatter() -> None:
         assert 0.5 < values.std() / errors < 1.5
 
 
+# ---------------------------------------------------------------------- empty bins
+
+
+@pytest.mark.parametrize("settings", [{}, {"histosys": "code0"}, {"test_statistic": "q0"}])
+@pytest.mark.parametrize("control", [None, 12.0])
+def test_rates_below_zero_count_as_in_hypothesis_tests(
+    settings: dict[str, Any], control: float | None
+) -> None:
+    spec = models.below_zero(control=control)
+    ((_, test),) = BatchedEngine(spec, FitSettings(**settings)).hypotests([NO_PATCH])
+    maker = make(spec, **settings)
+    assert maker.observed["q"] == pytest.approx(test.p_values.q, abs=1e-6)
+    for hypothesis in HYPOTHESES:
+        assert maker.fit(hypothesis, maker.draw(hypothesis, np.arange(24))).converged.all()
+
+
 # ---------------------------------------------------------------------- shards
 
 
@@ -322,8 +338,10 @@ def test_fits_that_do_not_converge_are_tried_from_all_starts(
     sets = maker.draw(TESTED, np.arange(20))
     real, starts = maker.ensemble.fit, []
 
-    def stubborn(sets: Any, start: Any, mu: float | None, *, patient: bool = False) -> Ends:
-        ends = real(sets, start, mu, patient=patient)
+    def stubborn(
+        sets: Any, start: Any, mu: float | None, *, patient: bool = False, **options: Any
+    ) -> Ends:
+        ends = real(sets, start, mu, patient=patient, **options)
         starts.append((len(sets), patient))
         if len(sets) == 20:
             ends.converged[4] = False
