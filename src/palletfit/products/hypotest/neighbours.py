@@ -73,16 +73,16 @@ def help_each_other(
     # Nothing has to compile for so few fits.
     settings = scan.settings.model_copy(update={"backend": "numpy"})
     outcome = help_neighbours(BatchedEngine(dict(scan.workspace), settings), points)
+    entries = _points(scan, records, outcome)
     logger.info(
-        "%s: %d points fell, the lowest minimum changes at %d; %d ends of neighbours were followed",
-        *(scan.title, len(outcome.fallen), len(outcome.jumps), outcome.followed),
+        "%s: %d points fell, CLs may jump at %d; %d ends of neighbours were followed",
+        scan.title,
+        len(outcome.fallen),
+        sum(bool(entry["jump"]) for entry in entries.values()),
+        outcome.followed,
     )
     return _content(
-        scan,
-        without_ends=lacking,
-        rounds=outcome.rounds,
-        followed=outcome.followed,
-        points=_points(scan, records, outcome),
+        scan, without_ends=lacking, rounds=outcome.rounds, followed=outcome.followed, points=entries
     )
 
 
@@ -111,11 +111,17 @@ def _content(scan: Scan, *, skipped: str | None = None, **more: Any) -> dict[str
 
 
 def _points(scan: Scan, records: Mapping[str, Record], outcome: Outcome) -> dict[str, Any]:
-    """Make an entry for each patch that neighbours say anything about, in the patches' order."""
+    """Make an entry for each patch that neighbours say anything about, in the patches' order.
+
+    Where two minima change places both are as low, and CLs has a kink. It jumps only where the
+    Asimov data come from another minimum.
+    """
     entries = {}
+    source = "fixed" if scan.settings.test_statistic == "q0" else "background"
     for patch in scan.patches:
         name = patch.name
-        fallen, jumps = outcome.fallen.get(name), outcome.jumps.get(name, ())
+        fallen = outcome.fallen.get(name)
+        jumps = [jump for jump in outcome.jumps.get(name, ()) if jump.fit == source]
         if fallen is None and not jumps:
             continue
         origin = fallen and {"neighbours": list(fallen.neighbours), "fell": dict(fallen.fell)}
