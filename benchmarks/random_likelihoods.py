@@ -32,7 +32,7 @@ def made_up_signals(workspace: Spec, count: int) -> list[list[Spec]]:
     statistical uncertainty of what is observed. Number `n` is always the same.
     """
     poi = workspace["measurements"][0]["config"]["poi"]
-    observed = {item["name"]: item["data"] for item in workspace["observations"]}
+    observed = {entry["name"]: entry["data"] for entry in workspace["observations"]}
     all_operations = []
     for number in range(count):
         random = np.random.default_rng([20261127, number])
