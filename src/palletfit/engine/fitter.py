@@ -28,7 +28,7 @@ _START_TOLERANCE = 1e-6
 #: Rates of empty bins that are as close to zero as this are near the corner there.
 CORNER = 0.1
 #: So many evaluations are enough away from corners; this edm while they are rounded.
-_PATIENCE, ROUGH = 40, 1e-4
+_PATIENCE, _ROUGH = 40, 1e-4
 #: Widths of the corner, one after the other, see :func:`palletfit.engine.likelihood.clipped`.
 WIDTHS = tuple(CLIP_WIDTH * 10.0**power for power in (5, 4, 3, 2, 1, 0))
 
@@ -141,7 +141,7 @@ class Fitter:
                 last = width == CLIP_WIDTH
                 ends = solver.minimise(
                     continued.at(ends.point, clip=np.full(len(rows), width)),
-                    tolerance if last else ROUGH,
+                    tolerance if last else _ROUGH,
                     predict=predict and last,
                     limit=_PATIENCE if len(widths) > 1 else None,
                 )

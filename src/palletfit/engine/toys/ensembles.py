@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.engine import BatchedEngine
-from palletfit.engine.fitter import CORNER, ROUGH, WIDTHS
+from palletfit.engine.fitter import CORNER, WIDTHS
 from palletfit.engine.interpcodes import KINKED
 from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY, own_arrays, own_of, poisson_term
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
 from palletfit.engine.reach import Reach
 from palletfit.engine.toys.compact import Compact, compact
-from palletfit.engine.toys.profiled import SOFT, ProfiledModel, ProfileSolver
+from palletfit.engine.toys.profiled import SOFT, WALL_WIDTH, ProfiledModel, ProfileSolver
 
 #: The edm at which a fit ends; where its last step leads is known to much better than this.
 _TOLERANCE = 1e-6
@@ -46,8 +46,11 @@ _DISPLACED = 4
 _PATIENCE = 400
 #: The edm at a corner, whose depth is of the order of :data:`_TOLERANCE`.
 _AT_CORNER = 1e-9
-#: Widths of the corner, one after the other.
-_WIDTHS = WIDTHS[1::2]
+#: Widths of the corner, one after the other, each a tenth of the last; and the edm at each in units
+#: of the width, so that rates are known to a small part of it.
+_WIDTHS, _ROUGH = WIDTHS[1:], 1e-3
+#: So many evaluations show whether a sharp corner can be reached without rounding it.
+_SHARP = 15
 #: How many parameters may be mirrored, those that bend expected counts most; from so many standard
 #: deviations on.
 _MIRRORED, _SIZEABLE = 24, 0.3
@@ -303,7 +306,12 @@ class Ensemble:
             if patient
             else ProfileSolver(self._profile)
         )
-        minima = solver.minimise(narrow, _AT_CORNER if sharp else _TOLERANCE, predict=True)
+        minima = solver.minimise(
+            narrow,
+            _AT_CORNER if sharp else _TOLERANCE,
+            predict=True,
+            limit=_SHARP if sharp else None,
+        )
         ends = self._complete(sets, minima, narrow.clip)
         ends.soft[:] = np.nan if sharp else ends.value
         left = ends.clipped & np.isfinite(ends.value) & ~(sharp & ends.converged)
@@ -614,16 +622,23 @@ class Ensemble:
 
 
 def _around_corner(solver: Solver, lanes: Lanes, minima: Minima) -> Minima:
-    """Go on from ends of lanes while the corner at empty bins gets sharper and sharper."""
-    iterations = minima.iterations
+    """Go on from ends of lanes while the corner at empty bins gets sharper and sharper.
+
+    A minimum moves in proportion to the width, so two of them tell where the next one is. Without
+    that a step to a sharper corner begins where it is flat.
+    """
+    iterations, last, before = minima.iterations, WALL_WIDTH, minima.point
+    start = minima.point
     for width in _WIDTHS:
-        last = width == CLIP_WIDTH
         minima = solver.minimise(
-            lanes.at(minima.point, clip=np.full(len(lanes), width)),
-            _AT_CORNER if last else ROUGH,
-            predict=last,
+            lanes.at(start, clip=np.full(len(lanes), width)),
+            _AT_CORNER if width == CLIP_WIDTH else _ROUGH * width,
+            predict=True,
         )
         iterations = iterations + minima.iterations
+        slope = (minima.point - before) / (width - last)
+        last, before = width, minima.point
+        start = minima.point + slope * (0.1 * width - width)
     return replace(minima, iterations=iterations)
 
 

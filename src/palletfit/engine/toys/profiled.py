@@ -51,6 +51,8 @@ _PLAIN = 1e5
 SOFT = 0.0
 #: Second derivative of the soft wall: one over the square of 0.1 events.
 _WALL = 1e2
+#: Width of the corner that is as steep as the soft wall.
+WALL_WIDTH = 0.5 / _WALL
 #: Systems of up to so many unknowns are solved together.
 _TOGETHER = 16
 #: Numbers that the arrays of all lanes should hold at most, to stay in the caches.
