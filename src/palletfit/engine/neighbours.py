@@ -229,9 +229,9 @@ def help_neighbours(engine: BatchedEngine, points: Mapping[str, Point]) -> Outco
             ends = Point.of(points[name].patch, result.as_json())
             if ends is not None:
                 points[name] = ends
-            outcome.fallen[name] = Fallen(
-                result, tuple(sorted(origins[name])), fell(recorded[name], result)
-            )
+            depths = fell(recorded[name], result)
+            if depths:
+                outcome.fallen[name] = Fallen(result, tuple(sorted(origins[name])), depths)
         waiting = [name for name in points if name in fallen or fallen.keys() & set(near[name])]
     outcome.jumps = _both_ways(higher)
     return outcome
@@ -390,6 +390,7 @@ def _follow(
                     lowest[name, row] = value, minima.point[number], candidate.origins
             elif rise > DIFFERENT and minima.converged[number]:
                 higher[row] += [Jump(name, origin, 2 * rise) for origin in candidate.origins]
+    _keep_ends(fits_of, lowest)
     results = _test_again(engine, batch, lowest)
     for row, point in enumerate(points):
         origins = {origin for (_, of), best in lowest.items() if of == row for origin in best[2]}
@@ -397,6 +398,19 @@ def _follow(
         yield _Looked(
             point.patch.name, tuple(higher[row]), results.get(row), tuple(origins), followed
         )
+
+
+def _keep_ends(
+    fits_of: Mapping[str, Fits],
+    lowest: dict[tuple[str, int], tuple[float, FloatArray, list[str]]],
+) -> None:
+    """Add the ends of the other fits of rows that fell: the next test may not know them.
+
+    They may come from a neighbour, in a round before.
+    """
+    for row in sorted({row for _, row in lowest}):
+        for name, fits in fits_of.items():
+            lowest.setdefault((name, row), (float(fits.value[row]), fits.point[row], []))
 
 
 def _minima(
@@ -447,7 +461,7 @@ def _test_again(
     batch: Lowered,
     lowest: Mapping[tuple[str, int], tuple[float, FloatArray, list[str]]],
 ) -> dict[int, HypotestResult]:
-    """Test the rows for which a lower minimum is known, with it as one more start."""
+    """Test the rows for which a lower minimum is known, with the lowest ones as further starts."""
     rows = sorted({row for _, row in lowest})
     if not rows:
         return {}

@@ -84,16 +84,41 @@ def test_points_that_missed_a_minimum_fall_with_that_of_a_neighbour() -> None:
     assert outcome.jumps == {}
 
 
+def switch_off_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in ("lower", "exchange", "explore"):
+        monkeypatch.setattr(f"palletfit.engine.search.Search.{method}", lambda *_: None)
+    monkeypatch.setattr("palletfit.engine.fitter.Fitter.displaced_starts", lambda *_, **__: {})
+    monkeypatch.setattr("palletfit.engine.batch.BatchFits._displace", lambda *_: None)
+
+
+def test_what_one_round_gained_the_next_one_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One point knows the lower minimum of one fit, another one that of another fit."""
+    patches = signals(ALIKE)
+    lowest = results_of(patches)
+    switch_off_the_search(monkeypatch)
+    monkeypatch.setattr("palletfit.engine.neighbours.near_points.__defaults__", (1,))
+    missed = results_of(patches)
+    known, points = points_of(patches, lowest), points_of(patches, missed)
+    for name, fit in (("a", "background"), ("d", "fixed")):
+        ends = {**points[name].ends, fit: known[name].ends[fit]}
+        points[name] = Point(points[name].patch, ends)
+    outcome = help_neighbours(BatchedEngine(rare_workspace(), FitSettings()), points)
+    assert outcome.rounds < 8
+    assert outcome.fallen.keys() == {"a", "b", "c", "d"}
+    for name, fallen in outcome.fallen.items():
+        assert fallen.fell
+        for fit in ("background", "fixed"):
+            end = lowest[name].fits[fit].twice_nll
+            assert fallen.result.fits[fit].twice_nll == pytest.approx(end, abs=1e-6)
+
+
 def test_a_minimum_spreads_along_a_line_whatever_the_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one neighbour on each side it takes a round for each point."""
     monkeypatch.setattr("palletfit.engine.neighbours.near_points.__defaults__", (1,))
-    # The search alone would spare the rounds: it is switched off.
-    for method in ("lower", "exchange", "explore"):
-        monkeypatch.setattr(f"palletfit.engine.search.Search.{method}", lambda *_: None)
-    monkeypatch.setattr("palletfit.engine.fitter.Fitter.displaced_starts", lambda *_, **__: {})
-    monkeypatch.setattr("palletfit.engine.batch.BatchFits._displace", lambda *_: None)
+    # The search alone would spare the rounds.
+    switch_off_the_search(monkeypatch)
     patches = signals(ALIKE)
     missed = results_of(patches)
     monkeypatch.undo()

@@ -22,7 +22,7 @@ from scipy.special import ndtr, ndtri
 from palletfit.config import ContourSettings, Plane, Slice
 from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError
-from palletfit.planes.contour import OTHER, OTHER_MINIMUM, Exclusion, exclusion
+from palletfit.planes.contour import Exclusion, exclusion
 from palletfit.planes.coordinates import plane_points
 from palletfit.products.limits.table import SIGMAS
 
@@ -54,13 +54,10 @@ def limit_contours(
         An expression of the plane is wrong, or two of its points have the same coordinates.
     """
     level = -ndtri(1 - settings.confidence_level)
-    names = dict(_COLUMNS)
-    if OTHER_MINIMUM in limits:
-        names |= {f"{old}{OTHER}": f"{new}{OTHER}" for old, new in _COLUMNS.items()}
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = {
             new: ndtr(np.log(bounded(limits, old).to_numpy(dtype=float)) - level)
-            for old, new in names.items()
+            for old, new in _COLUMNS.items()
         }
     return exclusion(limits.assign(**columns), plane, settings, published)
 

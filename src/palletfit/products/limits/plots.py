@@ -24,7 +24,6 @@ from palletfit.planes.contour import Exclusion, curve_label
 from palletfit.planes.plots import (
     draw_curve,
     draw_forbidden,
-    draw_other,
     draw_points,
     draw_published,
     set_view,
@@ -102,11 +101,7 @@ def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure
         axes = figure.add_subplot()
         set_view(axes, contours)
         _colour(figure, axes, contours)
-        entries = [
-            *_curves(axes, contours),
-            *draw_other(axes, contours),
-            *draw_published(axes, contours),
-        ]
+        entries = [*_curves(axes, contours), *draw_published(axes, contours)]
         marked = draw_points(axes, contours)
         _write_numbers(axes, contours)
         draw_forbidden(axes, contours, plane)

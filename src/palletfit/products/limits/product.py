@@ -146,44 +146,17 @@ class Limits(OfLimits):
         write_slice(drawing)
 
     @classmethod
-    def label_of(cls, folder: Path, analysis: Analysis) -> str:
-        """Say in the report that points have another minimum, if they do."""
-        minima = _about_minima(cls.entries_made(folder, analysis) or [], brief=True)
-        return f"{cls.label}: {minima}" if minima else cls.label
-
-    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Give the number of limits, and the paths of plots and tables."""
         limits = cls.entries_made(folder, analysis)
         if limits is None:
             return []
         plots = plot_files(folder, "limits", analysis, ("png", "pdf", "html"))
-        notes = {
-            "minima": _about_minima(limits),
-            "jumps": _about_jumps(limits),
-        }
         return [
             _summary(analysis, limits, settings),
-            *(f"  {title}: {words}" for title, words in notes.items() if words),
             *(f"  limits: {path}" for path in plots),
             f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}",
         ]
-
-
-def _about_minima(limits: Sequence[Mapping[str, Any]], *, brief: bool = False) -> str:
-    """Say how many points have limits of another minimum; empty if there is none."""
-    from palletfit.products.hypotest.product import about_minima
-
-    return about_minima(limits, brief=brief)
-
-
-def _about_jumps(limits: Sequence[Mapping[str, Any]]) -> str:
-    """Say how many points have a limit where CLs jumps; empty if there is none."""
-    count = 0
-    for limit in limits:
-        jumps = limit.get("jumps") or {"obs": None, "exp": []}
-        count += any(sides is not None for sides in (jumps["obs"], *jumps["exp"]))
-    return f"{count} of {len(limits)} points have a limit at a jump of CLs" if count else ""
 
 
 def _summary(analysis: Analysis, limits: Sequence[Mapping[str, Any]], settings: Settings) -> str:

@@ -13,23 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from palletfit.planes.contour import OTHER, OTHER_MINIMUM
 from palletfit.products.limits.cross_sections import Table
 from palletfit.runs.results import RegionResults, first_columns, most_sensitive, notes
 
 SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
-_KINDS = ("obs", *(f"exp_{n}" for n in SIGMAS))
-#: Columns with another minimum of the likelihood, which a table has if one of its points has one.
-_OTHER_NUMERIC = tuple(f"{name}{OTHER}" for name in (*(f"mu_{kind}" for kind in _KINDS), "mu_hat"))
-_OTHER_STATES = tuple(f"state_{kind}{OTHER}" for kind in _KINDS)
-#: Columns with CLs on both sides of its jump, which a table has if a limit lies at one.
-_JUMPS = tuple(f"jump_{kind}" for kind in _KINDS)
-_TEXT = (
-    *("patch", "region", "status", "remark", *(f"state_{kind}" for kind in _KINDS)),
-    *(*_JUMPS, OTHER_MINIMUM, *_OTHER_STATES),
-)
+_TEXT = ("patch", "region", "status", "remark", "state_obs", *(f"state_exp_{n}" for n in SIGMAS))
 _NUMERIC = (
-    *_OTHER_NUMERIC,
     *("mu_obs", *(f"mu_exp_{n}" for n in SIGMAS), "mu_hat", "mu_max"),
     *("cross_section_pb", "cross_section_error_pb"),
     *("upper_limit_obs_pb", *(f"upper_limit_exp_{n}_pb" for n in SIGMAS), "fit_time"),
@@ -92,7 +81,6 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
             "mu_exp": [None] * len(SIGMAS),
             "states": {"obs": "failed", "exp": ["failed"] * len(SIGMAS)},
             "mu_max": None,
-            "other_minimum": None,
             "problem": record["error"]["problem"],
         }
     limits = {"observed": record["observed"]} | {
@@ -118,26 +106,12 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
             "exp": [limit["tolerance"] for limit in record["expected"]],
         },
         "fit_time": record["fit_time"],
-        "other_minimum": _other_numbers(record.get("other_minimum")),
         "doubts": [
             f"{name}: {limit['reason']}"
             for name, limit in limits.items()
             if not limit["trusted"] or limit["state"] == "unsettled"
         ],
         "remarks": record["remarks"],
-    }
-
-
-def _other_numbers(other: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Select what another minimum gives."""
-    if other is None:
-        return None
-    return {
-        **{key: other[key] for key in ("minimum", "mu_obs", "mu_exp", "mu_hat")},
-        "states": {
-            "obs": other["observed"]["state"],
-            "exp": [limit["state"] for limit in other["expected"]],
-        },
     }
 
 
@@ -154,14 +128,7 @@ def _in_pb(entry: Mapping[str, Any], value: float, error: float | None) -> dict[
 
 
 def as_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
-    """Make a table: labels, region, states, limits on mu and, if known, in pb of each point.
-
-    If a limit lies at a jump of CLs, there are also columns such as ``jump_obs`` with CLs on both
-    sides. If a point has limits of another minimum of its likelihood, there are also columns such
-    as ``minimum_other``, ``mu_obs_other`` and ``state_obs_other``.
-    """
-    several = any(entry.get("other_minimum") for entry in entries.values())
-    jump = any(any(_jumps(entry)) for entry in entries.values())
+    """Make a table: labels, region, states, limits on mu and, if known, in pb of each point."""
     rows = []
     for name, entry in entries.items():
         row = {
@@ -170,10 +137,8 @@ def as_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
             **{f"mu_exp_{n}": mu for n, mu in zip(SIGMAS, entry["mu_exp"], strict=True)},
             "state_obs": entry["states"]["obs"],
             **{f"state_exp_{n}": s for n, s in zip(SIGMAS, entry["states"]["exp"], strict=True)},
-            **(dict(zip(_JUMPS, _jumps(entry), strict=True)) if jump else {}),
             "mu_max": entry["mu_max"],
             "mu_hat": entry.get("mu_hat"),
-            **(_other_columns(entry.get("other_minimum")) if several else {}),
         }
         if "cross_section_pb" in entry:
             in_pb = zip(SIGMAS, entry["upper_limit_exp_pb"], strict=True)
@@ -187,34 +152,6 @@ def as_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.astype({name: float for name in _NUMERIC if name in table})
-
-
-def _jumps(entry: Mapping[str, Any]) -> list[str]:
-    """Write CLs on both sides of the jump of each limit; empty where there is none."""
-    jumps = entry.get("jumps")
-    if jumps is None:
-        return [""] * len(_KINDS)
-    return [
-        "" if sides is None else f"{sides[0]:.4g} to {sides[1]:.4g}"
-        for sides in (jumps["obs"], *jumps["exp"])
-    ]
-
-
-def _other_columns(other: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the columns with the other minimum of a point, empty if it has none."""
-    if other is None:
-        return {
-            OTHER_MINIMUM: "",
-            **dict.fromkeys(_OTHER_NUMERIC),
-            **dict.fromkeys(_OTHER_STATES, ""),
-        }
-    numbers = (other["mu_obs"], *other["mu_exp"], other["mu_hat"])
-    states = (other["states"]["obs"], *other["states"]["exp"])
-    return {
-        OTHER_MINIMUM: other["minimum"],
-        **dict(zip(_OTHER_NUMERIC, numbers, strict=True)),
-        **dict(zip(_OTHER_STATES, states, strict=True)),
-    }
 
 
 def read_table(path: Path) -> pd.DataFrame:
