@@ -19,6 +19,7 @@ from palletfit.engine.fitter import Fitter
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.records import Fit, HypotestResult
 from palletfit.engine.reference import hypotests as reference
+from palletfit.engine.reference import optimizers
 from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
@@ -92,7 +93,7 @@ def rivals(likelihood: Likelihood, near: FloatArray, count: int = 3) -> float:
     with reference._quiet():
         for optimizer, start in starts:
             begin = likelihood.start(start)
-            parameters = reference._minimise(likelihood, optimizer, begin, "numpy").parameters
+            parameters = optimizers.minimise(likelihood, optimizer, begin, "numpy").parameters
             point, evidence, _ = polish(likelihood, likelihood.start(parameters), edm=1e-9)
             assert likelihood.twice_nll(point) == evidence.twice_nll
             lowest = min(lowest, evidence.twice_nll)
