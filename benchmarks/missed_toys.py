@@ -31,6 +31,7 @@ from common import (
 from palletfit.config import FitSettings, ToySettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.lowering import prefit_widths
 from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs
 from palletfit.products.toys.compute import BLOCK, HYPOTHESES, Toys, statistic
 
@@ -144,9 +145,7 @@ def deepen(
 ) -> None:
     """Lower both fits of toys from further starts."""
     batch = ensemble.batch
-    constrained = batch.precision[0] + batch.factor[0]
-    free = np.minimum((batch.upper[0] - batch.lower[0]) / 20, 0.5)
-    width = np.where(constrained > 0, 1 / np.sqrt(np.maximum(constrained, 1e-30)), free)
+    width = prefit_widths(batch)[0]
     for _ in range(starts):
         size = random.uniform(NEAREST, FARTHEST, (len(sets), 1))
         moved = generated + size * width * random.standard_normal((len(sets), len(generated)))

@@ -229,10 +229,10 @@ def neighbour_settings(wildcards):
 
 
 def neighbour_files(product):
-    """Make an input function: what neighbours say, of each region; for hypothesis tests only."""
+    """Make an input function: what neighbours say, of each region, where results are read."""
 
     def files(wildcards):
-        if product is not HYPOTEST:
+        if product is not HYPOTEST and not product.compares:
             return []
         regions = KNOWN[wildcards.analysis].used_regions
         return expand("results/{{analysis}}/{region}/neighbours.json", region=regions)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,8 @@ from palletfit.engine.fitter import Fitter
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.engine.likelihood import CLIP_WIDTH
 from palletfit.engine.lowering import Lowered
-from palletfit.engine.records import BestFit, Fit, HypotestResult, OtherFit, OtherMinimum
+from palletfit.engine.minima import DIFFERENT, NO_NEAREST, moved, with_other
+from palletfit.engine.records import BestFit, Fit, HypotestResult
 from palletfit.engine.search import Search
 from palletfit.errors import FitError, PalletfitError
 
@@ -37,13 +37,8 @@ WEAK = 1e-2
 _OFF_ZERO = 1e-6
 #: A variance of mu-hat above this is that of a signal without any effect.
 _NO_INFORMATION = 1e18
-#: Ends of fits that differ by more in NLL are two minima.
-DIFFERENT = 1e-5
 #: Name of the start at the values that the measurement suggests.
 SUGGESTED = "suggested"
-#: So many parameters at most are listed where minima differ, if by so many prefit widths.
-_LISTED, _APART = 10, 0.1
-NO_NEAREST = "no minimum is reached from the suggested values, so that the lowest one counts"
 #: A q on Asimov data below this is rounding.
 NO_SENSITIVITY = 1e-12
 #: Name of the starts that come from other points.
@@ -140,7 +135,7 @@ class BatchFits:
         seconds = (time.perf_counter() - began) / len(batch)
         counted_tests = self._tests(counted, self.rows, brief=brief)
         other_tests = self._tests(other, np.flatnonzero(several & reached), brief=True)
-        for row, (result, fits) in counted_tests.items():
+        for row, result in counted_tests.items():
             if not isinstance(result, HypotestResult):
                 yield row, result
                 continue
@@ -152,15 +147,15 @@ class BatchFits:
                 minimum=self.settings.minimum if reached[row] else "lowest",
             )
             alternative = other_tests.get(row)
-            if alternative is not None and isinstance(alternative[0], HypotestResult):
-                result = self._with_other(row, result, fits, alternative, counted, other)
+            if isinstance(alternative, HypotestResult):
+                result = self._with_other(row, result, alternative, counted, other)
             elif self.nearest and not reached[row]:
                 result = replace(result, remarks=(NO_NEAREST, *result.remarks))
             yield row, result
 
     def _tests(
         self, named: Mapping[str, Fits], rows: NDArray[np.int64], *, brief: bool
-    ) -> dict[int, tuple[HypotestResult | PalletfitError | str, dict[str, Fit]]]:
+    ) -> dict[int, HypotestResult | PalletfitError | str]:
         """Conclude for some rows."""
         records = {
             name: fit_records(self.batch, fits, rows, brief=brief) for name, fits in named.items()
@@ -170,8 +165,7 @@ class BatchFits:
         for position, row in enumerate(rows):
             fits_of = {name: of_kind[position] for name, of_kind in records.items()}
             below_zero = [name for name, below in negative.items() if below[row]]
-            result = self.conclude(int(row), fits_of, named["asimov_fixed"], below_zero)
-            tests[int(row)] = result, fits_of
+            tests[int(row)] = self.conclude(int(row), fits_of, named["asimov_fixed"], below_zero)
         return tests
 
     def _below_zero(self, fits: Fits) -> NDArray[np.bool_]:
@@ -182,49 +176,26 @@ class BatchFits:
         self,
         row: int,
         result: HypotestResult,
-        fits: Mapping[str, Fit],
-        alternative: tuple[Any, Mapping[str, Fit]],
+        alternative: HypotestResult,
         counted: Mapping[str, Fits],
         other: Mapping[str, Fits],
     ) -> HypotestResult:
         """Add what the other minimum gives, and say so."""
-        other_result, other_fits = alternative
         same_data = np.array_equal(
             counted["asimov_fixed"].data[row], other["asimov_fixed"].data[row]
         )
-        by_name = {}
-        for name, fit in other_fits.items():
-            comparable = same_data or name != "asimov_fixed"
-            above = fit.twice_nll - fits[name].twice_nll
-            if comparable and abs(above) <= 2 * DIFFERENT:
-                continue
-            moved = self._moved(row, counted[name].point[row], other[name].point[row])
-            by_name[name] = OtherFit(fit.twice_nll, above if comparable else None, moved)
-        minimum = "lowest" if self.nearest else "nearest"
-        remark = (
-            f"the {minimum} minimum gives CLs {other_result.p_values.CLs_obs:.4g} observed, "
-            f"{other_result.p_values.CLs_exp[2]:.4g} expected ({', '.join(by_name)})"
-        )
-        return replace(
-            result,
-            remarks=(remark, *result.remarks),
-            other=OtherMinimum(minimum, other_result.p_values, other_result.mu_hat, by_name),
-        )
-
-    def _moved(
-        self, row: int, counted: FloatArray, other: FloatArray
-    ) -> dict[str, tuple[float, float]]:
-        """List the parameters that differ most, both values by name."""
-        distance = np.abs(counted - other) / self.fitter.widths[row]
-        columns = [
-            column
-            for column in np.argsort(-distance, kind="stable")[:_LISTED]
-            if distance[column] > _APART and self.batch.names[row][column] is not None
-        ]
-        return {
-            str(self.batch.names[row][column]): (float(counted[column]), float(other[column]))
-            for column in columns
+        names, widths = self.batch.names[row], self.fitter.widths[row]
+        parameters = {
+            name: moved(names, widths, counted[name].point[row], other[name].point[row])
+            for name in counted
         }
+        return with_other(
+            result,
+            alternative,
+            "lowest" if self.nearest else "nearest",
+            parameters,
+            () if same_data else ("asimov_fixed",),
+        )
 
     @property
     def nearest(self) -> bool:

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.batch import DIFFERENT
 from palletfit.engine.records import HypotestResult, OtherFit, OtherMinimum
 
+#: Ends of fits that differ by more in NLL are two minima.
+DIFFERENT = 1e-5
+NO_NEAREST = "no minimum is reached from the suggested values, so that the lowest one counts"
 #: So many parameters at most are listed where minima differ, if by so many prefit widths.
 _LISTED, _APART = 10, 0.1
 

@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.batch import DIFFERENT, SHARP, BatchFits, Hints
+from palletfit.engine.batch import SHARP, BatchFits, Hints
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.lowering import Lowered
+from palletfit.engine.minima import DIFFERENT
 from palletfit.engine.newton import Minima
 from palletfit.engine.records import HypotestResult
 from palletfit.pallet.patches import Patch

@@ -23,10 +23,9 @@ import numpy as np
 
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.batch import DIFFERENT, NO_NEAREST
 from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
 from palletfit.engine.likelihood import EMPTY, NEXT_TO_NONE
-from palletfit.engine.minima import moved, with_other
+from palletfit.engine.minima import DIFFERENT, NO_NEAREST, moved, with_other
 from palletfit.engine.parameters import free_poi, measurement_of
 from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
 from palletfit.engine.reference.evidence import Likelihood, polish

@@ -377,10 +377,7 @@ def test_a_model_that_pyhf_refuses_is_explained():
 
 BACKEND = """
 import sys
-from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.reference import hypotests as reference
-from palletfit.engine.reference import optimizers
-from palletfit.engine.reference.engine import ReferenceEngine
 from palletfit.config import FitSettings
 from unit import models
 import pyhf
