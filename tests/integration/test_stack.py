@@ -89,7 +89,10 @@ with running_stack(Path(sys.argv[2])) as stack:
 def running_task(stack: Stack, folder: Path, label: str = "") -> Iterator[subprocess.Popen[str]]:
     """A client that waits for a task which runs, and goes on for a minute."""
     began = folder / "began"
-    arguments = ["-c", EXECUTOR, stack.endpoint_id, label, f"touch {began}; sleep 60"]
+    # Slurm ends a job with a signal to all its processes: without the trap the task may end first,
+    # and its worker still sends an empty result.
+    command = f"trap '' TERM; touch {began}; sleep 60"
+    arguments = ["-c", EXECUTOR, stack.endpoint_id, label, command]
     with subprocess.Popen(
         [sys.executable, *arguments], env=stack.environment, stdout=subprocess.PIPE, text=True
     ) as client:
