@@ -193,6 +193,7 @@ class BatchFits:
             result,
             alternative,
             "lowest" if self.nearest else "nearest",
+            self.settings.test_statistic,
             parameters,
             () if same_data else ("asimov_fixed",),
         )

@@ -16,6 +16,7 @@ from palletfit.engine.batch import NO_SENSITIVITY, SHARP, SUGGESTED, WEAK, Batch
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
+from palletfit.engine.minima import DIFFERENT
 from palletfit.errors import FitError, PalletError, PalletfitError
 
 
@@ -62,6 +63,8 @@ class Profile:
         self._sure = {name: point.copy() for name, point in self._near.items()}
         self._surely = {name: np.zeros(len(self.rows), dtype=bool) for name in self._near}
         self._evidence: dict[tuple[int, str], tuple[bool, str]] = {}
+        # Where starts of thorough tests ended at more than one minimum, by patch.
+        self._several = np.zeros(self._patches, dtype=bool)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,6 +73,19 @@ class Profile:
     def mu_hat(self) -> FloatArray:
         """Best-fit signal strength of each patch; a test may find a lower minimum."""
         return self._free.point[: self._patches, self._fits.poi]
+
+    def several(self) -> NDArray[np.bool_]:
+        """Mark the patches whose fits so far ended at more than one minimum, ``(P,)``.
+
+        Fits are the background-only and the free fit from the suggested values, compared with the
+        lowest ones, and all starts of thorough tests.
+        """
+        several = self._several.copy()
+        for fits in (self._background, self._free):
+            suggested = fits.from_start(SUGGESTED)
+            above = suggested.converged & (suggested.value > fits.value + DIFFERENT)
+            several |= above[: self._patches]
+        return several
 
     def unsound(self) -> dict[int, PalletfitError | str]:
         """Give by row the reasons against tests of a patch; a string is for another engine."""
@@ -146,6 +162,8 @@ class Profile:
             fits.fitter.sharpen(kind, fitted, SHARP)
         for name, kind, fitted in (("data", data, rows[on_data]), ("asimov", asimov, rows)):
             good = fitted[np.isfinite(kind.value[fitted])]
+            if thorough:
+                self._several[self._first[fitted[kind.multimodal()[fitted]]]] = True
             self._near[name][good] = kind.point[good]
             if thorough:
                 self._sure[name][good] = kind.point[good]

@@ -44,6 +44,7 @@ def with_other(
     result: HypotestResult,
     alternative: HypotestResult,
     minimum: str,
+    statistic: str,
     parameters: Mapping[str, Mapping[str, tuple[float, float]]],
     incomparable: Collection[str] = (),
 ) -> HypotestResult:
@@ -55,6 +56,8 @@ def with_other(
         With the minimum that counts, and with the other one.
     minimum
         Which one the other is: ``lowest`` or ``nearest``.
+    statistic
+        Test statistic; of a discovery the p-value is p0.
     parameters
         By name of the fit, from :func:`moved`.
     incomparable
@@ -69,12 +72,14 @@ def with_other(
         by_name[name] = OtherFit(
             fit.twice_nll, above if comparable else None, dict(parameters[name])
         )
-    remark = (
-        f"the {minimum} minimum gives CLs {alternative.p_values.CLs_obs:.4g} observed, "
-        f"{alternative.p_values.CLs_exp[2]:.4g} expected ({', '.join(by_name)})"
-    )
-    return replace(
-        result,
-        remarks=(remark, *result.remarks),
-        other=OtherMinimum(minimum, alternative.p_values, alternative.mu_hat, by_name),
+    other = OtherMinimum(minimum, alternative.p_values, alternative.mu_hat, by_name)
+    return replace(result, remarks=(about_other(other, statistic), *result.remarks), other=other)
+
+
+def about_other(other: OtherMinimum, statistic: str) -> str:
+    """Remark on the result with the minimum that does not count, of a test statistic."""
+    quantity = "p0" if statistic == "q0" else "CLs"
+    return (
+        f"the {other.minimum} minimum gives {quantity} {other.p_values.CLs_obs:.4g} observed, "
+        f"{other.p_values.CLs_exp[2]:.4g} expected ({', '.join(other.fits)})"
     )

@@ -111,6 +111,7 @@ def hypotest(spec: Mapping[str, Any], settings: FitSettings) -> HypotestResult:
             result,
             results[1],
             "lowest" if take_nearest else "nearest",
+            settings.test_statistic,
             test.moved(counted, other),
             () if np.array_equal(counted.asimov, other.asimov) else ("asimov_fixed",),
         )

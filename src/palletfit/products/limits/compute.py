@@ -19,6 +19,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -28,12 +29,13 @@ from scipy.special import ndtr, ndtri
 
 from palletfit.config import FitSettings, LimitSettings
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.asymptotics import N_SIGMA
+from palletfit.engine.asymptotics import N_SIGMA, PValues
 from palletfit.engine.batch import BatchFits
 from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
 from palletfit.engine.many_mu import Profile, tested
+from palletfit.engine.minima import about_other
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
-from palletfit.engine.records import Status, by_sigma, finite
+from palletfit.engine.records import HypotestResult, Status, by_sigma, finite
 from palletfit.engine.samples import Spec
 from palletfit.errors import ConfigError, FitError, PalletfitError
 from palletfit.pallet.patches import Patch
@@ -104,6 +106,29 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class OtherLimits:
+    """Upper limits of one patch with the minimum that does not count.
+
+    Attributes
+    ----------
+    minimum
+        Which one: ``lowest`` or ``nearest``.
+    observed, expected, mu_hat
+        As in :class:`Limits`.
+    """
+
+    minimum: str
+    observed: Limit
+    expected: tuple[Limit, ...]
+    mu_hat: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain data, with ``mu_obs`` and the five ``mu_exp`` on top."""
+        mu_exp = [limit.mu for limit in self.expected]
+        return {"mu_obs": self.observed.mu, "mu_exp": mu_exp, **asdict(self)}
+
+
+@dataclass(frozen=True)
 class Limits:
     """Upper limits of one patch.
 
@@ -123,6 +148,10 @@ class Limits:
         What a reader should know.
     software
         Versions of what the result depends on.
+    minimum
+        Which minimum counts, ``lowest`` or ``nearest``.
+    other
+        Limits with the other one, if one of them differs by more than their tolerances.
     """
 
     observed: Limit
@@ -134,6 +163,8 @@ class Limits:
     fit_time: float
     remarks: tuple[str, ...]
     software: dict[str, str]
+    minimum: str = "lowest"
+    other: OtherLimits | None = None
 
     @property
     def status(self) -> Status:
@@ -158,12 +189,15 @@ class Limits:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with ``mu_obs`` and the five ``mu_exp`` on top."""
+        data = asdict(self)
+        del data["other"]
         plain: dict[str, Any] = finite(
             {
                 "status": self.status,
                 "mu_obs": self.observed.mu,
                 "mu_exp": [limit.mu for limit in self.expected],
-                **asdict(self),
+                **data,
+                "other_minimum": self.other and self.other.as_json(),
             }
         )
         return plain
@@ -415,7 +449,7 @@ class _BatchSearch:
 
     def __init__(self, fits: BatchFits, alpha: float, settings: LimitSettings) -> None:
         self.began = time.perf_counter()
-        self.alpha, self.settings = alpha, settings
+        self.fits, self.alpha, self.settings = fits, alpha, settings
         self.profile = Profile(fits, len(KINDS))
         self.patches = len(fits.batch)
         self.kind = np.repeat(np.arange(len(KINDS)), self.patches)
@@ -432,9 +466,11 @@ class _BatchSearch:
         if not len(rows):
             return
         limits = self._search(rows)
+        patches = np.unique(rows % self.patches)
+        alternatives = self._other_limits(limits, patches)
         seconds = (time.perf_counter() - self.began) / self.patches
-        for patch in np.unique(rows % self.patches):
-            yield int(patch), self._conclude(int(patch), limits, seconds)
+        for patch in map(int, patches):
+            yield patch, self._conclude(patch, limits, seconds, alternatives.get(patch))
 
     def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
         """Evaluate the functions that rise through zero at the limit of each row."""
@@ -540,6 +576,85 @@ class _BatchSearch:
                 settled[position] = False
         return jumps
 
+    def _other_limits(
+        self, limits: Mapping[int, Limit], patches: NDArray[np.int64]
+    ) -> dict[int, OtherLimits]:
+        """Find the limits with the minimum that does not count, by patch, where they differ.
+
+        If the lowest minimum counts, that costs fits only for patches that have another one.
+        """
+        nearest = self.fits.nearest
+        if not nearest:
+            patches = patches[self.profile.several()[patches]]
+        trusted = [all(limit.trusted for limit in self._of(limits, patch)) for patch in patches]
+        patches = patches[np.array(trusted, dtype=bool)]
+        if not len(patches):
+            return {}
+        minimum = "lowest" if nearest else "nearest"
+        fits = self.fits.with_minimum(minimum)
+        search = _BatchSearch(fits.with_batch(fits.batch.take(patches)), self.alpha, self.settings)
+        counted = {
+            number * len(patches) + position: limit
+            for position, patch in enumerate(patches)
+            for number, limit in enumerate(self._of(limits, patch))
+        }
+        return {
+            int(patches[position]): OtherLimits(
+                minimum, other[0], tuple(other[1:]), float(search.profile.mu_hat[position])
+            )
+            for position, other in search.unlike(counted).items()
+        }
+
+    def unlike(self, counted: Mapping[int, Limit]) -> dict[int, list[Limit]]:
+        """Search for the limits of the patches whose CLs differs at known limits.
+
+        Parameters
+        ----------
+        counted
+            By row the limits with the minimum that counts, of all rows.
+
+        Returns
+        -------
+        dict
+            By patch the six limits, where one differs from the known one, and all are trusted.
+        """
+        profile, unsound = self.profile, self.profile.unsound()
+        rows = profile.rows[~np.isin(profile.rows % self.patches, list(unsound))]
+        if not len(rows):
+            return {}
+        at = profile.upper[rows]
+        for position, row in enumerate(rows):
+            mu = counted[row].mu
+            if mu is not None:
+                at[position] = mu
+        values = self._evaluate(rows, at, thorough=True)
+        different = np.zeros(self.patches, dtype=bool)
+        for row, value in zip(rows, values, strict=True):
+            limit, patch = counted[row], row % self.patches
+            if limit.state == "unsettled" or limit.CLs is None:
+                different[patch] = True
+            elif np.isfinite(value):
+                cls = max(self._cls_at(row, float(value)), _SMALLEST)
+                change = math.log(cls) - math.log(max(limit.CLs, _SMALLEST))
+                different[patch] |= abs(change) > self.settings.tolerance
+        if not self.fits.nearest:
+            different &= profile.several()
+        rows = rows[different[rows % self.patches]]
+        if not len(rows):
+            return {}
+        limits = self._search(rows)
+        searched = {int(patch): self._of(limits, patch) for patch in np.unique(rows % self.patches)}
+        return {
+            patch: other
+            for patch, other in searched.items()
+            if all(limit.trusted for limit in other)
+            and any(map(_differ, other, self._of(counted, patch)))
+        }
+
+    def _of(self, limits: Mapping[int, Limit], patch: int) -> list[Limit]:
+        """List the six limits of a patch."""
+        return [limits[int(patch) + number * self.patches] for number in range(len(KINDS))]
+
     def _guess(self, rows: NDArray[np.int64]) -> FloatArray:
         """As if the uncertainty of mu did not depend on mu."""
         profile, median = self.profile, 1 + N_SIGMA.index(0)
@@ -607,9 +722,15 @@ class _BatchSearch:
         root = value + self.expected_roots[kind - 1]
         return float(ndtr(n - root) / ndtr(n))
 
-    def _conclude(self, patch: int, limits: Mapping[int, Limit], seconds: float) -> Limits | str:
+    def _conclude(
+        self,
+        patch: int,
+        limits: Mapping[int, Limit],
+        seconds: float,
+        other: OtherLimits | None,
+    ) -> Limits | str:
         profile = self.profile
-        all_limits = [limits[patch + number * self.patches] for number in range(len(KINDS))]
+        all_limits = self._of(limits, patch)
         for name, limit in zip(KINDS, all_limits, strict=True):
             if not limit.trusted:
                 return f"its {name} limit: {limit.reason}"
@@ -623,16 +744,22 @@ class _BatchSearch:
             mu_max=upper,
             engine="batched",
             fit_time=seconds,
-            remarks=_remarks(all_limits, mu_hat, upper, profile.settings.test_statistic),
+            remarks=_remarks(all_limits, mu_hat, upper, profile.settings.test_statistic, other),
             software=profile.software,
+            minimum=profile.settings.minimum,
+            other=other,
         )
 
 
 def _remarks(
-    limits: Sequence[Limit], mu_hat: float, upper: float, statistic: str
+    limits: Sequence[Limit],
+    mu_hat: float,
+    upper: float,
+    statistic: str,
+    other: OtherLimits | None,
 ) -> tuple[str, ...]:
-    """List the remarks about six limits."""
-    remarks = []
+    """List the remarks about six limits, and about those with another minimum."""
+    remarks = [] if other is None else [_about_other(other, upper)]
     if any(limit.state == "beyond" for limit in limits):
         remarks.append(
             f"limits above {upper:g}, the upper bound of the parameter of interest, are not "
@@ -651,7 +778,41 @@ def _remarks(
     return tuple(remarks)
 
 
+def _differ(first: Limit, second: Limit) -> bool:
+    """Return whether two limits differ by more than their tolerances, or in their states."""
+    if first.mu is None or second.mu is None:
+        return first.state != second.state
+    return abs(first.mu - second.mu) > (first.tolerance or 0.0) + (second.tolerance or 0.0)
+
+
+def _about_other(other: OtherLimits, upper: float) -> str:
+    """Remark on the limits with the minimum that does not count."""
+
+    def words(limit: Limit) -> str:
+        if limit.mu is not None:
+            return f"{limit.mu:.4g}"
+        return f"above {upper:g}" if limit.state == "beyond" else limit.state
+
+    median = other.expected[N_SIGMA.index(0)]
+    return (
+        f"the {other.minimum} minimum gives limits {words(other.observed)} observed, "
+        f"{words(median)} expected"
+    )
+
+
 # --------------------------------------------------------------------------- patch by patch
+
+
+#: Takes from a test the p-values with the minimum that counts, or with the other one.
+_Minimum = Callable[[HypotestResult], PValues]
+
+
+def _counted(test: HypotestResult) -> PValues:
+    return test.p_values
+
+
+def _not_counted(test: HypotestResult) -> PValues:
+    return test.p_values if test.other is None else test.other.p_values
 
 
 class _PatchSearch:
@@ -661,12 +822,12 @@ class _PatchSearch:
         self.tests, self.settings = tests, settings
         self.alpha, self.tolerance = search.alpha, search.settings.tolerance
 
-    def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
+    def function(self, rows: NDArray[np.int64], mu: FloatArray, minimum: _Minimum) -> FloatArray:
         """Evaluate the functions that rise through zero at the limit of each row."""
         values = []
         for row, at in zip(rows, mu, strict=True):
             try:
-                p_values = self.tests.test(float(at)).p_values
+                p_values = minimum(self.tests.test(float(at)))
             except FitError:
                 # A large signal strength may drive a rate below zero, where smaller ones do not.
                 values.append(math.nan)
@@ -687,9 +848,12 @@ class _PatchSearch:
         root = math.sqrt(self.tests.test(size).p_values.q_asimov)
         width = np.full(len(rows), size / root if root else np.inf)
         guess = _guesses(width, np.full(len(rows), first.mu_hat), rows, self.alpha, largest)
-        roots = _roots(self.function, rows, guess, largest, self.tolerance)
-        limits = [self._limit(int(row), roots, upper) for row in rows]
-        remarks = _remarks(limits, first.mu_hat, upper, self.settings.test_statistic)
+        limits = self._limits(guess, upper, _counted)
+        other = self._other(limits, upper)
+        remarks = _remarks(limits, first.mu_hat, upper, self.settings.test_statistic, other)
+        # That remark is about CLs at one signal strength.
+        without = {about_other(first.other, self.settings.test_statistic)} if first.other else set()
+        of_test = [remark for remark in first.remarks if remark not in without]
         return Limits(
             observed=limits[0],
             expected=tuple(limits[1:]),
@@ -698,27 +862,54 @@ class _PatchSearch:
             mu_max=upper,
             engine="reference",
             fit_time=time.perf_counter() - began,
-            remarks=tuple(dict.fromkeys([*first.remarks, *remarks])),
+            remarks=tuple(dict.fromkeys([*of_test, *remarks])),
             software=first.software,
+            minimum=first.minimum,
+            other=other,
         )
 
-    def _limit(self, row: int, roots: _Roots, upper: float) -> Limit:
+    def _other(self, limits: Sequence[Limit], upper: float) -> OtherLimits | None:
+        """Find the limits with the minimum that does not count, where tests at limits have one."""
+        at = [upper if limit.mu is None else limit.mu for limit in limits]
+        tests = [
+            self.tests.test(mu)
+            for mu, limit in zip(at, limits, strict=True)
+            if limit.CLs is not None
+        ]
+        other = next((test.other for test in tests if test.other is not None), None)
+        if other is None:
+            return None
+        first, *further = self._limits(np.array(at), upper, _not_counted)
+        searched = [first, *further]
+        if not all(limit.trusted for limit in searched) or not any(map(_differ, searched, limits)):
+            return None
+        return OtherLimits(other.minimum, first, tuple(further), other.mu_hat)
+
+    def _limits(self, guess: FloatArray, upper: float, minimum: _Minimum) -> list[Limit]:
+        """Search for all six with one of the minima."""
+        function = partial(self.function, minimum=minimum)
+        rows, largest = np.arange(len(KINDS)), np.full(len(KINDS), upper)
+        roots = _roots(function, rows, guess, largest, self.tolerance)
+        return [self._limit(int(row), roots, upper, minimum) for row in rows]
+
+    def _limit(self, row: int, roots: _Roots, upper: float, minimum: _Minimum) -> Limit:
         if roots.lost[row]:
             return Limit(None, "unsettled", None, None, _NOT_FINITE, trusted=False)
         beyond = bool(roots.beyond[row])
         at = upper if beyond else float(roots.root[row])
         test = self.tests.test(at)
+        p_values = minimum(test)
         jump = None
         if not beyond:
             ends = np.array([roots.lower[row], roots.upper[row]])
-            low, high = self.function(np.array([row, row]), ends)
+            low, high = self.function(np.array([row, row]), ends, minimum)
             if low < 0 <= high and high - low > roots.steep(self.tolerance)[row]:
                 jump = self.alpha * math.exp(-low), self.alpha * math.exp(-high)
         return Limit(
             mu=None if beyond else at,
             state="beyond" if beyond else "found",
             tolerance=None if beyond else float(roots.distance[row]),
-            CLs=(test.p_values.CLs_obs, *test.p_values.CLs_exp)[row],
+            CLs=(p_values.CLs_obs, *p_values.CLs_exp)[row],
             reason="; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items()),
             trusted=test.status == "ok",
             jump=jump,

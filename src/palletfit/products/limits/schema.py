@@ -27,6 +27,17 @@ class Limit(Plain):
         return self
 
 
+class OtherLimits(Plain):
+    """Upper limits with the minimum that does not count."""
+
+    minimum: Literal["lowest", "nearest"]
+    mu_obs: MaybeNumber
+    mu_exp: FiveMaybeNumbers
+    observed: Limit
+    expected: Annotated[list[Limit], Field(min_length=5, max_length=5)]
+    mu_hat: Number
+
+
 class LimitsResult(Result):
     """Upper limits of a patch."""
 
@@ -40,3 +51,5 @@ class LimitsResult(Result):
     engine: str
     fit_time: Number
     remarks: list[str]
+    minimum: Literal["lowest", "nearest"] | None = None
+    other_minimum: OtherLimits | None = None
