@@ -26,8 +26,14 @@ RESULT_COLUMNS = frozenset(
         *("minimum_other", "CLs_obs_other", "mu_hat_other"),
         *("origin", "fell", "jump"),
         *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
-        *(f"{kind}_exp_{name}" for kind in ("mu", "state") for name in _SIGMAS),
-        *("upper_limit_obs_pb", *(f"upper_limit_exp_{name}_pb" for name in _SIGMAS)),
+        *("mu_obs_other", "state_obs_other", "upper_limit_obs_pb", "upper_limit_obs_pb_other"),
+        *(
+            f"{kind}_exp_{name}{end}"
+            for kind in ("mu", "state")
+            for name in _SIGMAS
+            for end in ("", "_other")
+        ),
+        *(f"upper_limit_exp_{name}_pb{end}" for name in _SIGMAS for end in ("", "_other")),
         *("mu_hat_error", "p0", "significance", "p0_expected", "significance_expected"),
         "leading_impacts",
         *("toys", "q_obs", "CLs_obs_low", "CLs_obs_high", "failed_tested", "failed_alternative"),

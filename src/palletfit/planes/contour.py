@@ -103,6 +103,11 @@ def curve_label(name: str, curve: Curve) -> str:
     return name if curve.state == "contour" else f"{name}: {_STATE_LABELS[curve.state]}"
 
 
+def other_label(name: str, minimum: str) -> str:
+    """Write the label of a curve with another minimum, such as `Observed, nearest minimum`."""
+    return f"{name.capitalize()}, {minimum} minimum"
+
+
 @dataclass(frozen=True, eq=False)
 class OtherContours:
     """Contours with the minimum of the likelihood that does not count.
@@ -125,8 +130,8 @@ class OtherContours:
     distances: Mapping[str, Distance]
 
     def label(self, name: str) -> str:
-        """Write the label of a curve, such as `Observed, nearest minimum`."""
-        return f"{name.capitalize()}, {self.minimum} minimum"
+        """Write the label of a curve, see :func:`other_label`."""
+        return other_label(name, self.minimum)
 
     def as_json(self) -> dict[str, Any]:
         """Convert the contours to plain data."""

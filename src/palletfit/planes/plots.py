@@ -52,7 +52,7 @@ def draw_exclusion(
         set_view(axes, exclusion)
         entries = [
             *_draw_curves(axes, exclusion),
-            *_draw_other(axes, exclusion),
+            *draw_other(axes, exclusion),
             *draw_published(axes, exclusion),
             *draw_points(axes, exclusion),
         ]
@@ -101,7 +101,7 @@ def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
     ]
 
 
-def _draw_other(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+def draw_other(axes: Axes, exclusion: Exclusion) -> list[Entry]:
     """Draw the contours with another minimum of the likelihood, if there are some."""
     other = exclusion.other
     if other is None:

@@ -13,6 +13,7 @@ import pytest
 from palletfit.config import Analysis, ContourSettings, FitSettings, Settings
 from palletfit.errors import StoreError
 from palletfit.products.hypotest import Hypotest
+from palletfit.products.limits import Limits
 from palletfit.runs import manifest
 from palletfit.runs.state import claim, further, note_incomplete, outcome, refits
 from palletfit.runs.store import RecordStore
@@ -156,6 +157,23 @@ def test_the_outcome_says_which_minimum_counts(tmp_path, other, counted):
         f"  minima:  {sentence}, and `fit.minimum: {other}` gives the other"
     )
     assert Hypotest.label_of(folder, analysis()) == f"results: {sentence}"
+
+
+def test_the_outcome_says_which_points_have_other_limits(tmp_path):
+    folder = tmp_path / "search"
+    for region in ("A", "B"):
+        (folder / region).mkdir(parents=True)
+        (folder / region / "limits.json").write_text("{}")
+    limits = {"status": "ok", "mu_obs": 0.5, "states": {"obs": "found"}}
+    entries = [limits | {"other_minimum": {"minimum": "nearest"}}, limits]
+    (folder / "limits.json").write_text(json.dumps(dict(enumerate(entries))))
+    sentence = "1 of 2 points have other limits at another minimum; the lowest counts"
+    words = Limits.last_words(folder, analysis(), Settings())
+    assert words[1] == f"  minima: {sentence}, and `fit.minimum: nearest` gives the other"
+    assert Limits.label_of(folder, analysis()) == f"upper limits: {sentence}"
+    (folder / "limits.json").write_text(json.dumps({"a": limits}))
+    assert "minim" not in "".join(Limits.last_words(folder, analysis(), Settings()))
+    assert Limits.label_of(folder, analysis()) == "upper limits"
 
 
 def test_the_outcome_is_silent_about_minima_where_there_is_one_each(tmp_path):

@@ -279,12 +279,14 @@ def _hover(name: str, detail: Mapping[str, Any]) -> str:
     """Write the text next to the pointer, with the few tags that Plotly supports."""
     values = ", ".join(f"{label} = {value}" for label, value in detail.get("labels", []))
     lines = [f"<b>{_plain(name)}</b>", _plain(values)]
-    other = detail.get("other", {})
+    other, limits = detail.get("other", {}), detail.get("limits", {})
+    other_limits = limits.get("other", {})
     for title, numbers in (
         ("CLs", detail.get("CLs")),
         (f"CLs, {other.get('minimum')} minimum", other.get("CLs")),
-        ("upper limit on μ", detail.get("limits", {}).get("mu")),
-        ("upper limit in pb", detail.get("limits", {}).get("pb")),
+        ("upper limit on μ", limits.get("mu")),
+        (f"upper limit on μ, {other_limits.get('minimum')} minimum", other_limits.get("mu")),
+        ("upper limit in pb", limits.get("pb")),
     ):
         if numbers:
             observed, low, median, high = (_short(numbers[index]) for index in (0, 2, 3, 4))

@@ -46,6 +46,7 @@
       ["CLs", detail.CLs],
       [`CLs, ${detail.other?.minimum} minimum`, detail.other?.CLs],
       ["upper limit on μ", detail.limits?.mu],
+      [`upper limit on μ, ${detail.limits?.other?.minimum} minimum`, detail.limits?.other?.mu],
       ["upper limit, pb", detail.limits?.pb],
     ].filter(([, numbers]) => numbers);
     const names = ["observed", "expected −2σ", "−1σ", "median", "+1σ", "+2σ"];

@@ -168,6 +168,10 @@ def _limits(limits: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if limits.get("upper_limit_exp_pb") is not None:
         summary["pb"] = _values(limits.get("upper_limit_obs_pb"), limits["upper_limit_exp_pb"])
         summary["cross_section"] = _number(limits.get("cross_section_pb"))
+    other = limits.get("other_minimum")
+    if other is not None:
+        values = _values(other["mu_obs"], other["mu_exp"])
+        summary["other"] = {"minimum": other["minimum"], "mu": values}
     return summary
 
 

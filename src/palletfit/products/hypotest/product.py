@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from palletfit.errors import PalletfitError
 from palletfit.products.hypotest.neighbours import about_neighbours
-from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product, plot_files
+from palletfit.runs.product import (
+    Drawing,
+    Gathered,
+    Output,
+    Plot,
+    Product,
+    about_minima,
+    plot_files,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,24 +157,6 @@ class Hypotest(Product):
             *(f"  contour: {path}" for path in contours),
             f"  results: {folder / 'results.csv'} and {folder / 'results.json'}",
         ]
-
-
-def about_minima(points: Sequence[Mapping[str, Any]], *, brief: bool = False) -> str:
-    """Say how many points have another minimum, and which one counts; empty if there is none.
-
-    Parameters
-    ----------
-    points
-        Entries of ``results.json``.
-    brief
-        Leave out the setting that gives the other minimum.
-    """
-    minima = [other["minimum"] for point in points if (other := point.get("other_minimum"))]
-    if not minima:
-        return ""
-    counted = "nearest" if minima[0] == "lowest" else "lowest"
-    sentence = f"{len(minima)} of {len(points)} points have another minimum; the {counted} counts"
-    return sentence if brief else f"{sentence}, and `fit.minimum: {minima[0]}` gives the other"
 
 
 def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: Settings) -> str:

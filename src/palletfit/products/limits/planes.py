@@ -22,7 +22,7 @@ from scipy.special import ndtr, ndtri
 from palletfit.config import ContourSettings, Plane, Slice
 from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError
-from palletfit.planes.contour import Exclusion, exclusion
+from palletfit.planes.contour import OTHER, OTHER_MINIMUM, Exclusion, exclusion
 from palletfit.planes.coordinates import plane_points
 from palletfit.products.limits.table import SIGMAS
 
@@ -44,7 +44,8 @@ def limit_contours(
     Parameters
     ----------
     limits
-        Table of limits, one row a signal point.
+        Table of limits, one row a signal point; perhaps with columns of another minimum, whose
+        contours are then in the result, too.
     plane, settings, published
         See :func:`palletfit.planes.contour.exclusion`.
 
@@ -54,10 +55,12 @@ def limit_contours(
         An expression of the plane is wrong, or two of its points have the same coordinates.
     """
     level = -ndtri(1 - settings.confidence_level)
+    endings = ("", OTHER) if OTHER_MINIMUM in limits else ("",)
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = {
-            new: ndtr(np.log(bounded(limits, old).to_numpy(dtype=float)) - level)
+            f"{new}{end}": ndtr(np.log(bounded(limits, old + end).to_numpy(dtype=float)) - level)
             for old, new in _COLUMNS.items()
+            for end in endings
         }
     return exclusion(limits.assign(**columns), plane, settings, published)
 
@@ -121,6 +124,26 @@ class Line:
     def beyond(self, kind: str) -> NDArray[np.bool_]:
         """Mark limits that lie beyond the bound."""
         return np.asarray(self.points[f"state_{kind}"] == "beyond")
+
+    @property
+    def other_minimum(self) -> str | None:
+        """Name of the minimum that does not count; None if no point has other limits with it."""
+        if OTHER_MINIMUM not in self.points:
+            return None
+        names = self.points[OTHER_MINIMUM]
+        return next((str(name) for name in names if name), None)
+
+    def other_limit(self, kind: str) -> FloatArray:
+        """Return limits of a kind with that minimum, NaN for those that are not found.
+
+        A point without other limits has its only ones.
+        """
+        several = self.points[OTHER_MINIMUM] != ""
+        mu, state = (
+            self.points[f"{name}_{kind}{OTHER}"].where(several, self.points[f"{name}_{kind}"])
+            for name in ("mu", "state")
+        )
+        return np.asarray(mu.where(state == "found").to_numpy(dtype=float) * self.theory)
 
     @property
     def theory(self) -> FloatArray:

@@ -20,10 +20,12 @@ from palletfit.config import Analysis, Plane, Slice
 from palletfit.core.arrays import FloatArray
 from palletfit.core.files import read_json, write_json
 from palletfit.planes import overlay
-from palletfit.planes.contour import Exclusion, curve_label
+from palletfit.planes.contour import Exclusion, curve_label, other_label
 from palletfit.planes.plots import (
+    OTHER_LINES,
     draw_curve,
     draw_forbidden,
+    draw_other,
     draw_points,
     draw_published,
     set_view,
@@ -101,7 +103,11 @@ def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure
         axes = figure.add_subplot()
         set_view(axes, contours)
         _colour(figure, axes, contours)
-        entries = [*_curves(axes, contours), *draw_published(axes, contours)]
+        entries = [
+            *_curves(axes, contours),
+            *draw_other(axes, contours),
+            *draw_published(axes, contours),
+        ]
         marked = draw_points(axes, contours)
         _write_numbers(axes, contours)
         draw_forbidden(axes, contours, plane)
@@ -273,6 +279,7 @@ def _limit_curves(axes: Axes, line: Line) -> list[Entry]:
         (Line2D([], [], **observed_style), "Observed limit"),
         expected,
         *reversed(entries),
+        *_other_curves(axes, line, x),
         _theory(axes, line, x),
     ]
     kinds = ("obs", "exp_minus2", "exp_minus1", "exp_0", "exp_plus1", "exp_plus2")
@@ -286,6 +293,23 @@ def _limit_curves(axes: Axes, line: Line) -> list[Entry]:
     margin = _MARGIN * (x.max() - x.min() or 1.0)
     axes.set_xlim(x.min() - margin, x.max() + margin)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return entries
+
+
+def _other_curves(axes: Axes, line: Line, x: FloatArray) -> list[Entry]:
+    """Draw the limits with another minimum of the likelihood, if points have some."""
+    minimum = line.other_minimum
+    if minimum is None:
+        return []
+    entries: list[Entry] = []
+    for name, kind in (("observed", "obs"), ("expected", "exp_0")):
+        style: dict[str, Any] = {
+            "color": COLOURS["other"],
+            "linestyle": OTHER_LINES[name],
+            "linewidth": 1.0,
+        }
+        axes.plot(x, line.other_limit(kind), zorder=5, **style)
+        entries.append((Line2D([], [], **style), other_label(name, minimum)))
     return entries
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from palletfit.errors import ConfigError
-from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product, plot_files
+from palletfit.runs.product import (
+    Drawing,
+    Gathered,
+    Output,
+    Plot,
+    Product,
+    about_minima,
+    plot_files,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,14 +154,22 @@ class Limits(OfLimits):
         write_slice(drawing)
 
     @classmethod
+    def label_of(cls, folder: Path, analysis: Analysis) -> str:
+        """Say in the report that points have other limits at another minimum."""
+        minima = about_minima(cls.entries_made(folder, analysis) or [], brief=True, limits=True)
+        return f"{cls.label}: {minima}" if minima else cls.label
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Give the number of limits, and the paths of plots and tables."""
         limits = cls.entries_made(folder, analysis)
         if limits is None:
             return []
         plots = plot_files(folder, "limits", analysis, ("png", "pdf", "html"))
+        minima = about_minima(limits, limits=True)
         return [
             _summary(analysis, limits, settings),
+            *([f"  minima: {minima}"] if minima else []),
             *(f"  limits: {path}" for path in plots),
             f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}",
         ]

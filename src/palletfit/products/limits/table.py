@@ -13,15 +13,22 @@ from typing import Any
 
 import pandas as pd
 
+from palletfit.planes.contour import OTHER, OTHER_MINIMUM
 from palletfit.products.limits.cross_sections import Table
 from palletfit.runs.results import RegionResults, first_columns, most_sensitive, notes
 
 SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
-_TEXT = ("patch", "region", "status", "remark", "state_obs", *(f"state_exp_{n}" for n in SIGMAS))
+_STATES = ("state_obs", *(f"state_exp_{n}" for n in SIGMAS))
+_MU = ("mu_obs", *(f"mu_exp_{n}" for n in SIGMAS), "mu_hat")
+_PB = ("upper_limit_obs_pb", *(f"upper_limit_exp_{n}_pb" for n in SIGMAS))
+#: Columns with another minimum of the likelihood, which a table has if one of its points has other
+#: limits with it.
+_OTHER_STATES = tuple(f"{name}{OTHER}" for name in _STATES)
+_OTHER_MU, _OTHER_PB = (tuple(f"{name}{OTHER}" for name in names) for names in (_MU, _PB))
+_TEXT = ("patch", "region", "status", "remark", OTHER_MINIMUM, *_STATES, *_OTHER_STATES)
 _NUMERIC = (
-    *("mu_obs", *(f"mu_exp_{n}" for n in SIGMAS), "mu_hat", "mu_max"),
-    *("cross_section_pb", "cross_section_error_pb"),
-    *("upper_limit_obs_pb", *(f"upper_limit_exp_{n}_pb" for n in SIGMAS), "fit_time"),
+    *(*_MU, "mu_max", "cross_section_pb", "cross_section_error_pb", *_PB, "fit_time"),
+    *(*_OTHER_MU, *_OTHER_PB),
 )
 
 
@@ -61,7 +68,14 @@ def combine(
         values = dict(zip(labels, entry["mass_hypotheses"], strict=True))
         theory = cross_sections.of(patch, values)
         by_region = {"regions": entry.pop("regions")}
-        in_pb[name] = {**entry, **_in_pb(entry, theory.value, theory.uncertainty), **by_region}
+        if entry.get("other_minimum"):
+            other = entry["other_minimum"]
+            entry["other_minimum"] = {**other, **_in_pb(other, theory.value)}
+        of_theory = {
+            "cross_section_pb": theory.value,
+            "cross_section_error_pb": theory.uncertainty,
+        }
+        in_pb[name] = {**entry, **of_theory, **_in_pb(entry, theory.value), **by_region}
     return in_pb
 
 
@@ -81,6 +95,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
             "mu_exp": [None] * len(SIGMAS),
             "states": {"obs": "failed", "exp": ["failed"] * len(SIGMAS)},
             "mu_max": None,
+            "other_minimum": None,
             "problem": record["error"]["problem"],
         }
     limits = {"observed": record["observed"]} | {
@@ -89,10 +104,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "mu_obs": record["mu_obs"],
         "mu_exp": record["mu_exp"],
-        "states": {
-            "obs": record["observed"]["state"],
-            "exp": [limit["state"] for limit in record["expected"]],
-        },
+        "states": _states(record),
         # Records of earlier versions say nothing of jumps.
         "jumps": {
             "obs": record["observed"].get("jump"),
@@ -101,6 +113,13 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
         "mu_max": record["mu_max"],
         "mu_hat": record["mu_hat"],
         "mu_hat_error": record["mu_hat_error"],
+        # Records of earlier versions say nothing of other minima.
+        "other_minimum": (other := record.get("other_minimum"))
+        and {
+            **{name: other[name] for name in ("minimum", "mu_obs", "mu_exp")},
+            "states": _states(other),
+            "mu_hat": other["mu_hat"],
+        },
         "tolerance": {
             "obs": record["observed"]["tolerance"],
             "exp": [limit["tolerance"] for limit in record["expected"]],
@@ -115,20 +134,33 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _in_pb(entry: Mapping[str, Any], value: float, error: float | None) -> dict[str, Any]:
+def _states(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of six limits."""
+    return {
+        "obs": limits["observed"]["state"],
+        "exp": [limit["state"] for limit in limits["expected"]],
+    }
+
+
+def _in_pb(entry: Mapping[str, Any], value: float) -> dict[str, Any]:
+    """Return the limits of an entry times a cross section in pb."""
+
     def limit(mu: float | None) -> float | None:
         return None if mu is None else mu * value
 
     return {
-        "cross_section_pb": value,
-        "cross_section_error_pb": error,
         "upper_limit_obs_pb": limit(entry["mu_obs"]),
         "upper_limit_exp_pb": [limit(mu) for mu in entry["mu_exp"]],
     }
 
 
 def as_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
-    """Make a table: labels, region, states, limits on mu and, if known, in pb of each point."""
+    """Make a table: labels, region, states, limits on mu and, if known, in pb of each point.
+
+    If a point has other limits with another minimum of its likelihood, there are also the columns
+    ``minimum_other``, and those of limits, states and mu-hat with the ending ``_other``.
+    """
+    several = any(entry.get("other_minimum") for entry in entries.values())
     rows = []
     for name, entry in entries.items():
         row = {
@@ -140,18 +172,39 @@ def as_table(entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
             "mu_max": entry["mu_max"],
             "mu_hat": entry.get("mu_hat"),
         }
-        if "cross_section_pb" in entry:
-            in_pb = zip(SIGMAS, entry["upper_limit_exp_pb"], strict=True)
-            row |= {
-                "cross_section_pb": entry["cross_section_pb"],
-                "cross_section_error_pb": entry["cross_section_error_pb"],
-                "upper_limit_obs_pb": entry["upper_limit_obs_pb"],
-                **{f"upper_limit_exp_{n}_pb": value for n, value in in_pb},
-            }
+        with_theory = "cross_section_pb" in entry
+        if with_theory:
+            row |= {name: entry[name] for name in ("cross_section_pb", "cross_section_error_pb")}
+            row |= dict(zip(_PB, _six_in_pb(entry), strict=True))
+        if several:
+            row |= _other_columns(entry.get("other_minimum"), with_theory=with_theory)
         row |= {"fit_time": entry.get("fit_time"), "remark": "; ".join(notes(entry))}
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.astype({name: float for name in _NUMERIC if name in table})
+
+
+def _six_in_pb(limits: Mapping[str, Any]) -> list[float | None]:
+    return [limits["upper_limit_obs_pb"], *limits["upper_limit_exp_pb"]]
+
+
+def _other_columns(other: Mapping[str, Any] | None, *, with_theory: bool) -> dict[str, Any]:
+    """Return the columns with the other minimum of a point, empty if it has no other limits."""
+    in_pb = _OTHER_PB if with_theory else ()
+    if other is None:
+        return {
+            OTHER_MINIMUM: "",
+            **dict.fromkeys((*_OTHER_MU, *in_pb)),
+            **dict.fromkeys(_OTHER_STATES, ""),
+        }
+    values = (other["mu_obs"], *other["mu_exp"], other["mu_hat"])
+    states = (other["states"]["obs"], *other["states"]["exp"])
+    return {
+        OTHER_MINIMUM: other["minimum"],
+        **dict(zip(_OTHER_MU, values, strict=True)),
+        **(dict(zip(in_pb, _six_in_pb(other), strict=True)) if with_theory else {}),
+        **dict(zip(_OTHER_STATES, states, strict=True)),
+    }
 
 
 def read_table(path: Path) -> pd.DataFrame:

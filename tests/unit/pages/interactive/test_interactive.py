@@ -320,6 +320,27 @@ def test_limits_are_shown_and_coloured_where_there_are_some():
     ]
 
 
+def test_other_limits_are_shown_beside_those_that_count():
+    limits = {"mu_obs": 1.2, "mu_exp": [0.5, 0.7, 1.0, 1.4, 2.0]}
+    other = {"minimum": "nearest", "mu_obs": 0.6, "mu_exp": [0.25, 0.35, 0.5, 0.7, None]}
+    entries = {
+        "signal_500_100": limits | {"other_minimum": other},
+        "signal_0_0": limits | {"other_minimum": None},
+        "signal_300_0": limits,
+    }
+    text = page(make(), limits=entries)
+    shown = data(text, "details")
+    assert shown["signal_500_100"]["limits"]["other"] == {
+        "minimum": "nearest",
+        "mu": [0.6, 0.25, 0.35, 0.5, 0.7, None],
+    }
+    assert "other" not in shown["signal_0_0"]["limits"] | shown["signal_300_0"]["limits"]
+    trace = traces(text)["points_ok"]
+    hovered = dict(zip(trace["customdata"], trace["hovertext"], strict=True))
+    assert "upper limit on μ, nearest minimum: <b>0.6</b> observed" in hovered["signal_500_100"]
+    assert "minimum" not in hovered["signal_0_0"] + hovered["signal_300_0"]
+
+
 def test_evidence_of_fits():
     _, entries = parts(make())
     detail = entries["signal_0_0"]

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from palletfit.config import ContourSettings, CrossSection, Plane, Slice
+from palletfit.config.analysis import RESULT_COLUMNS
 from palletfit.errors import ConfigError
 from palletfit.planes.style import save
 from palletfit.products.limits import planes as limit_planes
@@ -58,6 +59,21 @@ def record(
         "fit_time": 0.1,
         "remarks": [],
     }
+
+
+def with_other(limits: dict[str, Any], factor: float, minimum: str = "nearest") -> dict[str, Any]:
+    """The same record with other limits at another minimum, stronger or weaker by a factor."""
+    expected = [one(factor * entry["mu"]) for entry in limits["expected"]]
+    observed = one(factor * limits["observed"]["mu"])
+    other = {
+        "minimum": minimum,
+        "mu_obs": observed["mu"],
+        "mu_exp": [entry["mu"] for entry in expected],
+        "observed": observed,
+        "expected": expected,
+        "mu_hat": 0.3,
+    }
+    return {**limits, "minimum": "lowest", "other_minimum": other}
 
 
 def failed(values: tuple[float, float] = (100.0, 0.0)) -> dict[str, Any]:
@@ -129,6 +145,36 @@ def test_the_table_comes_back_as_it_was(tmp_path):
     assert back.loc[1, "remark"] == "it broke"
     assert back["mu_obs"].dtype == float
     assert back.loc[0, "upper_limit_obs_pb"] == pytest.approx(3.0)
+
+
+def test_other_limits_have_columns_where_a_point_has_some(tmp_path):
+    theory = Table(source(), {(m,): Value(0.5, None) for m in (100.0, 200.0, 300.0, 400.0)})
+    records = {
+        "two": with_other(record(4.0), 0.5),
+        "one": {**record(4.0, (200.0, 0.0)), "minimum": "lowest", "other_minimum": None},
+        "older": record(4.0, (300.0, 0.0)),
+        "broken": failed((400.0, 0.0)),
+    }
+    entries = gathered(theory, A=records)
+    other = entries["two"]["other_minimum"]
+    assert (other["minimum"], other["mu_obs"], other["mu_hat"]) == ("nearest", 2.0, 0.3)
+    assert other["states"] == {"obs": "found", "exp": ["found"] * 5}
+    assert other["upper_limit_obs_pb"] == 1.0
+    assert other["upper_limit_exp_pb"] == pytest.approx(list(FACTORS))
+    assert [entries[name]["other_minimum"] for name in ("one", "older", "broken")] == [None] * 3
+    table = as_table(entries, ["m1", "m2"])
+    assert set(table.columns) - RESULT_COLUMNS == {"m1", "m2"}
+    (tmp_path / "limits.csv").write_text(table.to_csv(index=False))
+    back = read_table(tmp_path / "limits.csv").set_index("patch")
+    assert back["minimum_other"].tolist() == ["nearest", "", "", ""]
+    assert back["state_exp_0_other"].tolist() == ["found", "", "", ""]
+    assert back.loc["two", ["mu_obs_other", "mu_exp_plus1_other", "mu_hat_other"]].tolist() == [
+        *(2.0, pytest.approx(2.8), 0.3)
+    ]
+    assert back.loc["two", "upper_limit_exp_plus2_pb_other"] == pytest.approx(2.0)
+    assert back.loc[["one", "older", "broken"], "mu_obs_other"].isna().all()
+    plain = as_table(gathered(theory, A={"one": records["one"]}), ["m1", "m2"])
+    assert not [column for column in plain if column.endswith("_other")]
 
 
 def test_the_patch_nearest_to_one():
@@ -239,6 +285,36 @@ def test_the_contour_is_where_the_limit_is_one():
     assert all(point["mu_obs"] is None and point["mu_max"] == 10.0 for point in beyond)
 
 
+def other_grid() -> pd.DataFrame:
+    """The same with other limits at another minimum, half as large, for m1 below 900."""
+    records = {
+        f"S_{x}_{y}": record(math.exp((x - 550) / 150), (float(x), float(y)))
+        for x in range(100, 1001, 100)
+        for y in (0, 100, 200)
+    }
+    for name, limits in records.items():
+        if limits["values"]["m1"] < 700:
+            records[name] = with_other(limits, 0.5)
+    return as_table(gathered(A=records), ["m1", "m2"])
+
+
+def test_other_limits_have_contours_of_their_own():
+    settings = ContourSettings(grid=100, interpolation="linear")
+    contours = limit_planes.limit_contours(other_grid(), PLANE, settings, {})
+    same = limit_planes.limit_contours(grid(), PLANE, settings, {})
+    assert contours.as_json()["curves"] == same.as_json()["curves"]
+    assert same.other is None
+    assert (contours.other.minimum, contours.other.points) == ("nearest", 18)
+    vertices = np.concatenate([line.vertices for line in contours.other.curves["observed"].lines])
+    # From 600, where the other limit is 0.70, to 700, where the only one is 2.7.
+    expected = 600 + 100 * math.log(2 / math.exp(1 / 3)) / math.log(2 * math.exp(2 / 3))
+    assert vertices[:, 0] == pytest.approx(expected, abs=1)
+    assert limit_planes.as_json(contours)["other_minimum"]["points"] == 18
+    figure = draw_limits(contours, analysis(), PLANE)
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"Observed, nearest minimum", "Expected, nearest minimum"} <= set(entries)
+
+
 def test_failed_limits_are_no_part_of_the_interpolation():
     special = {"S_500_100": failed((500.0, 100.0))}
     found = limit_planes.limit_contours(grid(**special), PLANE, ContourSettings(grid=100), {})
@@ -321,6 +397,21 @@ def test_a_line_of_points():
     axes = figure.axes[0]
     assert axes.get_ylim()[0] < 0.05
     assert "mu" in axes.get_ylabel()
+
+
+def test_a_line_has_the_other_limits_too():
+    line = limit_planes.along(other_grid(), LINE)
+    assert line.other_minimum == "nearest"
+    ratio = line.other_limit("obs")[:8] / line.limit("obs")[:8]
+    assert ratio == pytest.approx([0.5] * 6 + [1.0] * 2)
+    assert np.isnan(line.other_limit("obs")[-2:]).all()  # beyond the bound
+    figure = draw_slice(line, analysis(), LINE, 0.95)
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"Observed, nearest minimum", "Expected, nearest minimum"} <= set(entries)
+    plain = limit_planes.along(grid(), LINE)
+    assert plain.other_minimum is None
+    entries = draw_slice(plain, analysis(), LINE, 0.95).legends[0].get_texts()
+    assert not any("minimum" in text.get_text() for text in entries)
 
 
 def test_a_line_in_pb():
