@@ -77,15 +77,21 @@ class Profile:
     def several(self) -> NDArray[np.bool_]:
         """Mark the patches whose fits so far ended at more than one minimum, ``(P,)``.
 
-        Fits are the background-only and the free fit from the suggested values, compared with the
-        lowest ones, and all starts of thorough tests.
+        These are the ones that are :meth:`apart`, and those where starts of thorough tests were.
         """
-        several = self._several.copy()
+        return self._several | self.apart()
+
+    def apart(self) -> NDArray[np.bool_]:
+        """Mark the patches with a fit that ends higher from the suggested values, ``(P,)``.
+
+        That is the background-only or the free fit to the data.
+        """
+        apart = np.zeros(self._patches, dtype=bool)
         for fits in (self._background, self._free):
             suggested = fits.from_start(SUGGESTED)
             above = suggested.converged & (suggested.value > fits.value + DIFFERENT)
-            several |= above[: self._patches]
-        return several
+            apart |= above[: self._patches]
+        return apart
 
     def unsound(self) -> dict[int, PalletfitError | str]:
         """Give by row the reasons against tests of a patch; a string is for another engine."""
@@ -215,7 +221,7 @@ class Profile:
             fits.fitter.fit(kind, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
         if thorough:
             for kind in (data, asimov):
-                fits.search.lower(kind)
+                fits.search.lower(kind, several=self.apart()[self._first])
             self._cross(data, asimov, on_data)
 
     def _cross(self, data: Fits, asimov: Fits, rows: NDArray[np.int64]) -> None:

@@ -95,7 +95,7 @@ class Search:
         self.batch, self.rows, self.poi = fitter.batch, fitter.rows, fitter.poi
         self.reach = Reach(fitter.batch)
 
-    def lower(self, fits: Fits, *relatives: Fits) -> None:
+    def lower(self, fits: Fits, *relatives: Fits, several: NDArray[np.bool_] | None = None) -> None:
         """Look for lower minima of all rows, and settle how often the lowest one is reached.
 
         Parameters
@@ -104,11 +104,15 @@ class Search:
             Fits.
         relatives
             Other fits of the same patches: where these have several minima, others may be near.
+        several
+            Further rows where that is so, ``(P,)``.
         """
         self.explore(fits, self.rows)
         doubtful = ~fits.converged | (fits.agreed() < _SEEN) | fits.multimodal()
         for relative in relatives:
             doubtful |= relative.multimodal()
+        if several is not None:
+            doubtful |= several
         rows = fits.leading(np.flatnonzero(doubtful))
         starts = self.fitter.displaced_starts(DISPLACED + 1, _FURTHER)
         points = np.stack([start[rows] for start in starts.values()], axis=1)

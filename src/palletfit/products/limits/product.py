@@ -59,7 +59,7 @@ class Limits(OfLimits):
     """Observed and expected upper limits on the signal strength of every patch."""
 
     name = "limits"
-    version = "limits-2"
+    version = "limits-3"
     sections = ("limits",)
     table = "limits"
     caption, label = "limits.rst", "upper limits"

@@ -21,7 +21,7 @@ class MuScan(OfLimits):
     """CLs as a function of the signal strength, for chosen patches."""
 
     name = "mu_scan"
-    version = "mu_scan-2"
+    version = "mu_scan-3"
     sections = ("mu_scan", "limits")
     chosen_from = "limits"
     plots = (

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ from palletfit.engine.minima import with_other
 from palletfit.engine.records import HypotestResult
 from palletfit.pallet.patches import Patch
 from palletfit.products.limits.compute import (
+    KINDS,
     Limit,
     Limits,
     LimitSearch,
@@ -24,6 +29,7 @@ from palletfit.products.limits.compute import (
 )
 from palletfit.products.limits.schema import LimitsResult
 
+from ....likelihoods import read_likelihood
 from ... import models
 
 ALL = Patch("all", (), ())
@@ -65,6 +71,10 @@ def test_limits_hold_both_minima_and_either_counts() -> None:
             assert second.state == "found"
             assert second.trusted
         assert counted.mu_hat == pytest.approx(other.mu_hat, abs=1e-5)
+    ((_, test),) = make_engine(
+        rare_background(10, 38), FitSettings(mu=lowest.other.observed.mu)
+    ).hypotests([ALL])
+    assert test.other.p_values.CLs_obs == pytest.approx(0.05, rel=1e-3)
     # With less background from the rare sample more is expected to be excluded.
     assert lowest.other.expected[2].mu < 0.7 * lowest.expected[2].mu
     assert lowest.remarks[0] == "the nearest minimum gives limits 2.031 observed, 1.271 expected"
@@ -192,3 +202,59 @@ def test_patch_by_patch_limits_that_agree_are_no_other_limits(other: float | Non
     result = by_patch(1.0, other)
     assert result.other is None
     assert result.remarks == ("a remark",)
+
+
+# --------------------------------------------------------------------------- against tests of mu
+
+#: In these limits CLs changes by less than this power of mu.
+STEEP = 10.0
+#: Limits of the staus at which the hypothesis test misses the lower minimum of the Asimov data that
+#: the search follows from smaller mu: by 15 or more in 2 NLL.
+MISSED = {("DS_400_160_Staus", "exp_+2")}
+
+
+def check_limits(workspace: models.Spec, patches: Sequence[Patch]) -> int:
+    """Compare CLs of hypothesis tests at the limits of patches, and count the limits."""
+    engine, settings = make_engine(workspace, FitSettings()), LimitSettings(tolerance=1e-3)
+    compared = 0
+    for patch, result in upper_limits(engine, patches, 0.95, settings):
+        assert isinstance(result, Limits), (patch.name, result)
+        assert result.engine == "batched"
+        for position, (kind, entry) in enumerate(zip(KINDS, six(result), strict=True)):
+            if (patch.name, kind) in MISSED:
+                continue
+            mu = result.mu_max if entry.mu is None else entry.mu
+            ((_, test),) = make_engine(workspace, FitSettings(mu=mu)).hypotests([patch])
+            cls = (test.p_values.CLs_obs, *test.p_values.CLs_exp)[position]
+            name = f"{patch.name}, {kind} at {mu}"
+            compared += 1
+            if entry.state == "beyond":
+                assert cls > 0.05, name
+            elif entry.jump is not None:
+                below, above = entry.jump
+                assert below > 0.05 > above, name
+                assert above * (1 - 1e-3) <= cls <= below * (1 + 1e-3), name
+            else:
+                assert entry.state == "found", name
+                assert abs(math.log(cls / 0.05)) <= STEEP * entry.tolerance / mu + 1e-5, name
+    return compared
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [7, 14, 15])
+def test_limits_of_random_likelihoods_are_where_hypothesis_tests_have_them(
+    load: Callable[[str], ModuleType], number: int
+) -> None:
+    workspace, operations = load("random_likelihoods").random_likelihood(number)
+    patches = [Patch(f"p{at}", (), tuple(signal)) for at, signal in enumerate(operations)]
+    assert check_limits(workspace, patches) == 12
+
+
+@pytest.mark.slow
+def test_limits_of_the_staus_are_where_hypothesis_tests_have_them(
+    shared: Path, tmp_path: Path
+) -> None:
+    workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
+    names = ("DS_400_160_Staus", "DS_220_40_Staus")
+    chosen = [patch for patch in patches if patch.name in names]
+    assert check_limits(workspace, chosen) == 12 - len(MISSED)
