@@ -284,3 +284,40 @@ def test_published_patches_do_not_depend_on_others(
     for other in (ends(*([patch] for patch in chosen)), ends(chosen[3::-1], chosen[4:])):
         for name, values in together.items():
             assert other[name] == pytest.approx(values, abs=1e-9), name
+
+
+@pytest.mark.parametrize("engine", ["batched", "reference"])
+def test_a_test_of_discovery_holds_both_minima(engine: str) -> None:
+    """Twenty more events in the first bin are explained by either sign of a parameter."""
+    data = {"hi_data": [18.0, 9.0], "lo_data": [24.0, 11.0]}
+    bent = {"name": "bent", "type": "histosys", "data": data}
+    samples = [models.sample("bkg", [10.0, 10.0], bent), models.signal([4.0, 1.0])]
+    start = {"name": "bent", "inits": [0.1]}
+    spec = models.workspace({"SR": samples}, {"SR": [30.0, 10.0]}, [start])
+    starts = ["suggested", "background", "free"]
+    lowest, nearest = (
+        results_of(
+            spec,
+            [Patch("all", (), ())],
+            engine=engine,
+            starts=starts,
+            test_statistic="q0",
+            minimum=name,
+        )["all"]
+        for name in ("lowest", "nearest")
+    )
+    assert lowest.other is not None
+    assert nearest.other is not None
+    for counted, other in ((lowest, nearest.other), (nearest, lowest.other)):
+        assert counted.minimum == other.minimum
+        for first, second in (
+            (counted.p_values.CLs_obs, other.p_values.CLs_obs),
+            (counted.p_values.CLs_exp, other.p_values.CLs_exp),
+        ):
+            assert first == pytest.approx(second, abs=1e-9)
+    # The Asimov data are those of the fit with signal, which ends elsewhere.
+    assert {"fixed", "asimov_fixed"} <= set(lowest.other.fits)
+    assert lowest.p_values.CLs_exp[2] == pytest.approx(0.3645, abs=1e-4)
+    assert nearest.p_values.CLs_exp[2] == pytest.approx(0.2667, abs=1e-4)
+    assert lowest.remarks[0].startswith("the nearest minimum gives p0 0.02812 observed, 0.2667 exp")
+    assert "CLs" not in lowest.remarks[0]

@@ -157,6 +157,8 @@ def test_the_outcome_says_which_minimum_counts(tmp_path, other, counted):
         f"  minima:  {sentence}, and `fit.minimum: {other}` gives the other"
     )
     assert Hypotest.label_of(folder, analysis()) == f"results: {sentence}"
+    discovery = Settings(fit=FitSettings(test_statistic="q0"))
+    assert sentence in outcome(tmp_path, {"search": analysis()}, discovery)
 
 
 def test_the_outcome_says_which_points_have_other_limits(tmp_path):
