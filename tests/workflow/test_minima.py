@@ -45,7 +45,7 @@ def lowest(tmp_path_factory: pytest.TempPathFactory, project: Path) -> tuple[Fol
     """A finished run in which the lowest minimum counts, and what it said."""
     folder = Folder(tmp_path_factory.mktemp("minima"), project, {"download": {"offline": True}})
     bimodal(folder)
-    return folder, folder.run()
+    return folder, folder.run("all", "limits")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,26 @@ def test_both_minima_are_in_tables_contours_and_words(lowest: tuple[Folder, Run]
     assert other["curves"].keys() == {"observed", "expected"}
     folder.run("--report", "report.html")
     assert sentence in (folder.path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_limits_hold_both_minima_too(lowest: tuple[Folder, Run]) -> None:
+    folder, run = lowest
+    sentence = "6 of 6 points have other limits at another minimum; the lowest counts"
+    assert sentence + ADVICE.format("nearest") in run.output
+    limits = read(folder, "limits.json")
+    table = pd.read_csv(folder.path / "results/tiny/limits.csv").set_index("patch")
+    for name, point in limits.items():
+        other = point["other_minimum"]
+        assert other["minimum"] == "nearest"
+        assert other["mu_exp"][2] < point["mu_exp"][2]
+        assert table.loc[name, "mu_exp_0_other"] == pytest.approx(other["mu_exp"][2], rel=1e-12)
+        record = read(folder, f"SR/limits/{name}.json")
+        assert record["minimum"] == "lowest"
+        assert record["other_minimum"]["mu_obs"] == other["mu_obs"]
+    contours = read(folder, "limit_contour.json")
+    assert contours["other_minimum"]["points"] == 6
+    assert contours["other_minimum"]["curves"]["expected"] != contours["curves"]["expected"]
 
 
 @pytest.mark.slow
