@@ -306,7 +306,9 @@ def _other_curves(axes: Axes, line: Line, x: FloatArray) -> list[Entry]:
         style: dict[str, Any] = {
             "color": COLOURS["other"],
             "linestyle": OTHER_LINES[name],
-            "linewidth": 1.0,
+            "linewidth": 1.2,
+            # Green on the green band.
+            "path_effects": [patheffects.withStroke(linewidth=2.6, foreground="white")],
         }
         axes.plot(x, line.other_limit(kind), zorder=5, **style)
         entries.append((Line2D([], [], **style), other_label(name, minimum)))
