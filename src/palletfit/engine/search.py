@@ -11,8 +11,9 @@ A minimum is left for points that may lie in the valley of another one:
 - in likelihoods of few parameters, also where some parameters are drawn at random.
 
 All points of all patches are evaluated together, and the lowest ones of each patch take a few
-Newton steps; products take twice as many, however high they are. Those that neither return to where they came from nor stay high become fits. The
-search goes on from a lower minimum as long as it falls.
+Newton steps; products take twice as many, however high they are. Those that neither return to where
+they came from nor stay high become fits. The search goes on from a lower minimum as long as it
+falls.
 
 What is tried depends on the patch and its likelihood only, never on other patches of the batch.
 """
