@@ -3,6 +3,8 @@
 Source of all formulas: Cowan, Cranmer, Gross, Vitells, "Asymptotic formulae for likelihood-based
 tests of new physics", Eur. Phys. J. C 71 (2011) 1554, arXiv:1007.1727 (CCGV below), in the
 conventions of pyhf's ``AsymptoticCalculator`` with its default ``calc_base_dist="normal"``.
+
+SciPy is imported where it is called: every process that reads records imports this module.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr  # much quicker to import than scipy.stats
 
 TestStatistic = Literal["qtilde", "q", "q0"]
 
@@ -96,6 +97,8 @@ def p_values(kind: TestStatistic, q: float, q_asimov: float) -> PValues:
     q, q_asimov
         Its values on the data and on the Asimov data, both at least zero.
     """
+    from scipy.special import ndtr
+
     root, root_asimov = math.sqrt(q), math.sqrt(q_asimov)
     if kind == "qtilde" and root > root_asimov > 0:
         shifted = (q - q_asimov) / (2 * root_asimov)
@@ -131,6 +134,8 @@ def survival(
     q_asimov
         Its value on the Asimov data, above zero.
     """
+    from scipy.special import ndtr
+
     root, root_asimov = np.sqrt(np.maximum(q, 0.0)), math.sqrt(q_asimov)
     shifted = root - root_asimov
     if kind == "qtilde":
@@ -142,6 +147,8 @@ def survival(
 
 
 def _cls(shifted: float, root_asimov: float) -> float:
+    from scipy.special import log_ndtr
+
     # By logarithms, because both tails underflow together where q is far above q_asimov; their
     # ratio then tends to exp(-q / 2), which need not be small.
     return math.exp(float(log_ndtr(-shifted - root_asimov)) - float(log_ndtr(-shifted)))

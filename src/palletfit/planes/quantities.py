@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from palletfit.core.arrays import FloatArray
 
@@ -38,6 +37,8 @@ class Quantity:
 
 def _significance(values: FloatArray, confidence_level: float) -> FloatArray:
     """Compute the significance above the level, as in :mod:`palletfit.planes.contour`."""
+    from scipy.special import ndtr, ndtri  # the live page needs this module, not SciPy
+
     bounded = np.clip(values, *ndtr([-LARGEST, LARGEST]))
     return np.asarray(ndtri(1.0 - confidence_level) - ndtri(bounded))
 
