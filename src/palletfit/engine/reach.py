@@ -46,11 +46,14 @@ class Seeds:
         Parameters, ``(n, K)``.
     position
         Position of the minimum that each belongs to, ``(n,)``.
+    change
+        Change of the NLL by the bin's Poisson term and the constraints, all else apart, ``(n,)``.
     """
 
     row: NDArray[np.int64]
     point: FloatArray
     position: NDArray[np.int64]
+    change: FloatArray
 
 
 class Reach:
@@ -416,4 +419,4 @@ class _Choice:
         owner = rows[positions]
         moved = np.where(np.isnan(target), point[positions], target)
         inside = np.clip(moved, batch.lower[owner], batch.upper[owner])
-        return Seeds(owner, inside, positions)
+        return Seeds(owner, inside, positions, self.objective[positions, ranks])

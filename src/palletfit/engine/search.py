@@ -11,9 +11,8 @@ A minimum is left for points that may lie in the valley of another one:
 - in likelihoods of few parameters, also where some parameters are drawn at random.
 
 All points of all patches are evaluated together, and the lowest ones of each patch take a few
-Newton steps; products take twice as many, however high they are. Those that neither return to where
-they came from nor stay high become fits. The search goes on from a lower minimum as long as it
-falls.
+Newton steps; products take twice as many. Those that neither return to where they came from nor
+stay high become fits. The search goes on from a lower minimum as long as it falls.
 
 What is tried depends on the patch and its likelihood only, never on other patches of the batch.
 """
@@ -385,7 +384,8 @@ class Search:
     ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
         """Choose points where a product of parameters fills or empties a bin.
 
-        However high these are, steps may lead low: other parameters have to make room first.
+        Where the bin gains more than the constraints cost, steps may lead low however high the
+        point is: other parameters have to make room first. Others have to be near.
         In free fits the parameter of interest takes part: it is one at least, or at its bound.
         """
         point, data = fits.point[rows], fits.data[rows]
@@ -404,7 +404,9 @@ class Search:
                 seeds.point[:, self.poi] = mu[np.searchsorted(rows, seeds.row)]
             elif fits.mu is not None:
                 seeds.point[:, self.poi] = point[np.searchsorted(rows, seeds.row), self.poi]
-            usable = np.isfinite(self.likelihood.values(fits, seeds.point, seeds.row))
+            rise = self.likelihood.values(fits, seeds.point, seeds.row) - fits.value[seeds.row]
+            usable = (seeds.change < 0) | (rise < _NEAR) | self._cheap[seeds.row]
+            usable &= np.isfinite(rise)
             yield seeds.row[usable], seeds.point[usable]
 
     def _drawn(
