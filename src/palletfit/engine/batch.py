@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
+from palletfit.engine.causes import cause
 from palletfit.engine.evaluation import BatchLikelihood, Compiled, solve_free
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
@@ -157,6 +158,8 @@ class BatchFits:
         self, named: Mapping[str, Fits], rows: NDArray[np.int64], *, brief: bool
     ) -> dict[int, HypotestResult | PalletfitError | str]:
         """Conclude for some rows."""
+        for kind in named.values():
+            self.explain(kind, rows)
         records = {
             name: fit_records(self.batch, fits, rows, brief=brief) for name, fits in named.items()
         }
@@ -167,6 +170,13 @@ class BatchFits:
             below_zero = [name for name, below in negative.items() if below[row]]
             tests[int(row)] = self.conclude(int(row), fits_of, named["asimov_fixed"], below_zero)
         return tests
+
+    def explain(self, fits: Fits, rows: NDArray[np.int64]) -> None:
+        """Look at why fits of some rows have not converged, for their records."""
+        for row in rows[~fits.converged[rows]]:
+            reason = cause(self.likelihood, fits, int(row))
+            if reason:
+                fits.causes[int(row)] = reason
 
     def _below_zero(self, fits: Fits) -> NDArray[np.bool_]:
         """Find patches with a bin whose rate is below zero at the minimum, ``(P,)``."""
@@ -410,6 +420,7 @@ class BatchFits:
         self.fitter.fit(fits, starts)
         self.search.lower(fits)
         self.fitter.sharpen(fits, self.rows, SHARP)
+        self.explain(fits, self.rows)
         evidence = fit_records(batch, fits)[0]
         if not evidence.trusted:
             raise FitError(

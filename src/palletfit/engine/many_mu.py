@@ -224,6 +224,7 @@ class Profile:
         self._fits.fitter.sharpen(self._free, self.rows)
 
     def _keep(self, name: str, kind: Fits, rows: NDArray[np.int64]) -> None:
+        self._fits.explain(kind, rows)
         records = fit_records(self._fits.batch, kind, rows)
         for row, record in zip(rows, records, strict=True):
             self._evidence[int(row), name] = record.trusted, record.reason
