@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.causes import cause
+from palletfit.engine.causes import cause, stopped
 from palletfit.engine.evaluation import BatchLikelihood, Compiled, solve_free
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
@@ -167,8 +167,17 @@ class BatchFits:
         tests = {}
         for position, row in enumerate(rows):
             fits_of = {name: of_kind[position] for name, of_kind in records.items()}
-            below_zero = [name for name, below in negative.items() if below[row]]
-            tests[int(row)] = self.conclude(int(row), fits_of, named["asimov_fixed"], below_zero)
+            remarks = [
+                f"{name} fit: the rate of a bin without events is below zero, and counts as zero"
+                for name, below in negative.items()
+                if below[row]
+            ]
+            remarks += [
+                f"{name} fit: the search for lower minima ended at its bound on evaluations"
+                for name, fits in named.items()
+                if fits.stopped()[row]
+            ]
+            tests[int(row)] = self.conclude(int(row), fits_of, named, remarks)
         return tests
 
     def explain(self, fits: Fits, rows: NDArray[np.int64]) -> None:
@@ -446,9 +455,9 @@ class BatchFits:
     def conclude(
         self,
         row: int,
-        fits: dict[str, Fit],
-        asimov: Fits,
-        below_zero: Sequence[str],
+        records: dict[str, Fit],
+        fits: Mapping[str, Fits],
+        remarks: Sequence[str],
     ) -> HypotestResult | PalletfitError | str:
         """Give the result of one patch; a string says why another engine has to make it."""
         batch = self.batch
@@ -456,17 +465,15 @@ class BatchFits:
         lower, upper = float(batch.lower[row, self.poi]), float(batch.upper[row, self.poi])
         try:
             check_poi_bounds(self.mu, lower, upper, name)
-            for title, fit in fits.items():
-                if not fit.trusted:
-                    return f"its {title} fit: {fit.reason}"
-            remarks = [
-                f"{title} fit: the rate of a bin without events is below zero, and counts as zero"
-                for title in below_zero
-            ]
+            for title, record in records.items():
+                if not record.trusted and fits[title].stopped()[row]:
+                    return stopped(f"{title} fit", record.reason)
+                if not record.trusted:
+                    return f"its {title} fit: {record.reason}"
             result = conclude(
                 self.settings,
-                fits,
-                q_asimov=float(2 * asimov.value[row]),
+                records,
+                q_asimov=float(2 * fits["asimov_fixed"].value[row]),
                 noise=NO_SENSITIVITY,
                 mu_upper=upper,
                 remarks=remarks,

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import BatchLikelihood
-from palletfit.engine.fits import Fits
+from palletfit.engine.fits import MOST_EVALUATIONS, Fits
 from palletfit.engine.likelihood import EMPTY
+from palletfit.errors import FitError
 
 #: Curvatures below this are none, if the Hessian's diagonal is scaled to one.
 _FLAT = 1e-8
@@ -18,6 +19,25 @@ _FLAT = 1e-8
 _PART, _NAMED = 0.3, 4
 #: Rates of empty bins this close to zero are at the corner.
 _AT_CORNER = 1e-2
+
+_REMEDY = (
+    "Fix or constrain the parameters that the reason names, give free ones narrower bounds, or "
+    "join bins of few events. `fit.engine: reference` fits with pyhf."
+)
+
+
+def stopped(title: str, reason: str) -> FitError:
+    """Make the error of a fit that has not converged within the bound on evaluations.
+
+    Parameters
+    ----------
+    title, reason
+        Which fit, or what it is for; and why it has not converged.
+    """
+    return FitError(
+        f"The {title} is stopped by the bound of {MOST_EVALUATIONS:,} evaluations: {reason}.",
+        remedy=_REMEDY,
+    )
 
 
 def cause(likelihood: BatchLikelihood, fits: Fits, row: int) -> str:

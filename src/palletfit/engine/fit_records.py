@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.fits import MOST_EVALUATIONS, SAME, Fits
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.likelihood import constants
 from palletfit.engine.lowering import Lowered, prefit_widths
 from palletfit.engine.newton import OUTCOMES, Minima
@@ -90,7 +90,7 @@ def _reason(fits: Fits, row: int, agreed: int, tried: int, spread: float, doubt:
         reason = f"not converged: {doubt or 'the last steps to the minimum'}"
         if row in fits.causes:
             reason += f"; {fits.causes[row]}"
-    if fits.spent[row] >= MOST_EVALUATIONS:
+    if fits.stopped()[row]:
         reason += f"; the search for lower minima ended after {fits.spent[row]} evaluations"
     return reason
 

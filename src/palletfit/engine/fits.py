@@ -91,6 +91,10 @@ class Fits:
         )
         self.converged[targets] = minima.converged[sources]
 
+    def stopped(self) -> NDArray[np.bool_]:
+        """Find patches whose search ended at the bound on evaluations."""
+        return np.asarray(self.spent >= MOST_EVALUATIONS)
+
     def count(
         self,
         name: Literal["spent", "patient"],

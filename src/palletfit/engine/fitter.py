@@ -33,6 +33,8 @@ CORNER = 0.1
 _PATIENCE = 40
 #: So many starts of a fit at most get all the patience.
 _PATIENT = 4
+#: So many points of a fit are followed together; only then are its evaluations counted.
+_TOGETHER = 24
 
 
 class Fitter:
@@ -97,16 +99,25 @@ class Fitter:
             fits.add(start, rows, minima.take(part), seconds)
 
     def fit_each(self, fits: Fits, name: str, rows: NDArray[np.int64], points: FloatArray) -> None:
-        """Fit rows, which may be listed several times in a row, each from its own point."""
-        began = time.perf_counter()
-        lanes = self.lanes(fits, points, rows)
-        minima = self.minimise(fits, lanes)
-        seconds = (time.perf_counter() - began) / len(rows)
-        _, first, count = np.unique(rows, return_index=True, return_counts=True)
-        rank = np.arange(len(rows)) - np.repeat(first, count)
-        for number in range(int(rank.max()) + 1):
-            part = np.flatnonzero(rank == number)
-            fits.add(f"{name}.{number + 1}", rows[part], minima.take(part), seconds)
+        """Fit rows, which may be listed several times in a row, each from its own point.
+
+        Points are left out once their fit has taken
+        :data:`palletfit.engine.fits.MOST_EVALUATIONS`.
+        """
+        rank = _ranks(rows)
+        for first in range(0, int(rank.max(initial=-1)) + 1, _TOGETHER):
+            together = (rank >= first) & (rank < first + _TOGETHER)
+            together &= (first == 0) | ~fits.stopped()[rows]
+            chosen = np.flatnonzero(together)
+            if not len(chosen):
+                return
+            began = time.perf_counter()
+            lanes = self.lanes(fits, points[chosen], rows[chosen])
+            minima = self.minimise(fits, lanes)
+            seconds = (time.perf_counter() - began) / len(chosen)
+            for number in range(first, int(rank[chosen].max()) + 1):
+                part = np.flatnonzero(rank[chosen] == number)
+                fits.add(f"{name}.{number + 1}", rows[chosen[part]], minima.take(part), seconds)
 
     def sharpen(self, fits: Fits, rows: NDArray[np.int64], tolerance: float = TOLERANCE) -> None:
         """Continue from the lowest minima of some rows to a much smaller edm."""
@@ -144,7 +155,8 @@ class Fitter:
         minima.put(rows, self._run(fits, continued, limit=_PATIENCE, **settings))
         # Where it could be the lowest, it is worth the patience.
         slow = (minima.outcome == EXHAUSTED) & (minima.value < fits.value[lanes.patch] + SAME)
-        rows = np.flatnonzero(slow & (fits.patient[lanes.patch] < _PATIENT))
+        rows = np.flatnonzero(slow)
+        rows = rows[fits.patient[lanes.patch[rows]] + _ranks(lanes.patch[rows]) < _PATIENT]
         if len(rows):
             fits.count("patient", lanes.patch[rows], np.ones(len(rows), dtype=int))
             continued = lanes.take(rows).at(minima.point[rows])
@@ -223,6 +235,15 @@ class Fitter:
         return np.array(
             [[_normal(name, parameter or "") for parameter in names] for names in self.batch.names]
         )
+
+
+def _ranks(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the entries of each row in their order, from zero, ``(n,)``."""
+    order = np.argsort(rows, kind="stable")
+    _, first, count = np.unique(rows[order], return_index=True, return_counts=True)
+    ranks = np.empty(len(rows), dtype=int)
+    ranks[order] = np.arange(len(rows)) - np.repeat(first, count)
+    return ranks
 
 
 @cache

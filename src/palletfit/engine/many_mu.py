@@ -13,6 +13,7 @@ from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
 from palletfit.engine.batch import NO_SENSITIVITY, SHARP, SUGGESTED, WEAK, BatchFits
+from palletfit.engine.causes import stopped
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
@@ -62,6 +63,8 @@ class Profile:
         self._sure = {name: point.copy() for name, point in self._near.items()}
         self._surely = {name: np.zeros(len(self.rows), dtype=bool) for name in self._near}
         self._evidence: dict[tuple[int, str], tuple[bool, str]] = {}
+        # Rows whose last thorough test was stopped by the bound on evaluations.
+        self._stopped = np.zeros(len(self.rows), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,7 +99,11 @@ class Profile:
                     remedy="Look at the yields of this patch; try another optimizer or backend.",
                 )
             if not kind.converged[row]:
-                return f"its {title} fit did not converge"
+                self._fits.explain(kind, np.array([row]))
+                reason = kind.causes.get(row, "")
+                if kind.stopped()[row]:
+                    return stopped(f"{title} fit", reason or "its second derivatives show no cause")
+                return f"its {title} fit did not converge{': ' * bool(reason)}{reason}"
         return None
 
     def test(
@@ -137,6 +144,8 @@ class Profile:
             fits.fitter.sharpen(kind, self.rows)
         if not fits.nearest:
             self._lower_free(data, rows[on_data])
+        if thorough:
+            self._stopped[rows] = False
         weak = rows[2 * asimov.value[rows] < WEAK]
         for kind, fitted in (
             (self._free, np.unique(self._first[weak])),
@@ -148,6 +157,7 @@ class Profile:
             good = fitted[np.isfinite(kind.value[fitted])]
             self._near[name][good] = kind.point[good]
             if thorough:
+                self._stopped[fitted] |= (kind.stopped() & ~kind.converged)[fitted]
                 self._sure[name][good] = kind.point[good]
                 self._surely[name][good] = True
                 self._keep(name, kind, fitted)
@@ -161,6 +171,16 @@ class Profile:
             f"{n}: {explanation}" for n, (_, explanation) in zip(names, verdicts, strict=True)
         )
         return all(trusted for trusted, _ in verdicts), reason
+
+    def doubt(self, row: int, title: str, reason: str) -> FitError | str:
+        """Say why the last thorough test of a row is of no use; a string is for another engine.
+
+        Parameters
+        ----------
+        row, title, reason
+            Row, title of the test, and the reason from :meth:`evidence`.
+        """
+        return stopped(title, reason) if self._stopped[row] else f"its {title}: {reason}"
 
     def _statistic(
         self, data: Fits, rows: NDArray[np.int64], mu: FloatArray, on_data: NDArray[np.bool_]

@@ -28,7 +28,7 @@ from scipy.special import ndtr, ndtri
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.evaluation import inverse_free
-from palletfit.engine.fits import MOST_EVALUATIONS, SAME, Fits
+from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import DISPLACED, Fitter
 from palletfit.engine.likelihood import EMPTY
 from palletfit.engine.reach import FACTOR, Reach
@@ -109,7 +109,7 @@ class Search:
         doubtful = ~fits.converged | (fits.agreed() < _SEEN) | fits.multimodal()
         for relative in relatives:
             doubtful |= relative.multimodal()
-        doubtful &= fits.spent < MOST_EVALUATIONS
+        doubtful &= ~fits.stopped()
         rows = fits.leading(np.flatnonzero(doubtful))
         starts = self.fitter.displaced_starts(DISPLACED + 1, _FURTHER)
         points = np.stack([start[rows] for start in starts.values()], axis=1)
@@ -122,7 +122,7 @@ class Search:
         """Go from the lowest minima of some rows to points that may lead lower, while they fall."""
         rows = fits.leading(rows)
         for number in range(_ROUNDS):
-            rows = rows[np.isfinite(fits.value[rows]) & (fits.spent[rows] < MOST_EVALUATIONS)]
+            rows = rows[np.isfinite(fits.value[rows]) & ~fits.stopped()[rows]]
             if not len(rows):
                 return
             kinds = [

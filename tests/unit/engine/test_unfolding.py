@@ -10,13 +10,22 @@ import iminuit
 import numpy as np
 import pytest
 
-from palletfit.config import FitSettings
+from palletfit.config import FitSettings, LimitSettings
 from palletfit.engine.batch import BatchFits
 from palletfit.engine.causes import cause
 from palletfit.engine.engine import BatchedEngine
-from palletfit.engine.fits import Fits
+from palletfit.engine.fits import MOST_EVALUATIONS, Fits
+from palletfit.engine.hypotests import Hypotests
+from palletfit.engine.protocol import Calculation
+from palletfit.engine.records import HypotestResult
+from palletfit.engine.reference import hypotests
+from palletfit.engine.reference.engine import ReferenceEngine
 from palletfit.engine.reference.hypotests import build_model
+from palletfit.engine.reference.optimizers import calls_of_a_run, calls_of_repetitions
+from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch, apply
+from palletfit.products.limits.compute import LimitSearch
+from palletfit.products.mu_scan.compute import MuTestsAt
 
 #: Few events in all, so that many bins are empty and rates of others go to zero.
 SMALL = {"truth": 6, "channels": 2, "bins": 6, "systematics": 6, "events": 12, "smearing": 2.0}
@@ -89,13 +98,84 @@ def test_a_flat_direction_is_named(load: Load) -> None:
     assert "mu_0" in reason or "bin_" in reason
 
 
-def test_a_fit_that_does_not_converge_ends_after_a_bound(
-    load: Load, monkeypatch: pytest.MonkeyPatch
+def test_the_search_of_a_fit_ends_at_a_bound(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a round may take over the bound is bounded, too."""
+    bound, over = 200, 5_000
+    monkeypatch.setattr("palletfit.engine.fits.MOST_EVALUATIONS", bound)
+    workspace, patch = unfolding(load, 5, **SMALL)
+    tests = batch_fits(workspace, patch)
+    spent = {name: int(kind.spent[0]) for name, kind in tests.four_fits().items()}
+    assert max(spent.values()) > bound
+    assert max(spent.values()) < bound + over
+    ((_, result),) = tests.hypotests()
+    assert isinstance(result, HypotestResult)
+    ended = [name for name, count in spent.items() if count >= bound]
+    for name in ended:
+        assert "the search for lower minima ended after" in result.fits[name].reason
+        remark = f"{name} fit: the search for lower minima ended at its bound on evaluations"
+        assert remark in result.remarks
+
+
+@pytest.mark.parametrize("product", ["hypotest", "limits", "mu_scan"])
+def test_a_fit_that_is_stopped_is_a_failure_with_cause_and_remedy(
+    product: str, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is left of the budget, its record says why."""
-    monkeypatch.setattr("palletfit.engine.search.MOST_EVALUATIONS", 200)
-    monkeypatch.setattr("palletfit.engine.fit_records.MOST_EVALUATIONS", 200)
+    """The reference engine is not asked: it would take minutes."""
+    workspace, patch = unfolding(load, 0, **SMALL, overall=True)
+    both, four = BatchFits.without_and_with_signal, BatchFits.four_fits
+
+    def stop(free: Fits) -> None:
+        # Where the product is determined, and not its factors.
+        free.point[:] = free.from_start("suggested").point
+        free.converged[:], free.spent[:] = False, MOST_EVALUATIONS
+
+    def stopped(self: BatchFits, same: Any) -> tuple[Fits, Fits]:
+        background, free = both(self, same)
+        stop(free)
+        return background, free
+
+    def stopped_four(self: BatchFits) -> dict[str, Fits]:
+        fits = four(self)
+        stop(fits["free"])
+        return fits
+
+    monkeypatch.setattr(BatchFits, "without_and_with_signal", stopped)
+    monkeypatch.setattr(BatchFits, "four_fits", stopped_four)
+    monkeypatch.setattr(ReferenceEngine, "calculate", forbidden)
+    calculation: Calculation[Any] = {
+        "hypotest": Hypotests(),
+        "limits": LimitSearch(0.05, LimitSettings()),
+        "mu_scan": MuTestsAt((0.5, 1.0)),
+    }[product]
+    ((_, error),) = BatchedEngine(workspace, FitSettings()).calculate(calculation, [patch])
+    assert isinstance(error, FitError)
+    assert "The free fit is stopped by the bound of 10,000 evaluations" in error.problem
+    assert "the data do not determine" in error.problem
+    assert "Fix or constrain the parameters that the reason names" in str(error.remedy)
+
+
+@pytest.mark.slow
+def test_the_reference_engine_ends_or_says_why(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, patch = unfolding(load, 3, **SMALL)
-    ((_, result),) = BatchedEngine(workspace, FitSettings()).hypotests([patch])
-    reasons = " ".join(fit.reason for fit in result.fits.values())
-    assert "the search for lower minima ended after" in reasons
+    calls = []
+    build = hypotests.build_model
+
+    def counting(*arguments: Any) -> tuple[Any, Any]:
+        model, data = build(*arguments)
+        logpdf = model.logpdf
+        model.logpdf = lambda *of: (calls.append(1), logpdf(*of))[1]
+        return model, data
+
+    monkeypatch.setattr(hypotests, "build_model", counting)
+    ((_, result),) = ReferenceEngine(workspace, FitSettings()).hypotests([patch])
+    assert isinstance(result, HypotestResult)
+    size = result.parameters
+    # Four fits, what repeats them, and one more; each with the errors of Minuit and Newton's steps.
+    run = calls_of_a_run(size) + size * (size + 1)
+    assert len(calls) < 5 * run + calls_of_repetitions(size)
+    for fit in result.fits.values():
+        assert fit.trusted or "evaluations for further attempts is reached" in fit.reason
+
+
+def forbidden(*_: Any) -> Any:
+    raise AssertionError("the reference engine is asked")

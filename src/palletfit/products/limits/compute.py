@@ -607,12 +607,15 @@ class _BatchSearch:
         root = value + self.expected_roots[kind - 1]
         return float(ndtr(n - root) / ndtr(n))
 
-    def _conclude(self, patch: int, limits: Mapping[int, Limit], seconds: float) -> Limits | str:
+    def _conclude(
+        self, patch: int, limits: Mapping[int, Limit], seconds: float
+    ) -> Limits | PalletfitError | str:
         profile = self.profile
-        all_limits = [limits[patch + number * self.patches] for number in range(len(KINDS))]
-        for name, limit in zip(KINDS, all_limits, strict=True):
+        rows = [patch + number * self.patches for number in range(len(KINDS))]
+        all_limits = [limits[row] for row in rows]
+        for name, row, limit in zip(KINDS, rows, all_limits, strict=True):
             if not limit.trusted:
-                return f"its {name} limit: {limit.reason}"
+                return profile.doubt(row, f"{name} limit", limit.reason)
         error = float(profile.mu_error[patch])
         upper, mu_hat = float(profile.upper[patch]), float(profile.mu_hat[patch])
         return Limits(

@@ -262,9 +262,9 @@ class MuTestsAt(Calculation[MuTests]):
                 mu[finite_rows], p_values, evidence, strict=True
             )
         )
-        for point in points:
+        for row, point in zip(rows, points, strict=True):
             if not point.trusted:
-                return f"its test at mu = {point.mu:g}: {point.reason}"
+                return profile.doubt(int(row), f"test at mu = {point.mu:g}", point.reason)
         return MuTests(points, "batched", _missing(mu[~finite_rows], _NO_LIKELIHOOD))
 
     def by_patch(self, engine: PatchEngine, patch: Patch) -> MuTests:
