@@ -22,6 +22,7 @@ import pytest
 import palletfit
 from palletfit.config import FitSettings
 from palletfit.engine.choose import make_engine
+from palletfit.engine.hypothesis import CLIPPED
 from palletfit.engine.reference.engine import ReferenceEngine
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.errors import PalletError, PalletfitError
@@ -604,10 +605,22 @@ def test_reported_models_with_rates_at_zero_have_the_lowest_minimum(name):
             assert lowest_of_minuit(workspace, operations, best.parameters, mu) > end - 1e-4
 
 
-def test_a_remark_names_the_fit_that_ends_below_zero():
-    workspace, patchset = reported("random-41")
-    remark = "fixed fit: the rate of a bin without events is below zero, and counts as zero"
-    assert remark in palletfit.hypotest(workspace, patchset)["p1"].remarks
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("ask", "remark"),
+    [
+        (palletfit.hypotest, "fixed fit: the rate"),
+        (limits, "a fit at the obs, exp_-2, exp_-1, exp_0, exp_+1, exp_+2 limit: the rate"),
+        (scan, "a fit at mu = 0, 1, 2: the rate"),
+    ],
+)
+def test_a_remark_names_the_fits_that_end_below_zero(ask, remark, engine):
+    """Nothing is observed, and nothing but the signal is expected, which is negative."""
+    background = models.sample("bkg", [0.0, 50.0], normsys("scale", 0.9, 1.1))
+    content = pallet(background, observed=(0, 53), signals=(models.signal([-6.0, 14.0]),))
+    settings = {"mu_range": (0.0, 2.0)} if ask is scan else {}
+    remarks = ask(*content, engine=engine, **settings)["p0"].remarks
+    assert any(text.startswith(remark) and text.endswith(CLIPPED) for text in remarks), remarks
 
 
 def entry_of(patchset: Spec, name: str) -> Spec:

@@ -21,8 +21,8 @@ from palletfit.engine.evaluation import BatchLikelihood, Compiled, solve_free
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import Fitter
-from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
-from palletfit.engine.likelihood import CLIP_WIDTH
+from palletfit.engine.hypothesis import CLIPPED, check_poi_bounds, conclude, tested_mu
+from palletfit.engine.likelihood import BELOW, EMPTY
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.minima import DIFFERENT, NO_NEAREST, moved, with_other
 from palletfit.engine.records import BestFit, Fit, HypotestResult
@@ -163,14 +163,12 @@ class BatchFits:
         records = {
             name: fit_records(self.batch, fits, rows, brief=brief) for name, fits in named.items()
         }
-        negative = {name: self._below_zero(fits) for name, fits in named.items()}
+        negative = {name: self.below_zero(fits, rows) for name, fits in named.items()}
         tests = {}
         for position, row in enumerate(rows):
             fits_of = {name: of_kind[position] for name, of_kind in records.items()}
             remarks = [
-                f"{name} fit: the rate of a bin without events is below zero, and counts as zero"
-                for name, below in negative.items()
-                if below[row]
+                f"{name} fit: {CLIPPED}" for name, below in negative.items() if below[position]
             ]
             remarks += [
                 f"{name} fit: the search for lower minima ended at its bound on evaluations"
@@ -187,9 +185,12 @@ class BatchFits:
             if reason:
                 fits.causes[int(row)] = reason
 
-    def _below_zero(self, fits: Fits) -> NDArray[np.bool_]:
-        """Find patches with a bin whose rate is below zero at the minimum, ``(P,)``."""
-        return np.asarray(np.any(self.likelihood.rates(fits, fits.point) < -3 * CLIP_WIDTH, axis=1))
+    def below_zero(self, fits: Fits, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Find those of some rows with a rate below zero at the minimum, ``(len(rows),)``."""
+        if not np.any(fits.data[rows] <= EMPTY):
+            return np.zeros(len(rows), dtype=bool)
+        rates = self.likelihood.rates(fits, fits.point[rows], rows)
+        return np.asarray(np.any(rates < BELOW, axis=1))
 
     def _with_other(
         self,

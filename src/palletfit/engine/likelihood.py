@@ -43,6 +43,8 @@ EMPTY = 1e-9
 NEXT_TO_NONE = 1e-7
 #: Over this many events below zero the rate of an empty bin is clipped gradually.
 CLIP_WIDTH = 1e-6
+#: Rates below this have left the corner.
+BELOW = -3 * CLIP_WIDTH
 #: Above this many counts Stirling's series is exact to double precision.
 _STIRLING = 1e3
 

@@ -63,8 +63,9 @@ class Profile:
         self._sure = {name: point.copy() for name, point in self._near.items()}
         self._surely = {name: np.zeros(len(self.rows), dtype=bool) for name in self._near}
         self._evidence: dict[tuple[int, str], tuple[bool, str]] = {}
-        # Rows whose last thorough test was stopped by the bound on evaluations.
-        self._stopped = np.zeros(len(self.rows), dtype=bool)
+        # Rows whose last thorough test was stopped by the bound on evaluations, or has a rate below
+        # zero, where nothing is observed.
+        self._stopped, self._below_zero = np.zeros((2, len(self.rows)), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -145,7 +146,7 @@ class Profile:
         if not fits.nearest:
             self._lower_free(data, rows[on_data])
         if thorough:
-            self._stopped[rows] = False
+            self._stopped[rows] = self._below_zero[rows] = False
         weak = rows[2 * asimov.value[rows] < WEAK]
         for kind, fitted in (
             (self._free, np.unique(self._first[weak])),
@@ -157,6 +158,7 @@ class Profile:
             good = fitted[np.isfinite(kind.value[fitted])]
             self._near[name][good] = kind.point[good]
             if thorough:
+                self._below_zero[fitted] |= fits.below_zero(kind, fitted)
                 self._stopped[fitted] |= (kind.stopped() & ~kind.converged)[fitted]
                 self._sure[name][good] = kind.point[good]
                 self._surely[name][good] = True
@@ -171,6 +173,14 @@ class Profile:
             f"{n}: {explanation}" for n, (_, explanation) in zip(names, verdicts, strict=True)
         )
         return all(trusted for trusted, _ in verdicts), reason
+
+    def below_zero(self, row: int, *, on_data: bool) -> bool:
+        """Say whether a fit of the last thorough test of a row ends with a rate below zero."""
+        first = self._first[[row]]
+        shared = (self._background, self._free) if on_data else (self._background,)
+        return bool(
+            self._below_zero[row] or any(self._fits.below_zero(kind, first)[0] for kind in shared)
+        )
 
     def doubt(self, row: int, title: str, reason: str) -> FitError | str:
         """Say why the last thorough test of a row is of no use; a string is for another engine.

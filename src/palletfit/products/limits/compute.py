@@ -30,7 +30,12 @@ from palletfit.config import FitSettings, LimitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA
 from palletfit.engine.batch import BatchFits
-from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
+from palletfit.engine.hypothesis import (
+    AT_UPPER_BOUND,
+    BELOW_ZERO,
+    CLIPPED,
+    check_limit_bounds,
+)
 from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
 from palletfit.engine.records import Status, by_sigma, finite
@@ -618,6 +623,12 @@ class _BatchSearch:
                 return profile.doubt(row, f"{name} limit", limit.reason)
         error = float(profile.mu_error[patch])
         upper, mu_hat = float(profile.upper[patch]), float(profile.mu_hat[patch])
+        below = [
+            name
+            for number, name in enumerate(KINDS)
+            if profile.below_zero(rows[number], on_data=number == 0)
+        ]
+        remarks = _remarks(all_limits, mu_hat, upper, profile.settings.test_statistic)
         return Limits(
             observed=all_limits[0],
             expected=tuple(all_limits[1:]),
@@ -626,9 +637,14 @@ class _BatchSearch:
             mu_max=upper,
             engine="batched",
             fit_time=seconds,
-            remarks=_remarks(all_limits, mu_hat, upper, profile.settings.test_statistic),
+            remarks=(*_clipped(below), *remarks),
             software=profile.software,
         )
+
+
+def _clipped(names: Sequence[str]) -> tuple[str, ...]:
+    """Remark which limits have a fit with a rate below zero."""
+    return (f"a fit at the {', '.join(names)} limit: {CLIPPED}",) if names else ()
 
 
 def _remarks(
@@ -692,7 +708,16 @@ class _PatchSearch:
         guess = _guesses(width, np.full(len(rows), first.mu_hat), rows, self.alpha, largest)
         roots = _roots(self.function, rows, guess, largest, self.tolerance)
         limits = [self._limit(int(row), roots, upper) for row in rows]
-        remarks = _remarks(limits, first.mu_hat, upper, self.settings.test_statistic)
+        below = [
+            name
+            for name, limit in zip(KINDS, limits, strict=True)
+            if limit.state != "unsettled"
+            and self._below_zero(upper if limit.mu is None else limit.mu)
+        ]
+        remarks = (
+            *_clipped(below),
+            *_remarks(limits, first.mu_hat, upper, self.settings.test_statistic),
+        )
         return Limits(
             observed=limits[0],
             expected=tuple(limits[1:]),
@@ -704,6 +729,9 @@ class _PatchSearch:
             remarks=tuple(dict.fromkeys([*first.remarks, *remarks])),
             software=first.software,
         )
+
+    def _below_zero(self, mu: float) -> bool:
+        return any(CLIPPED in remark for remark in self.tests.test(mu).remarks)
 
     def _limit(self, row: int, roots: _Roots, upper: float) -> Limit:
         if roots.lost[row]:
