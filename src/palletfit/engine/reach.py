@@ -216,6 +216,8 @@ class Reach:
         nominal = part.nominal[picked] * strength
         cost = 0.5 * _GROWTH**2 + 0.5 * _ADDITIVE**2
         choices = []
+        # Without an additive part both signs are the same.
+        unmoved = (part.up <= 0) & (part.down <= 0)
         for sign, step in ((1.0, part.up), (-1.0, part.down)):
             additive = nominal + sign * _ADDITIVE * step[picked] * strength
             factor = np.exp(part.growth[picked][..., None, None] * _GROWTH)
@@ -228,6 +230,7 @@ class Reach:
             objective = objective + cost
             unusable = (
                 ~np.isfinite(objective)
+                | ((sign < 0) & unmoved[picked][..., None])
                 | (factor < least)
                 | (np.abs(after - rate) < _NOTICEABLE * np.sqrt(np.maximum(rate, 1.0)))
             )

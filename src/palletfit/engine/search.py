@@ -11,15 +11,16 @@ A minimum is left for points that may lie in the valley of another one:
 - in likelihoods of few parameters, also where some parameters are drawn at random.
 
 All points of all patches are evaluated together, and the lowest ones of each patch take a few
-Newton steps. Those that neither return to where they came from nor stay high become fits. The
-search goes on from a lower minimum as long as it falls.
+Newton steps; products take twice as many, however high they are. Those that neither return to where
+they came from nor stay high become fits. The search goes on from a lower minimum as long as it
+falls.
 
 What is tried depends on the patch and its likelihood only, never on other patches of the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -45,6 +46,8 @@ _NEAR = 5.0
 _HIGH, _LOOSE = 50.0, 2
 #: How many points of each kind take steps, of each patch.
 _PROBED = 6
+#: How many products of parameters take steps, of each patch.
+_SEEDS = 3
 #: So many Newton steps show whether a point leads anywhere; the second number where they are cheap.
 _STEPS, _MORE_STEPS = 4, 8
 #: After these steps the NLL may be higher by this.
@@ -128,15 +131,13 @@ class Search:
             kinds = [
                 *self._mirrored(fits, rows),
                 *self._leaps(fits, rows),
-                *self.products(fits, rows),
             ]
             if number == 0:
                 kinds += self._drawn(fits, rows)
-            owners = np.concatenate([owner for owner, _ in kinds])
-            points = np.concatenate([point for _, point in kinds])
-            order = np.argsort(owners, kind="stable")
+            products = self._joined(self.products(fits, rows))
             before = fits.value[rows]
-            self.follow(fits, f"search {number + 1}", owners[order], points[order])
+            self.follow(fits, f"search {number + 1}", *self._joined(kinds))
+            self.follow(fits, f"products {number + 1}", *products, double=True)
             rows = rows[fits.value[rows] < before - SAME]
 
     def exchange(self, fits: Fits, name: str, other: Fits) -> None:
@@ -377,10 +378,11 @@ class Search:
     # ------------------------------------------------------------------ several parameters
 
     def products(
-        self, fits: Fits, rows: NDArray[np.int64]
+        self, fits: Fits, rows: NDArray[np.int64], count: int = _SEEDS
     ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
         """Choose points where a product of parameters fills or empties a bin.
 
+        However high these are, steps may lead low: other parameters have to make room first.
         In free fits the parameter of interest takes part: it is one at least, or at its bound.
         """
         point, data = fits.point[rows], fits.data[rows]
@@ -394,13 +396,13 @@ class Search:
             strengths = [np.clip(point[:, self.poi], 1.0, np.maximum(upper, 1.0)), upper]
         for number, mu in enumerate(strengths):
             least = 0.0 if number else FACTOR
-            seeds = self.reach.seeds(rates, data, point, rows, mu, _PROBED, least=least)
+            seeds = self.reach.seeds(rates, data, point, rows, mu, count, least=least)
             if mu is not None:
                 seeds.point[:, self.poi] = mu[np.searchsorted(rows, seeds.row)]
             elif fits.mu is not None:
                 seeds.point[:, self.poi] = point[np.searchsorted(rows, seeds.row), self.poi]
-            rise = self.likelihood.values(fits, seeds.point, seeds.row) - fits.value[seeds.row]
-            yield self._lowest(seeds.row, seeds.point, rise)
+            usable = np.isfinite(self.likelihood.values(fits, seeds.point, seeds.row))
+            yield seeds.row[usable], seeds.point[usable]
 
     def _drawn(
         self, fits: Fits, rows: NDArray[np.int64]
@@ -449,3 +451,13 @@ class Search:
         rank = np.arange(len(owners)) - np.searchsorted(owners, owners)
         few = rank < np.where(self._cheap[owners], _PROBED + _MANY, count)
         return owners[few], points[few]
+
+    def _joined(
+        self, kinds: Iterable[tuple[NDArray[np.int64], FloatArray]]
+    ) -> tuple[NDArray[np.int64], FloatArray]:
+        """Join points of several kinds, in the order of the rows that they belong to."""
+        none = np.empty(0, dtype=np.int64), np.empty((0, self.batch.init.shape[1]))
+        owners, points = zip(none, *kinds, strict=True)
+        owner, point = np.concatenate(owners), np.concatenate(points)
+        order = np.argsort(owner, kind="stable")
+        return owner[order], point[order]
