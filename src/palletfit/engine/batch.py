@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
+from palletfit.engine.causes import cause, stopped
 from palletfit.engine.evaluation import BatchLikelihood, Compiled, solve_free
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import Fitter
-from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
-from palletfit.engine.likelihood import CLIP_WIDTH
+from palletfit.engine.hypothesis import CLIPPED, check_poi_bounds, conclude, tested_mu
+from palletfit.engine.likelihood import BELOW, EMPTY
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.minima import DIFFERENT, NO_NEAREST, moved, with_other
 from palletfit.engine.records import BestFit, Fit, HypotestResult
@@ -157,20 +158,39 @@ class BatchFits:
         self, named: Mapping[str, Fits], rows: NDArray[np.int64], *, brief: bool
     ) -> dict[int, HypotestResult | PalletfitError | str]:
         """Conclude for some rows."""
+        for kind in named.values():
+            self.explain(kind, rows)
         records = {
             name: fit_records(self.batch, fits, rows, brief=brief) for name, fits in named.items()
         }
-        negative = {name: self._below_zero(fits) for name, fits in named.items()}
+        negative = {name: self.below_zero(fits, rows) for name, fits in named.items()}
         tests = {}
         for position, row in enumerate(rows):
             fits_of = {name: of_kind[position] for name, of_kind in records.items()}
-            below_zero = [name for name, below in negative.items() if below[row]]
-            tests[int(row)] = self.conclude(int(row), fits_of, named["asimov_fixed"], below_zero)
+            remarks = [
+                f"{name} fit: {CLIPPED}" for name, below in negative.items() if below[position]
+            ]
+            remarks += [
+                f"{name} fit: the search for lower minima ended at its bound on evaluations"
+                for name, fits in named.items()
+                if fits.stopped()[row]
+            ]
+            tests[int(row)] = self.conclude(int(row), fits_of, named, remarks)
         return tests
 
-    def _below_zero(self, fits: Fits) -> NDArray[np.bool_]:
-        """Find patches with a bin whose rate is below zero at the minimum, ``(P,)``."""
-        return np.asarray(np.any(self.likelihood.rates(fits, fits.point) < -3 * CLIP_WIDTH, axis=1))
+    def explain(self, fits: Fits, rows: NDArray[np.int64]) -> None:
+        """Look at why fits of some rows have not converged, for their records."""
+        for row in rows[~fits.converged[rows]]:
+            reason = cause(self.likelihood, fits, int(row))
+            if reason:
+                fits.causes[int(row)] = reason
+
+    def below_zero(self, fits: Fits, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Find those of some rows with a rate below zero at the minimum, ``(len(rows),)``."""
+        if not np.any(fits.data[rows] <= EMPTY):
+            return np.zeros(len(rows), dtype=bool)
+        rates = self.likelihood.rates(fits, fits.point[rows], rows)
+        return np.asarray(np.any(rates < BELOW, axis=1))
 
     def _with_other(
         self,
@@ -411,6 +431,7 @@ class BatchFits:
         self.fitter.fit(fits, starts)
         self.search.lower(fits)
         self.fitter.sharpen(fits, self.rows, SHARP)
+        self.explain(fits, self.rows)
         evidence = fit_records(batch, fits)[0]
         if not evidence.trusted:
             raise FitError(
@@ -436,9 +457,9 @@ class BatchFits:
     def conclude(
         self,
         row: int,
-        fits: dict[str, Fit],
-        asimov: Fits,
-        below_zero: Sequence[str],
+        records: dict[str, Fit],
+        fits: Mapping[str, Fits],
+        remarks: Sequence[str],
     ) -> HypotestResult | PalletfitError | str:
         """Give the result of one patch; a string says why another engine has to make it."""
         batch = self.batch
@@ -446,17 +467,15 @@ class BatchFits:
         lower, upper = float(batch.lower[row, self.poi]), float(batch.upper[row, self.poi])
         try:
             check_poi_bounds(self.mu, lower, upper, name)
-            for title, fit in fits.items():
-                if not fit.trusted:
-                    return f"its {title} fit: {fit.reason}"
-            remarks = [
-                f"{title} fit: the rate of a bin without events is below zero, and counts as zero"
-                for title in below_zero
-            ]
+            for title, record in records.items():
+                if not record.trusted and fits[title].stopped()[row]:
+                    return stopped(f"{title} fit", record.reason)
+                if not record.trusted:
+                    return f"its {title} fit: {record.reason}"
             result = conclude(
                 self.settings,
-                fits,
-                q_asimov=float(2 * asimov.value[row]),
+                records,
+                q_asimov=float(2 * fits["asimov_fixed"].value[row]),
                 noise=NO_SENSITIVITY,
                 mu_upper=upper,
                 remarks=remarks,

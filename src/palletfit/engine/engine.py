@@ -170,6 +170,7 @@ class BatchedEngine:
         for fits in by_name.values():
             # What is generated at a minimum depends on it to first order.
             tests.fitter.sharpen(fits, tests.rows, SHARP)
+            tests.explain(fits, tests.rows)
         evidence = {name: fit_records(batch, fits)[0] for name, fits in by_name.items()}
         for name, fit in evidence.items():
             if not fit.trusted:

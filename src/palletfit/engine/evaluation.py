@@ -110,7 +110,11 @@ class BatchLikelihood:
         return np.asarray(first[group.ravel()])
 
     def lanes_at(
-        self, fits: Fits, point: FloatArray, rows: NDArray[np.int64]
+        self,
+        fits: Fits,
+        point: FloatArray,
+        rows: NDArray[np.int64],
+        clip: FloatArray | None = None,
     ) -> Iterator[tuple[slice, dict[str, Any], Any]]:
         """Prepare evaluations, in pieces of one size.
 
@@ -122,6 +126,9 @@ class BatchLikelihood:
             A point for each of the rows, ``(len(rows), K)``.
         rows
             Patches, any of them several times.
+        clip
+            Widths of :func:`palletfit.engine.likelihood.clipped`, ``(len(rows), B)``; by default
+            the usual one.
 
         Yields
         ------
@@ -136,13 +143,14 @@ class BatchLikelihood:
             # Compiled code has one size: the first row again, which nobody reads.
             positions = positions if arrays.flexible else np.resize(positions, size)
             piece = rows[positions]
+            widths = np.full(len(piece), CLIP_WIDTH) if clip is None else clip[positions]
             lane = {
                 "own": own_of(self.patch_samples, piece),
                 "data": arrays.put(fits.data[piece]),
                 "aux": arrays.put(fits.aux[piece]),
                 "precision": arrays.put(batch.precision[piece]),
                 "factor": arrays.put(batch.factor[piece]),
-                "clip": arrays.put(np.full(len(piece), CLIP_WIDTH)),
+                "clip": arrays.put(widths),
             }
             yield part, lane, arrays.put(point[positions])
 

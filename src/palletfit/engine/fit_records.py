@@ -61,30 +61,38 @@ def fit_records(
     off = np.abs(fits.point - batch.init) > _OFF * prefit_widths(batch)
     off &= ~batch.fixed
     off[:, batch.layout.poi] = False
-    records = []
-    for row in all_rows if rows is None else rows:
-        reason = f"{agreed[row]} of {tried[row]} starts agree, edm {fits.edm[row]:.1e}"
-        if agreed[row] < tried[row] and finite[row].any():
-            reason += f", the others end up to {spreads[row]:.1e} above in 2 NLL"
-        reason += f", {fits.looked[row]} more points looked at" * bool(fits.looked[row])
-        if not fits.converged[row]:
-            reason = f"not converged: {doubt[row] or 'the last steps to the minimum'}"
-        records.append(
-            Fit(
-                twice_nll=float(2 * (fits.value[row] + constant[row])),
-                edm=float(fits.edm[row]),
-                gradient_norm=float(fits.gradient_norm[row]),
-                at_bounds=bounds[row],
-                mu=float(fits.point[row, batch.layout.poi]),
-                trusted=bool(fits.converged[row]),
-                reason=reason,
-                agreed=int(agreed[row]),
-                spread=float(spreads[row]),
-                attempts=tuple(attempts[row]),
-                parameters=None if brief else _parameters(batch, row, fits.point[row], off[row]),
-            )
+    return [
+        Fit(
+            twice_nll=float(2 * (fits.value[row] + constant[row])),
+            edm=float(fits.edm[row]),
+            gradient_norm=float(fits.gradient_norm[row]),
+            at_bounds=bounds[row],
+            mu=float(fits.point[row, batch.layout.poi]),
+            trusted=bool(fits.converged[row]),
+            reason=_reason(fits, int(row), int(agreed[row]), tried[row], spreads[row], doubt[row]),
+            agreed=int(agreed[row]),
+            spread=float(spreads[row]),
+            attempts=tuple(attempts[row]),
+            parameters=None if brief else _parameters(batch, row, fits.point[row], off[row]),
         )
-    return records
+        for row in (all_rows if rows is None else rows)
+    ]
+
+
+def _reason(fits: Fits, row: int, agreed: int, tried: int, spread: float, doubt: str) -> str:
+    """Say why the lowest end is a minimum, or why not."""
+    if fits.converged[row]:
+        reason = f"{agreed} of {tried} starts agree, edm {fits.edm[row]:.1e}"
+        if agreed < tried and np.isfinite(spread):
+            reason += f", the others end up to {spread:.1e} above in 2 NLL"
+        reason += f", {fits.looked[row]} more points looked at" * bool(fits.looked[row])
+    else:
+        reason = f"not converged: {doubt or 'the last steps to the minimum'}"
+        if row in fits.causes:
+            reason += f"; {fits.causes[row]}"
+    if fits.stopped()[row]:
+        reason += f"; the search for lower minima ended after {fits.spent[row]} evaluations"
+    return reason
 
 
 def _parameters(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ from palletfit.engine.newton import Minima
 TOLERANCE = 1e-10
 #: Ends of fits that differ by less in NLL are one minimum.
 SAME = 1e-7
+#: After so many evaluations of one fit of a patch, of all its starts together, the search for
+#: lower minima ends. Ordinary fits take a hundredth to a tenth of it.
+MOST_EVALUATIONS = 10_000
+#: Attributes of fits that have an entry a patch, in addition to the data.
+_BY_ROW = ("point", "value", "edm", "gradient_norm", "converged", "looked", "spent", "patient")
 
 
 @dataclass
@@ -44,6 +50,11 @@ class Fits:
     converged: NDArray[np.bool_] = field(init=False)
     #: Points from which the search took a few steps, by row.
     looked: NDArray[np.int64] = field(init=False)
+    #: Evaluations of the likelihood with its derivatives, and starts that took many, by row.
+    spent: NDArray[np.int64] = field(init=False)
+    patient: NDArray[np.int64] = field(init=False)
+    #: Why fits have not converged, by row, where that has been looked at.
+    causes: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.data)
@@ -51,7 +62,7 @@ class Fits:
         self.value, self.edm = np.full(count, np.inf), np.full(count, np.inf)
         self.gradient_norm = np.full(count, np.inf)
         self.converged = np.zeros(count, dtype=bool)
-        self.looked = np.zeros(count, dtype=int)
+        self.looked, self.spent, self.patient = (np.zeros(count, dtype=int) for _ in range(3))
 
     def leading(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Select those of some rows whose fits have to be made."""
@@ -80,6 +91,22 @@ class Fits:
         )
         self.converged[targets] = minima.converged[sources]
 
+    def stopped(self) -> NDArray[np.bool_]:
+        """Find patches whose search ended at the bound on evaluations."""
+        return np.asarray(self.spent >= MOST_EVALUATIONS)
+
+    def count(
+        self,
+        name: Literal["spent", "patient"],
+        rows: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+    ) -> None:
+        """Add to a count of leading rows, listed once or several times, and of those they lead."""
+        counts = getattr(self, name)
+        np.add.at(counts, rows, numbers)
+        led = np.flatnonzero(self.leader >= 0)
+        counts[led] = counts[self.leader[led]]
+
     def _spread(self, rows: NDArray[np.int64], minima: Minima) -> tuple[NDArray[np.int64], Minima]:
         """Extend leading rows to all that they lead."""
         position = np.full(len(self.data) + 1, -1)
@@ -106,18 +133,9 @@ class Fits:
             for start, attempted, minima, seconds in attempts
             for kept in [np.isin(attempted, chosen)]
         ]
-        for name in ("point", "value", "edm", "gradient_norm", "converged", "looked"):
+        for name in _BY_ROW:
             setattr(fits, name, getattr(self, name).copy())
-        for name in (
-            "data",
-            "aux",
-            "point",
-            "value",
-            "edm",
-            "gradient_norm",
-            "converged",
-            "looked",
-        ):
+        for name in ("data", "aux", *_BY_ROW):
             getattr(fits, name)[rows] = getattr(replacement, name)[rows]
         return fits
 

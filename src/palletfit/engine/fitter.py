@@ -6,12 +6,14 @@ import hashlib
 import time
 from collections.abc import Mapping
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from palletfit.core.arrays import FloatArray
+from palletfit.engine.corners import Corners
 from palletfit.engine.evaluation import BatchLikelihood
 from palletfit.engine.fits import SAME, TOLERANCE, Fits
 from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY
@@ -27,10 +29,12 @@ _FARTHER = 1.5
 _START_TOLERANCE = 1e-6
 #: Rates of empty bins that are as close to zero as this are near the corner there.
 CORNER = 0.1
-#: So many evaluations are enough away from corners; this edm while they are rounded.
-_PATIENCE, _ROUGH = 40, 1e-4
-#: Widths of the corner, one after the other, see :func:`palletfit.engine.likelihood.clipped`.
-WIDTHS = tuple(CLIP_WIDTH * 10.0**power for power in (5, 4, 3, 2, 1, 0))
+#: So many evaluations are enough away from corners.
+_PATIENCE = 40
+#: So many starts of a fit at most get all the patience.
+_PATIENT = 4
+#: So many points of a fit are followed together; only then are its evaluations counted.
+_TOGETHER = 24
 
 
 class Fitter:
@@ -95,16 +99,25 @@ class Fitter:
             fits.add(start, rows, minima.take(part), seconds)
 
     def fit_each(self, fits: Fits, name: str, rows: NDArray[np.int64], points: FloatArray) -> None:
-        """Fit rows, which may be listed several times in a row, each from its own point."""
-        began = time.perf_counter()
-        lanes = self.lanes(fits, points, rows)
-        minima = self.minimise(fits, lanes)
-        seconds = (time.perf_counter() - began) / len(rows)
-        _, first, count = np.unique(rows, return_index=True, return_counts=True)
-        rank = np.arange(len(rows)) - np.repeat(first, count)
-        for number in range(int(rank.max()) + 1):
-            part = np.flatnonzero(rank == number)
-            fits.add(f"{name}.{number + 1}", rows[part], minima.take(part), seconds)
+        """Fit rows, which may be listed several times in a row, each from its own point.
+
+        Points are left out once their fit has taken
+        :data:`palletfit.engine.fits.MOST_EVALUATIONS`.
+        """
+        rank = _ranks(rows)
+        for first in range(0, int(rank.max(initial=-1)) + 1, _TOGETHER):
+            together = (rank >= first) & (rank < first + _TOGETHER)
+            together &= (first == 0) | ~fits.stopped()[rows]
+            chosen = np.flatnonzero(together)
+            if not len(chosen):
+                return
+            began = time.perf_counter()
+            lanes = self.lanes(fits, points[chosen], rows[chosen])
+            minima = self.minimise(fits, lanes)
+            seconds = (time.perf_counter() - began) / len(chosen)
+            for number in range(first, int(rank[chosen].max()) + 1):
+                part = np.flatnonzero(rank[chosen] == number)
+                fits.add(f"{name}.{number + 1}", rows[chosen[part]], minima.take(part), seconds)
 
     def sharpen(self, fits: Fits, rows: NDArray[np.int64], tolerance: float = TOLERANCE) -> None:
         """Continue from the lowest minima of some rows to a much smaller edm."""
@@ -126,39 +139,59 @@ class Fitter:
         A minimum at the corner, where the rate of an empty bin is zero, is approached as the corner
         gets sharper and sharper.
         """
-        solver = self._solver(fits)
         empty = np.any(lanes.data <= EMPTY, axis=1)
         minima = Minima.unknown(*lanes.start.shape)
+        settings: dict[str, Any] = {"tolerance": tolerance, "predict": predict}
         for rows, limit in ((np.flatnonzero(~empty), None), (np.flatnonzero(empty), _PATIENCE)):
-            part = solver.minimise(lanes.take(rows), tolerance, predict=predict, limit=limit)
-            minima.put(rows, part)
+            minima.put(rows, self._run(fits, lanes.take(rows), limit=limit, **settings))
         left = np.flatnonzero(empty & ~minima.converged & np.isfinite(minima.value))
         rates = self.likelihood.rates(fits, minima.point[left], lanes.patch[left])
         corner = np.any((lanes.data[left] <= EMPTY) & (np.abs(rates) < CORNER), axis=1)
-        for rows, widths in ((left[~corner], (CLIP_WIDTH,)), (left[corner], WIDTHS)):
-            continued, ends = lanes.take(rows), minima.take(rows)
-            for width in widths:
-                last = width == CLIP_WIDTH
-                ends = solver.minimise(
-                    continued.at(ends.point, clip=np.full(len(rows), width)),
-                    tolerance if last else _ROUGH,
-                    predict=predict and last,
-                    limit=_PATIENCE if len(widths) > 1 else None,
-                )
-            minima.put(rows, ends)
+        rows = left[~corner]
+        minima.put(rows, self._run(fits, lanes.take(rows).at(minima.point[rows]), **settings))
+        rows = left[corner]
+        ends = self._corners(fits, lanes.take(rows), minima.take(rows))
+        continued = lanes.take(rows).at(ends.point)
+        minima.put(rows, self._run(fits, continued, limit=_PATIENCE, **settings))
         # Where it could be the lowest, it is worth the patience.
         slow = (minima.outcome == EXHAUSTED) & (minima.value < fits.value[lanes.patch] + SAME)
         rows = np.flatnonzero(slow)
+        rows = rows[fits.patient[lanes.patch[rows]] + _ranks(lanes.patch[rows]) < _PATIENT]
         if len(rows):
+            fits.count("patient", lanes.patch[rows], np.ones(len(rows), dtype=int))
             continued = lanes.take(rows).at(minima.point[rows])
-            patient = self._solver(fits, patient=True)
-            minima.put(rows, patient.minimise(continued, tolerance, predict=predict))
+            minima.put(rows, self._run(fits, continued, patient=True, **settings))
+        return minima
+
+    def _run(
+        self,
+        fits: Fits,
+        lanes: Lanes,
+        tolerance: float,
+        *,
+        predict: bool = False,
+        limit: int | None = None,
+        patient: bool = False,
+    ) -> Minima:
+        """Minimise, and count the evaluations; see :meth:`Solver.minimise`."""
+        solver = self._solver(fits, patient=patient)
+        minima = solver.minimise(lanes, tolerance, predict=predict, limit=limit)
+        fits.count("spent", lanes.patch, minima.iterations)
+        return minima
+
+    def _corners(self, fits: Fits, lanes: Lanes, ends: Minima) -> Minima:
+        """Bring lanes near to minima at a corner, and count the evaluations."""
+        if not len(lanes):
+            return ends
+        corners = Corners(self.likelihood, fits, self._solver(fits, patient=True))
+        minima, spent = corners.approach(lanes, ends)
+        fits.count("spent", lanes.patch, spent)
         return minima
 
     def probe(self, fits: Fits, rows: NDArray[np.int64], points: FloatArray, steps: int) -> Minima:
         """Take a few Newton steps of rows, each from its own point."""
         lanes = self.lanes(fits, points, rows)
-        return self._solver(fits).minimise(lanes, _START_TOLERANCE, limit=steps)
+        return self._run(fits, lanes, _START_TOLERANCE, limit=steps)
 
     def with_own(self, fits: Fits) -> bool:
         """Say whether the patches' own samples count in a kind of fit: not without signal."""
@@ -202,6 +235,15 @@ class Fitter:
         return np.array(
             [[_normal(name, parameter or "") for parameter in names] for names in self.batch.names]
         )
+
+
+def _ranks(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the entries of each row in their order, from zero, ``(n,)``."""
+    order = np.argsort(rows, kind="stable")
+    _, first, count = np.unique(rows[order], return_index=True, return_counts=True)
+    ranks = np.empty(len(rows), dtype=int)
+    ranks[order] = np.arange(len(rows)) - np.repeat(first, count)
+    return ranks
 
 
 @cache

@@ -56,6 +56,10 @@ def check_limit_bounds(lower: float, upper: float, name: str) -> None:
         )
 
 
+#: A remark, after what it is about.
+CLIPPED = "the rate of a bin without events is below zero, and counts as zero"
+
+
 def conclude(
     settings: FitSettings,
     fits: Mapping[str, Fit],

@@ -43,6 +43,8 @@ EMPTY = 1e-9
 NEXT_TO_NONE = 1e-7
 #: Over this many events below zero the rate of an empty bin is clipped gradually.
 CLIP_WIDTH = 1e-6
+#: Rates below this have left the corner.
+BELOW = -3 * CLIP_WIDTH
 #: Above this many counts Stirling's series is exact to double precision.
 _STIRLING = 1e3
 
@@ -200,12 +202,23 @@ def clipped(rate: Any, width: Any, xp: Any) -> tuple[Any, Any, Any]:
     ``rate + rate^2 / (4 width)``, which is flat at ``-2 width``, so that Newton's method gets over
     it (P. J. Huber, Ann. Math. Statist. 35 (1964) 73). Above zero nothing is changed.
 
+    Parameters
+    ----------
+    rate
+        Expected counts.
+    width
+        Size of the rounded corner; negative where the parabola goes on below it, which holds a
+        rate near the corner, see :mod:`palletfit.engine.corners`.
+    xp
+        Array namespace.
+
     Returns
     -------
     tuple
         The clipped rate, its derivative and its second derivative.
     """
-    above, near = rate >= 0.0, rate > -2.0 * width
+    pinned, width = width < 0.0, xp.abs(width)
+    above, near = rate >= 0.0, pinned | (rate > -2.0 * width)
     bent = rate + rate * rate / (4.0 * width)
     value = xp.where(above, rate, xp.where(near, bent, -width))
     slope = xp.where(above, 1.0, xp.where(near, 1.0 + rate / (2.0 * width), 0.0))
@@ -227,11 +240,17 @@ def poisson_term(
     return xp.where(positive, xp.where(possible, term, xp.inf), clipped(rate, width, xp)[0])
 
 
+def _widths(lane: Mapping[str, Any]) -> Any:
+    """Widths of the corner that broadcast to bins: one a lane, or one a bin."""
+    clip = lane["clip"]
+    return clip if clip.ndim == 2 else clip[:, None]
+
+
 def value(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any) -> Any:
     """NLL without constants, ``(L,)``; arguments as :func:`evaluate`."""
     xp = arrays.xp
     rates = expected(arrays, layout, shared, lane, point)
-    terms = poisson_term(lane["data"], rates, xp, lane["clip"][:, None])
+    terms = poisson_term(lane["data"], rates, xp, _widths(lane))
     return xp.sum(terms, axis=1) + _constraint_value(lane, point, xp)
 
 
@@ -268,7 +287,7 @@ def evaluate(
     lane
         What each lane has of its own: ``own`` (from :func:`own_of`; empty where the patches'
         samples are switched off), ``data`` ``(L, B)``, ``aux``, ``precision``, ``factor``
-        ``(L, K)``, and ``clip`` ``(L,)``, the width of :func:`clipped`.
+        ``(L, K)``, and ``clip`` ``(L,)`` or ``(L, B)``, the width of :func:`clipped`.
     point
         Parameters, ``(L, K)``.
     side
@@ -282,7 +301,7 @@ def evaluate(
     safe = xp.where(observed, rates, 1.0)
     ratio = xp.where(observed, data / safe, 0.0)
     slope, curvature = 1.0 - ratio, ratio / safe
-    width = lane["clip"][:, None]
+    width = _widths(lane)
     if not arrays.eager or xp.any(~observed & (rates < 0.0)):
         _, below, curved = clipped(rates, width, xp)
         slope = xp.where(observed, slope, below)
@@ -620,7 +639,7 @@ def _assemble(model: _Model, lane: Any, rates: Any, information: Any, sums: _Sum
     diagonal = arrays.add(curvature + 0.0, (..., norm), sums.norm_curvature)
     if layout.hist:
         diagonal = arrays.add(diagonal, (..., hist), sums.hist_curvature)
-    terms = poisson_term(lane["data"], rates, xp, lane["clip"][:, None])
+    terms = poisson_term(lane["data"], rates, xp, _widths(lane))
     return Derivatives(
         value=xp.sum(terms, axis=1) + _constraint_value(lane, point, xp),
         gradient=gradient + pull,

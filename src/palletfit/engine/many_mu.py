@@ -13,6 +13,7 @@ from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
 from palletfit.engine.batch import NO_SENSITIVITY, SHARP, SUGGESTED, WEAK, BatchFits
+from palletfit.engine.causes import stopped
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
@@ -65,6 +66,9 @@ class Profile:
         self._evidence: dict[tuple[int, str], tuple[bool, str]] = {}
         # Where starts of thorough tests ended at more than one minimum, by patch.
         self._several = np.zeros(self._patches, dtype=bool)
+        # Rows whose last thorough test was stopped by the bound on evaluations, or has a rate below
+        # zero, where nothing is observed.
+        self._stopped, self._below_zero = np.zeros((2, len(self.rows)), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -118,7 +122,11 @@ class Profile:
                     remedy="Look at the yields of this patch; try another optimizer or backend.",
                 )
             if not kind.converged[row]:
-                return f"its {title} fit did not converge"
+                self._fits.explain(kind, np.array([row]))
+                reason = kind.causes.get(row, "")
+                if kind.stopped()[row]:
+                    return stopped(f"{title} fit", reason or "its second derivatives show no cause")
+                return f"its {title} fit did not converge{': ' * bool(reason)}{reason}"
         return None
 
     def test(
@@ -159,6 +167,8 @@ class Profile:
             fits.fitter.sharpen(kind, self.rows)
         if not fits.nearest:
             self._lower_free(data, rows[on_data])
+        if thorough:
+            self._stopped[rows] = self._below_zero[rows] = False
         weak = rows[2 * asimov.value[rows] < WEAK]
         for kind, fitted in (
             (self._free, np.unique(self._first[weak])),
@@ -172,6 +182,8 @@ class Profile:
                 self._several[self._first[fitted[kind.multimodal()[fitted]]]] = True
             self._near[name][good] = kind.point[good]
             if thorough:
+                self._below_zero[fitted] |= fits.below_zero(kind, fitted)
+                self._stopped[fitted] |= (kind.stopped() & ~kind.converged)[fitted]
                 self._sure[name][good] = kind.point[good]
                 self._surely[name][good] = True
                 self._keep(name, kind, fitted)
@@ -185,6 +197,24 @@ class Profile:
             f"{n}: {explanation}" for n, (_, explanation) in zip(names, verdicts, strict=True)
         )
         return all(trusted for trusted, _ in verdicts), reason
+
+    def below_zero(self, row: int, *, on_data: bool) -> bool:
+        """Say whether a fit of the last thorough test of a row ends with a rate below zero."""
+        first = self._first[[row]]
+        shared = (self._background, self._free) if on_data else (self._background,)
+        return bool(
+            self._below_zero[row] or any(self._fits.below_zero(kind, first)[0] for kind in shared)
+        )
+
+    def doubt(self, row: int, title: str, reason: str) -> FitError | str:
+        """Say why the last thorough test of a row is of no use; a string is for another engine.
+
+        Parameters
+        ----------
+        row, title, reason
+            Row, title of the test, and the reason from :meth:`evidence`.
+        """
+        return stopped(title, reason) if self._stopped[row] else f"its {title}: {reason}"
 
     def _statistic(
         self, data: Fits, rows: NDArray[np.int64], mu: FloatArray, on_data: NDArray[np.bool_]
@@ -248,6 +278,7 @@ class Profile:
         self._fits.fitter.sharpen(self._free, self.rows)
 
     def _keep(self, name: str, kind: Fits, rows: NDArray[np.int64]) -> None:
+        self._fits.explain(kind, rows)
         records = fit_records(self._fits.batch, kind, rows)
         for row, record in zip(rows, records, strict=True):
             self._evidence[int(row), name] = record.trusted, record.reason

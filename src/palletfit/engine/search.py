@@ -115,6 +115,7 @@ class Search:
             doubtful |= relative.multimodal()
         if several is not None:
             doubtful |= several
+        doubtful &= ~fits.stopped()
         rows = fits.leading(np.flatnonzero(doubtful))
         starts = self.fitter.displaced_starts(DISPLACED + 1, _FURTHER)
         points = np.stack([start[rows] for start in starts.values()], axis=1)
@@ -127,7 +128,7 @@ class Search:
         """Go from the lowest minima of some rows to points that may lead lower, while they fall."""
         rows = fits.leading(rows)
         for number in range(_ROUNDS):
-            rows = rows[np.isfinite(fits.value[rows])]
+            rows = rows[np.isfinite(fits.value[rows]) & ~fits.stopped()[rows]]
             if not len(rows):
                 return
             kinds = [

@@ -23,8 +23,8 @@ import numpy as np
 
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.hypothesis import check_poi_bounds, conclude, tested_mu
-from palletfit.engine.likelihood import EMPTY, NEXT_TO_NONE
+from palletfit.engine.hypothesis import CLIPPED, check_poi_bounds, conclude, tested_mu
+from palletfit.engine.likelihood import BELOW, EMPTY, NEXT_TO_NONE
 from palletfit.engine.minima import DIFFERENT, NO_NEAREST, moved, with_other
 from palletfit.engine.parameters import free_poi, measurement_of
 from palletfit.engine.records import Attempt, BestFit, Fit, HypotestResult
@@ -711,7 +711,7 @@ class _Hypotest(_Fits):
                     f"The {name} fit found no finite minimum: {fit.reason}.",
                     remedy="Look at the yields of this patch; try another optimizer or backend.",
                 )
-        remarks = []
+        remarks = [f"{name} fit: {CLIPPED}" for name in fits if self._below_zero(name, ends)]
         rounding = self._rounding()
         if rounding > self.settings.nll_tolerance:
             remarks.append(
@@ -728,6 +728,12 @@ class _Hypotest(_Fits):
             mu_upper=self.model.config.suggested_bounds()[self._poi][1],
             remarks=remarks,
         )
+
+    def _below_zero(self, name: str, ends: _Ends) -> bool:
+        """Say whether a fit ends with a rate below zero, where nothing is observed."""
+        data = ends.asimov if name == "asimov_fixed" else self.data
+        rates = np.asarray(self.model.expected_actualdata(ends.points[name]), dtype=float)
+        return bool(np.any((data[: len(rates)] <= EMPTY) & (rates < BELOW)))
 
     def _rounding(self) -> float:
         """Estimate the rounding error of the NLL.

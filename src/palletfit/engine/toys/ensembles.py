@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
+from palletfit.engine.corners import WIDTHS
 from palletfit.engine.engine import BatchedEngine
-from palletfit.engine.fitter import CORNER, WIDTHS
+from palletfit.engine.fitter import CORNER
 from palletfit.engine.interpcodes import KINKED
 from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY, own_arrays, own_of, poisson_term
 from palletfit.engine.lowering import Lowered

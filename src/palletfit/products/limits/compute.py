@@ -31,7 +31,12 @@ from palletfit.config import FitSettings, LimitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA, PValues
 from palletfit.engine.batch import BatchFits
-from palletfit.engine.hypothesis import AT_UPPER_BOUND, BELOW_ZERO, check_limit_bounds
+from palletfit.engine.hypothesis import (
+    AT_UPPER_BOUND,
+    BELOW_ZERO,
+    CLIPPED,
+    check_limit_bounds,
+)
 from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.minima import about_other
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
@@ -732,14 +737,21 @@ class _BatchSearch:
         limits: Mapping[int, Limit],
         seconds: float,
         other: OtherLimits | None,
-    ) -> Limits | str:
+    ) -> Limits | PalletfitError | str:
         profile = self.profile
+        rows = [patch + number * self.patches for number in range(len(KINDS))]
         all_limits = self._of(limits, patch)
-        for name, limit in zip(KINDS, all_limits, strict=True):
+        for name, row, limit in zip(KINDS, rows, all_limits, strict=True):
             if not limit.trusted:
-                return f"its {name} limit: {limit.reason}"
+                return profile.doubt(row, f"{name} limit", limit.reason)
         error = float(profile.mu_error[patch])
         upper, mu_hat = float(profile.upper[patch]), float(profile.mu_hat[patch])
+        below = [
+            name
+            for number, name in enumerate(KINDS)
+            if profile.below_zero(rows[number], on_data=number == 0)
+        ]
+        remarks = _remarks(all_limits, mu_hat, upper, profile.settings.test_statistic, other)
         return Limits(
             observed=all_limits[0],
             expected=tuple(all_limits[1:]),
@@ -748,11 +760,16 @@ class _BatchSearch:
             mu_max=upper,
             engine="batched",
             fit_time=seconds,
-            remarks=_remarks(all_limits, mu_hat, upper, profile.settings.test_statistic, other),
+            remarks=(*_clipped(below), *remarks),
             software=profile.software,
             minimum=profile.settings.minimum,
             other=other,
         )
+
+
+def _clipped(names: Sequence[str]) -> tuple[str, ...]:
+    """Remark which limits have a fit with a rate below zero."""
+    return (f"a fit at the {', '.join(names)} limit: {CLIPPED}",) if names else ()
 
 
 def _remarks(
@@ -854,7 +871,16 @@ class _PatchSearch:
         guess = _guesses(width, np.full(len(rows), first.mu_hat), rows, self.alpha, largest)
         limits = self._limits(guess, upper, _counted)
         other = self._other(limits, upper)
-        remarks = _remarks(limits, first.mu_hat, upper, self.settings.test_statistic, other)
+        below = [
+            name
+            for name, limit in zip(KINDS, limits, strict=True)
+            if limit.state != "unsettled"
+            and self._below_zero(upper if limit.mu is None else limit.mu)
+        ]
+        remarks = (
+            *_clipped(below),
+            *_remarks(limits, first.mu_hat, upper, self.settings.test_statistic, other),
+        )
         # That remark is about CLs at one signal strength.
         without = {about_other(first.other, self.settings.test_statistic)} if first.other else set()
         of_test = [remark for remark in first.remarks if remark not in without]
@@ -871,6 +897,9 @@ class _PatchSearch:
             minimum=first.minimum,
             other=other,
         )
+
+    def _below_zero(self, mu: float) -> bool:
+        return any(CLIPPED in remark for remark in self.tests.test(mu).remarks)
 
     def _other(self, limits: Sequence[Limit], upper: float) -> OtherLimits | None:
         """Find the limits with the minimum that does not count, where tests at limits have one."""

@@ -16,6 +16,7 @@ import numpy as np
 from palletfit.config import LimitSettings, MuScanSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues
+from palletfit.engine.hypothesis import CLIPPED
 from palletfit.engine.many_mu import Profile, tested
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine
 from palletfit.engine.records import Status, finite
@@ -262,15 +263,22 @@ class MuTestsAt(Calculation[MuTests]):
                 mu[finite_rows], p_values, evidence, strict=True
             )
         )
-        for point in points:
+        for row, point in zip(rows, points, strict=True):
             if not point.trusted:
-                return f"its test at mu = {point.mu:g}: {point.reason}"
-        return MuTests(points, "batched", _missing(mu[~finite_rows], _NO_LIKELIHOOD))
+                return profile.doubt(int(row), f"test at mu = {point.mu:g}", point.reason)
+        below = [
+            point.mu
+            for row, point in zip(rows, points, strict=True)
+            if profile.below_zero(row, on_data=True)
+        ]
+        remarks = (*_clipped(below), *_missing(mu[~finite_rows], _NO_LIKELIHOOD))
+        return MuTests(points, "batched", remarks)
 
     def by_patch(self, engine: PatchEngine, patch: Patch) -> MuTests:
         """Test one signal strength of a patch after the other, as :meth:`in_batches`."""
         tests = engine.tests_of(patch)
         points: list[Point] = []
+        below: list[float] = []
         missing: dict[float, FitError] = {}
         for mu in self.mu:
             try:
@@ -278,14 +286,24 @@ class MuTestsAt(Calculation[MuTests]):
             except FitError as error:
                 missing[mu] = error
                 continue
+            if any(CLIPPED in remark for remark in test.remarks):
+                below.append(mu)
             reason = "; ".join(f"{name}: {fit.reason}" for name, fit in test.fits.items())
             points.append(Point(mu, test.p_values, test.status == "ok", reason))
         first, *_ = (*missing.values(), None)
         if first is None:
-            return MuTests(tuple(points), "reference")
+            return MuTests(tuple(points), "reference", _clipped(below))
         if not points:
             raise first
-        return MuTests(tuple(points), "reference", _missing(list(missing), first.problem))
+        remarks = (*_clipped(below), *_missing(list(missing), first.problem))
+        return MuTests(tuple(points), "reference", remarks)
+
+
+def _clipped(mu: Sequence[float]) -> tuple[str, ...]:
+    """Remark which signal strengths have a fit with a rate below zero."""
+    if not mu:
+        return ()
+    return (f"a fit at mu = {', '.join(f'{at:g}' for at in mu)}: {CLIPPED}",)
 
 
 def _missing(mu: Sequence[float] | FloatArray, reason: str) -> tuple[str, ...]:
