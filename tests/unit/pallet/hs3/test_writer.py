@@ -6,7 +6,7 @@ import copy
 import doctest
 import json
 import lzma
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,19 @@ def sound(case: histfactory.Case) -> Iterator[Spec]:
             Model(full)
         except (PalletError, AssertionError):
             continue
-        yield full
+        if not _some_bins_are_shared(full):
+            yield full
+
+
+def _some_bins_are_shared(spec: Spec) -> bool:
+    """Whether a shapefactor is in channels of unlike size, which the reader refuses."""
+    sizes: dict[str, set[int]] = {}
+    for entry in spec["channels"]:
+        for sample in entry["samples"]:
+            for modifier in sample["modifiers"]:
+                if modifier["type"] == "shapefactor":
+                    sizes.setdefault(modifier["name"], set()).add(len(sample["data"]))
+    return any(len(bins) > 1 for bins in sizes.values())
 
 
 def check_case(case: histfactory.Case) -> None:
@@ -343,47 +355,49 @@ def test_wrong_workspaces_are_refused(change, problem, tmp_path: Path):
 # --------------------------------------------------------------------------- pyhs3
 
 
-def pyhs3_log_likelihood(module: Any, document: Spec, values: Mapping[str, float]) -> float:
+@pytest.fixture(scope="module")
+def pyhs3_log_likelihood(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Spec, list[dict[str, float]]], list[float]]:
     """The likelihood of the only channel of a document as pyhs3 has it, with all constraints."""
-    tensor, function = module
-    import pyhs3
+    with pytest.MonkeyPatch.context() as patched:
+        folder = tmp_path_factory.mktemp("pytensor")
+        patched.setenv("PYTENSOR_FLAGS", f"base_compiledir={folder},cxx=,mode=FAST_COMPILE")
+        pyhs3 = pytest.importorskip("pyhs3", reason="pyhs3 is not installed")
+        import pytensor
+        from pytensor import tensor
 
-    workspace = pyhs3.Workspace(**document)
-    (entry,) = document["likelihoods"][0]["distributions"]
-    channel = workspace.distributions[entry]
-    symbols = {name: tensor.dscalar(name) for name in values}
-    observed = tensor.constant(np.array(document["data"][0]["contents"]))
-    context = pyhs3.context.Context({**symbols, f"{entry}_observed": observed})
-    value = tensor.log(channel.likelihood(context)) + tensor.log(
-        channel.extended_likelihood(context)
-    )
-    compiled = function([*symbols.values()], value, on_unused_input="ignore", mode="FAST_COMPILE")
-    return float(compiled(*values.values()))
+    def values_of(document: Spec, points: list[dict[str, float]]) -> list[float]:
+        (name,) = document["likelihoods"][0]["distributions"]
+        channel = pyhs3.Workspace(**document).distributions[name]
+        symbols = {parameter: tensor.dscalar(parameter) for parameter in points[0]}
+        observed = tensor.constant(np.array(document["data"][0]["contents"]))
+        context = pyhs3.context.Context({**symbols, f"{name}_observed": observed})
+        value = tensor.log(channel.likelihood(context)) + tensor.log(
+            channel.extended_likelihood(context)
+        )
+        compiled = pytensor.function([*symbols.values()], value, on_unused_input="ignore")
+        return [float(compiled(*values.values())) for values in points]
+
+    return values_of
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normsys", "histosys", "shapesys", "staterror", "shapefactor"])
-def test_pyhs3_has_the_same_likelihood(kind):
+def test_pyhs3_has_the_same_likelihood(kind, pyhs3_log_likelihood):
     """Differences between points: pyhs3 0.4.2 computes some constants in single precision."""
-    pytest.importorskip("pyhs3", reason="pyhs3 is not installed")
-    import pytensor
-
     spec = models.full(kind)
     del spec["channels"][1], spec["observations"][1]
     document, back = written(spec)
     (point,) = document["parameter_points"]
     start = {entry["name"]: entry["value"] for entry in point["parameters"]}
     rng = np.random.default_rng(2)
-    moved = {name: value + 0.2 * rng.normal() for name, value in start.items()}
-    module = (pytensor.tensor, pytensor.function)
-    theirs = [pyhs3_log_likelihood(module, document, values) for values in (start, moved)]
+    points = [start, *({n: v + 0.2 * rng.normal() for n, v in start.items()} for _ in range(3))]
+    theirs = np.array(pyhs3_log_likelihood(document, points))
     model = Model(back)
-    ours = [
-        -model.nll({_in_pyhf(name): value for name, value in values.items()})
-        for values in (start, moved)
-    ]
-    assert ours[1] - ours[0] == pytest.approx(theirs[1] - theirs[0], abs=1e-9)
-    assert ours[0] == pytest.approx(theirs[0], abs=1e-4)
+    ours = np.array([-model.nll({_in_pyhf(n): v for n, v in values.items()}) for values in points])
+    np.testing.assert_allclose(ours - ours[0], theirs - theirs[0], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
 def _in_pyhf(component: str) -> str:
