@@ -271,8 +271,8 @@ class GroupReader:
                 f"Modifiers with the parameters of {group.title} have different uncertainties."
             )
         group.fixed = tuple(width == 0 for width in widths[0])
-        alone = len(group.members) == 1
         _, sample, modifier = group.members[0]
+        alone = len(group.members) == 1 and sample.multiplied is None
         if alone and kind == POISSON and not (self.relative and 0 in sample.data):
             group.kind, group.without = "shapesys", group.fixed
             group.errors = tuple(modifier.errors) or (0.0,) * len(widths[0])

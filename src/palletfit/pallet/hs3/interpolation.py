@@ -24,8 +24,19 @@ _BY_NAME = {
 }
 _BY_NUMBER = {
     "normsys": {0: "code0", 1: "code1", 2: "code2", 3: "code2", 4: "code4", 5: "code4"},
-    "histosys": {0: "code0", 1: "code1", 2: "code2", 3: "code2", 4: "code4p", 5: "code4"},
+    "histosys": {
+        0: "code0",
+        2: "code2",
+        3: "code2",
+        4: "code4p",
+        1: "code1",
+        5: "code4",
+        6: "code4p",
+    },
 }
+#: Numbers of ROOT's codes that multiply the yields of a histosys, and codes that always do.
+_MULTIPLYING_NUMBERS = (1, 5, 6)
+_MULTIPLYING = ("code1", "code4")
 #: Functions inside and outside, None where they are one.
 _BY_FUNCTIONS = {
     ("add", "poly1", None): "code0",
@@ -50,8 +61,8 @@ def is_additive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value in (0, 2, 3)
 
 
-def read_code(document: Document, kind: str, value: Any, owner: str) -> str:
-    """Give the code of an interpolation.
+def read_code(document: Document, kind: str, value: Any, owner: str) -> tuple[str, bool]:
+    """Give the code of an interpolation, and whether it multiplies the yields of a histosys.
 
     Parameters
     ----------
@@ -67,25 +78,20 @@ def read_code(document: Document, kind: str, value: Any, owner: str) -> str:
     Raises
     ------
     Hs3Error
-        There is no such interpolation, or the engine does not have it.
+        There is no such interpolation.
     """
     code: str | None = None
+    multiplies = False
     if isinstance(value, str):
         code = _BY_NAME.get(value)
     elif isinstance(value, int) and not isinstance(value, bool):
         code = _BY_NUMBER[kind].get(value)
+        multiplies = value in _MULTIPLYING_NUMBERS
     elif isinstance(value, Mapping):
         functions = tuple(value.get(key) for key in ("type", "in", "out"))
         if all(function is None or isinstance(function, str) for function in functions):
             code = _BY_FUNCTIONS.get(functions)  # type: ignore[arg-type]
-            if kind == "histosys" and functions[0] != "add":
-                code = "" if code else None
+            multiplies = functions[0] == "mult"
     if code is None:
         raise document.error(f"The interpolation {short(value)} of {owner} is unknown.")
-    if code not in INTERPOLATION_CODES[kind]:
-        raise document.error(
-            f"{owner} has the interpolation {short(value)}: palletfit has no multiplicative "
-            "interpolation of a histosys.",
-            "Write the variation as normsys modifiers, one sample for each bin.",
-        )
-    return code
+    return code, kind == "histosys" and (multiplies or code in _MULTIPLYING)

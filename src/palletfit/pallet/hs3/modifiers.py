@@ -33,6 +33,8 @@ class Modifier:
         Factors of a normsys; yields of a histosys, one a bin.
     code
         Interpolation code of a normsys or histosys, if the document says one.
+    multiplies
+        Whether a histosys multiplies yields by its interpolation, and does not add to them.
     errors
         Uncertainties of a staterror or shapesys, one a bin.
     constraint
@@ -48,6 +50,7 @@ class Modifier:
     lo: Any = None
     hi: Any = None
     code: str | None = None
+    multiplies: bool = False
     errors: tuple[float, ...] = ()
     constraint: str | None = None
     constraints: tuple[str | None, ...] = ()
@@ -60,6 +63,11 @@ class Sample:
     name: str
     data: tuple[float, ...]
     modifiers: tuple[Modifier, ...]
+
+    @property
+    def multiplied(self) -> Modifier | None:
+        """The histosys that multiplies its yields."""
+        return next((modifier for modifier in self.modifiers if modifier.multiplies), None)
 
 
 @dataclass(frozen=True)
@@ -193,7 +201,36 @@ class ChannelReader:
                 )
             seen.add(key)
         self._check_additive(spec, owner)
-        return Sample(name, tuple(yields), tuple(modifiers))
+        sample = Sample(name, tuple(yields), tuple(modifiers))
+        self._check_multiplied(sample, owner)
+        return sample
+
+    def _check_multiplied(self, sample: Sample, owner: str) -> None:
+        """Refuse a histosys that multiplies next to others, or where there is no factor."""
+        multiplied = sample.multiplied
+        if multiplied is None:
+            return
+        if sum(modifier.kind == "histosys" for modifier in sample.modifiers) > 1:
+            raise self.document.error(
+                f"{begin(owner)} has another histosys beside one that multiplies the yields: "
+                "programs disagree on what this means.",
+                "Write all of them with interpolations that add.",
+            )
+        if any(
+            modifier.kind == "normsys" and modifier.parameters == multiplied.parameters
+            for modifier in sample.modifiers
+        ):
+            raise self.document.error(
+                f"{begin(owner)} has a normsys with the parameter of {multiplied.title}, which "
+                "multiplies the yields.",
+                "Write the two as one modifier.",
+            )
+        for nominal, *sides in zip(sample.data, multiplied.lo, multiplied.hi, strict=True):
+            if any(side / nominal < 0 if nominal else side != 0 for side in sides):
+                raise self.document.error(
+                    f"{begin(multiplied.title)} multiplies yields by a factor below zero, or a "
+                    "yield of zero by an infinite one."
+                )
 
     def _check_additive(self, spec: Spec, owner: str) -> None:
         """Refuse normsys modifiers that add up, which ROOT does with numbers of codes."""
@@ -244,7 +281,8 @@ class ChannelReader:
         if kind in ("normsys", "histosys"):
             data = document.object(spec, "data", begin(title))
             lo, hi = (self._variation(data, key, kind, title, len(yields)) for key in ("lo", "hi"))
-            return Modifier(**common, lo=lo, hi=hi, code=self._code(spec, kind, title))
+            code, multiplies = self._code(spec, kind, title)
+            return Modifier(**common, lo=lo, hi=hi, code=code, multiplies=multiplies)
         if kind == "staterror":
             if errors is None:
                 raise document.error(f"{begin(title)} needs `errors` beside the `contents`.")
@@ -336,9 +374,9 @@ class ChannelReader:
             None,
         )
 
-    def _code(self, spec: Spec, kind: str, title: str) -> str | None:
+    def _code(self, spec: Spec, kind: str, title: str) -> tuple[str | None, bool]:
         value = self._interpolation(spec)
-        return None if value is None else read_code(self.document, kind, value, title)
+        return (None, False) if value is None else read_code(self.document, kind, value, title)
 
     def _vals(self, spec: Spec, title: str, bins: int) -> tuple[float, ...]:
         data = spec.get("data")

@@ -34,6 +34,7 @@ from palletfit.pallet.hs3.groups import (
 )
 from palletfit.pallet.hs3.interpolation import DEFAULTS
 from palletfit.pallet.hs3.modifiers import SCALAR_TYPES, Channel, ChannelReader, Modifier
+from palletfit.pallet.hs3.multiplied import split
 from palletfit.pallet.hs3.observations import observed_counts, observed_value
 from palletfit.pallet.hs3.parameters import Values, read_values
 
@@ -200,14 +201,15 @@ class _Reader:
                     "name": channel.name,
                     "samples": [
                         {
-                            "name": sample.name,
-                            "data": list(sample.data),
+                            "name": part.name,
+                            "data": list(part.data),
                             "modifiers": [
                                 self._modifier(modifier, groups, settings)
-                                for modifier in sample.modifiers
+                                for modifier in part.modifiers
                             ],
                         }
                         for sample in channel.samples
+                        for part in split(sample)
                     ],
                 }
                 for channel in channels

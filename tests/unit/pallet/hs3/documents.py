@@ -154,6 +154,8 @@ def interpolate(kind: str, nominal: float, low: float, high: float, x: float) ->
     if kind == "lin":
         return nominal + x * (high - nominal if x >= 0 else nominal - low)
     if kind == "log":
+        if nominal == 0:
+            return 0.0
         return nominal * ((high / nominal) ** x if x >= 0 else (low / nominal) ** -x)
     if kind == "parabolic":
         s, d = 0.5 * (high + low) - nominal, 0.5 * (high - low)

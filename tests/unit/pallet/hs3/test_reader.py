@@ -88,10 +88,49 @@ def check(spec, constraints, names=None):
 
 
 @pytest.mark.parametrize("of_norm", ["lin", "log", "parabolic", "poly6"])
-@pytest.mark.parametrize("of_shape", ["lin", "parabolic", "poly6"])
+@pytest.mark.parametrize("of_shape", ["lin", "log", "parabolic", "poly6"])
 def test_interpolations_of_the_standard(of_norm, of_shape):
     spec = document(channel(named(NORMSYS, of_norm), named(HISTOSYS, of_shape)))
     check(spec, lambda at: gauss(0, at["alpha_scale"], 1) + gauss(0, at["alpha_shape"], 1))
+
+
+@pytest.mark.parametrize("modifier", [STATERROR, SHAPESYS])
+def test_parameters_of_bins_of_a_sample_that_a_histosys_multiplies(modifier):
+    """One of its yields is zero, which has an uncertainty as one of a staterror only."""
+    spec = document(channel(named(HISTOSYS, "log"), modifier))
+    signal, background = spec["distributions"][0]["samples"]
+    background["data"] = {"contents": [60.0, 0.0], "errors": [3.0, 4.0]}
+    for side in ("hi", "lo"):
+        background["modifiers"][0]["data"][side]["contents"][1] = 0.0
+    if modifier is STATERROR:
+        signal["modifiers"].append(modifier)
+        signal["data"]["errors"] = [1.0, 2.0]
+        counts = [68.0**2 / 10.0, 14.0**2 / 20.0]
+    else:
+        counts = [144.0]
+    name = modifier["name"]
+    model = Model(read_hs3(spec))
+    for gammas in ((1.0, 1.0), (1.1, 0.9), (0.8, 1.3)):
+        values = {"mu": 0.7, "alpha_shape": 1.3, "gamma_0": gammas[0], "gamma_1": 1.0}
+        if modifier is STATERROR:
+            values["gamma_1"] = gammas[1]
+        terms = sum(poisson(n, values[f"gamma_{k}"] * n) for k, n in enumerate(counts))
+        expected = main_nll(spec, values) + gauss(0, 1.3, 1) + terms
+        bins = {f"{name}[{number}]": values.pop(f"gamma_{number}") for number in range(2)}
+        assert model.nll(values | bins) == pytest.approx(expected, abs=1e-10)
+
+
+def test_a_histosys_that_multiplies_is_alone():
+    other = {**copy.deepcopy(HISTOSYS), "name": "other", "parameter": "alpha_other"}
+    with pytest.raises(Hs3Error, match="has another histosys beside one that multiplies"):
+        read_hs3(document(channel(named(HISTOSYS, "log"), named(other, "lin"))))
+    same = {**copy.deepcopy(NORMSYS), "parameter": "alpha_shape"}
+    with pytest.raises(Hs3Error, match="has a normsys with the parameter of the histosys 'shape'"):
+        read_hs3(document(channel(named(HISTOSYS, "log"), same)))
+    negative = named(HISTOSYS, "log")
+    negative["data"]["lo"]["contents"][0] = -1.0
+    with pytest.raises(Hs3Error, match="multiplies yields by a factor below zero"):
+        read_hs3(document(channel(negative)))
 
 
 def staterror_terms(kind):
@@ -258,20 +297,24 @@ def test_a_workspace_without_additions_is_one_of_pyhf():
     ("value", "normsys", "histosys"),
     [
         (0, "code0", "code0"),
-        (1, "code1", None),
+        (1, "code1", "code1"),
         (2, "code2", "code2"),
         (4, None, "default"),
+        ("poly6", "code4p", "default"),
         ({"type": "add", "in": "poly1", "out": None}, "code0", "code0"),
         ({"type": "add", "in": "poly2", "out": "poly1"}, "code2", "code2"),
         ({"type": "add", "in": "poly6", "out": "poly1"}, "code4p", "default"),
-        ({"type": "mult", "in": "exp", "out": None}, "code1", None),
+        (5, None, None),
+        ({"type": "mult", "in": "exp", "out": None}, "code1", "code1"),
         ({"type": "mult", "in": "poly6", "out": "exp"}, None, None),
-        ("code1", "code1", None),
+        ({"type": "mult", "in": "poly6", "out": "poly1"}, "code4p", "code4p"),
+        ("log", "code1", "code1"),
+        ("code4p", "code4p", "default"),
     ],
 )
 @pytest.mark.parametrize("place", ["modifier", "data", "channel"])
 def test_interpolations_of_programs(value, normsys, histosys, place):
-    """None of a normsys stands for pyhf's default; of a histosys for what is refused."""
+    """A histosys that multiplies becomes a normsys; none stands for pyhf's default of that."""
     for modifier, code in ((NORMSYS, normsys), (HISTOSYS, histosys)):
         changed, extra = copy.deepcopy(modifier), {}
         if place == "channel":
@@ -279,12 +322,13 @@ def test_interpolations_of_programs(value, normsys, histosys, place):
         else:
             (changed if place == "modifier" else changed["data"])["interpolation"] = value
         spec = document(channel(changed, **extra))
-        if modifier is HISTOSYS and code is None:
-            with pytest.raises(Hs3Error, match="no multiplicative interpolation of a histosys"):
-                read_hs3(spec)
-            continue
-        (entry,) = modifiers(read_hs3(spec), modifier["type"])
-        assert entry.get("interpolation") == (None if code == "default" else code)
+        multiplies = modifier is HISTOSYS and code in (None, "code1", "code4p")
+        kind = "normsys" if multiplies else modifier["type"]
+        entries = modifiers(read_hs3(spec), kind)
+        assert len(entries) == (2 if multiplies else 1)
+        assert {entry.get("interpolation") for entry in entries} == {
+            None if code == "default" else code
+        }
 
 
 def test_normsys_that_add_up_are_refused():
@@ -595,7 +639,6 @@ HUGE = 10**400
         (f"{MODIFIER}/0/interpolation", "cubic", "The interpolation 'cubic' of .* is unknown"),
         (f"{MODIFIER}/0/interpolation", 9, "The interpolation 9 of .* is unknown"),
         (f"{MODIFIER}/0/interpolation", {"type": []}, "The interpolation .* of .* is unknown"),
-        (f"{MODIFIER}/1/interpolation", "log", "no multiplicative interpolation of a histosys"),
         (f"{MODIFIER}/1/data/hi/contents", [1.0], "`hi` of .* has 1 numbers, and not 2"),
         (f"{MODIFIER}/1/type", "normsys", "`lo` of the normsys 'shape' .* is not a finite number"),
         (f"{MODIFIER}/2/parameters", ["a"], "has 1 parameters for 2 bins"),
