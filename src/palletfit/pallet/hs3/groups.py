@@ -296,6 +296,11 @@ class GroupReader:
         if not modifier.errors:
             raise self.document.error(f"{begin(modifier.title)} needs `vals` in its `data`.")
         if self.relative:
+            if max(modifier.errors) > 1:
+                self.document.remark(
+                    f"`vals` of {modifier.title} are read as relative uncertainties, of up to "
+                    f"{max(modifier.errors):g}"
+                )
             return tuple(abs(error) for error in modifier.errors)
         return tuple(
             abs(error / count) if count else 0.0

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from palletfit.core.files import write_atomically
 from palletfit.core.version import __version__
@@ -21,6 +21,7 @@ from palletfit.pallet.hs3.errors import Hs3Error
 from palletfit.pallet.hs3.interpolation import DEFAULTS, FUNCTIONS, NAMES
 from palletfit.pallet.patchset import check_workspace
 
+Shapesys = Literal["absolute", "relative"]
 VERSION = "0.2"
 _ALPHAS = ("normsys", "histosys")
 _BIN_TYPES = ("staterror", "shapesys", "shapefactor")
@@ -30,7 +31,11 @@ _OF_TERMS = {"auxdata", "sigmas", "factors"}
 
 
 def write_hs3(
-    workspace: Path | str | Spec, path: Path | str, measurement: str | None = None
+    workspace: Path | str | Spec,
+    path: Path | str,
+    measurement: str | None = None,
+    *,
+    shapesys: Shapesys = "absolute",
 ) -> None:
     """Write a workspace as an HS3 document.
 
@@ -42,6 +47,9 @@ def write_hs3(
         Path of the document.
     measurement
         Name of the measurement. None: the first one.
+    shapesys
+        Whether `vals` of shapesys modifiers are absolute or relative uncertainties. ROOT reads
+        relative ones, pyhs3 absolute ones.
 
     Raises
     ------
@@ -62,11 +70,16 @@ def write_hs3(
     ...     len(palletfit.read_hs3(path)["channels"]) == len(demo_workspace()["channels"])
     True
     """
-    document = hs3_document(workspace, measurement)
+    document = hs3_document(workspace, measurement, shapesys=shapesys)
     write_atomically(Path(path), json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
-def hs3_document(workspace: Path | str | Spec, measurement: str | None = None) -> dict[str, Any]:
+def hs3_document(
+    workspace: Path | str | Spec,
+    measurement: str | None = None,
+    *,
+    shapesys: Shapesys = "absolute",
+) -> dict[str, Any]:
     """Give the content of the document that :func:`write_hs3` writes; arguments as there.
 
     Raises
@@ -87,7 +100,8 @@ def hs3_document(workspace: Path | str | Spec, measurement: str | None = None) -
     content: Spec = workspace if is_content else read_pallet_json(file)  # type: ignore[assignment]
     check_workspace(content, file)
     try:
-        return _Writer(content, _measurement(content, measurement)).document()
+        chosen = _measurement(content, measurement)
+        return _Writer(content, chosen, relative=shapesys == "relative").document()
     except Hs3Error as error:
         error.file = str(file)
         raise
@@ -144,8 +158,9 @@ class _Parameter:
 class _Writer:
     """Turns a workspace and one of its measurements into a document."""
 
-    def __init__(self, workspace: Spec, measurement: Spec) -> None:
+    def __init__(self, workspace: Spec, measurement: Spec, *, relative: bool) -> None:
         self.workspace, self.measurement = workspace, measurement
+        self.relative = relative
         self.channels = sorted(workspace["channels"], key=lambda channel: str(channel["name"]))
         self.user: Mapping[str, Spec] = {
             entry["name"]: entry for entry in measurement["config"]["parameters"]
@@ -383,12 +398,18 @@ class _Writer:
 
     def _channel(self, channel: Spec) -> dict[str, Any]:
         name, bins = channel["name"], len(channel["samples"][0]["data"])
-        return {
+        written: dict[str, Any] = {
             "name": _distribution(name),
             "type": "histfactory_dist",
             "axes": [_axis(name, bins)],
             "samples": [self._sample(name, sample) for sample in channel["samples"]],
         }
+        for statistics in self._staterrors.get(name, ()):
+            parameter = self.parameters[statistics]
+            if parameter.by_type:
+                # ROOT does not read the constraint of the modifier.
+                written["staterror"] = {"constraint_type": parameter.terms[0].kind}
+        return written
 
     def _sample(self, channel: str, sample: Spec) -> dict[str, Any]:
         data: dict[str, Any] = {"contents": list(sample["data"])}
@@ -414,7 +435,13 @@ class _Writer:
         }
         terms = parameter.terms[components]
         if kind == "shapesys" and parameter.by_type:
-            return {**written, "constraint": POISSON, "data": {"vals": list(modifier["data"])}}
+            values = list(modifier["data"])
+            if self.relative:
+                values = [
+                    error / abs(count) if count else 0.0
+                    for error, count in zip(values, sample["data"], strict=True)
+                ]
+            return {**written, "constraint": POISSON, "data": {"vals": values}}
         if parameter.by_type:
             return {**written, "constraint": terms[0].kind}
         written["type"] = "shapefactor"

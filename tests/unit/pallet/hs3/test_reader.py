@@ -202,6 +202,11 @@ def test_shapesys_of_root_has_relative_uncertainties():
     assert modifiers(absolute, "shapesys")[0]["data"] == [0.1, 0.2]
 
 
+def test_large_relative_uncertainties_are_remarked(caplog):
+    read_hs3(document(channel(SHAPESYS), packages=["ROOT"]))
+    assert "are read as relative uncertainties, of up to 6" in caplog.text
+
+
 def test_shapesys_with_gaussian_constraint():
     spec = document(channel({**SHAPESYS, "constraint": "Gauss"}))
     terms = [5.0 / 60.0, 6.0 / 40.0]
@@ -552,6 +557,34 @@ def test_prefixes_of_channels_stay_where_names_would_be_equal():
     spec = document(channel(), channel(name="SR"))
     spec["data"] = spec["data"][:1]
     assert [entry["name"] for entry in read_hs3(spec)["channels"]] == ["model_SR", "SR"]
+
+
+def test_a_document_as_root_lays_it_out():
+    """Analyses for Asimov and observed data, domains by kind, and points of both names."""
+    lumi = {"type": "normfactor", "name": "Lumi", "parameter": "Lumi"}
+    spec = two_analyses()
+    for sample in spec["distributions"][0]["samples"]:
+        sample["modifiers"].insert(0, lumi)
+    axes = {axis["name"]: axis for axis in spec["domains"][0]["axes"]}
+    parts = {"nuisance_parameters": ["alpha_scale"], "parameters_of_interest": ["mu"]}
+    spec["domains"] = [
+        {"name": name, "type": "product_domain", "axes": [axes[axis] for axis in members]}
+        for name, members in {**parts, "default_domain": ["alpha_scale", "mu"]}.items()
+    ]
+    values = [*spec["parameter_points"][0]["parameters"]]
+    values.append({"name": "Lumi", "value": 1.0, "const": True})
+    spec["parameter_points"] = [
+        {"name": name, "parameters": values} for name in ("default_values", "NominalParamValues")
+    ]
+    for analysis in spec["analyses"]:
+        del analysis["domain"], analysis["init"]
+        analysis["domains"] = list(parts)
+    workspace = read_hs3(documents.through_json(spec))
+    assert setting(workspace, "Lumi") == {"name": "Lumi", "inits": [1.0], "fixed": True}
+    model = Model(workspace)
+    nll = model.nll({"mu": 0.4, "alpha_scale": 0.0})
+    plain = Model(read_hs3(two_analyses())).nll({"mu": 0.4, "alpha_scale": 0.0})
+    assert nll == pytest.approx(plain, abs=1e-12)
 
 
 # --------------------------------------------------------------------------- recognition

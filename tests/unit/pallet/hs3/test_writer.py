@@ -198,6 +198,25 @@ def test_a_luminosity_without_width_is_constant():
     assert model.setting("lumi", "init") == 1.0
 
 
+def test_relative_uncertainties():
+    spec = models.full("shapesys")
+    spec["channels"][0]["samples"][0]["data"] = [60.0, 0.0]
+    document = documents.through_json(hs3_document(spec, shapesys="relative"))
+    (background, _) = document["distributions"][1]["samples"]
+    assert background["modifiers"][0]["data"]["vals"] == [5.0 / 60.0, 0.0]
+    before, after = Model(spec), Model(read_hs3(document, shapesys="relative"))
+    for gamma in (0.9, 1.1):
+        values = {"uncorrelated[0]": gamma}
+        change = after.nll(values) - before.nll(values)
+        assert change == pytest.approx(after.nll({}) - before.nll({}), abs=1e-10)
+
+
+def test_channels_say_the_constraint_of_their_staterror_too():
+    document, _ = written(models.full("staterror"))
+    assert document["distributions"][1]["staterror"] == {"constraint_type": "Gauss"}
+    assert "staterror" not in document["distributions"][0]
+
+
 def sound(case: histfactory.Case) -> Iterator[Spec]:
     """Full workspaces of a case that are sound."""
     for patch in case.patches:
