@@ -298,9 +298,9 @@ def test_a_published_background_with_its_patches(shared: Path, tmp_path: Path):
     back["channels"].sort(key=lambda entry: order.index(entry["name"]))
     full, other = (apply(spec, patches[7]) for spec in (background, back))
     before, after = Model(full), Model(other)
-    for values in random_points(before, 2, 3):
+    for values in random_points(before, 3, 3):
         assert after.nll(values) == pytest.approx(before.nll(values), abs=1e-10)
-        assert after.nll(values) == pytest.approx(pyhf_nll(full, values), abs=1e-10)
+    assert after.nll(values) == pytest.approx(pyhf_nll(full, values), abs=1e-10)
     assert document["analyses"][0]["parameters_of_interest"] == ["mu_SIG"]
 
 
