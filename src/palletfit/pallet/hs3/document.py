@@ -88,7 +88,9 @@ class Document:
     def is_roots(self) -> bool:
         """True if ROOT is among the programs that have written the document."""
         packages = self.content["metadata"].get("packages")
-        return isinstance(packages, Sequence) and any(
+        if isinstance(packages, Mapping):
+            return "ROOT" in packages
+        return isinstance(packages, list) and any(
             isinstance(entry, Mapping) and entry.get("name") == "ROOT" for entry in packages
         )
 

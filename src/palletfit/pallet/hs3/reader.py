@@ -24,7 +24,7 @@ from palletfit.pallet.hs3.constraints import (
     Term,
     read_type,
 )
-from palletfit.pallet.hs3.document import Document, Spec, begin, is_hs3, short
+from palletfit.pallet.hs3.document import Document, Spec, begin, is_hs3, listed, short
 from palletfit.pallet.hs3.groups import (
     Group,
     GroupReader,
@@ -236,7 +236,11 @@ class _Reader:
         for name in document.texts(spec, "aux_distributions", self.owner):
             likelihood.terms += [(factor, None) for factor in self._factors(name, self.owner, ())]
         if not likelihood.channels:
-            raise document.error(f"{begin(self.owner)} has no histfactory_dist.")
+            types = [f"{name} ({document.distributions[name]['type']})" for name in names]
+            raise document.error(
+                f"{begin(self.owner)} has no histfactory_dist, but {listed(types)}.",
+                "palletfit fits likelihoods of histfactory_dist distributions.",
+            )
         return likelihood
 
     def _factors(self, name: str, owner: str, above: tuple[str, ...]) -> Iterator[str]:

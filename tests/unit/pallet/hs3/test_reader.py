@@ -198,6 +198,8 @@ def test_shapesys_of_root_has_relative_uncertainties():
     modifier = {**SHAPESYS, "data": {"vals": [0.1, 0.2]}}
     spec = document(channel(modifier), packages=["ROOT"])
     check(spec, shapesys_terms([100.0, 25.0]), BINS)
+    spec["metadata"]["packages"] = {"ROOT": "6.36"}
+    check(spec, shapesys_terms([100.0, 25.0]), BINS)
     absolute = read_hs3(spec, shapesys="absolute")
     assert modifiers(absolute, "shapesys")[0]["data"] == [0.1, 0.2]
 
@@ -642,7 +644,7 @@ HUGE = 10**400
         ("metadata/hs3_version", "1.0", "The HS3 version '1.0' is not known"),
         ("distributions", {}, "`distributions` in `distributions` is not a list of objects"),
         ("distributions/0/name", 3, "an entry of `distributions` has no text `name`: 3"),
-        ("distributions/0/type", "gaussian_dist", "'likelihood' has no histfactory_dist"),
+        ("distributions/0/type", "gaussian_dist", r"has no histfactory_dist, but 'model_SR \(gaus"),
         ("distributions/0/type", "mixture_dist", "the type 'mixture_dist': it is no HistFactory"),
         ("distributions/0/type", "generic_dist", "the type 'generic_dist': it is no HistFactory"),
         ("distributions/0/samples", [], "The distribution 'model_SR' has no samples"),
