@@ -2,6 +2,7 @@
 
 ``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``upper_limit``,
 ``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand beside it; see :mod:`palletfit.api`.
+``read_hs3`` and ``write_hs3`` are for the HEP Statistics Serialization Standard.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
         Results,
         diagnose,
         fit,
+        hs3_document,
         hypotest,
         mu_scan,
+        read_hs3,
         toys,
         upper_limit,
         upper_limits,
+        write_hs3,
     )
 
 __all__ = [
@@ -29,11 +33,14 @@ __all__ = [
     "__version__",
     "diagnose",
     "fit",
+    "hs3_document",
     "hypotest",
     "mu_scan",
+    "read_hs3",
     "toys",
     "upper_limit",
     "upper_limits",
+    "write_hs3",
 ]
 
 

@@ -1,10 +1,11 @@
 """The library's front door: inference on published likelihoods, in one call each.
 
 Everything here is also at the top of the package: ``palletfit.hypotest``, ``palletfit.fit`` and so
-on. Functions of many patches share their arguments: the workspace and the patchset, as files or
-content; `patches`, shell patterns of those that are wanted; `check`, whether files are validated;
-and fields of :class:`palletfit.config.FitSettings`, such as ``engine="reference"``, which lets pyhf
-make all fits.
+on. A workspace is a file or its content, and may be an HS3 document. Functions of many patches
+share their arguments: the workspace and the patchset, as files or content; `patches`, shell
+patterns of those that are wanted; `check`, whether files are validated; and fields of
+:class:`palletfit.config.FitSettings`, such as ``engine="reference"``, which lets pyhf make all
+fits.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from palletfit.engine.choose import make_engine, require_batched
 from palletfit.engine.records import BestFit, HypotestResult
 from palletfit.errors import FitError, PalletfitError
 from palletfit.pallet import patchset as pallet
-from palletfit.pallet.files import read_pallet_json
+from palletfit.pallet.hs3 import hs3_document, is_hs3, read_hs3, read_workspace, write_hs3
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import Patchset, parse_patchset, patch_name
 
@@ -41,11 +42,14 @@ __all__ = [
     "Results",
     "diagnose",
     "fit",
+    "hs3_document",
     "hypotest",
     "mu_scan",
+    "read_hs3",
     "toys",
     "upper_limit",
     "upper_limits",
+    "write_hs3",
 ]
 
 #: A file, or its content.
@@ -536,11 +540,11 @@ def _choose(
 
 
 def _content(source: Source) -> Mapping[str, Any]:
-    """Read what is a file."""
+    """Read what is a file; an HS3 document becomes a workspace."""
     if isinstance(source, (str, Path)):
-        content: Mapping[str, Any] = read_pallet_json(Path(source))
-        return content
-    return source
+        workspace: Mapping[str, Any] = read_workspace(Path(source))
+        return workspace
+    return read_hs3(source) if is_hs3(source) else source
 
 
 def _patch(patch: Patch | Mapping[str, Any] | None) -> Patch:
