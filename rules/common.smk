@@ -68,21 +68,32 @@ def plane_suffixes():
 wildcard_constraints:
     analysis="|".join(map(re.escape, KNOWN)),
     region="|".join(re.escape(name) for item in KNOWN.values() for name in item.regions),
-    plane=f"(?:{'|'.join(plane_suffixes())})",
+    plane=f"(?:{'|'.join(plane_suffixes() or ['(?!)'])})",
     product=any_of(OTHERS),
     slice=NAME_PATTERN,
     stem="[^/]+",
 
 
 def pallet_file(wildcards):
-    """The local archive of an analysis, if it has one; the rule's script says if it is missing."""
-    path = KNOWN[wildcards.analysis].pallet.path
+    """Local files of an analysis, if it has some; the rule's script says if one is missing."""
+    analysis = KNOWN[wildcards.analysis]
+    path = analysis.pallet.path
+    if path is not None and path.is_dir():
+        # Its package fetches over the network, which most runs do not.
+        from palletfit.pallet.download.folder import needed_files
+
+        return [str(file) for file in needed_files(path, analysis.members)]
     return [str(path)] if path is not None and path.exists() else []
 
 
 def pallet_source(wildcards):
     """Return the source of an archive; a change fetches it again."""
-    return KNOWN[wildcards.analysis].pallet.model_dump(mode="json", exclude={"sha256"})
+    analysis = KNOWN[wildcards.analysis]
+    source = analysis.pallet.model_dump(mode="json", exclude={"sha256"})
+    path = analysis.pallet.path
+    if path is not None and path.is_dir():
+        source["members"] = analysis.members
+    return source
 
 
 def region_members(wildcards):
@@ -90,11 +101,17 @@ def region_members(wildcards):
     analysis = KNOWN[wildcards.analysis]
     region = analysis.regions[wildcards.region]
     pins = analysis.pallet.sha256
-    members = [region.workspace, region.patchset]
+    members = region.members
+    unusual = {
+        key: value
+        for key in ("values", "name_as", "digest")
+        if (value := getattr(region, key)) not in (None, "verify")
+    }
     return {
         "members": members,
         "sha256": [pins.get(name) for name in members],
         "labels": analysis.labels,
+        **unusual,
     }
 
 

@@ -30,6 +30,8 @@ _EXACT = 2**53
 #: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
 
+_LATER_VERSION = re.compile(r"1\.[0-9]+\.[0-9]+")
+
 #: Work of the model that pyhf builds only to count its parameters: two seconds at most.
 _MODEL_WORK = 750_000
 #: Work of all such models, where the first ones cannot be fitted; and of one that fails.
@@ -168,6 +170,14 @@ def check(
             remedy="Check that the archive is complete; there is nothing to fit.",
             file=patchset_path,
         )
+    if "digests" not in spec["metadata"]:
+        raise PalletError(
+            "The patchset has no digest of its workspace, so nothing shows that it is for this "
+            "one.",
+            remedy="Check that both belong together, and set `digest: ignore` for the region in "
+            "the analysis file.",
+            file=patchset_path,
+        )
     _validate_schema(_with_plain_names(spec), "patchset.json", patchset_path)
     _check_values(patchset, patchset.labels if labels is None else labels, patchset_path)
     remarks = _verify_digest(workspace, spec, workspace_path, patchset_path)
@@ -202,13 +212,21 @@ def check_workspace(workspace: Any, path: Path) -> None:
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
-    problem = violation(spec, schema)
+    problem = violation(_in_known_version(spec), schema)
     if problem is not None:
         raise PalletError(
             f"The file violates pyhf's schema {schema}: {quoted(str(problem))}.",
             remedy="Correct the file, or check which file of the archive the analysis names.",
             file=path,
         )
+
+
+def _in_known_version(spec: Any) -> Any:
+    """Let a later version 1.x of the schemas be read by 1.0.0, which refuses what is new in it."""
+    version = spec.get("version") if isinstance(spec, dict) else None
+    if isinstance(version, str) and _LATER_VERSION.fullmatch(version):
+        return {**spec, "version": "1.0.0"}
+    return spec
 
 
 def _with_plain_names(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,7 +332,8 @@ def _verify_digest(
             f"The patchset was made for another workspace: its {algorithm} is {expected}, "
             f"but that of {workspace_path.name} is {actual}. It is not only the way in which whole "
             "numbers are written, unless that is a mixed one.",
-            remedy="Take both files from the same version of the same archive.",
+            remedy="Take both files from the same version of the same archive. If you know that "
+            "they belong together, set `digest: ignore` for the region in the analysis file.",
             file=patchset_path,
         )
     return tuple(remarks)
@@ -467,7 +486,15 @@ def _count_in_model(spec: Mapping[str, Any]) -> int | None:
 
 
 def _count_in_workspace(spec: Mapping[str, Any]) -> int | None:
-    """Count the parameters as pyhf does, in linear time; None without the parameter of interest.
+    """Count the parameters in linear time; None without the parameter of interest."""
+    sizes = parameter_sizes(spec)
+    if spec["measurements"][0]["config"]["poi"] not in sizes:
+        return None
+    return sum(sizes.values())
+
+
+def parameter_sizes(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Count the components of each parameter as pyhf does, in linear time.
 
     A modifier has one parameter, but a staterror has one for each bin of its channels, and a
     shapesys or shapefactor one for each bin of a channel.
@@ -483,9 +510,7 @@ def _count_in_workspace(spec: Mapping[str, Any]) -> int | None:
                     parts[channel["name"]] = bins
                 else:
                     parts[""] = bins if kind in ("shapesys", "shapefactor") else 1
-    if spec["measurements"][0]["config"]["poi"] not in sizes:
-        return None
-    return sum(sum(parts.values()) for parts in sizes.values())
+    return {name: sum(parts.values()) for name, parts in sizes.items()}
 
 
 def _sortable(value: float | str) -> tuple[int, float, str]:
