@@ -11,6 +11,7 @@ from palletfit.config import parse as parse_settings
 from palletfit.core.files import read_json
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import PalletfitError
+from palletfit.pallet.folders import needed_files
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import registry
 from snakemake.exceptions import WorkflowError
@@ -79,9 +80,6 @@ def pallet_file(wildcards):
     analysis = KNOWN[wildcards.analysis]
     path = analysis.pallet.path
     if path is not None and path.is_dir():
-        # Its package fetches over the network, which most runs do not.
-        from palletfit.pallet.download.folder import needed_files
-
         return [str(file) for file in needed_files(path, analysis.members)]
     return [str(path)] if path is not None and path.exists() else []
 

@@ -68,6 +68,10 @@ _DAMAGE = (
 )
 
 
+class DamagedArchiveError(ArchiveError):
+    """An archive cannot be read to its end; nothing in it is suspicious so far."""
+
+
 @dataclass
 class Budget:
     """Members and bytes that an archive may still have, with all archives in it.
@@ -279,7 +283,7 @@ def reading(archive: Path) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ArchiveError(
+        raise DamagedArchiveError(
             f"The archive cannot be read: {reason}.",
             remedy="It is probably damaged or incomplete: delete it, and its copy in the download "
             "cache if there is one, and run again.",

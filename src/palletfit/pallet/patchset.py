@@ -162,13 +162,28 @@ def check(
         Names the file, the patch where it is one, and the remedy.
     """
     check_workspace(workspace, workspace_path)
-    check_depth(spec, patchset_path)
-    patchset = parse_patchset(spec, patchset_path)
+    patchset = check_patchset(spec, labels, patchset_path)
+    remarks = _verify_digest(workspace, spec, workspace_path, patchset_path)
+    for remark in remarks:
+        logger.warning("%s: %s", patchset_path, remark)
+    return replace(patchset, remarks=remarks)
+
+
+def check_patchset(spec: Any, labels: Sequence[str] | None, path: Path) -> Patchset:
+    """Check all of a patchset but its digest of the workspace, see :func:`check`.
+
+    Raises
+    ------
+    PalletError
+        Names the file, the patch where it is one, and the remedy.
+    """
+    check_depth(spec, path)
+    patchset = parse_patchset(spec, path)
     if not patchset.patches:
         raise PalletError(
             "The patchset holds no patches.",
             remedy="Check that the archive is complete; there is nothing to fit.",
-            file=patchset_path,
+            file=path,
         )
     if "digests" not in spec["metadata"]:
         raise PalletError(
@@ -176,14 +191,11 @@ def check(
             "one.",
             remedy="Check that both belong together, and set `digest: ignore` for the region in "
             "the analysis file.",
-            file=patchset_path,
+            file=path,
         )
-    _validate_schema(_with_plain_names(spec), "patchset.json", patchset_path)
-    _check_values(patchset, patchset.labels if labels is None else labels, patchset_path)
-    remarks = _verify_digest(workspace, spec, workspace_path, patchset_path)
-    for remark in remarks:
-        logger.warning("%s: %s", patchset_path, remark)
-    return replace(patchset, remarks=remarks)
+    _validate_schema(_with_plain_names(spec), "patchset.json", path)
+    _check_values(patchset, patchset.labels if labels is None else labels, path)
+    return patchset
 
 
 def check_workspace(workspace: Any, path: Path) -> None:
@@ -321,7 +333,7 @@ def _verify_digest(
             continue
         if any(
             hashlib.new(algorithm, text.encode()).hexdigest() == expected.lower()
-            for text in _other_ways(workspace)
+            for text in other_ways(workspace)
         ):
             remarks[
                 f"{workspace_path.name} writes numbers in another way (50 for 50.0) than the "
@@ -339,7 +351,7 @@ def _verify_digest(
     return tuple(remarks)
 
 
-def _other_ways(workspace: Mapping[str, Any]) -> Iterator[str]:
+def other_ways(workspace: Mapping[str, Any]) -> Iterator[str]:
     """Yield a workspace as pyhf writes it for a digest, with other ways to write whole numbers.
 
     Each is tried in the three parts that hold numbers, which may come from different programs.
