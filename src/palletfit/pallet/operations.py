@@ -34,13 +34,26 @@ def labels_in(template: str) -> list[str]:
 
 
 def values_in(name: str, template: str) -> tuple[float | str, ...] | None:
-    """Read the values of a point from its name, or return None if the template does not match."""
-    pieces = _PLACEHOLDER.split(template)
-    pattern = "".join(
-        "(.+?)" if number % 2 else re.escape(piece) for number, piece in enumerate(pieces)
-    )
-    match = re.fullmatch(pattern, name, re.DOTALL)
-    return None if match is None else tuple(map(parse_value, match.groups()))
+    """Read the values of a point from its name, or return None if the template does not match.
+
+    A value ends where the text after it in the template begins for the first time.
+    """
+    start, *pieces = _PLACEHOLDER.split(template)
+    if not name.startswith(start):
+        return None
+    values: list[float | str] = []
+    position = len(start)
+    texts = pieces[1::2]
+    for number, text in enumerate(texts, start=1):
+        if number == len(texts):
+            end = len(name) - len(text) if name.endswith(text) else -1
+        else:
+            end = name.find(text, position + 1) if text else position + 1
+        if end <= position:
+            return None
+        values.append(parse_value(name[position:end]))
+        position = end + len(text)
+    return tuple(values)
 
 
 def is_operations(content: Any) -> bool:

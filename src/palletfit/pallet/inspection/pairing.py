@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -19,6 +20,9 @@ from palletfit.pallet.patches import Patch, apply_sharing
 from palletfit.pallet.patchset import other_ways, parameter_sizes
 
 _NUMBER = re.compile(r"[0-9]+(?:[p.][0-9]+)?")
+#: Workspaces that patches are applied to; of more, those in the patches' folder.
+_MOST_WORKSPACES = 50
+_DIGITS = "0123456789p"
 #: Modifiers of a patch that a workspace must have in common with it, more than another one has.
 _CLEARLY = 0.2
 
@@ -170,6 +174,12 @@ def pair(documents: Sequence[Document], *, any_digest: bool = False) -> Pairing:
 def _without_copies(documents: Sequence[Document], pairing: Pairing) -> list[Document]:
     """Leave out files whose content another file has, and say so."""
     unique: dict[str, Document] = {}
+    counts = Counter(document.name for document in documents)
+    pairing.remarks += [
+        f"{count} files are called {name}: no analysis file can name one of them"
+        for name, count in counts.items()
+        if count > 1
+    ]
     for document in documents:
         key = document.sha256 or document.name
         # Signals may be equal at two points: each file of operations is one.
@@ -194,13 +204,15 @@ class _Candidates:
     def with_digests(self, digests: Mapping[str, str]) -> tuple[list[Document], str]:
         """Find the workspaces that a patchset was made for, and the evidence."""
         expected = {algorithm: text.lower() for algorithm, text in digests.items()}
+        if not expected:
+            return [], "digest"
         numbers = range(len(self.workspaces))
         exact = [
             self.workspaces[number]
             for number in numbers
             if all(self._digest(number, name) == text for name, text in expected.items())
         ]
-        if exact or not expected:
+        if exact:
             return exact, "digest"
         equal = [
             self.workspaces[number]
@@ -305,6 +317,11 @@ def _kinship(patch: Patch, workspace: Workspace) -> float:
 def _by_application(patches: Patches, workspaces: Sequence[Document]) -> Pair | Orphan:
     """Find the workspace that patches apply to: the only one, or the most akin or nearest one."""
     kind = "patchset" if patches.is_patchset else "operations"
+    if len(workspaces) > _MOST_WORKSPACES:
+        nearest = max(_nearness(patches.name, document.name) for document in workspaces)
+        workspaces = [
+            document for document in workspaces if _nearness(patches.name, document.name) == nearest
+        ][:_MOST_WORKSPACES]
     applied = {
         document.name: (document, result)
         for document in workspaces
@@ -400,23 +417,24 @@ def _group(members: Sequence[Document], names: Sequence[str]) -> Patches:
 
 def _pattern(files: Sequence[str], names: Sequence[str]) -> str:
     """Write a pattern with one star that matches the files, and no other one if possible."""
-    start = _common_start(files)
-    end = _common_start([name[::-1] for name in files])[::-1]
-    # The star stands for whole words: cut after a slash or dot, else before a number.
-    starts = [start[: max(start.rfind("/"), start.rfind(".")) + 1], start.rstrip("0123456789p")]
-    ends = [end[_first(end, "./") :] if _first(end, "./") >= 0 else ""]
+    if len(files) == 1:
+        stem, end = files[0][: files[0].rfind(".")], files[0][files[0].rfind(".") :]
+        starts = [*(stem[: cut.end()] for cut in re.finditer(r"^|[/.]", stem)), stem[:-1]]
+        patterns = [f"{start}*{end}" for start in starts]
+    else:
+        start = _common_start(files)
+        end = _common_start([name[::-1] for name in files])[::-1]
+        # The star stands for whole words: from a slash or dot to another, else for numbers.
+        from_word = start[: max(start.rfind("/"), start.rfind(".")) + 1]
+        cuts = [end.find(character) for character in "./" if character in end]
+        to_word = end[min(cuts) :] if cuts else ""
+        patterns = [f"{from_word}*{to_word}", f"{start.rstrip(_DIGITS)}*{end.lstrip(_DIGITS)}"]
     further = set(names) - set(files)
-    patterns = [f"{begin}*{finish}" for begin in starts for finish in ends]
     for pattern in patterns:
         before, _, after = pattern.partition("*")
         if not any(name.startswith(before) and name.endswith(after) for name in further):
             return pattern
     return patterns[-1]
-
-
-def _first(text: str, characters: str) -> int:
-    positions = [text.find(character) for character in characters if character in text]
-    return min(positions, default=-1)
 
 
 def _common_start(texts: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 
 #: Points that a plane needs, and planes that are proposed at most.
 _FEWEST_POINTS, _MOST_PLANES = 4, 6
+#: Labels that are looked at.
+_MOST_LABELS = 30
+#: Conditions of several labels that are tried.
+_MOST_COMBINATIONS = 3000
 
 #: Particles of labels that have one meaning only: `mst` may be a stop or a stau.
 _PARTICLES = {
@@ -77,6 +82,8 @@ def propose(labels: Sequence[str], values: Values) -> tuple[list[ProposedPlane],
     tuple
         The planes, and remarks.
     """
+    if len(labels) > _MOST_LABELS:
+        return [], [f"there are {len(labels)} labels: write `planes` by hand"]
     columns = {
         label: np.array([row[number] for row in values], dtype=np.float64)
         for number, label in enumerate(labels)
@@ -127,7 +134,25 @@ def _independent(columns: Mapping[str, NDArray[np.float64]]) -> tuple[list[str],
         else:
             distance = column[0] - columns[bound][0]
             remarks.append(f"{label} is {bound}" + (f" {distance:+g}" if distance else ""))
-    return axes, remarks
+    free = _free(axes, columns)
+    bound_axes = [label for label in axes if label not in free]
+    if bound_axes:
+        remarks.append(f"{', '.join(bound_axes)}: a linear function of {', '.join(free)}")
+    return free, remarks
+
+
+def _free(axes: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """Leave out labels that are linear functions of others, between the heaviest and lightest."""
+    if len(axes) < 3:
+        return list(axes)
+    by_mean = sorted(axes, key=lambda label: -columns[label].mean())
+    free: list[str] = []
+    for label in [by_mean[0], by_mean[-1], *by_mean[1:-1]]:
+        centred = [columns[name] - columns[name].mean() for name in [*free, label]]
+        scaled = np.array([column / np.abs(column).max() for column in centred])
+        if np.linalg.matrix_rank(scaled, tol=1e-6) == len(scaled):
+            free.append(label)
+    return [label for label in axes if label in free]
 
 
 def _plane(
@@ -165,6 +190,10 @@ def _covering(
     candidates: list[tuple[ProposedPlane, NDArray[np.bool_]]] = []
     conditions = _conditions(axes, columns, texts)
     needed = max(1, len(axes) - 2)
+    while math.comb(len(conditions), needed) > _MOST_COMBINATIONS:
+        # Those with the most points stay, in their order.
+        fewest = min(conditions, key=lambda condition: int(condition[2].sum()))
+        conditions = [entry for entry in conditions if entry is not fewest]
     for combination in itertools.combinations(conditions, needed):
         chosen = np.logical_and.reduce([condition[2] for condition in combination])
         if chosen.sum() < _FEWEST_POINTS:

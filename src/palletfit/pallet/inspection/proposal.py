@@ -160,7 +160,9 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _words(name: str) -> list[str]:
     parts = [_WORDS.sub("", part).strip("-_.* ") for part in PurePosixPath(name).parts]
-    return [re.sub(r"([-_.])[-_.]+", r"\1", part) for part in parts if part]
+    words = [re.sub(r"([-_.])[-_.]+", r"\1", part) for part in parts if part]
+    # An archive is often called like the folder in it.
+    return [word for number, word in enumerate(words) if words[number - 1 : number] != [word]]
 
 
 def _group_name(source: Source, group: Sequence[Pair], names: Mapping[int, str]) -> str:

@@ -56,7 +56,8 @@ def write(proposals: Sequence[Proposal], path: Path, *, overwrite: bool = False)
         if target.exists() and not overwrite:
             raise ConfigError(
                 "The file exists, and may hold your changes.",
-                remedy="Give another name, or replace it with --force (`overwrite=True` in a program).",
+                remedy="Give another name, or replace it with --force, which is `overwrite=True` "
+                "in a program.",
                 file=target,
             )
     for target, proposal in zip(paths, proposals, strict=True):
