@@ -14,6 +14,7 @@ from palletfit.errors import PalletfitError
 from palletfit.pallet.folders import needed_files
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import registry
+from palletfit.workflow.sources import analyses_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -26,6 +27,13 @@ try:
     SETTINGS = parse_settings(
         Settings, config, file="config/config.yaml (with --config and --configfile)"
     )
+    if SETTINGS.pallet is not None:
+        # Scripts read the configuration, too, and find the files there.
+        config["analyses"] = [str(file) for file in analyses_of(SETTINGS.pallet, SETTINGS.download)]
+        SETTINGS = SETTINGS.model_copy(update={"analyses": config["analyses"]})
+        if workflow.is_main_process:
+            notes = Path(config["analyses"][0]).with_name("inspection.txt")
+            print(notes.read_text(encoding="utf-8"), file=sys.stderr)
     ANALYSES = load_analyses(SETTINGS, ANALYSIS_FOLDER)
     registry.add(SETTINGS)
     # The selected analyses, and those that they combine.
