@@ -131,6 +131,8 @@ class Document:
         Its description, or the reason for which it cannot be used.
     workspace, points
         Its content, if it is of that kind and in order.
+    wrong
+        Compressed content of a workspace that is not in order.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Document:
     remark: str = ""
     workspace: Workspace | None = None
     points: Points | None = None
+    wrong: bytes = b""
 
 
 def recognise(file: File) -> Document:
@@ -193,11 +196,11 @@ def _describe_hs3(content: Mapping[str, Any], metadata: Mapping[str, Any]) -> st
 
 
 def _workspace(file: File, content: dict[str, Any]) -> Document:
+    text = zlib.compress(file.path.read_bytes(), 1) if file.path is not None else b""
     try:
         check_workspace(content, file.path or file.name)  # type: ignore[arg-type]
     except PalletError as error:
-        return Document(file.name, "workspace", file.sha256, error.problem)
-    text = zlib.compress(file.path.read_bytes(), 1) if file.path is not None else b""
+        return Document(file.name, "workspace", file.sha256, error.problem, wrong=text)
     workspace = Workspace(_without_numbers(content), text, str(content["version"]))
     return Document(file.name, "workspace", file.sha256, workspace=workspace)
 

@@ -148,6 +148,7 @@ def pair(documents: Sequence[Document], *, any_digest: bool = False) -> Pairing:
     unique = _without_copies(documents, pairing)
     workspaces = [document for document in unique if document.workspace is not None]
     candidates = _Candidates(workspaces)
+    wrong = _Candidates([document for document in unique if document.wrong])
     groups = [
         Patches(document.name, (document,), document.points)
         for document in unique
@@ -156,7 +157,7 @@ def pair(documents: Sequence[Document], *, any_digest: bool = False) -> Pairing:
     operations = [document for document in unique if document.kind == "operations"]
     groups += group_operations(operations, [document.name for document in documents])
     for patches in groups:
-        outcome = _pair_one(patches, candidates, any_digest=any_digest)
+        outcome = _pair_one(patches, candidates, wrong, any_digest=any_digest)
         if isinstance(outcome, Pair):
             pairing.pairs.append(outcome)
         else:
@@ -222,8 +223,9 @@ class _Candidates:
         return equal, "digest*"
 
     def _read_content(self, number: int) -> Any:
-        workspace = self.workspaces[number].workspace
-        return json.loads(zlib.decompress(workspace.text)) if workspace is not None else None
+        document = self.workspaces[number]
+        text = document.wrong if document.workspace is None else document.workspace.text
+        return json.loads(zlib.decompress(text))
 
     def _compute_digest(self, number: int, algorithm: str) -> str:
         import pyhf
@@ -236,13 +238,18 @@ class _Candidates:
         return frozenset(hashlib.new(algorithm, text.encode()).hexdigest() for text in texts)
 
 
-def _pair_one(patches: Patches, candidates: _Candidates, *, any_digest: bool) -> Pair | Orphan:
+def _pair_one(
+    patches: Patches, candidates: _Candidates, wrong: _Candidates, *, any_digest: bool
+) -> Pair | Orphan:
     matches, evidence = candidates.with_digests(patches.points.digests)
     if len(matches) == 1:
-        applied = _apply(patches, matches[0])
-        doubts = () if applied is not None else (f"some patches of {patches.name} do not apply",)
-        model = applied.model if applied is not None else ModelSizes(0, 0, None)
-        return Pair(matches[0], patches, evidence, model, remarks=doubts)
+        applied = _apply(patches, matches[0], partly=True)
+        return Pair(matches[0], patches, evidence, applied.model, remarks=applied.doubts)
+    broken, _ = ([], "") if matches else wrong.with_digests(patches.points.digests)
+    if broken:
+        return Orphan(
+            patches.name, "patchset", f"its workspace {broken[0].name} is wrong: {broken[0].remark}"
+        )
     by_application = _by_application(patches, matches or candidates.workspaces)
     if isinstance(by_application, Orphan):
         return by_application
@@ -265,29 +272,44 @@ def _pair_one(patches: Patches, candidates: _Candidates, *, any_digest: bool) ->
 
 @dataclass(frozen=True)
 class _Applied:
-    """Patches that apply: the model with signal, and the share of modifiers in common."""
+    """Result of applying patches: the model with signal, and the share of modifiers in common.
+
+    `failed` names the patches of each shape that do not apply.
+    """
 
     model: ModelSizes
     kinship: float
+    failed: tuple[str, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        if not self.failed:
+            return ()
+        return (f"patches such as {self.failed[0]} do not apply to their workspace",)
 
 
-def _apply(patches: Patches, document: Document) -> _Applied | None:
-    """Apply a patch of each shape to a workspace; None if one does not apply."""
+def _apply(patches: Patches, document: Document, *, partly: bool = False) -> _Applied:
+    """Apply a patch of each shape to a workspace; stop at the first one that fails, or go on."""
     workspace = document.workspace
     if workspace is None:
-        return None
+        raise ValueError(f"{document.name} is no workspace")
     model: ModelSizes | None = None
-    shares = []
+    shares, failed = [], []
     for patch in patches.points.shapes:
         try:
             spec = apply_sharing(workspace.spec, patch)
             sizes = parameter_sizes(spec)
         except (PalletError, KeyError, TypeError, AttributeError, IndexError):
-            return None
+            failed.append(patch.name)
+            if not partly:
+                break
+            continue
         if model is None or (model.parameters is None and workspace.poi in sizes):
             model = _sizes(spec, sum(sizes.values()) if workspace.poi in sizes else None)
         shares.append(_kinship(patch, workspace))
-    return None if model is None else _Applied(model, sum(shares) / len(shares))
+    if model is None:
+        model = ModelSizes(len(workspace.channels), workspace.bins, None)
+    return _Applied(model, sum(shares) / max(len(shares), 1), tuple(failed))
 
 
 def _sizes(spec: Mapping[str, Any], parameters: int | None) -> ModelSizes:
@@ -325,7 +347,7 @@ def _by_application(patches: Patches, workspaces: Sequence[Document]) -> Pair | 
     applied = {
         document.name: (document, result)
         for document in workspaces
-        if (result := _apply(patches, document)) is not None
+        if not (result := _apply(patches, document)).failed
     }
     if not applied:
         reason = "there is no workspace" if not workspaces else "it applies to no workspace"

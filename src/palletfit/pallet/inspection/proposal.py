@@ -18,7 +18,7 @@ from palletfit.pallet.inspection.sources import Source, plain_name
 #: Words of file names that do not tell one region from another.
 _WORDS = re.compile(
     r"(?<![A-Za-z])(bkg|background|only|bkgonly|backgroundonly|patch|patches|patchset|patchsets"
-    r"|signal|signals|workspace|workspaces|likelihood|likelihoods|json|tar|tgz|gz|zip|xz|bz2)"
+    r"|signal|signals|hepdata|workspace|workspaces|likelihood|likelihoods|json|tar|tgz|gz|zip|xz|bz2)"
     r"(?![A-Za-z])",
     re.IGNORECASE,
 )
@@ -81,14 +81,14 @@ def propose(
     """
     groups, remarks = _grouped(pairs)
     top = _only_folder(source, documents)
-    names = _region_names([pair for group in groups for pair in group], top)
     proposals = []
-    for group in groups:
-        name = source.name if len(groups) == 1 else _group_name(source, group, names)
-        regions = {names[id(pair)]: pair for pair in group}
-        if len(group) == 1 and len(groups) == 1:
-            regions = {source.name: group[0]}
-        proposals.append(_propose_one(name, source, regions, top))
+    for group, label in zip(groups, _group_names(groups, top), strict=True):
+        name = plain_name(f"{source.name}-{label}") if label else source.name
+        regions = _region_names(group, top)
+        if len(group) == 1:
+            regions = [label or source.name]
+        pairs_of = dict(zip(regions, group, strict=True))
+        proposals.append(_propose_one(name, source, pairs_of, top))
     return proposals, remarks
 
 
@@ -133,15 +133,29 @@ def _only_folder(source: Source, documents: Sequence[Document]) -> str:
     return f"{tops.pop()}/" if len(tops) == 1 and nested and not source.path.is_dir() else ""
 
 
-def _region_names(pairs: Sequence[Pair], top: str) -> dict[int, str]:
+def _group_names(groups: Sequence[Sequence[Pair]], top: str) -> list[str]:
+    """Name groups by what the names of their patches have in common; one has no name."""
+    if len(groups) <= 1:
+        return [""] * len(groups)
+    firsts = _region_names([group[0] for group in groups], top)
+    names: list[str] = []
+    for group, first in zip(groups, firsts, strict=True):
+        words = [_words(pair.patches.name.removeprefix(top)) for pair in group]
+        common = [entry[0] for entry in zip(*words, strict=False) if len(set(entry)) == 1]
+        name = plain_name("_".join(common)) if common and len(group) > 1 else first
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return names
+
+
+def _region_names(pairs: Sequence[Pair], top: str) -> list[str]:
     """Name regions by what their files' names have and others have not."""
     workspaces = _distinct([pair.workspace.name.removeprefix(top) for pair in pairs])
     patches = _distinct([pair.patches.name.removeprefix(top) for pair in pairs])
-    names: dict[int, str] = {}
-    for pair, first, second in zip(pairs, workspaces, patches, strict=True):
-        candidates = [text for text in (second, first, f"{first}_{second}") if text]
-        unused = [text for text in candidates if text not in names.values()]
-        names[id(pair)] = unused[0] if unused else f"region{len(names) + 1}"
+    names: list[str] = []
+    for first, second in zip(workspaces, patches, strict=True):
+        candidates = [text for text in (second, first, f"{first}_{second}") if text.strip("_")]
+        unused = [text for text in candidates if text not in names]
+        names.append(unused[0] if unused else f"region{len(names) + 1}")
     return names
 
 
@@ -163,10 +177,6 @@ def _words(name: str) -> list[str]:
     words = [re.sub(r"([-_.])[-_.]+", r"\1", part) for part in parts if part]
     # An archive is often called like the folder in it.
     return [word for number, word in enumerate(words) if words[number - 1 : number] != [word]]
-
-
-def _group_name(source: Source, group: Sequence[Pair], names: Mapping[int, str]) -> str:
-    return plain_name(f"{source.name}-{names[id(group[0])]}")
 
 
 def _propose_one(name: str, source: Source, pairs: dict[str, Pair], top: str) -> Proposal:

@@ -84,7 +84,8 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, int, int, int | str, in
             if workspace is None:
                 continue
             label = region if len(inspection.proposals) == 1 else f"{proposal.name}/{region}"
-            can = _WORKFLOW if proposal.problem is None else _REFUSED
+            runs = proposal.problem is None and pair.model.parameters is not None
+            can = _WORKFLOW if runs else _REFUSED
             yield (
                 label,
                 pair.model.channels,

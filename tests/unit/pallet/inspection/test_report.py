@@ -284,6 +284,43 @@ def test_what_is_ambiguous_is_said_and_not_taken(tmp_path):
     assert inspection.proposals == []
 
 
+def test_several_published_archives_in_a_folder(tmp_path):
+    files = {}
+    for search in ("1Lbb-likelihoods", "SUSY-2018-04_likelihoods"):
+        inner = {}
+        for number, region in enumerate(("low", "high")):
+            workspace = background(len(files) + number)
+            inner[f"Region-{region}/BkgOnly.json"] = workspace
+            inner[f"Region-{region}/patchset.json"] = patchset(workspace, grid(model=search))
+        files[f"{search}.tar.gz"] = inner
+    inspection = inspect(write(tmp_path / "all", files))
+    proposals = {entry.name: list(entry.pairs) for entry in inspection.proposals}
+    assert proposals == {"all-1Lbb": ["low", "high"], "all-SUSY-2018-04": ["low", "high"]}
+    assert len(prepare(inspection, tmp_path)) == 4
+
+
+def test_a_patchset_of_a_wrong_workspace(tmp_path):
+    workspace = background()
+    workspace["observations"] *= 2
+    files = {"wrong.json": workspace, "other.json": background(1)}
+    inspection = look(tmp_path, {**files, "p.json": patchset(workspace, grid())}, any_digest=True)
+    reasons = {orphan.name: orphan.reason for orphan in inspection.pairing.orphans}
+    assert reasons["p.json"].startswith("its workspace wrong.json is wrong: The workspace is incon")
+
+
+def test_patches_that_do_not_apply_or_add_no_signal_are_said(tmp_path):
+    workspace = background()
+    patches = [*grid(), patch("bad", [1, 2], bins=3)]
+    inspection = look(tmp_path, {"b.json": workspace, "p.json": patchset(workspace, patches)})
+    (proposal,) = inspection.proposals
+    assert proposal.remarks[-1] == "patches such as bad do not apply to their workspace"
+    workspace["measurements"][0]["config"]["poi"] = "mu"
+    inspection = look(tmp_path, {"b.json": workspace, "p.json": patchset(workspace, grid())})
+    assert "no patch adds the parameter of interest 'mu'" in inspection.table()
+    (row,) = inspection.as_json()["likelihoods"]
+    assert (row["parameters"], row["can_be_done"]) == (None, "see note")
+
+
 def test_patches_of_no_workspace(tmp_path):
     other = patch("x", [1, 2], bins=3)["patch"]
     inspection = look(tmp_path, {"b.json": background(), "patch.x.json": other})
