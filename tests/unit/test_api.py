@@ -53,6 +53,17 @@ def test_every_function_has_an_example_and_the_same_arguments() -> None:
     assert set(palletfit.__all__) <= set(dir(palletfit))
 
 
+@pytest.mark.parametrize("engine", ["batched", "reference"])
+def test_later_schemas_give_the_same_results(engine: str) -> None:
+    results = []
+    for version in ("1.0.0", "1.1.0"):
+        workspace = {**models.background("normsys"), "version": version}
+        patchset = {**models.patchset(workspace, models.grid(1)), "version": version}
+        (result,) = palletfit.hypotest(workspace, patchset, engine=engine).values()
+        results.append(result.p_values)
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize("name", ["hypotest", "upper_limits", "mu_scan"])
 def test_the_reference_engine_makes_the_fits_if_it_is_asked_for(
     content: tuple, name: str, monkeypatch: pytest.MonkeyPatch

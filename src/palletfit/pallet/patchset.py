@@ -18,7 +18,7 @@ from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.limits import ModelSize, PatchLimitError, check_depth, quoted
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
-from palletfit.pallet.schema import violation
+from palletfit.pallet.schema import in_known_version, violation
 
 # pyhf is imported where it is used: with scipy.stats it is half of the start of a run and of each
 # of its workers, which only read a patchset that was checked before.
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 _EXACT = 2**53
 #: The names that pyhf's schema allows; others are accepted here, see :func:`validate`.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
-
-_LATER_VERSION = re.compile(r"1\.[0-9]+\.[0-9]+")
 
 #: Work of the model that pyhf builds only to count its parameters: two seconds at most.
 _MODEL_WORK = 750_000
@@ -224,21 +222,13 @@ def check_workspace(workspace: Any, path: Path) -> None:
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
-    problem = violation(_in_known_version(spec), schema)
+    problem = violation(in_known_version(spec), schema)
     if problem is not None:
         raise PalletError(
             f"The file violates pyhf's schema {schema}: {quoted(str(problem))}.",
             remedy="Correct the file, or check which file of the archive the analysis names.",
             file=path,
         )
-
-
-def _in_known_version(spec: Any) -> Any:
-    """Let a later version 1.x of the schemas be read by 1.0.0, which refuses what is new in it."""
-    version = spec.get("version") if isinstance(spec, dict) else None
-    if isinstance(version, str) and _LATER_VERSION.fullmatch(version):
-        return {**spec, "version": "1.0.0"}
-    return spec
 
 
 def _with_plain_names(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -429,7 +419,7 @@ def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a checked background-only workspace."""
     import pyhf
 
-    background = pyhf.Workspace(workspace, validate=False)
+    background = pyhf.Workspace(in_known_version(workspace), validate=False)
     observations = {entry["name"]: entry["data"] for entry in workspace["observations"]}
     modifiers: Counter[str] = Counter()
     for _, kind in background.modifiers:
@@ -489,7 +479,7 @@ def _count_in_model(spec: Mapping[str, Any]) -> int | None:
     """Count the parameters with pyhf; None without the parameter of interest."""
     import pyhf
 
-    patched = pyhf.Workspace(spec, validate=False)
+    patched = pyhf.Workspace(in_known_version(spec), validate=False)
     model = patched.model(validate=False)
     patched.data(model)
     if any(name == model.config.poi_name for name, _ in patched.modifiers):

@@ -83,7 +83,8 @@ def test_wrong_values_name_the_patch(tmp_path, change, problem):
 
 
 def test_later_schemas_are_read_as_far_as_they_say_nothing_new(tmp_path):
-    check(tmp_path, background=lambda spec: spec.update(version="1.1.0"))
+    summary = check(tmp_path, background=lambda spec: spec.update(version="1.1.0"))
+    assert summary["parameters"] == 4
     check(tmp_path, patches=lambda spec: spec.update(version="1.1.0"))
     with pytest.raises(PalletError, match=r"not allowed \('axes' was unexpected\)"):
         check(tmp_path, background=lambda spec: spec.update(version="1.1.0", axes=[]))

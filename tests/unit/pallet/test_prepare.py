@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import hashlib
 import html
 import io
@@ -16,7 +17,7 @@ import pytest
 from palletfit.config import Analysis, DownloadSettings, Pallet, Region
 from palletfit.errors import ArchiveError, ConfigError, DownloadError, PalletError
 from palletfit.pallet.download import fetch_pallet
-from palletfit.pallet.prepare import prepare_region
+from palletfit.pallet.prepare import prepare_background, prepare_region
 
 from .. import models
 
@@ -252,3 +253,15 @@ def test_a_folder_is_packed(tmp_path):
     assert summary["patches"] == 3
     with pytest.raises(DownloadError, match="none of the files that the analysis names"):
         fetch_pallet(pallet, first, settings, analysis="a", members=["B/BkgOnly.json", "../x"])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_background_of_a_scan_may_be_one_file(tmp_path, pack):
+    archive = tmp_path / "likelihood.json"
+    archive.write_bytes(pack(json.dumps(BACKGROUND).encode()))
+    analysis = make_analysis()
+    region = Region(workspace="likelihood.json")
+    analysis = analysis.model_copy(update={"regions": {"A": region}})
+    workspace, page = tmp_path / "workspace.json", tmp_path / "summary.html"
+    prepare_background(analysis, "A", archive, workspace, page, DownloadSettings())
+    assert json.loads(workspace.read_text()) == BACKGROUND

@@ -479,7 +479,8 @@ def _read_values(
         The template, the labels, and the values of each patch; None and nothing if the names
         differ in more than numbers.
     """
-    if len({_NUMBER.sub("#", name) for name in patches}) > 1:
+    different = len({_NUMBER.sub("#", name) for name in patches}) > 1
+    if different or any("{" in name or "}" in name for name in patches):
         return None, (), tuple(() for _ in patches)
     columns = list(zip(*(_NUMBER.findall(name) for name in patches), strict=True))
     varying = [number for number, column in enumerate(columns) if len(set(column)) > 1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from palletfit.config import RESULT_COLUMNS, Analysis
+from palletfit.config import RESULT_COLUMNS, Analysis, parse
 from palletfit.errors import ConfigError
 from palletfit.pallet.inspection import planes
 from palletfit.pallet.inspection.finding import Document, name_label
@@ -220,9 +220,9 @@ def _problem(name: str, data: Mapping[str, Any]) -> str | None:
     if reserved:
         return f"the label {reserved[0]} is a column of results.csv: rename it in the patchset"
     try:
-        Analysis.model_validate({"name": name, **data})
-    except (ValueError, ConfigError) as error:
-        return str(error).splitlines()[2 if "\n" in str(error) else 0].strip()
+        parse(Analysis, {"name": name, **data}, file=name)
+    except ConfigError as error:
+        return error.problem.splitlines()[-1].strip()
     return None
 
 

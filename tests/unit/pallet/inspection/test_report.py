@@ -79,6 +79,21 @@ def test_18_backgrounds_with_18_patchsets(tmp_path):
     assert len(prepare(inspection, tmp_path)) == 18
 
 
+def test_regions_of_different_models_in_one_folder(tmp_path):
+    models = {"Rpc2L0b": ("mg", "mn1"), "Rpc2L1b": ("msb", "mn1"), "Rpv2L": ("mg", "mt")}
+    files = {}
+    for number, (region, labels) in enumerate(models.items()):
+        workspace = background(number)
+        files[f"{region}_BkgOnly.json"] = workspace
+        files[f"{region}_patchset.json"] = patchset(workspace, grid(model=region), labels)
+    inspection = look(tmp_path, files, "InclSS3L_likelihoods.tgz")
+    assert {entry.name: entry.labels for entry in inspection.proposals} == {
+        f"InclSS3L-{region}": list(labels) for region, labels in models.items()
+    }
+    assert list(inspection.proposals[0].pairs) == ["Rpc2L0b"]
+    assert len(prepare(inspection, tmp_path)) == 3
+
+
 def test_a_simultaneous_fit_of_other_regions_is_used_alone(tmp_path):
     parts = {name: background(name=name) for name in ("low", "high")}
     both = {key: [*parts["low"][key], *parts["high"][key]] for key in ("channels", "observations")}
@@ -165,6 +180,30 @@ def test_a_folder_as_tools_for_reinterpretation_write_it(tmp_path):
         }
     }
     prepare(inspection, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [("S{{x}}_{}", "patch.*.json"), ("a{}/patch", "*/patch.json"), ("{0}.{0}", "*.json")],
+)
+def test_names_of_operations(tmp_path, name, operations):
+    files = {
+        f"{name.format(n)}.json" if "/" in name else f"patch.{name.format(n)}.json": patch("", [])[
+            "patch"
+        ]
+        for n in (1, 2, 3)
+    }
+    inspection = look(tmp_path, {"BkgOnly.tgz": {"BkgOnly.json": background()}, **files})
+    (region,) = regions(inspection).values()
+    assert region["operations"] in (operations, "patch.*.json")
+    for summary, _ in prepare(inspection, tmp_path).values():
+        assert summary["patches"] == 3
+
+
+def test_names_that_no_pattern_can_hold_are_said(tmp_path):
+    files = {f"{n}*.json": patch("", [])["patch"] for n in (1, 2)}
+    inspection = look(tmp_path, {"x/BkgOnly.json": background(), **files})
+    assert "not yet in the workflow: regions.search.operations: String should" in inspection.table()
 
 
 def test_names_with_seven_numbers(tmp_path):
