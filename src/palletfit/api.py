@@ -519,9 +519,6 @@ def _toys(
             yield patch, error
 
 
-# --------------------------------------------------------------------------- in and out
-
-
 def inspect(
     source: Path | str,
     *,
@@ -571,6 +568,9 @@ def inspect(
     from palletfit.pallet import inspection
 
     return inspection.inspect(source, any_digest=any_digest, name=name, settings=download)
+
+
+# --------------------------------------------------------------------------- in and out
 
 
 def _choose(
