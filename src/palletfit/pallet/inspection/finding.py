@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -133,6 +133,8 @@ class Document:
         Its content, if it is of that kind and in order.
     wrong
         Compressed content of a workspace that is not in order.
+    archive
+        Name of the archive within the source that it is in, if there is one.
     """
 
     name: str
@@ -142,10 +144,15 @@ class Document:
     workspace: Workspace | None = None
     points: Points | None = None
     wrong: bytes = b""
+    archive: str = ""
 
 
 def recognise(file: File) -> Document:
     """Recognise a file by its content."""
+    return replace(_recognise(file), archive=file.archive)
+
+
+def _recognise(file: File) -> Document:
     if file.problem:
         return Document(file.name, "damaged", remark=file.problem)
     if file.path is None:

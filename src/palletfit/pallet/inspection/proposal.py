@@ -129,8 +129,9 @@ def _points(pair: Pair) -> set[tuple[str, tuple[float | str, ...]]]:
 def _only_folder(source: Source, documents: Sequence[Document]) -> str:
     """Return the folder that an archive's files are all in, which names need not have."""
     tops = {PurePosixPath(document.name).parts[0] for document in documents}
-    nested = all("/" in document.name for document in documents)
-    return f"{tops.pop()}/" if len(tops) == 1 and nested and not source.path.is_dir() else ""
+    # An archive within the source is named as a folder is, but its name is needed.
+    in_folders = all("/" in (document.archive or document.name) for document in documents)
+    return f"{tops.pop()}/" if len(tops) == 1 and in_folders and not source.path.is_dir() else ""
 
 
 def _group_names(groups: Sequence[Sequence[Pair]], top: str) -> list[str]:

@@ -80,6 +80,9 @@ class File:
         Digest of the content.
     problem
         Reason for which it cannot be read, if there is one.
+    archive
+        Name of the archive within the source that it is in, if there is one; of several in one
+        another, the outermost.
     """
 
     name: str
@@ -87,6 +90,7 @@ class File:
     path: Path | None = None
     sha256: str = ""
     problem: str = ""
+    archive: str = ""
 
 
 @contextmanager
@@ -213,7 +217,8 @@ class _Walk:
             with reading(path):
                 kind, head = _format(path)
             if kind == "archive":
-                yield from self.members(path, Path(name), f"{name}/", depth)
+                for file in self.members(path, Path(name), f"{name}/", depth):
+                    yield replace(file, archive=name)
             else:
                 yield from self.content(path, name, kind, head)
         except DamagedArchiveError as error:

@@ -122,6 +122,16 @@ def test_archives_in_an_archive(tmp_path, outer):
     assert all(summary["patches"] == 6 for summary, _ in prepare(inspection, tmp_path).values())
 
 
+@pytest.mark.parametrize("inner", ["search.json.tgz", "v2/search.json.tgz"])
+def test_an_archive_alone_in_an_archive(tmp_path, inner):
+    workspace = background()
+    files = {"top/BkgOnly.json": workspace, "top/patchset.json": patchset(workspace, grid())}
+    inspection = look(tmp_path, {inner: files}, "outer.tar")
+    (region,) = regions(inspection).values()
+    assert region["workspace"] == "search.json.tgz/top/BkgOnly.json"
+    assert prepare(inspection, tmp_path)["outer/outer"][0]["patches"] == 6
+
+
 def test_discovery_regions_without_masses(tmp_path):
     workspace = background()
     patches = [patch(f"disc_SR{letter}", ["none", 0]) for letter in "ABC"]
