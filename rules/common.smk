@@ -11,8 +11,10 @@ from palletfit.config import parse as parse_settings
 from palletfit.core.files import read_json
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import PalletfitError
+from palletfit.pallet.folders import needed_files
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import registry
+from palletfit.workflow.sources import analyses_of
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -25,6 +27,13 @@ try:
     SETTINGS = parse_settings(
         Settings, config, file="config/config.yaml (with --config and --configfile)"
     )
+    if SETTINGS.pallet is not None:
+        # Scripts read the configuration, too, and find the files there.
+        config["analyses"] = [str(file) for file in analyses_of(SETTINGS.pallet, SETTINGS.download)]
+        SETTINGS = SETTINGS.model_copy(update={"analyses": config["analyses"]})
+        if workflow.is_main_process:
+            notes = Path(config["analyses"][0]).with_name("inspection.txt")
+            print(notes.read_text(encoding="utf-8"), file=sys.stderr)
     ANALYSES = load_analyses(SETTINGS, ANALYSIS_FOLDER)
     registry.add(SETTINGS)
     # The selected analyses, and those that they combine.
@@ -68,21 +77,29 @@ def plane_suffixes():
 wildcard_constraints:
     analysis="|".join(map(re.escape, KNOWN)),
     region="|".join(re.escape(name) for item in KNOWN.values() for name in item.regions),
-    plane=f"(?:{'|'.join(plane_suffixes())})",
+    plane=f"(?:{'|'.join(plane_suffixes() or ['(?!)'])})",
     product=any_of(OTHERS),
     slice=NAME_PATTERN,
     stem="[^/]+",
 
 
 def pallet_file(wildcards):
-    """The local archive of an analysis, if it has one; the rule's script says if it is missing."""
-    path = KNOWN[wildcards.analysis].pallet.path
+    """Local files of an analysis, if it has some; the rule's script says if one is missing."""
+    analysis = KNOWN[wildcards.analysis]
+    path = analysis.pallet.path
+    if path is not None and path.is_dir():
+        return [str(file) for file in needed_files(path, analysis.members)]
     return [str(path)] if path is not None and path.exists() else []
 
 
 def pallet_source(wildcards):
     """Return the source of an archive; a change fetches it again."""
-    return KNOWN[wildcards.analysis].pallet.model_dump(mode="json", exclude={"sha256"})
+    analysis = KNOWN[wildcards.analysis]
+    source = analysis.pallet.model_dump(mode="json", exclude={"sha256"})
+    path = analysis.pallet.path
+    if path is not None and path.is_dir():
+        source["members"] = analysis.members
+    return source
 
 
 def region_members(wildcards):
@@ -90,11 +107,17 @@ def region_members(wildcards):
     analysis = KNOWN[wildcards.analysis]
     region = analysis.regions[wildcards.region]
     pins = analysis.pallet.sha256
-    members = [region.workspace, region.patchset]
+    members = region.members
+    unusual = {
+        key: value
+        for key in ("values", "name_as", "digest")
+        if (value := getattr(region, key)) not in (None, "verify")
+    }
     return {
         "members": members,
         "sha256": [pins.get(name) for name in members],
         "labels": analysis.labels,
+        **unusual,
     }
 
 

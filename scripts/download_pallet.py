@@ -16,7 +16,13 @@ def main(*, analysis: Analysis, settings: Settings, archive: Path) -> None:
     if analysis.pallet.builtin is not None:
         BUILTIN[analysis.pallet.builtin](archive)
     else:
-        fetch_pallet(analysis.pallet, archive, settings.download, analysis=analysis.name)
+        fetch_pallet(
+            analysis.pallet,
+            archive,
+            settings.download,
+            analysis=analysis.name,
+            members=analysis.members,
+        )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from palletfit.config import (
     DiagnosticsSettings,
+    DownloadSettings,
     FitSettings,
     LimitSettings,
     MuScanSettings,
@@ -32,6 +33,7 @@ from palletfit.pallet.patchset import Patchset, parse_patchset, patch_name
 
 if TYPE_CHECKING:
     from palletfit.engine.protocol import Engine
+    from palletfit.pallet.inspection import Inspection
     from palletfit.products.diagnostics.records import Diagnostics
     from palletfit.products.limits.compute import Limits
     from palletfit.products.mu_scan.compute import MuScan
@@ -44,6 +46,7 @@ __all__ = [
     "fit",
     "hs3_document",
     "hypotest",
+    "inspect",
     "mu_scan",
     "read_hs3",
     "toys",
@@ -518,6 +521,57 @@ def _toys(
             yield patch, merge([run_shard(batched, patch, ToySettings(seed=seed), 0, count)])
         except PalletfitError as error:
             yield patch, error
+
+
+def inspect(
+    source: Path | str,
+    *,
+    any_digest: bool = False,
+    name: str | None = None,
+    download: DownloadSettings | None = None,
+) -> Inspection:
+    """Find the likelihoods in a source, and propose analyses of them.
+
+    Parameters
+    ----------
+    source
+        DOI of a HEPData resource, address, archive, folder or file.
+    any_digest
+        Take patchsets without a digest of their workspace, or with a wrong one, by what applies.
+    name
+        Name of the analysis; None: that of the source.
+    download
+        Download cache, allowed hosts, and limits of archives.
+
+    Returns
+    -------
+    Inspection
+        ``table()`` is a text, ``analysis()`` the content of the proposed analysis file, and
+        ``write()`` writes it.
+
+    Raises
+    ------
+    ArchiveError
+        An archive is hostile or damaged.
+    ConfigError, DownloadError
+        The source does not exist, or cannot be fetched.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import palletfit
+    >>> from palletfit.pallet.demo.electroweak import make_demo_pallet
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     archive = Path(folder) / "demo.tar.gz"
+    ...     _ = make_demo_pallet(archive)
+    ...     inspection = palletfit.inspect(archive)
+    >>> inspection.analysis()["labels"]
+    ['m1', 'm2']
+    """
+    from palletfit.pallet import inspection
+
+    return inspection.inspect(source, any_digest=any_digest, name=name, settings=download)
 
 
 # --------------------------------------------------------------------------- in and out

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from palletfit.config.base import Keyword, Model, Name, Positive, Sha256
 from palletfit.config.expressions import require_condition, require_names
+from palletfit.core.patterns import starred
 
 #: Keys of a pallet of which exactly one is given.
 PALLET_SOURCES = frozenset({"doi", "url", "path", "builtin"})
@@ -53,13 +54,14 @@ class Pallet(Model):
     url: str | None = None
     """Address of the archive."""
     path: Path | None = None
-    """Local archive; relative paths start at the analysis file."""
+    """Local archive, folder, or JSON file; relative paths start at the analysis file."""
     builtin: Literal["demo", "demo-hadronic"] | None = None
     """A pallet that palletfit makes itself."""
     archive: Name | None = None
     """File name of the archive in the download cache; none: the analysis' name."""
     sha256: dict[str, Sha256] = {}
-    """Expected digests of files *inside* the archive (servers may re-pack archives)."""
+    """Expected digests of files *inside* the archive (servers may re-pack archives); of a
+    compressed file, or of its content."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Pallet:
@@ -73,14 +75,49 @@ class Pallet(Model):
 
 
 class Region(Model):
-    """One sub-likelihood: a background-only workspace and its patchset."""
+    """One sub-likelihood: a background-only workspace and its patchset.
+
+    A file of an archive in the archive is named as if the inner archive were a folder.
+    """
 
     workspace: str = ""
     """The background-only workspace inside the archive; the region of a combination has none."""
     patchset: str | None = None
     """The patchset inside the archive; none for a combination, or with `points`."""
+    operations: Annotated[str, Field(pattern=r"^[^*]*\*[^*]*$")] | None = None
+    """Instead of a patchset: the files of JSON-patch operations inside the archive, one for each
+    signal point. `*` stands for any text: the name of the patch."""
+    values: str | None = None
+    """With `operations`: the name of a patch, with labels in braces where it holds their values,
+    such as `sbottom_{msb}_{mn1}`. `100p5` is 100.5."""
+    name_as: str | None = None
+    """Further label whose value is the name of the patch. Points without masses, or with equal
+    ones, are told apart by it."""
+    digest: Literal["verify", "ignore"] = "verify"
+    """The patchset's digest of the workspace: `ignore` takes a patchset that has none, or
+    another one."""
     known_failures: dict[str, str] = {}
     """Patches that cannot be fitted, with the reason. They are shown, and do not fail a run."""
+
+    @model_validator(mode="after")
+    def _one_source_of_patches(self) -> Region:
+        if self.patchset is not None and self.operations is not None:
+            raise ValueError("has both patchset and operations: remove one of them")
+        if self.values is not None and self.operations is None:
+            raise ValueError("values needs operations: a patchset has its own values")
+        if self.operations is not None and self.values is None and self.name_as is None:
+            raise ValueError("operations needs values, or name_as, for the labels of its points")
+        return self
+
+    @property
+    def has_patches(self) -> bool:
+        """True for a patchset, or files of operations."""
+        return self.patchset is not None or self.operations is not None
+
+    @property
+    def members(self) -> list[str]:
+        """Names, or patterns of names, of its files in the archive."""
+        return [name for name in (self.workspace, self.patchset, self.operations) if name]
 
 
 class CombinationMember(Model):
@@ -452,7 +489,7 @@ class Analysis(Model):
         if self.combine is not None and self.points is not None:
             raise ValueError("points need a pallet: a combination takes its members' patches")
         for name, region in self.regions.items():
-            if self.combine is not None and (region.workspace or region.patchset):
+            if self.combine is not None and region.members:
                 raise ValueError(f"regions.{name}: a combination has no workspace and patchset")
             if self.combine is None and not region.workspace:
                 raise ValueError(f"regions.{name}.workspace: this key is missing")
@@ -475,18 +512,14 @@ class Analysis(Model):
     @model_validator(mode="after")
     def _patchsets_or_points(self) -> Analysis:
         if self.points is None:
-            lacking = [name for name, region in self.regions.items() if not region.patchset]
+            lacking = [name for name, region in self.regions.items() if not region.has_patches]
             if lacking and self.combine is None:
                 raise ValueError(f"regions.{lacking[0]}.patchset: this key is missing")
-            if not self.planes:
-                raise ValueError("planes: needs at least one plane")
             return self
-        with_patchset = [
-            name for name, region in self.regions.items() if region.patchset is not None
-        ]
-        if with_patchset:
+        with_patches = [name for name, region in self.regions.items() if region.has_patches]
+        if with_patches:
             raise ValueError(
-                f"regions.{with_patchset[0]} has a patchset beside points: remove one of both"
+                f"regions.{with_patches[0]} has a patchset beside points: remove one of both"
             )
         reserved = sorted(set(self.labels) & POINT_COLUMNS)
         if reserved:
@@ -544,9 +577,12 @@ class Analysis(Model):
 
     @model_validator(mode="after")
     def _pinned_files_are_used(self) -> Analysis:
-        used = {region.workspace for region in self.regions.values()}
-        used |= {region.patchset for region in self.regions.values() if region.patchset is not None}
-        unknown = sorted(set(self.pallet.sha256 if self.pallet is not None else ()) - used)
+        used = self.members
+        unknown = sorted(
+            file
+            for file in (self.pallet.sha256 if self.pallet is not None else ())
+            if not any(file == name or starred(file, name) for name in used)
+        )
         if unknown:
             # A misspelt name would silently leave a file unverified.
             raise ValueError(
@@ -562,6 +598,11 @@ class Analysis(Model):
     def plane_of_suffix(self, suffix: str) -> Plane:
         """Return the plane of a suffix from :meth:`plane_suffix`."""
         return {self.plane_suffix(name): plane for name, plane in self.planes.items()}[suffix]
+
+    @property
+    def members(self) -> list[str]:
+        """Names, or patterns of names, of all files of regions in the archive."""
+        return list(dict.fromkeys(name for r in self.regions.values() for name in r.members))
 
     @property
     def used_regions(self) -> list[str]:

@@ -1,121 +1,52 @@
 """Unpack the requested files of a pallet's archive.
 
-Archives come from the network and are not trusted. An archive with one suspicious member is
-refused, and the size of each read is limited. A file appears at its destination only after all of
-them were checked. :func:`tarfile.data_filter` is not used: the earliest patch releases of Python
-3.11 lack it.
+A file appears at its destination only after all of them were checked. An archive in an archive is
+like a folder in it: ``likelihoods.tgz/BkgOnly.json`` is a file of the inner one. A file that is
+compressed alone (``BkgOnly.json.gz``) is its content. An "archive" that is one JSON file itself,
+compressed or not, has that file under any name.
 """
 
 from __future__ import annotations
 
-import bz2
 import difflib
-import gzip
 import hashlib
-import io
-import lzma
-import os
-import re
-import stat
-import struct
-import tarfile
+import itertools
+import shutil
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, cast
 
 from palletfit.config import DownloadSettings
+from palletfit.core.patterns import starred
 from palletfit.errors import ArchiveError, ConfigError
-
-ArchiveFormat = Literal["tar", "gzip", "bzip2", "xz", "zip"]
-
-#: Bytes at the beginning of a file that :func:`archive_format` needs.
-HEAD_BYTES = 512
-
-_MAGIC: tuple[tuple[bytes, ArchiveFormat], ...] = (
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),  # a zip archive without members
-    (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\x00", "xz"),
+from palletfit.pallet.members import (
+    Budget,
+    Member,
+    archive_format,
+    checked_members,
+    compressed_alone,
+    decompress,
+    is_archive,
+    looks_like_json,
+    read_head,
+    reading,
+    store,
+    suspicious_name,
+    writing,
 )
 
-_BLOCK_BYTES = 64 * 1024
-#: Largest header of one tar member, with its extended headers: tarfile reads them into memory.
-_TAR_HEADER_BYTES = 64 * 1024
-#: Largest entry of one member in a zip archive's directory, which zipfile reads into memory.
-_ZIP_ENTRY_BYTES = 1024
-
-#: Memory of the decompressor of an xz archive, whose header asks for up to 4 GB; `xz -9` needs 65
-#: MiB. The other formats need less than 8 MiB.
-_XZ_BYTES = 256 * 1024**2
-
-#: Exceptions of the libraries on damaged archives; RuntimeError on unsupported features.
-_DAMAGE = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+#: Levels of archives in one another.
+NESTING = 4
 
 
 @dataclass(frozen=True)
-class _Member:
-    """Entry of a tar or zip archive."""
+class _Unpacked:
+    """File in the scratch folder, and its digests: as it was packed, and of its content."""
 
-    name: str
-    size: int
-    is_file: bool
-    #: Reason to refuse every archive with this entry.
-    suspicion: str | None
-    #: Opens the content; that of a tar member only until the next member is read.
-    open: Callable[[], IO[bytes]]
-
-    @property
-    def path(self) -> PurePosixPath:
-        """The name without a leading `./` and doubled slashes."""
-        return PurePosixPath(self.name)
-
-    @property
-    def is_junk(self) -> bool:
-        """True for entries that macOS adds to archives."""
-        return (
-            "__MACOSX" in self.path.parts
-            or self.path.name.startswith("._")
-            or self.path.name == ".DS_Store"
-        )
-
-
-def archive_format(head: bytes) -> ArchiveFormat | None:
-    """Recognise an archive by its first bytes, not by its name.
-
-    Parameters
-    ----------
-    head
-        The first :data:`HEAD_BYTES` bytes of the file.
-
-    Returns
-    -------
-    str or None
-        ``tar``, ``zip``, or the compression around a tar archive; None if it is none of them.
-    """
-    for magic, kind in _MAGIC:
-        if head.startswith(magic):
-            return kind
-    try:
-        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError):
-        return None
-    return "tar"
+    path: Path
+    digests: frozenset[str]
 
 
 def unpack(
@@ -130,22 +61,24 @@ def unpack(
 
     The format (tar, plain or compressed with gzip, bzip2 or xz; or zip) is recognised by content.
     A file is searched by its full name in the archive. If everything in the archive is in one
-    folder, it is also searched by its name in that folder.
+    folder, it is also searched by its name in that folder. A file that is compressed alone is
+    decompressed.
 
     Parameters
     ----------
     archive
         The archive.
     members
-        Names of files inside the archive.
+        Names of files inside the archive. The name of a file in an inner archive begins with that
+        of the inner archive and a slash.
     destination
         Folder the files are written to, each under its name in `members`. Files appear only
         after all of them were read and verified.
     settings
         Limits on the number of members and on the unpacked size in bytes.
     sha256
-        Expected digests of files inside the archive. All of these files must exist; only those in
-        `members` are verified.
+        Expected digests of files inside the archive; of a compressed file, or of its content. All
+        of these files must exist; only those in `members` are verified.
 
     Returns
     -------
@@ -162,30 +95,70 @@ def unpack(
     """
     names = list(dict.fromkeys(members))
     _check_names(names, archive)
+    _require_file(archive)
+    with reading(archive):
+        level = _Level(archive, settings)
+        located = level.locate(dict.fromkeys([*names, *sha256]))
+        with writing(destination):
+            destination.mkdir(parents=True, exist_ok=True)
+            scratch = tempfile.TemporaryDirectory(dir=destination, prefix=".unpack-")
+        with scratch as folder:
+            unpacked = level.extract({name: located[name] for name in names}, Path(folder))
+            for name, file in unpacked.items():
+                _verify(str(located[name]), file.digests, sha256.get(name), archive)
+            return {
+                name: _move(unpacked[name].path, destination / PurePosixPath(name))
+                for name in names
+            }
+
+
+def matching(archive: Path, pattern: str, settings: DownloadSettings) -> dict[str, str]:
+    """List the files of an archive whose names match a pattern.
+
+    Parameters
+    ----------
+    archive
+        The archive.
+    pattern
+        Name with one ``*``, which stands for any characters, slashes included. Archives in the
+        archive are like folders: the part before ``*`` may lead into them.
+    settings
+        Limits.
+
+    Returns
+    -------
+    dict
+        Names for :func:`unpack`, and the text that ``*`` stands for in each, in order.
+
+    Raises
+    ------
+    ArchiveError
+        No file matches, or the archive is damaged or suspicious.
+    """
+    _require_file(archive)
+    with tempfile.TemporaryDirectory(prefix="palletfit-") as scratch, reading(archive):
+        level = _Level(archive, settings)
+        names = level.names_below(pattern.partition("*")[0], Path(scratch))
+    matches = {name: text for name in sorted(names) if (text := starred(name, pattern)) is not None}
+    if not matches:
+        raise ArchiveError(
+            f"No file of the archive matches {pattern!r}.",
+            remedy="Correct `operations` in the analysis file; `palletfit inspect` lists files.",
+            file=archive,
+        )
+    return matches
+
+
+def _require_file(archive: Path) -> None:
     if not archive.is_file():
         raise ArchiveError(
             "There is no such archive.", remedy="Fetch it, or correct its path.", file=archive
         )
-    with _reading(archive):
-        listing = [member for member in _checked_members(archive, settings) if member.is_file]
-        paths = {name: _find(name, listing, archive) for name in names}
-        pins = {_find(name, listing, archive): expected for name, expected in sha256.items()}
-        with _writing(destination):
-            destination.mkdir(parents=True, exist_ok=True)
-            scratch = tempfile.TemporaryDirectory(dir=destination, prefix=".unpack-")
-        with scratch as folder:
-            unpacked = _extract(archive, set(paths.values()), Path(folder), settings)
-            for path, (_, digest) in unpacked.items():
-                _verify(str(path), digest, pins.get(path), archive)
-            return {
-                name: _move(unpacked[path][0], destination / PurePosixPath(name))
-                for name, path in paths.items()
-            }
 
 
 def _check_names(names: Iterable[str], archive: Path) -> None:
     for name in names:
-        suspicion = "is empty" if not PurePosixPath(name).parts else _suspicious_name(name)
+        suspicion = "is empty" if not PurePosixPath(name).parts else suspicious_name(name)
         if suspicion is not None:
             raise ConfigError(
                 f"The file name {name!r} inside an archive {suspicion}.",
@@ -195,291 +168,203 @@ def _check_names(names: Iterable[str], archive: Path) -> None:
             )
 
 
-def _suspicious_name(name: str) -> str | None:
-    if "\x00" in name or "\\" in name:
-        return "has a backslash or a NUL character"
-    if name.startswith("/"):
-        return "is an absolute path"
-    if re.match("[A-Za-z]:", name):
-        return "starts with a drive letter"
-    if ".." in PurePosixPath(name).parts:
-        return "leads out of its folder"
-    return None
+@dataclass(frozen=True)
+class _Located:
+    """Place of a file: a member, and the name within that member if it is an archive itself."""
+
+    path: PurePosixPath
+    inside: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.inside is None else f"{self.path}/{self.inside}"
 
 
-@contextmanager
-def _reading(archive: Path) -> Iterator[None]:
-    """Translate exceptions of the libraries on damaged archives into a user error."""
-    try:
-        yield
-    except _DAMAGE as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ArchiveError(
-            f"The archive cannot be read: {reason}.",
-            remedy="It is probably damaged or incomplete: delete it, and its copy in the download "
-            "cache if there is one, and run again.",
-            file=archive,
-        ) from error
+class _Level:
+    """One archive, and the archives in it.
 
+    Parameters
+    ----------
+    archive
+        The file.
+    settings
+        Limits.
+    above
+        The level that this archive is in.
+    """
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Distinguish errors of the disk from those of the archive."""
-    try:
-        yield
-    except OSError as error:
-        raise ArchiveError(
-            f"The unpacked file cannot be written: {error.strerror}.",
-            remedy="Check the folder's permissions and the free space.",
-            file=path,
-        ) from error
-
-
-def _checked_members(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
-    """Yield all members, and refuse a suspicious one or one too many."""
-    total = 0
-    with closing(_members(archive, settings)) as members:
-        for count, member in enumerate(members, start=1):
-            if member.suspicion is not None:
-                raise ArchiveError(
-                    f"The archive is refused: its member {member.name!r} {member.suspicion}.",
-                    remedy="A published likelihood needs no such member; check where the archive "
-                    "comes from, and re-pack its plain files if you trust it.",
-                    file=archive,
-                )
-            total += member.size
-            if count > settings.max_members:
-                raise _too_large(archive, f"more than {settings.max_members} members", "members")
-            if total > settings.max_unpacked_bytes:
-                raise _too_large(
-                    archive,
-                    f"more than {settings.max_unpacked_bytes} bytes when unpacked",
-                    "unpacked_bytes",
-                )
-            yield member
-
-
-def _too_large(archive: Path, excess: str, setting: str) -> ArchiveError:
-    return ArchiveError(
-        f"The archive is refused: it has {excess}.",
-        remedy=f"If you trust it, raise download.max_{setting}.",
-        file=archive,
-    )
-
-
-def _members(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
-    with archive.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    kind = archive_format(head)
-    if kind is None:
-        raise ArchiveError(
-            "The file is not a tar or zip archive" + ("." if head else "; it is empty."),
-            remedy="Delete it, and its copy in the download cache if there is one, and check that "
-            "the analysis file names the archive itself.",
-            file=archive,
+    def __init__(
+        self, archive: Path, settings: DownloadSettings, above: _Level | None = None
+    ) -> None:
+        self.archive = archive
+        self.settings = settings
+        self.depth: int = 1 if above is None else above.depth + 1
+        self.listing: Budget = Budget(settings) if above is None else above.listing
+        self.extracting: Budget = Budget(settings) if above is None else above.extracting
+        self.numbers: Iterator[int] = itertools.count() if above is None else above.numbers
+        if self.depth > NESTING:
+            raise ArchiveError(
+                f"The archive is refused: it is the {self.depth}th of archives in one another.",
+                remedy=f"Unpack it by hand if you trust it: {NESTING} levels are read.",
+                file=archive,
+            )
+        head = read_head(archive)
+        self.compression = compressed_alone(archive)
+        self.is_single = self.compression is not None or (
+            archive_format(head) is None and looks_like_json(head)
         )
-    return _zip_members(archive, settings) if kind == "zip" else _tar_members(archive, kind)
+        self.files: list[Member] = []
+        if not self.is_single:
+            self.files = [
+                member for member in checked_members(archive, self.listing) if member.is_file
+            ]
 
+    def locate(self, names: Iterable[str]) -> dict[str, _Located]:
+        """Find files by name, and archives where names lead into one.
 
-class _BoundedStream:
-    """Uncompressed tar stream that can be read up to a limit.
-
-    tarfile reads extended headers of any size into memory, and skips members by reading through
-    them. Therefore each step may read only as much as it needs.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._position = 0
-        self._limit = 0
-        self._last = b""
-
-    def allow(self, offset: int) -> None:
-        """Allow reading a header that starts at `offset`, with all before it."""
-        self._limit = offset + _TAR_HEADER_BYTES
-
-    def read(self, size: int) -> bytes:
-        if self._position >= self._limit:
-            raise tarfile.ReadError("a header or the padding is too long")
-        block = self._stream.read(size)
-        self._position += len(block)
-        self._last = block or self._last
-        return block
-
-    def finish(self, offset: int) -> None:
-        """Check that the archive ends at `offset`, and read the remaining bytes.
-
-        tarfile takes any bad header but the first for the end of the archive. Only the end of a
-        compressed file shows whether everything before it was intact.
+        Raises
+        ------
+        ArchiveError
+            There is no such file, or more than one.
         """
-        start = offset - (self._position - len(self._last))
-        if self._last[start : start + tarfile.BLOCKSIZE].strip(b"\x00"):
-            raise tarfile.ReadError("bad header")
-        self.allow(self._position)
-        while self.read(_BLOCK_BYTES):
-            pass
+        if self.is_single:
+            return {name: _Located(PurePosixPath(name)) for name in names}
+        return {name: self._locate(name) for name in names}
 
+    def _locate(self, name: str) -> _Located:
+        paths = [member.path for member in self.files if not member.is_junk]
+        match = _match(PurePosixPath(name), paths, self.archive)
+        if match is not None:
+            return _Located(match)
+        parts = PurePosixPath(name).parts
+        for count in range(1, len(parts)):
+            inner = _match(PurePosixPath(*parts[:count]), paths, self.archive)
+            if inner is not None:
+                return _Located(inner, "/".join(parts[count:]))
+        raise _missing(name, paths, self.archive)
 
-class _XzReader(io.RawIOBase):
-    """Content of an xz file, as :func:`lzma.open` reads it, with a limit on memory.
+    def extract(self, located: Mapping[str, _Located], folder: Path) -> dict[str, _Unpacked]:
+        """Write files to a folder under numbers, with their digests.
 
-    Raises
-    ------
-    ArchiveError
-        The decompressor would need more than the limit.
-    """
+        Raises
+        ------
+        ArchiveError
+            A file is no archive but a name leads into it, or an inner archive is refused.
+        """
+        if self.is_single:
+            return self._extract_single(located, folder)
+        members = self._extract_members({target.path for target in located.values()}, folder)
+        unpacked: dict[str, _Unpacked] = {}
+        inner: dict[PurePosixPath, dict[str, str]] = {}
+        for name, target in located.items():
+            if target.inside is None:
+                unpacked[name] = self._content(members[target.path], folder)
+            else:
+                inner.setdefault(target.path, {})[target.inside] = name
+        for path, names in inner.items():
+            with self._inside(path, members[path].path) as level:
+                files = level.extract(level.locate(names), folder)
+            unpacked |= {names[inside]: file for inside, file in files.items()}
+        return unpacked
 
-    def __init__(self, archive: Path) -> None:
-        super().__init__()
-        self._archive = archive
-        self._file = archive.open("rb")
-        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
-        self._ended = False
+    def names_below(self, start: str, folder: Path) -> list[str]:
+        """List the names of files that may begin with `start`, also in inner archives."""
+        if self.is_single:
+            return []
+        paths = [member.path for member in self.files if not member.is_junk]
+        tops = {path.parts[:1] for path in paths}
+        top = f"{tops.pop()[0]}/" if len(tops) == 1 else ""
+        names = [str(path) for path in paths]
+        if top and not start.startswith(top) and not any(n.startswith(start) for n in names):
+            names = [name.removeprefix(top) for name in names]
+        inner = [name for name in names if start.startswith(f"{name}/")]
+        for name in inner:
+            target = self._locate(name)
+            members = self._extract_members({target.path}, folder)
+            with self._inside(target.path, members[target.path].path) as level:
+                below = level.names_below(start.removeprefix(f"{name}/"), folder)
+            names += [f"{name}/{file}" for file in below]
+        return names
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        block = b""
-        while not block and not self._ended:
-            block = self._next_block(len(buffer))
-        buffer[: len(block)] = block
-        return len(block)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def _next_block(self, size: int) -> bytes:
-        """Decompress up to `size` bytes; none at the end, and sometimes before it."""
+    @contextmanager
+    def _inside(self, path: PurePosixPath, file: Path) -> Iterator[_Level]:
+        """Open an inner archive; its errors name it by its path in this one."""
         try:
-            if self._decompressor.eof:
-                return self._next_stream(size)
-            compressed = self._file.read(_BLOCK_BYTES) if self._decompressor.needs_input else b""
-            if self._decompressor.needs_input and not compressed:
-                raise EOFError("the compressed data end too early")
-            return self._decompressor.decompress(compressed, size)
-        except (lzma.LZMAError, MemoryError) as error:
-            if isinstance(error, lzma.LZMAError) and "memory" not in str(error).lower():
+            with reading(file):
+                if not is_archive(file):
+                    raise ArchiveError(
+                        "A name leads into this file, but it is no archive.",
+                        remedy="Correct the name in the analysis file.",
+                        file=file,
+                    )
+                yield _Level(file, self.settings, self)
+        except ArchiveError as error:
+            if error.file != str(file):
                 raise
             raise ArchiveError(
-                "The archive is refused: its header asks for more than "
-                f"{_XZ_BYTES // 1024**2} MiB of memory to unpack it.",
-                remedy="No published likelihood needs that; check where the archive comes from, "
-                "and re-pack it with `xz -9` or less if you trust it.",
-                file=self._archive,
+                error.problem, remedy=error.remedy, file=f"{path} in {self.archive}"
             ) from None
 
-    def _next_stream(self, size: int) -> bytes:
-        """Begin another stream behind the last one and its padding of zeros."""
-        compressed = self._decompressor.unused_data
-        while not (start := compressed.lstrip(b"\x00")):
-            compressed = self._file.read(_BLOCK_BYTES)
-            if not compressed:
-                self._ended = True
-                return b""
-        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
-        return self._decompressor.decompress(start, size)
+    def _extract_members(
+        self, paths: set[PurePosixPath], folder: Path
+    ) -> dict[PurePosixPath, _Unpacked]:
+        unpacked: dict[PurePosixPath, _Unpacked] = {}
+        with closing(checked_members(self.archive, self.extracting)) as checked:
+            for member in checked:
+                if member.is_file and member.path in paths:
+                    target = self._target(folder)
+                    with member.open() as content:
+                        digest = store(content, target, member)
+                    unpacked[member.path] = _Unpacked(target, frozenset({digest}))
+        return unpacked
+
+    def _extract_single(
+        self, located: Mapping[str, _Located], folder: Path
+    ) -> dict[str, _Unpacked]:
+        if len(located) > 1:
+            raise ArchiveError(
+                f"The file is not a tar or zip archive but one JSON file, and {len(located)} files "
+                f"are asked for: {', '.join(located)}.",
+                remedy="Give an archive or a folder with these files as the pallet's source.",
+                file=self.archive,
+            )
+        target = self._target(folder)
+        with writing(target):
+            shutil.copyfile(self.archive, target)
+            with target.open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+        file = self._content(_Unpacked(target, frozenset({digest})), folder)
+        return dict.fromkeys(located, file)
+
+    def _content(self, file: _Unpacked, folder: Path) -> _Unpacked:
+        """Decompress a file that is compressed alone."""
+        kind = compressed_alone(file.path)
+        if kind is None:
+            return file
+        target = self._target(folder)
+        digest = decompress(file.path, target, kind, self.extracting, self.archive)
+        return _Unpacked(target, file.digests | {digest})
+
+    def _target(self, folder: Path) -> Path:
+        return folder / str(next(self.numbers))
 
 
-def _decompressed(archive: Path, kind: ArchiveFormat) -> IO[bytes]:
-    if kind == "gzip":
-        return cast(IO[bytes], gzip.open(archive))
-    if kind == "bzip2":
-        return cast(IO[bytes], bz2.open(archive))
-    if kind == "xz":
-        return io.BufferedReader(_XzReader(archive), _BLOCK_BYTES)
-    return archive.open("rb")
-
-
-def _tar_members(archive: Path, kind: ArchiveFormat) -> Generator[_Member, None, None]:
-    with _decompressed(archive, kind) as plain:
-        stream = _BoundedStream(plain)
-        stream.allow(0)
-        # Stream mode never seeks backwards, so no header can send tarfile in a circle.
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
-            while (entry := tar.next()) is not None:
-                # tar.offset is where the next header starts: beyond this member's content.
-                stream.allow(tar.offset)
-                yield _tar_member(tar, entry)
-            stream.finish(tar.offset)
-
-
-def _tar_member(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> _Member:
-    suspicion = _suspicious_name(entry.name)
-    if entry.issym() or entry.islnk():
-        suspicion = "is a link"
-    elif not (entry.isreg() or entry.isdir()):
-        suspicion = "is neither a file nor a folder"
-    elif entry.issparse():
-        suspicion = "is a sparse file"
-    elif entry.size < 0:
-        suspicion = "has a negative size"
-    return _Member(
-        name=entry.name,
-        size=entry.size,
-        is_file=entry.isreg(),
-        suspicion=suspicion,
-        open=lambda: cast(IO[bytes], tar.extractfile(entry)),
-    )
-
-
-class _BoundedDirectory(io.FileIO):
-    """Zip file with a limit on its directory, which zipfile reads at once."""
-
-    def __init__(self, archive: Path, limit: int) -> None:
-        super().__init__(archive)
-        self._limit = max(limit, 2 * _BLOCK_BYTES)  # a comment alone may have 64 KiB
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size > self._limit:
-            raise zipfile.BadZipFile("its directory is too long")
-        return super().read(size)
-
-
-def _zip_members(archive: Path, settings: DownloadSettings) -> Generator[_Member, None, None]:
-    limit = settings.max_members * _ZIP_ENTRY_BYTES
-    with _BoundedDirectory(archive, limit) as file, zipfile.ZipFile(file) as opened:
-        for entry in opened.infolist():
-            yield _zip_member(opened, entry)
-
-
-def _zip_member(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Member:
-    # Programs on Unix keep the file's mode in the upper half; 0 where it is not known.
-    kind = stat.S_IFMT(entry.external_attr >> 16)
-    suspicion = _suspicious_name(entry.orig_filename)
-    if kind == stat.S_IFLNK:
-        suspicion = "is a link"
-    elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        suspicion = "is neither a file nor a folder"
-    elif entry.flag_bits & 0x1:
-        suspicion = "is encrypted"
-    elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # zipfile's readers of the other methods do not bound what they unpack at once.
-        suspicion = "is compressed with a method other than deflate"
-    return _Member(
-        name=entry.filename,
-        size=entry.file_size,
-        is_file=not entry.is_dir(),
-        suspicion=suspicion,
-        open=lambda: opened.open(entry),
-    )
-
-
-def _find(name: str, files: Iterable[_Member], archive: Path) -> PurePosixPath:
+def _match(
+    target: PurePosixPath, paths: Sequence[PurePosixPath], archive: Path
+) -> PurePosixPath | None:
     """Find the path of a file in the archive: its full name, or below the only folder."""
-    paths = [member.path for member in files if not member.is_junk]
-    match = _single(PurePosixPath(name), paths, archive)
+    match = _single(target, paths, archive)
     tops = {path.parts[:1] for path in paths}
     if match is None and len(tops) == 1:
-        match = _single(PurePosixPath(*tops.pop(), name), paths, archive)
-    if match is not None:
-        return match
+        match = _single(PurePosixPath(*tops.pop(), target), paths, archive)
+    return match
+
+
+def _missing(name: str, paths: Iterable[PurePosixPath], archive: Path) -> ArchiveError:
     names = [str(path) for path in paths]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     remainder = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    raise ArchiveError(
+    return ArchiveError(
         f"The archive has no file {name!r}.",
         remedy=f"{hint}Its files are: {', '.join(map(repr, names[:20])) or 'none'}{remainder}. "
         "Correct the name in the analysis file.",
@@ -500,53 +385,12 @@ def _single(
     return matches[0] if matches else None
 
 
-def _extract(
-    archive: Path, paths: set[PurePosixPath], folder: Path, settings: DownloadSettings
-) -> dict[PurePosixPath, tuple[Path, str]]:
-    """Write files to a folder under numbers, and compute their digests."""
-    unpacked: dict[PurePosixPath, tuple[Path, str]] = {}
-    with closing(_checked_members(archive, settings)) as checked:
-        for member in checked:
-            if member.is_file and member.path in paths:
-                target = folder / str(len(unpacked))
-                with member.open() as content:
-                    unpacked[member.path] = (target, _write(content, target, member))
-    return unpacked
-
-
-def _write(content: IO[bytes], target: Path, member: _Member) -> str:
-    digest = hashlib.sha256()
-    size = 0
-    with _writing(target):
-        # Without a buffer: nothing is left to write, and to fail, when the file is closed.
-        file = target.open("xb", buffering=0)
-    with file:
-        while block := content.read(_BLOCK_BYTES):
-            digest.update(block)
-            size += len(block)
-            if size > member.size:
-                break
-            with _writing(target):
-                _write_all(file, block)
-        with _writing(target):
-            os.fsync(file.fileno())
-    if size != member.size:
-        raise EOFError(f"{member.name} does not have the size that the archive claims")
-    return digest.hexdigest()
-
-
-def _write_all(file: io.FileIO, block: bytes) -> None:
-    view = memoryview(block)
-    while view:
-        view = view[file.write(view) :]
-
-
-def _verify(name: str, actual: str, expected: str | None, archive: Path) -> None:
-    if expected is None or actual == expected:
+def _verify(name: str, actual: frozenset[str], expected: str | None, archive: Path) -> None:
+    if expected is None or expected in actual:
         return
     raise ArchiveError(
         f"The file {name!r} in the archive has another digest than the analysis file expects:\n"
-        f"    expected sha256 {expected}\n    found    sha256 {actual}",
+        f"    expected sha256 {expected}\n    found    sha256 {' or '.join(sorted(actual))}",
         remedy="The published file changed or is damaged: check its version on the publisher's "
         "page, then update pallet.sha256 in the analysis file, or delete the archive (and its "
         "copy in the download cache) and run again.",
@@ -555,6 +399,6 @@ def _verify(name: str, actual: str, expected: str | None, archive: Path) -> None
 
 
 def _move(unpacked: Path, target: Path) -> Path:
-    with _writing(target):
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         return unpacked.replace(target)

@@ -19,7 +19,7 @@ from palletfit.pallet.extensions import without_extensions
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.limits import ModelSize, PatchLimitError, check_depth, quoted
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
-from palletfit.pallet.schema import violation
+from palletfit.pallet.schema import in_known_version, violation
 
 # pyhf is imported where it is used: with scipy.stats it is half of the start of a run and of each
 # of its workers, which only read a patchset that was checked before.
@@ -161,20 +161,40 @@ def check(
         Names the file, the patch where it is one, and the remedy.
     """
     check_workspace(workspace, workspace_path)
-    check_depth(spec, patchset_path)
-    patchset = parse_patchset(spec, patchset_path)
-    if not patchset.patches:
-        raise PalletError(
-            "The patchset holds no patches.",
-            remedy="Check that the archive is complete; there is nothing to fit.",
-            file=patchset_path,
-        )
-    _validate_schema(_with_plain_names(spec), "patchset.json", patchset_path)
-    _check_values(patchset, patchset.labels if labels is None else labels, patchset_path)
+    patchset = check_patchset(spec, labels, patchset_path)
     remarks = _verify_digest(workspace, spec, workspace_path, patchset_path)
     for remark in remarks:
         logger.warning("%s: %s", patchset_path, remark)
     return replace(patchset, remarks=remarks)
+
+
+def check_patchset(spec: Any, labels: Sequence[str] | None, path: Path) -> Patchset:
+    """Check all of a patchset but its digest of the workspace, see :func:`check`.
+
+    Raises
+    ------
+    PalletError
+        Names the file, the patch where it is one, and the remedy.
+    """
+    check_depth(spec, path)
+    patchset = parse_patchset(spec, path)
+    if not patchset.patches:
+        raise PalletError(
+            "The patchset holds no patches.",
+            remedy="Check that the archive is complete; there is nothing to fit.",
+            file=path,
+        )
+    if "digests" not in spec["metadata"]:
+        raise PalletError(
+            "The patchset has no digest of its workspace, so nothing shows that it is for this "
+            "one.",
+            remedy="Check that both belong together, and set `digest: ignore` for the region in "
+            "the analysis file.",
+            file=path,
+        )
+    _validate_schema(_with_plain_names(spec), "patchset.json", path)
+    _check_values(patchset, patchset.labels if labels is None else labels, path)
+    return patchset
 
 
 def check_workspace(workspace: Any, path: Path) -> None:
@@ -203,7 +223,7 @@ def check_workspace(workspace: Any, path: Path) -> None:
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
-    problem = violation(without_extensions(spec), schema)
+    problem = violation(without_extensions(in_known_version(spec)), schema)
     if problem is not None:
         raise PalletError(
             f"The file violates pyhf's schema {schema}: {quoted(str(problem))}.",
@@ -304,7 +324,7 @@ def _verify_digest(
             continue
         if any(
             hashlib.new(algorithm, text.encode()).hexdigest() == expected.lower()
-            for text in _other_ways(workspace)
+            for text in other_ways(workspace)
         ):
             remarks[
                 f"{workspace_path.name} writes numbers in another way (50 for 50.0) than the "
@@ -315,13 +335,14 @@ def _verify_digest(
             f"The patchset was made for another workspace: its {algorithm} is {expected}, "
             f"but that of {workspace_path.name} is {actual}. It is not only the way in which whole "
             "numbers are written, unless that is a mixed one.",
-            remedy="Take both files from the same version of the same archive.",
+            remedy="Take both files from the same version of the same archive. If you know that "
+            "they belong together, set `digest: ignore` for the region in the analysis file.",
             file=patchset_path,
         )
     return tuple(remarks)
 
 
-def _other_ways(workspace: Mapping[str, Any]) -> Iterator[str]:
+def other_ways(workspace: Mapping[str, Any]) -> Iterator[str]:
     """Yield a workspace as pyhf writes it for a digest, with other ways to write whole numbers.
 
     Each is tried in the three parts that hold numbers, which may come from different programs.
@@ -399,7 +420,8 @@ def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a checked background-only workspace."""
     import pyhf
 
-    background = pyhf.Workspace(without_extensions(workspace), validate=False)
+    plain = without_extensions(in_known_version(workspace))
+    background = pyhf.Workspace(plain, validate=False)
     observations = {entry["name"]: entry["data"] for entry in workspace["observations"]}
     modifiers: Counter[str] = Counter()
     for _, kind in background.modifiers:
@@ -459,7 +481,7 @@ def _count_in_model(spec: Mapping[str, Any]) -> int | None:
     """Count the parameters with pyhf; None without the parameter of interest."""
     import pyhf
 
-    patched = pyhf.Workspace(without_extensions(spec), validate=False)
+    patched = pyhf.Workspace(without_extensions(in_known_version(spec)), validate=False)
     model = patched.model(validate=False)
     patched.data(model)
     if any(name == model.config.poi_name for name, _ in patched.modifiers):
@@ -468,7 +490,15 @@ def _count_in_model(spec: Mapping[str, Any]) -> int | None:
 
 
 def _count_in_workspace(spec: Mapping[str, Any]) -> int | None:
-    """Count the parameters as pyhf does, in linear time; None without the parameter of interest.
+    """Count the parameters in linear time; None without the parameter of interest."""
+    sizes = parameter_sizes(spec)
+    if spec["measurements"][0]["config"]["poi"] not in sizes:
+        return None
+    return sum(sizes.values())
+
+
+def parameter_sizes(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Count the components of each parameter as pyhf does, in linear time.
 
     A modifier has one parameter, but a staterror has one for each bin of its channels, and a
     shapesys or shapefactor one for each bin of a channel.
@@ -484,9 +514,7 @@ def _count_in_workspace(spec: Mapping[str, Any]) -> int | None:
                     parts[channel["name"]] = bins
                 else:
                     parts[""] = bins if kind in ("shapesys", "shapefactor") else 1
-    if spec["measurements"][0]["config"]["poi"] not in sizes:
-        return None
-    return sum(sum(parts.values()) for parts in sizes.values())
+    return {name: sum(parts.values()) for name, parts in sizes.items()}
 
 
 def _sortable(value: float | str) -> tuple[int, float, str]:

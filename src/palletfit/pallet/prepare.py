@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palletfit.config import Analysis, DownloadSettings
+from palletfit.config import Analysis, DownloadSettings, Region
+from palletfit.core.files import write_atomically
 from palletfit.errors import ConfigError, PalletError
-from palletfit.pallet.archive import unpack
+from palletfit.pallet.archive import matching, unpack
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.hs3 import Hs3Error, convert_hs3
+from palletfit.pallet.operations import named, patchset_of, with_digest
+from palletfit.pallet.patches import canonical_json
 from palletfit.pallet.patchset import check_workspace, summarise_workspace, validate
 from palletfit.pallet.summary_page import write_summary
 
@@ -24,7 +28,9 @@ def prepare_region(
     page: Path,
     settings: DownloadSettings,
 ) -> dict[str, Any]:
-    """Unpack the two files of a region, verify their pinned digests, check and describe them.
+    """Unpack the files of a region, verify their pinned digests, check and describe them.
+
+    A patchset is taken as it is, unless the region's settings ask for a change.
 
     A workspace that is an HS3 document is written as a workspace.
 
@@ -66,20 +72,32 @@ def prepare_region(
             remedy="Its workspace is made by scripts/combine_workspaces.py.",
         )
     files = analysis.regions[region]
-    if files.patchset is None:
+    if not files.has_patches:
         raise ConfigError(
             f"The region {region} of {analysis.name} has no patchset, but `points`.",
             remedy="Ask for the target `points`.",
         )
-    names = [files.workspace, files.patchset]
+    of_patches = (
+        {files.patchset: ""}
+        if files.patchset is not None
+        else matching(archive, str(files.operations), settings)
+    )
+    names = [files.workspace, *of_patches]
     pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in names}
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
-        paths = unpack(archive, names, Path(folder), settings, sha256=pins)
+        paths = unpack(archive, names, Path(folder) / "files", settings, sha256=pins)
         sources = {str(path): f"{name} in {archive}" for name, path in paths.items()}
+        prepared = paths[names[1]]
+        remarks: list[str] = []
         try:
             convert_hs3(paths[files.workspace])
-            summary = validate(paths[files.workspace], paths[files.patchset], analysis.labels)
+            if files.operations or files.name_as is not None or files.digest == "ignore":
+                by_patch = {name: paths[file] for file, name in of_patches.items()}
+                prepared = Path(folder) / "patchset.json"
+                remarks = _write_patchset(files, paths[files.workspace], by_patch, prepared)
+                sources[str(prepared)] = f"{files.patchset or files.operations} in {archive}"
+            summary = validate(paths[files.workspace], prepared, analysis.labels)
         except PalletError as error:
             raise PalletError(
                 error.problem,
@@ -87,10 +105,42 @@ def prepare_region(
                 file=sources.get(str(error.file), error.file),
                 patch=error.patch,
             ) from None
+        summary["remarks"] += remarks
         paths[files.workspace].replace(workspace)
-        paths[files.patchset].replace(patchset)
+        prepared.replace(patchset)
     write_summary(page, f"{analysis.name}/{region}", summary)
     return summary
+
+
+def _write_patchset(
+    region: Region, workspace: Path, files: Mapping[str, Path], prepared: Path
+) -> list[str]:
+    """Write the patchset of a region whose files are none, or need a change, and say the changes.
+
+    Parameters
+    ----------
+    region
+        Its settings.
+    workspace
+        Its workspace.
+    files
+        Its patchset; or its files of operations, by patch.
+    prepared
+        The file that is written.
+    """
+    remarks: list[str] = []
+    if region.operations is not None:
+        spec = patchset_of(files, region)
+    else:
+        spec = read_pallet_json(next(iter(files.values())))
+    if region.name_as is not None:
+        spec = named(spec, region.name_as)
+    if region.operations is not None or region.digest == "ignore":
+        spec, remark = with_digest(spec, read_pallet_json(workspace))
+        if region.operations is None and remark is not None:
+            remarks = [remark]
+    write_atomically(prepared, canonical_json(spec).decode() + "\n")
+    return remarks
 
 
 def prepare_background(

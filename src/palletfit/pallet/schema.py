@@ -17,6 +17,8 @@ from functools import cache
 from typing import Any
 
 _VERSION = "1.0.0"
+#: Versions that say something new in new keys only, which this one refuses.
+_LATER_VERSION = re.compile(r"1\.[0-9]+\.[0-9]+")
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,
@@ -67,6 +69,20 @@ def violation(content: Any, schema: str) -> Violation | None:
         ``workspace.json`` or ``patchset.json``.
     """
     return _check_of(schema)(content)
+
+
+def in_known_version(content: Any) -> Any:
+    """Return content of a later version 1.x as of 1.0.0, which pyhf knows; other content as it is.
+
+    Parameters
+    ----------
+    content
+        Content of a workspace or patchset, which is not changed.
+    """
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != _VERSION and isinstance(version, str) and _LATER_VERSION.fullmatch(version):
+        return {**content, "version": _VERSION}
+    return content
 
 
 @cache

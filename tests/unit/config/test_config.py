@@ -221,6 +221,34 @@ def test_a_region_of_a_pallet_needs_its_files():
     assert "regions.SR.patchset: this key is missing" in problems(data, Analysis)
 
 
+@pytest.mark.parametrize(
+    ("region", "problem"),
+    [
+        ({"patchset": "p.json", "operations": "p.*.json"}, "both patchset and operations"),
+        ({"operations": "p.*.json"}, "operations needs values, or name_as"),
+        ({"patchset": "p.json", "values": "S_{m1}"}, "values needs operations"),
+        ({"operations": "p.json", "values": "S_{m1}"}, "regions.SR.operations: String should"),
+        ({"operations": "*/*.json", "values": "S_{m1}"}, "regions.SR.operations: String should"),
+    ],
+)
+def test_wrong_sources_of_patches_are_explained(region, problem):
+    regions = {"SR": {"workspace": "bkg.json", **region}}
+    data = {"name": "base", **MINIMAL, "pallet": {"doi": "a"}, "regions": regions}
+    assert problem in problems(data, Analysis)
+
+
+def test_operations_need_no_patchset_and_no_plane():
+    regions = {"SR": {"workspace": "b.json", "operations": "p.*.json", "values": "S_{m1}"}}
+    pins = {"p.S_1.json": "0" * 64}
+    data = {**MINIMAL, "pallet": {"doi": "a", "sha256": pins}, "regions": regions, "planes": {}}
+    analysis = Analysis(name="base", **data)
+    assert analysis.members == ["b.json", "p.*.json"]
+    with pytest.raises(ValueError, match=r"no region uses: q\.S_1\.json"):
+        Analysis(
+            name="base", **{**data, "pallet": {"doi": "a", "sha256": {"q.S_1.json": "0" * 64}}}
+        )
+
+
 def test_a_combination_brings_its_members(folder):
     files = folder / "files"
     write(files / "other.yaml", {**MINIMAL, "regions": {"A": MINIMAL["regions"]["SR"]}})

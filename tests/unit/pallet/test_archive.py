@@ -18,7 +18,7 @@ import pytest
 
 from palletfit.config import DownloadSettings
 from palletfit.errors import ArchiveError, ConfigError
-from palletfit.pallet.archive import unpack
+from palletfit.pallet.archive import NESTING, matching, unpack
 
 from ...disks import small_file_system
 
@@ -260,7 +260,8 @@ def test_no_archive(archive, out, content):
 
 
 def test_compressed_file_that_is_no_archive(archive, out):
-    assert "cannot be read" in refused(archive, out, gzip.compress(BACKGROUND)).problem
+    assert "cannot be read" in refused(archive, out, gzip.compress(b"a text")).problem
+    assert "one JSON file, and 2" in refused(archive, out, gzip.compress(BACKGROUND)).problem
 
 
 def test_no_file(archive, out):
@@ -578,3 +579,100 @@ def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path, size):
             unpack(archive, ["BkgOnly.json"], disk / "out", DownloadSettings(), sha256={})
     assert "free space" in error.value.remedy
     assert "delete" not in error.value.remedy
+
+
+# --- archives in archives, and files that are compressed alone
+
+
+COMPRESSED = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+def nested(levels: int) -> bytes:
+    """Archives in one another, the innermost with a file."""
+    content = make_tar({"BkgOnly.json": BACKGROUND})
+    for _ in range(levels - 1):
+        content = make_zip({"inner": content})
+    return content
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("outer", [make_tar, make_zip])
+def test_files_of_an_inner_archive(archive, out, name, outer):
+    inner = FORMATS[name]({f"top/{file}": content for file, content in FILES.items()})
+    archive.write_bytes(outer({"README.md": b"", "A/inner.tgz": inner, "other.tgz": b"no archive"}))
+    pins = {"A/inner.tgz/BkgOnly.json": sha256(BACKGROUND)}
+    wanted = ["A/inner.tgz/BkgOnly.json", "A/inner.tgz/top/patchset.json", "README.md"]
+    unpacked = unpack(archive, wanted, out, SETTINGS, sha256=pins)
+    assert [unpacked[name].read_bytes() for name in wanted] == [BACKGROUND, PATCHSET, b""]
+    assert sorted(path.name for path in out.iterdir()) == ["A", "README.md"]
+
+
+def test_levels_are_limited(archive, out):
+    archive.write_bytes(nested(NESTING))
+    name = "inner/" * (NESTING - 1) + "BkgOnly.json"
+    assert unpack(archive, [name], out, SETTINGS, sha256={})[name].read_bytes() == BACKGROUND
+    archive.write_bytes(nested(NESTING + 1))
+    with pytest.raises(ArchiveError, match="5th of archives in one another") as caught:
+        unpack(archive, ["inner/" + name], out / "more", SETTINGS, sha256={})
+    assert str(caught.value.file).startswith("inner in ")
+
+
+def test_limits_count_inner_archives(archive, out):
+    inner = make_tar({str(number): b"" for number in range(15)} | {"BkgOnly.json": BACKGROUND})
+    files = {"inner.tar": inner, **{str(number): b"" for number in range(10)}}
+    archive.write_bytes(make_tar(files))
+    with pytest.raises(ArchiveError, match="more than 20 members") as caught:
+        unpack(archive, ["inner.tar/BkgOnly.json"], out, SETTINGS, sha256={})
+    assert caught.value.file == f"inner.tar in {archive}"
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_limits_count_what_is_decompressed(archive, out, name):
+    bomb = COMPRESSED[name](b"[" + b" " * 2_000_000 + b"]")
+    error = refused(archive, out, make_tar({"a.json": bomb}), members=["a.json"])
+    assert "more than 1000000 bytes when unpacked" in error.problem
+
+
+def test_an_inner_archive_is_no_safer(archive, out):
+    link = tar_entry("BkgOnly.json", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+    archive.write_bytes(make_tar({"inner.tar": make_tar({"a": b""}, link)}))
+    with pytest.raises(ArchiveError, match="is a link") as caught:
+        unpack(archive, ["inner.tar/BkgOnly.json"], out, SETTINGS, sha256={})
+    assert caught.value.file == f"inner.tar in {archive}"
+
+
+def test_a_name_that_leads_into_a_plain_file(archive, out):
+    archive.write_bytes(make_tar({"a.json": b"{}"}))
+    with pytest.raises(ArchiveError, match="leads into this file, but it is no archive"):
+        unpack(archive, ["a.json/BkgOnly.json"], out, SETTINGS, sha256={})
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_a_file_compressed_alone_is_its_content(archive, out, name):
+    packed = COMPRESSED[name](BACKGROUND)
+    archive.write_bytes(make_tar({"B.json": packed}))
+    for pin in (sha256(packed), sha256(BACKGROUND)):
+        unpacked = unpack(archive, ["B.json"], out, SETTINGS, sha256={"B.json": pin})
+        assert unpacked["B.json"].read_bytes() == BACKGROUND
+    with pytest.raises(ArchiveError, match="another digest"):
+        unpack(archive, ["B.json"], out, SETTINGS, sha256={"B.json": "0" * 64})
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])
+def test_a_source_that_is_one_file(archive, out, pack):
+    archive.write_bytes(pack(BACKGROUND))
+    pins = {"likelihood.json": sha256(BACKGROUND)}
+    unpacked = unpack(archive, ["likelihood.json"], out, SETTINGS, sha256=pins)
+    assert unpacked["likelihood.json"].read_bytes() == BACKGROUND
+
+
+def test_names_that_match_a_pattern(archive):
+    inner = make_tar({"patch.S_1.json": b"[]", "patch.S_[2].json": b"[]", "patch.json": b"[]"})
+    archive.write_bytes(make_tar({"top/A.tar": inner, "top/patch.S_3.json": b"[]"}))
+    assert matching(archive, "A.tar/patch.*.json", SETTINGS) == {
+        "A.tar/patch.S_1.json": "S_1",
+        "A.tar/patch.S_[2].json": "S_[2]",
+    }
+    assert matching(archive, "patch.*.json", SETTINGS) == {"patch.S_3.json": "S_3"}
+    with pytest.raises(ArchiveError, match="No file of the archive matches"):
+        matching(archive, "B/*.json", SETTINGS)

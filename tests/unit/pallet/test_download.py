@@ -109,6 +109,13 @@ def test_archive_is_recognised_by_content_not_by_type(loopback, settings, target
     assert fetch(loopback, target, settings).read_bytes() == ARCHIVE
 
 
+def test_a_likelihood_may_be_one_json_file(loopback, settings, target):
+    for body in (b'{"channels": []}', b' \n{"a": ' + b" " * 1000 + b"1}"):
+        loopback.answers["/likelihood"] = [Answer(body)]
+        fetch_pallet(Pallet(url=loopback.url("/likelihood")), target, settings, analysis="mine")
+        assert target.read_bytes() == body
+
+
 def test_file_is_readable_for_others(loopback, settings, target):
     loopback.answers["/archive"] = [Answer(ARCHIVE)]
     plain = target.with_name("plain")

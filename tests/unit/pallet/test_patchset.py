@@ -82,6 +82,16 @@ def test_wrong_values_name_the_patch(tmp_path, change, problem):
     assert error.value.file == str(tmp_path / "patchset.json")
 
 
+def test_later_schemas_are_read_as_far_as_they_say_nothing_new(tmp_path):
+    summary = check(tmp_path, background=lambda spec: spec.update(version="1.1.0"))
+    assert summary["parameters"] == 4
+    check(tmp_path, patches=lambda spec: spec.update(version="1.1.0"))
+    with pytest.raises(PalletError, match=r"not allowed \('axes' was unexpected\)"):
+        check(tmp_path, background=lambda spec: spec.update(version="1.1.0", axes=[]))
+    with pytest.raises(PalletError, match=r"'1\.0\.0' was expected"):
+        check(tmp_path, background=lambda spec: spec.update(version="2.0.0"))
+
+
 def test_a_name_that_no_file_can_hold_as_text_is_an_error(tmp_path):
     with pytest.raises(PalletError, match="half of a surrogate pair") as error:
         check(tmp_path, patches=metadata(1, name="signal\ud800"))
@@ -94,7 +104,7 @@ def test_a_name_that_no_file_can_hold_as_text_is_an_error(tmp_path):
     [
         (lambda spec: spec["patches"].clear(), "The patchset holds no patches"),
         (lambda spec: spec.pop("version"), "violates pyhf's schema patchset.json"),
-        (lambda spec: spec["metadata"].pop("digests"), "violates pyhf's schema"),
+        (lambda spec: spec["metadata"].pop("digests"), "has no digest of its workspace"),
         (lambda spec: spec["metadata"]["digests"].clear(), "violates pyhf's schema"),
         (metadata(0, values=[[1], [2]]), "violates pyhf's schema"),
         (lambda spec: spec["patches"][2].update(patch="[]"), "violates pyhf's schema"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gzip
 import hashlib
 import html
 import io
@@ -12,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from palletfit.config import Analysis, DownloadSettings
-from palletfit.errors import ArchiveError, ConfigError, PalletError
+from palletfit.config import Analysis, DownloadSettings, Pallet, Region
+from palletfit.errors import ArchiveError, ConfigError, DownloadError, PalletError
+from palletfit.pallet.download import fetch_pallet
 from palletfit.pallet.hs3 import hs3_document, read_hs3
 from palletfit.pallet.prepare import prepare_background, prepare_region
 
@@ -172,3 +175,123 @@ def test_an_hs3_document_in_the_archive_becomes_a_workspace(tmp_path):
         with pytest.raises(PalletError, match="names the likelihood 'likelihood'") as raised:
             function()
         assert raised.value.file == f"B/BkgOnly.json in {archive}"
+
+
+# --- layouts beyond one workspace and one patchset in one archive
+
+
+def region_of(archive: Path, labels=models.LABELS, **region):
+    """Prepare one region, and return the summary and the content of its patchset."""
+    analysis = make_analysis()
+    settings = Region(**{"workspace": "BkgOnly.json", **region})
+    analysis = analysis.model_copy(update={"regions": {"A": settings}, "labels": labels})
+    summary, (_, patchset, _) = prepare(archive, analysis)
+    return summary, json.loads(patchset.read_text())
+
+
+def test_files_of_operations_become_a_patchset(tmp_path):
+    operations = {
+        f"patch.S_{first}p5_{patch['metadata']['values'][1]}.json": patch["patch"]
+        for first, patch in zip((300, 100, 200), PATCHSET["patches"], strict=True)
+    }
+    archive = make_archive(tmp_path / "a.tgz", {"BkgOnly.json": BACKGROUND, **operations})
+    summary, spec = region_of(archive, operations="patch.*.json", values="S_{m1}_{m2}")
+    assert summary["labels"] == {"m1": [100.5, 200.5, 300.5], "m2": [50]}
+    assert [patch["metadata"] for patch in spec["patches"]] == [
+        {"name": f"S_{mass}p5_50", "values": [mass + 0.5, 50]} for mass in (100, 200, 300)
+    ]
+    assert spec["patches"][2]["patch"] == PATCHSET["patches"][0]["patch"]
+    assert summary["remarks"] == []
+
+
+def test_files_of_operations_without_values_have_their_names(tmp_path):
+    files = {f"discovery/{n}/patch.json": p["patch"] for n, p in enumerate(PATCHSET["patches"])}
+    archive = make_archive(tmp_path / "a.tgz", {"BkgOnly.json": BACKGROUND, **files})
+    summary, _ = region_of(
+        archive, ["region"], operations="discovery/*/patch.json", name_as="region"
+    )
+    assert summary["labels"] == {"region": ["0", "1", "2"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "values", "problem"),
+    [
+        ({"patch.S_1.json": [{"op": "add", "path": "/a"}]}, "T_{m1}", "does not match 'T_{m1}'"),
+        ({"patch.S_1.json": BACKGROUND}, "S_{m1}", "not a list of JSON-patch operations"),
+        ({"patch.S_1.json": []}, "S_{m1}", "not a list of JSON-patch operations"),
+    ],
+)
+def test_files_that_are_no_operations_are_named(tmp_path, content, values, problem):
+    archive = make_archive(tmp_path / "a.tgz", {"BkgOnly.json": BACKGROUND, **content})
+    with pytest.raises(PalletError, match=problem) as error:
+        region_of(archive, ["m1"], operations="patch.*.json", values=values)
+    assert (error.value.patch, error.value.file) == ("S_1", f"patch.S_1.json in {archive}")
+
+
+def test_equal_values_are_told_apart_by_name(tmp_path):
+    patchset = copy.deepcopy(PATCHSET)
+    for patch in patchset["patches"]:
+        patch["metadata"]["values"] = ["none", 0]
+    archive = make_archive(tmp_path / "a.tgz", {"BkgOnly.json": BACKGROUND, "p.json": patchset})
+    with pytest.raises(PalletError, match="same values"):
+        region_of(archive, patchset="p.json")
+    summary, spec = region_of(
+        archive, [*models.LABELS, "signal"], patchset="p.json", name_as="signal"
+    )
+    names = [patch["metadata"]["name"] for patch in patchset["patches"]]
+    assert summary["labels"] == {"m1": ["none"], "m2": [0], "signal": names}
+    assert spec["metadata"]["digests"] == patchset["metadata"]["digests"]
+
+
+@pytest.mark.parametrize(
+    ("digests", "had"),
+    [(None, "no digest"), ({}, "no digest"), ({"sha256": "0" * 64}, "another digest")],
+)
+def test_digests_are_ignored_where_the_analysis_says_so(tmp_path, digests, had):
+    patchset = copy.deepcopy(PATCHSET)
+    patchset["metadata"]["digests"] = digests
+    if digests is None:
+        del patchset["metadata"]["digests"]
+    archive = make_archive(tmp_path / "a.tgz", {"BkgOnly.json": BACKGROUND, "p.json": patchset})
+    with pytest.raises(PalletError) as error:
+        region_of(archive, patchset="p.json")
+    assert error.value.file == f"p.json in {archive}"
+    summary, spec = region_of(archive, patchset="p.json", digest="ignore")
+    assert spec["metadata"]["digests"] == PATCHSET["metadata"]["digests"]
+    assert summary["remarks"] == [
+        f"the patchset has {had} of its workspace, which the analysis file ignores"
+    ]
+
+
+def test_a_folder_is_packed(tmp_path):
+    folder = tmp_path / "likelihoods"
+    (folder / "A").mkdir(parents=True)
+    (folder / "A" / "BkgOnly.json").write_text(json.dumps(BACKGROUND))
+    make_archive(folder / "patches.tgz", {"patchset.json": PATCHSET})
+    (folder / "results.json").write_text("not needed")
+    settings = DownloadSettings()
+    pallet = Pallet(path=folder)
+    region = {"workspace": "A/BkgOnly.json", "patchset": "patches.tgz/patchset.json"}
+    members = Region(**region).members
+    first, second = tmp_path / "1.tar", tmp_path / "2.tar"
+    fetch_pallet(pallet, first, settings, analysis="a", members=members)
+    fetch_pallet(pallet, second, settings, analysis="a", members=members)
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(first) as tar:
+        assert tar.getnames() == ["A/BkgOnly.json", "patches.tgz"]
+    summary, _ = region_of(first, **region)
+    assert summary["patches"] == 3
+    with pytest.raises(DownloadError, match="none of the files that the analysis names"):
+        fetch_pallet(pallet, first, settings, analysis="a", members=["B/BkgOnly.json", "../x"])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_background_of_a_scan_may_be_one_file(tmp_path, pack):
+    archive = tmp_path / "likelihood.json"
+    archive.write_bytes(pack(json.dumps(BACKGROUND).encode()))
+    analysis = make_analysis()
+    region = Region(workspace="likelihood.json")
+    analysis = analysis.model_copy(update={"regions": {"A": region}})
+    workspace, page = tmp_path / "workspace.json", tmp_path / "summary.html"
+    prepare_background(analysis, "A", archive, workspace, page, DownloadSettings())
+    assert json.loads(workspace.read_text()) == BACKGROUND

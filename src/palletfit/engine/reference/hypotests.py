@@ -35,6 +35,7 @@ from palletfit.engine.samples import LUMI, TINY
 from palletfit.errors import FitError, PalletError
 from palletfit.pallet.extensions import extensions, without_interpolation
 from palletfit.pallet.limits import MODEL_BYTES, ModelSize
+from palletfit.pallet.schema import in_known_version
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
 _POLISH_MARGIN = 1e-2
@@ -192,7 +193,7 @@ def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, Fl
     check_model(spec, settings)
     try:
         prepared, _ = _prepare(spec, settings)
-        workspace = pyhf.Workspace(prepared, validate=False)
+        workspace = pyhf.Workspace(in_known_version(prepared), validate=False)
         _check_size(spec)
         model = workspace.model(
             measurement_name=settings.measurement,

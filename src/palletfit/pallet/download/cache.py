@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from palletfit.config import DownloadSettings
 from palletfit.errors import DownloadError
-from palletfit.pallet.archive import archive_format
 from palletfit.pallet.download.addresses import public_address
-from palletfit.pallet.download.content import Kind, check_content, read_head
+from palletfit.pallet.download.content import Kind, check_content
+from palletfit.pallet.members import archive_format, read_head
 
 logger = logging.getLogger(__name__)
 #: Endings under which an archive without a configured name is searched in the cache.

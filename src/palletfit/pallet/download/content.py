@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from palletfit.errors import DownloadError
-from palletfit.pallet.archive import HEAD_BYTES, archive_format
+from palletfit.pallet.members import HEAD_BYTES, archive_format, looks_like_json
 
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 # HEPData sends a resource instead of its landing page if the Accept header names the resource's
@@ -16,6 +15,7 @@ _ACCEPT_ARCHIVE = (
     "application/x-tar, application/zip, application/gzip, application/x-gzip, "
     "application/octet-stream"
 )
+_KEYS_OF_DOCUMENTS = (b'"channels"', b'"measurements"', b'"distributions"', b'"patches"')
 _ACCEPT_CSV = "text/csv"
 _REMEDY_LANDING = (
     "The DOI is probably that of the record: give the DOI of the resource, which is on the "
@@ -45,19 +45,24 @@ def _is_archive(head: bytes) -> bool:
     return archive_format(head) is not None
 
 
+def _is_pallet(head: bytes) -> bool:
+    return _is_archive(head) or _is_document(head)
+
+
+def _is_document(head: bytes) -> bool:
+    """Recognise a likelihood as one JSON file. Servers report errors as short JSON objects."""
+    if not looks_like_json(head):
+        return False
+    return len(head) == HEAD_BYTES or any(key in head for key in _KEYS_OF_DOCUMENTS)
+
+
 def _is_table(head: bytes) -> bool:
     # Servers tend to report errors as a JSON object.
     return bool(head.strip()) and b"\x00" not in head and not head.lstrip().startswith(b"{")
 
 
-ARCHIVE = Kind("archive", _ACCEPT_ARCHIVE, _REMEDY_LANDING, _is_archive)
+ARCHIVE = Kind("archive", _ACCEPT_ARCHIVE, _REMEDY_LANDING, _is_pallet)
 TABLE = Kind("CSV table", _ACCEPT_CSV, _REMEDY_LANDING_CSV, _is_table)
-
-
-def read_head(path: Path) -> bytes:
-    """Read the first bytes of a file, which tell its format."""
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
 
 
 def check_content(

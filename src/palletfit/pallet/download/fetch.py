@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,20 +21,26 @@ from palletfit.pallet.download.cache import (
     slot_for,
 )
 from palletfit.pallet.download.content import ARCHIVE, TABLE
+from palletfit.pallet.download.folder import pack_folder
 from palletfit.pallet.download.network import download
 
 logger = logging.getLogger(__name__)
 
 
 def fetch_pallet(
-    pallet: Pallet, destination: Path, settings: DownloadSettings, *, analysis: str
+    pallet: Pallet,
+    destination: Path,
+    settings: DownloadSettings,
+    *,
+    analysis: str,
+    members: Iterable[str] = (),
 ) -> Path:
-    """Fetch the archive of a pallet.
+    """Fetch the archive of a pallet; of a folder, make one.
 
     Parameters
     ----------
     pallet
-        Source of the pallet: a DOI, an address, or a local file.
+        Source of the pallet: a DOI, an address, or a local file or folder.
     destination
         The file that is written, atomically.
     settings
@@ -41,6 +48,8 @@ def fetch_pallet(
     analysis
         Name of the analysis, for the cache: the archive is searched there as
         ``pallets/ARCHIVE``, or as ``pallets/ANALYSIS`` with one of :data:`ARCHIVE_ENDINGS`.
+    members
+        Names, or patterns of names with ``*``, of the files that are needed of a folder.
 
     Returns
     -------
@@ -55,7 +64,10 @@ def fetch_pallet(
         The pallet is built in and has no file, or its DOI is malformed.
     """
     if pallet.path is not None:
-        return _take_local(pallet.path.expanduser(), destination)
+        path = pallet.path.expanduser()
+        if path.is_dir():
+            return pack_folder(path, members, destination, settings)
+        return _take_local(path, destination)
     if pallet.url is not None:
         url = pallet.url
     elif pallet.doi is not None:
@@ -122,7 +134,7 @@ def _take_local(path: Path, destination: Path) -> Path:
     remedy = "Correct pallet.path in the analysis file; a relative path starts at that file."
     if not path.is_file():
         raise DownloadError(
-            "This is a folder, not an archive." if path.is_dir() else "There is no such archive.",
+            "There is no such archive.",
             remedy=remedy,
             file=path,
         )

@@ -23,7 +23,8 @@ from palletfit.core.version import __version__
 from palletfit.errors import DownloadError
 from palletfit.pallet.download.addresses import check_address, join_addresses, public_address
 from palletfit.pallet.download.cache import Source, by_hand
-from palletfit.pallet.download.content import Kind, check_content, read_head
+from palletfit.pallet.download.content import Kind, check_content
+from palletfit.pallet.members import read_head
 
 logger = logging.getLogger(__name__)
 

@@ -78,6 +78,6 @@ class Publication:
         distinct = len({name.lower() for name in planes}) == len(planes)
         if len(planes) == 1:
             return {planes[0]: ""}
-        if distinct and max(map(len, planes)) <= longest:
+        if distinct and max(map(len, planes), default=0) <= longest:
             return {name: f" {name}" for name in planes}
         return {name: f" plane {number}" for number, name in enumerate(planes, 1)}

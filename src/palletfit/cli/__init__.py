@@ -1,0 +1,71 @@
+"""The command line: ``palletfit hypotest``, ``palletfit limit`` and so on.
+
+Each command is a module of this package with an object ``command``. The group knows their names and
+short descriptions, and imports a module only when its command is called: ``palletfit --help`` and
+the completion of a shell stay quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from palletfit.cli.ending import ending
+from palletfit.core.version import __version__
+
+#: Modules of commands, and their short descriptions, in the order of the help.
+COMMANDS = {
+    "hypotest": "Test signals: CLs, or p0 of a discovery.",
+    "limit": "Find upper limits on the signal strength, or on events.",
+    "scan": "Compute CLs against the signal strength.",
+    "fit": "Fit a model to its data.",
+    "pulls": "Show the pulls of a fit, and impacts.",
+    "gof": "Test how well a model describes its data.",
+    "toys": "Compute CLs from pseudo-experiments.",
+    "inspect": "Say what is in a published likelihood.",
+    "catalogue": "List published likelihoods.",
+    "run": "Run the workflow: all signals of an analysis.",
+}
+
+
+class Commands(click.Group):
+    """Commands that are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """List the commands that there are, in the order of the table."""
+        return [name for name in COMMANDS if find_spec(f"{__name__}.{name}") is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write names and short descriptions, without an import."""
+        rows = [(name, COMMANDS[name]) for name in self.list_commands(ctx)]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command; end the program with a code and without a traceback."""
+        run = partial(super().main, *args, **{**extra, "standalone_mode": False})
+        if not extra.get("standalone_mode", True):
+            return run()
+        sys.exit(ending(run))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="palletfit")
+def main() -> None:
+    """Statistical inference on published likelihoods.
+
+    `palletfit COMMAND --help` explains a command, with an example.
+    """

@@ -1,0 +1,113 @@
+"""Runs of a source without an analysis file: it is inspected, and what is proposed is run."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palletfit.config import DownloadSettings
+from palletfit.core.files import write_atomically
+from palletfit.core.version import __version__
+from palletfit.errors import ConfigError
+from palletfit.pallet.folders import folder_files
+
+if TYPE_CHECKING:
+    from palletfit.pallet.inspection import Inspection
+
+#: Folder of the analysis files, one folder for each state of a source.
+FOLDER = Path("resources/inspected")
+
+
+def analyses_of(source: str, settings: DownloadSettings, folder: Path = FOLDER) -> list[Path]:
+    """Write the analysis files that are proposed for a source, unless they are there.
+
+    Parameters
+    ----------
+    source
+        See :func:`palletfit.inspect`. A local one that changes is inspected again.
+    settings
+        Download cache, allowed hosts, and limits of archives.
+    folder
+        Folder below which the files are written, with the table of the inspection in
+        ``inspection.txt``.
+
+    Returns
+    -------
+    list
+        The analysis files.
+
+    Raises
+    ------
+    ConfigError
+        Nothing in the source can be run, or it is ambiguous.
+    ArchiveError, DownloadError
+        See :func:`palletfit.inspect`.
+    """
+    target = folder / _state(source)
+    files = sorted(target.glob("*.yaml"))
+    if files:
+        return files
+    from palletfit.pallet.inspection import inspect
+
+    inspection = inspect(source, settings=settings)
+    _require_certainty(inspection)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".inspect-", dir=folder) as scratch:
+        new = Path(scratch) / "new"
+        inspection.write(new / "analysis.yaml")
+        write_atomically(new / "inspection.txt", inspection.table() + "\n")
+        try:
+            new.replace(target)
+        except OSError:
+            # Another process of this run was first; its files are the same.
+            if not target.is_dir():
+                raise
+    return sorted(target.glob("*.yaml"))
+
+
+def _require_certainty(inspection: Inspection) -> None:
+    """Refuse a source of which a part is ambiguous, or cannot be run.
+
+    Raises
+    ------
+    ConfigError
+        Says which part.
+    """
+    remedy = (
+        "Look at it with `palletfit inspect`, let it write an analysis file with --write, and run "
+        "that file."
+    )
+    for orphan in inspection.pairing.orphans:
+        if orphan.kind in ("patchset", "operations"):
+            raise ConfigError(
+                f"{orphan.name} belongs to no workspace for sure: {orphan.reason}.",
+                remedy=remedy,
+                file=inspection.source,
+            )
+    problems = [entry for entry in inspection.proposals if entry.problem is not None]
+    if problems:
+        raise ConfigError(
+            f"The workflow cannot run {problems[0].name} yet: {problems[0].problem}.",
+            remedy=remedy,
+            file=inspection.source,
+        )
+    if not inspection.proposals:
+        raise ConfigError(
+            "There are no signal patches with a workspace in the source.",
+            remedy="See with `palletfit inspect` what there is.",
+            file=inspection.source,
+        )
+
+
+def _state(source: str) -> str:
+    """Name the state of a source: local files by their times and sizes."""
+    path = Path(source).expanduser()
+    parts = [__version__, source]
+    if path.exists():
+        files = folder_files(path) if path.is_dir() else [path]
+        for file in files:
+            status = file.stat()
+            parts.append(f"{file} {status.st_mtime_ns} {status.st_size}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
