@@ -1,7 +1,8 @@
 """Distributed statistical inference on published likelihoods.
 
-``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``upper_limit``,
-``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand beside it; see :mod:`palletfit.api`.
+``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``fits``, ``pulls``,
+``goodness_of_fit``, ``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand
+beside it; see :mod:`palletfit.api`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
         Results,
         diagnose,
         fit,
+        fits,
+        goodness_of_fit,
         hypotest,
         mu_scan,
+        pulls,
         toys,
         upper_limit,
         upper_limits,
@@ -29,8 +33,11 @@ __all__ = [
     "__version__",
     "diagnose",
     "fit",
+    "fits",
+    "goodness_of_fit",
     "hypotest",
     "mu_scan",
+    "pulls",
     "toys",
     "upper_limit",
     "upper_limits",
