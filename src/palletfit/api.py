@@ -69,7 +69,7 @@ __all__ = [
 #: A file, or its content.
 Source = Path | str | Mapping[str, Any]
 #: A patchset, or the operations of one patch; a file, or its content.
-PatchSource = Source | Sequence[Mapping[str, Any]]
+PatchSource = Source | Sequence[Mapping[str, Any]] | Patchset
 
 #: Origin of settings in errors.
 _ARGUMENTS = "the arguments of the call"
@@ -807,7 +807,7 @@ def _task(
     content = _content(workspace)
     if patchset is None:
         if check:
-            pallet.check_workspace(content, _title(workspace, "workspace"))
+            _check_workspace(content, _title(workspace, "workspace"))
         return _task_for(content, None, (), settings, needs_poi=needs_poi)
     parsed = _patchset(content, patchset, workspace, check=check)
     patterns = [patches] if isinstance(patches, str) else patches
@@ -860,17 +860,38 @@ def _task_for(
 def _patchset(
     content: Mapping[str, Any], patchset: PatchSource, workspace: Source, *, check: bool
 ) -> Patchset:
-    """Read a patchset, or the operations of one patch, which are a list."""
-    spec, path = _content(patchset), _title(patchset, "patch")
-    if isinstance(spec, Sequence):
-        if check:
-            pallet.check_workspace(content, _title(workspace, "workspace"))
-            check_depth(spec, path)
-        return Patchset(labels=(), patches=(Patch(path.stem, (), spec),))
+    """Read a patchset; a list is the operations of one patch."""
+    spec = _content(patchset)
     paths = _title(workspace, "workspace"), _title(patchset, "patchset")
+    if isinstance(spec, (Patchset, Sequence)):
+        if check:
+            _check_workspace(content, paths[0])
+        if isinstance(spec, Patchset):
+            return spec
+        check_depth(spec, paths[1])
+        name = paths[1].name.removesuffix(".gz").removesuffix(".json")
+        return Patchset(labels=(), patches=(Patch(name, (), spec),))
     if check:
         return pallet.check(content, spec, None, *paths)
     return parse_patchset(spec, paths[1])
+
+
+def _check_workspace(content: Any, path: Path) -> None:
+    """Check a workspace, and recognise what is given instead of one."""
+    if isinstance(content, Mapping) and "patches" in content and "channels" not in content:
+        raise PalletError(
+            "The file is a patchset, and not a workspace.",
+            remedy="Give its background-only workspace first, and this file as the patchset.",
+            file=path,
+        )
+    first = content[0] if isinstance(content, list) and content else None
+    if isinstance(first, Mapping) and "op" in first:
+        raise PalletError(
+            "The file holds the operations of a patch, and not a workspace.",
+            remedy="Give its background-only workspace first, and this file as the patch.",
+            file=path,
+        )
+    pallet.check_workspace(content, path)
 
 
 def _title(source: PatchSource, title: str) -> Path:

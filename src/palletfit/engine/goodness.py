@@ -13,7 +13,7 @@ that is fixed has no part in either: its constraint term is the same in both mod
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class GoodnessToys:
         no toy counts.
     median
         Median of the statistic.
+    statistics
+        Statistics of the toys that count; not in :meth:`GoodnessOfFit.as_json`.
     """
 
     toys: int
@@ -64,6 +66,7 @@ class GoodnessToys:
     p_value: float | None
     p_value_error: float | None
     median: float | None
+    statistics: FloatArray = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,10 @@ class GoodnessOfFit:
 
     def as_json(self) -> dict[str, Any]:
         """Give plain data."""
-        plain: dict[str, Any] = finite(asdict(self))
+        data = asdict(self)
+        if self.toys is not None:
+            del data["toys"]["statistics"]
+        plain: dict[str, Any] = finite(data)
         return plain
 
 
@@ -258,6 +264,7 @@ def _concluded(values: FloatArray, observed: float, seed: int) -> GoodnessToys:
         p_value=p_value,
         p_value_error=None if p_value is None else (p_value * (1 - p_value) / size) ** 0.5,
         median=float(np.median(counted)) if size else None,
+        statistics=counted,
     )
 
 

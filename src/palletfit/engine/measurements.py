@@ -221,7 +221,7 @@ class _Asker:
         if name not in kinds:
             raise PalletError(
                 f"The model has no parameter {name!r} that could be fixed.",
-                remedy=did_you_mean(name, kinds) or f"It has {_listed(kinds)}.",
+                remedy=did_you_mean(name, kinds).strip() or f"It has {_listed(kinds)}.",
             )
         if name == poi:
             raise PalletError(

@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from palletfit.config import Analysis
 from palletfit.core.arrays import FloatArray
 from palletfit.core.files import read_json
 from palletfit.engine.asymptotics import survival
@@ -22,6 +21,7 @@ from palletfit.planes.style import (
     COLOURS,
     STYLE,
     Entry,
+    Titled,
     new_figure,
     save,
     title_lines,
@@ -55,7 +55,7 @@ def write_patch(drawing: Drawing, product: type[Product]) -> None:
 
 
 def draw_toys(
-    entry: Mapping[str, Any], statistics: Mapping[str, FloatArray], analysis: Analysis
+    entry: Mapping[str, Any], statistics: Mapping[str, FloatArray], analysis: Titled
 ) -> Figure:
     """Draw the distributions of the test statistic in toys of both hypotheses, and asymptotically.
 
@@ -73,7 +73,8 @@ def draw_toys(
     """
     with mpl.rc_context(STYLE):
         figure = new_figure(7.0, 6.8, h_pad=0.02)
-        words = [*title_lines(analysis), f"{entry['patch']}, region {entry['region']}"]
+        of_region = f", region {entry['region']}" if "region" in entry else ""
+        words = [*title_lines(analysis), f"{entry['patch']}{of_region}"]
         if entry["status"] == "failed":
             write_legend(figure, [*words, "There are no toys"], [])
             axes = figure.add_subplot()
