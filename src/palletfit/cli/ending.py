@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
@@ -52,8 +54,9 @@ def ending(run: Callable[[], int | None]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has enough.
-        sys.stdout = None
+        # The reader of a pipe, such as `head`, has enough. What is left is written to nowhere.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
 
 

@@ -27,7 +27,6 @@ from palletfit.planes.style import (
     title_lines,
     write_legend,
 )
-from palletfit.products.toys import table
 from palletfit.runs.product import Drawing, Product
 from palletfit.runs.results import RegionResults
 
@@ -44,6 +43,8 @@ _SYMBOLS = {"qtilde": r"\tilde{q}_\mu", "q": r"q_\mu", "q0": r"q_0"}
 
 def write_patch(drawing: Drawing, product: type[Product]) -> None:
     """Write the plot of the patch whose name makes this file name."""
+    from palletfit.products.toys import table  # imports pandas
+
     entry = table.find(read_json(drawing.inputs["table"]), drawing.subject)
     (region,) = [
         RegionResults.read(path, product)
