@@ -39,13 +39,14 @@ def command(inputs: Inputs, output: Output, *, mu: float, discovery: bool) -> in
         arguments["test_statistic"] = "q0"
     results = palletfit.hypotest(mu=mu, **arguments)
     kind = arguments.get("test_statistic", "qtilde")
-    tested = "Discovery (q0)" if discovery else f"CLs at mu = {mu:g} ({kind})"
+    subject = inputs.subject
+    tested = "Discovery (q0)" if discovery else f"CLs at {subject} = {mu:g} ({kind})"
     code = output.results(
         results,
         command="hypotest",
         title=f"{tested}: {inputs.title}",
         settings={"mu": mu, "test_statistic": kind, **inputs.settings},
-        columns=_discovery_columns() if discovery else _columns(),
+        columns=_discovery_columns(subject) if discovery else _columns(),
         as_json=_discovery if discovery else None,
     )
 
@@ -77,23 +78,28 @@ def _columns() -> list[Column]:
         bands[2],
         *bands[:2],
         *bands[3:],
-        Column("mu-hat", lambda result: result.mu_hat, "best fit mu-hat", 3),
-        Column("error", lambda result: result.mu_hat_error, "error of mu-hat", 4),
+        Column("mu-hat", lambda result: result.mu_hat, "best fit", 3),
+        Column("error", lambda result: result.mu_hat_error, "error of the best fit", 4),
     ]
 
 
-def _discovery_columns() -> list[Column]:
+def _discovery_columns(subject: str) -> list[Column]:
     return [
         Column("p0", lambda result: result.p_values.CLs_obs, "p0 observed"),
         Column("sigma", lambda result: math.sqrt(result.p_values.q), "significance (sigma)"),
-        Column("p0 exp", lambda result: result.p_values.CLs_exp[2], "p0 expected for mu = 1", 1),
+        Column(
+            "p0 exp",
+            lambda result: result.p_values.CLs_exp[2],
+            f"p0 expected for {subject} = 1",
+            1,
+        ),
         Column(
             "sigma exp",
             lambda result: math.sqrt(result.p_values.q_asimov),
             "significance expected",
         ),
-        Column("mu-hat", lambda result: result.mu_hat, "best fit mu-hat", 2),
-        Column("error", lambda result: result.mu_hat_error, "error of mu-hat", 3),
+        Column("mu-hat", lambda result: result.mu_hat, "best fit", 2),
+        Column("error", lambda result: result.mu_hat_error, "error of the best fit", 3),
     ]
 
 

@@ -54,9 +54,9 @@ class Inputs:
         return "standard input" if self.workspace == STDIN else Path(self.workspace).name
 
     @property
-    def complete(self) -> bool:
-        """True if the workspace needs no patch."""
-        return self.patchset is None and not self.patches
+    def subject(self) -> str:
+        """Name of the parameter of interest in titles."""
+        return "events" if "signal_in" in self.settings else "mu"
 
     def arguments(self) -> dict[str, Any]:
         """Give the arguments of a function of :mod:`palletfit.api`; read the standard input.

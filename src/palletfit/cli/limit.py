@@ -35,7 +35,7 @@ def command(
     arguments = inputs.arguments()
     options: dict[str, Any] = {"confidence_level": level, "tolerance": tolerance, "mu_max": mu_max}
     results = palletfit.upper_limits(**arguments, **options)
-    subject = "events" if "signal_in" in arguments else "mu"
+    subject = inputs.subject
     title = f"Upper limits on {subject} at {100 * level:g}% CL"
     code = output.results(
         results,

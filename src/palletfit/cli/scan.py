@@ -50,7 +50,7 @@ def command(
     code = output.results(
         results,
         command="scan",
-        title=f"CLs against mu, upper limits at {100 * level:g}% CL: {inputs.title}",
+        title=f"CLs against {inputs.subject}, upper limits at {100 * level:g}% CL: {inputs.title}",
         settings={**options, **inputs.settings},
         columns=[
             Column("observed", lambda result: result.limits.observed.mu, "limit observed"),

@@ -61,7 +61,7 @@ def command(
             Column(f"{name} exp", lambda result: result.CLs_exp[2], f"{name} expected"),
             Column("error exp", lambda result: result.CLs_exp_errors[2],
                    f"error of {name} expected", 2),
-            Column("mu-hat", lambda result: result.mu_hat, "best fit mu-hat", 3),
+            Column("mu-hat", lambda result: result.mu_hat, "best fit", 3),
         ],
         as_json=lambda result: {**result.as_json(), "asymptotic": formula(result)},
     )  # fmt: skip
