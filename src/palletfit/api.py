@@ -728,6 +728,7 @@ def toys(
     >>> results[name].toys, 0 <= results[name].CLs_obs <= 1
     (100, True)
     """
+    from palletfit.engine.toys.draws import BLOCK
     from palletfit.products.toys.compute import Toys
     from palletfit.products.toys.results import merge
 
@@ -739,8 +740,8 @@ def toys(
     def one(patch: Patch) -> ToyResult:
         maker = Toys(batched, patch, toy_settings)
         shards = []
-        for first in range(0, count, toy_settings.toys_per_task):
-            size = min(toy_settings.toys_per_task, count - first)
+        for first in range(0, count, BLOCK):
+            size = min(BLOCK, count - first)
             shards.append(maker.shard(first, size))
             if bar is not None:
                 bar.advance("ok", size)
