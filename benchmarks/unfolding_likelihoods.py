@@ -1,5 +1,9 @@
 """Likelihoods of unfolded measurements: each truth bin is a normalization without constraint.
 
+    python benchmarks/unfolding_likelihoods.py
+
+prints what the four fits of two of them cost, and how many of their starts converge.
+
 The signal of every truth bin migrates into the neighbouring bins of several channels, over
 backgrounds that may be negative in a bin, with many systematic uncertainties. Normalizations may go
 below zero, so that rates can, too. Number `n` is always the same likelihood.
@@ -11,6 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from common import describe, machine, markdown, parser, use_one_thread
+
+from palletfit.config import FitSettings
+from palletfit.engine.engine import BatchedEngine
+from palletfit.pallet.patches import Patch
 
 Spec = dict[str, Any]
 
@@ -44,6 +53,33 @@ class Shape:
     events: float = 250.0
     overall: bool = False
     bounds: tuple[float, float] = (-10.0, 10.0)
+
+
+#: Few events in all, so that many bins are empty and rates of others go to zero.
+SMALL = Shape(truth=6, channels=2, bins=6, systematics=6, smearing=2.0, events=12)
+LARGE = Shape(truth=16, channels=4, bins=10, systematics=60, smearing=2.0, events=60)
+#: Shapes and numbers of the likelihoods that are fitted here.
+SHOWN = ((SMALL, 3), (LARGE, 0), (LARGE, 3))
+
+
+def main() -> None:
+    """Print a table of evaluations and starts."""
+    parser(__doc__).parse_args()
+    use_one_thread()
+    print(describe(machine()), flush=True)
+    rows = []
+    for shape, number in SHOWN:
+        workspace, operations = unfolding_likelihood(number, shape)
+        engine = BatchedEngine(workspace, FitSettings())
+        ((batch, _),), _ = engine.lower([Patch("all", (), operations)])
+        fits = engine.batch_fits(batch).four_fits()
+        starts = [minima.converged for kind in fits.values() for _, _, minima, _ in kind.attempts]
+        name = f"number {number}: {shape.truth} truth bins, {shape.events:g} events"
+        parameters = int(batch.present[0].sum())
+        evaluations = sum(int(kind.spent[0]) for kind in fits.values())
+        converged = f"{sum(int(ends.sum()) for ends in starts)} of {sum(map(len, starts))}"
+        rows.append([f"{name}, {parameters} parameters", f"{evaluations:,}", converged])
+    print(markdown(("likelihood", "evaluations", "starts that converged"), rows))
 
 
 def unfolding_likelihood(number: int, shape: Shape | None = None) -> tuple[Spec, list[Spec]]:
@@ -125,3 +161,7 @@ def _sample(
     errors = np.round(0.05 * np.abs(nominal) + 0.02, 5).tolist()
     modifiers.append({"name": f"stat_{channel}", "type": "staterror", "data": errors})
     return {"name": name, "data": nominal.tolist(), "modifiers": modifiers}
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 ``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``fits``, ``pulls``,
 ``goodness_of_fit``, ``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand
 beside it; see :mod:`palletfit.api`.
+``read_hs3`` and ``write_hs3`` are for the HEP Statistics Serialization Standard.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
         fit,
         fits,
         goodness_of_fit,
+        hs3_document,
         hypotest,
         mu_scan,
         pulls,
+        read_hs3,
         toys,
         upper_limit,
         upper_limits,
+        write_hs3,
     )
 
 __all__ = [
@@ -35,12 +39,15 @@ __all__ = [
     "fit",
     "fits",
     "goodness_of_fit",
+    "hs3_document",
     "hypotest",
     "mu_scan",
     "pulls",
+    "read_hs3",
     "toys",
     "upper_limit",
     "upper_limits",
+    "write_hs3",
 ]
 
 

@@ -1,11 +1,11 @@
 """The library's front door: inference on published likelihoods, in one call each.
 
 Everything here is also at the top of the package: ``palletfit.hypotest``, ``palletfit.fit`` and so
-on. Functions of many patches share their arguments: the workspace and the patchset, as files or
-content; `patches`, shell patterns of those that are wanted; `check`, whether files are validated;
-`progress`, whether the standard error shows how far they are; and fields of
-:class:`palletfit.config.FitSettings`, such as ``engine="reference"``, which lets pyhf make all
-fits.
+on. A workspace is a file or its content, and may be an HS3 document. Functions of many patches
+share their arguments: the workspace and the patchset, as files or content; `patches`, shell
+patterns of those that are wanted; `check`, whether files are validated; `progress`, whether the
+standard error shows how far they are; and fields of :class:`palletfit.config.FitSettings`, such as
+``engine="reference"``, which lets pyhf make all fits.
 
 Without a patchset the workspace is complete, and there is one result: ``results.only``. A patchset
 may also be the operations of one patch (JSON Patch, RFC 6902).
@@ -36,7 +36,7 @@ from palletfit.engine.measurements import Question, ask, did_you_mean, without_p
 from palletfit.engine.records import BestFit, HypotestResult
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.pallet import patchset as pallet
-from palletfit.pallet.files import read_pallet_json
+from palletfit.pallet.hs3 import hs3_document, is_hs3, read_hs3, read_workspace, write_hs3
 from palletfit.pallet.limits import check_depth
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import Patchset, parse_patchset, patch_name
@@ -58,12 +58,15 @@ __all__ = [
     "fit",
     "fits",
     "goodness_of_fit",
+    "hs3_document",
     "hypotest",
     "mu_scan",
     "pulls",
+    "read_hs3",
     "toys",
     "upper_limit",
     "upper_limits",
+    "write_hs3",
 ]
 
 #: A file, or its content.
@@ -901,8 +904,10 @@ def _title(source: PatchSource, title: str) -> Path:
 
 
 def _content(source: PatchSource) -> Any:
-    """Read what is a file."""
-    return read_pallet_json(Path(source)) if isinstance(source, (str, Path)) else source
+    """Read what is a file; an HS3 document becomes a workspace."""
+    if isinstance(source, (str, Path)):
+        return read_workspace(Path(source))
+    return read_hs3(source) if isinstance(source, Mapping) and is_hs3(source) else source
 
 
 def _patch(patch: Patch | Mapping[str, Any]) -> Patch:

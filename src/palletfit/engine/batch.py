@@ -283,8 +283,7 @@ class BatchFits:
         fixed = Fits(batch.data, batch.aux, self.mu, self.rows)
         starts = {SUGGESTED: batch.init, "free": free.point}
         self.fitter.fit(fixed, starts | self.fitter.displaced_starts(2, 1))
-        self._displace(fixed, 3)
-        self.search.lower(fixed, background, free)
+        self.search.lower("fixed", fixed, background, free)
         self.search.exchange(free, "fixed", fixed)
         self.nest(free, fixed)
         self.search.exchange(background, "fixed", fixed)
@@ -319,12 +318,6 @@ class BatchFits:
         self.fitter.fit(fits, {SUGGESTED: self.batch.init})
         return fits
 
-    def _displace(self, fits: Fits, first: int) -> None:
-        """Add displaced starts, from a number on, to the fits of patches where they cost little."""
-        for position in range(self.search.displaced.max()):
-            start = self.fitter.displaced_starts(first + position, 1)
-            self.fitter.fit(fits, start, np.flatnonzero(self.search.displaced > position))
-
     def nest(self, free: Fits, fixed: Fits) -> None:
         """Lower free fits that lie above one with the signal strength fixed."""
         below = np.flatnonzero(fixed.value < free.value - SAME)
@@ -346,8 +339,7 @@ class BatchFits:
         tested = background if discovery else fixed
         starts = {SUGGESTED: self.batch.init, "source": source.point, "fixed": tested.point}
         self.fitter.fit(asimov, starts)
-        self._displace(asimov, 2)
-        self.search.lower(asimov, background, tested)
+        self.search.lower("asimov", asimov, background, tested)
         self._take_hints("asimov_fixed", asimov)
         # Other data, but the same model: a minimum of the one may be near a lower of the other.
         before = tested.value.copy()
@@ -382,12 +374,12 @@ class BatchFits:
         background = Fits(batch.data, batch.aux, 0.0, self.likelihood.without_signal)
         starts = {SUGGESTED: batch.init, **self.fitter.displaced_starts(count=1)}
         self.fitter.fit(background, starts)
-        self.search.lower(background)
+        self.search.lower("background", background)
         # What was the same for all patches is now continued for each of them.
         background.leader = same.copy()
         free = Fits(batch.data, batch.aux, None, same)
         self.fitter.fit(free, {SUGGESTED: batch.init, "background": background.point})
-        self.search.lower(free, background)
+        self.search.lower("free", free, background)
         self.search.exchange(background, "free", free)
         self.nest(free, background)
         return background, free
@@ -431,7 +423,7 @@ class BatchFits:
             starts["source"] = np.array([source])
             fits = Fits(*self.likelihood.asimov_data(fits, starts["source"]), mu, self.rows)
         self.fitter.fit(fits, starts)
-        self.search.lower(fits)
+        self.search.lower("fixed" if mu is not None else "free", fits)
         self.fitter.sharpen(fits, self.rows, SHARP)
         self.explain(fits, self.rows)
         return fits

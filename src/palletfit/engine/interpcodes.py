@@ -3,19 +3,44 @@
 Source of the formulas: Cranmer et al., "HistFactory", CERN-OPEN-2012-016, section 4.1, in the
 conventions of pyhf 0.7. One departs from it: pyhf's code2 jumps at ``|alpha| = 1``, where that of
 HistFactory, and this one, go on as a straight line.
+
+An additive code of a normsys modifier acts on its factor: ``1 + shift``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
 
 #: Codes whose derivative jumps at ``alpha = 0``.
 KINKED = frozenset({"code0", "code1"})
+
+#: The code of all parameters, or one for each.
+Code = str | tuple[str, ...]
+_ADDITIVE = frozenset({"code0", "code2", "code4p"})
+
+
+def kinks(code: Code, size: int) -> NDArray[np.bool_]:
+    """Say for which of `size` parameters the derivative jumps at zero, shape ``(size,)``."""
+    codes = (code,) * size if isinstance(code, str) else code
+    return np.array([name in KINKED for name in codes], dtype=bool)
+
+
+def codes_at(code: Code, columns: Sequence[int] | NDArray[np.int64]) -> Code:
+    """Choose the codes of parameters by their columns."""
+    return code if isinstance(code, str) else tuple(code[column] for column in columns)
+
+
+def _by_code(code: tuple[str, ...]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    for name in dict.fromkeys(code):
+        yield name, np.array([entry == name for entry in code])
+
 
 # The polynomial of code4 between -1 and 1: its six coefficients follow from value, slope and
 # curvature of both exponentials at -1 and 1. Columns: value - 1, slope, curvature at 1, then at -1.
@@ -48,13 +73,13 @@ class Shift:
     even_curvature: Any
 
 
-def shift(code: str, alpha: Any, side: Any, xp: Any) -> Shift:
+def shift(code: Code, alpha: Any, side: Any, xp: Any) -> Shift:
     """Additive interpolation of histosys modifiers.
 
     Parameters
     ----------
     code
-        ``code0``, ``code2`` or ``code4p``.
+        ``code0``, ``code2`` or ``code4p``; a tuple has one for each index of the last axis.
     alpha
         Nuisance parameters, any shape.
     side
@@ -62,6 +87,8 @@ def shift(code: str, alpha: Any, side: Any, xp: Any) -> Shift:
     xp
         Array namespace.
     """
+    if not isinstance(code, str):
+        return _mixed_shift(code, alpha, side, xp)
     one, zero = xp.ones_like(alpha), xp.zeros_like(alpha)
     if code == "code0":
         return Shift(alpha, alpha * side, one, side, zero)
@@ -87,6 +114,16 @@ def shift(code: str, alpha: Any, side: Any, xp: Any) -> Shift:
     )
 
 
+def _mixed_shift(code: tuple[str, ...], alpha: Any, side: Any, xp: Any) -> Shift:
+    even, slope, curvature = (xp.zeros((*alpha.shape[:-1], len(code))) for _ in range(3))
+    for name, chosen in _by_code(code):
+        part = shift(name, alpha, side, xp)
+        even = xp.where(chosen, part.even, even)
+        slope = xp.where(chosen, part.even_slope, slope)
+        curvature = xp.where(chosen, part.even_curvature, curvature)
+    return Shift(alpha, even, xp.ones_like(alpha), slope, curvature)
+
+
 def scale_coefficients(hi: FloatArray, lo: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Compute the coefficients of normsys modifiers that :func:`scale` needs.
 
@@ -109,14 +146,14 @@ def scale_coefficients(hi: FloatArray, lo: FloatArray) -> tuple[FloatArray, Floa
 
 
 def scale(
-    code: str, alpha: Any, side: Any, terms: Any, xp: Any, *, eager: bool, orders: int = 3
+    code: Code, alpha: Any, side: Any, terms: Any, xp: Any, *, eager: bool, orders: int = 3
 ) -> list[Any]:
     """Multiplicative interpolation of normsys modifiers: factor and its two derivatives.
 
     Parameters
     ----------
     code
-        ``code1`` or ``code4``.
+        ``code1`` or ``code4``, or an additive code; a tuple has one for each parameter.
     alpha, side
         Nuisance parameters and their signs, shape ``(lanes, n)``.
     terms
@@ -135,6 +172,10 @@ def scale(
     list
         Arrays of shape ``(lanes, n, rows)``, as many as `orders`.
     """
+    if not isinstance(code, str):
+        return _mixed_scale(code, alpha, side, terms, xp, eager, orders)
+    if code in _ADDITIVE:
+        return _additive_scale(code, alpha, side, terms, xp)[:orders]
     at = alpha[:, :, None]
     up = side[:, :, None] >= 0.0
     if code == "code1":
@@ -158,6 +199,30 @@ def scale(
         for inner, tail in zip(polynomials, tails, strict=False):
             inner[lanes, columns] = tail
     return polynomials
+
+
+def _mixed_scale(
+    code: tuple[str, ...], alpha: Any, side: Any, terms: Any, xp: Any, eager: bool, orders: int
+) -> list[Any]:
+    values: list[Any] = []
+    for name, chosen in _by_code(code):
+        parts = scale(name, alpha, side, terms, xp, eager=eager, orders=orders)
+        values = values or parts
+        columns = chosen[:, None]
+        values = [xp.where(columns, part, value) for part, value in zip(parts, values, strict=True)]
+    return values
+
+
+def _additive_scale(code: str, alpha: Any, side: Any, terms: Any, xp: Any) -> list[Any]:
+    """``1 + shift`` of the factors, with its two derivatives."""
+    hi, lo = xp.exp(terms["log_hi"]), xp.exp(terms["log_lo"])
+    odd, even = (hi - lo) / 2, (hi + lo) / 2 - 1.0
+    moved = shift(code, alpha, side, xp)
+    return [
+        1.0 + moved.odd[:, :, None] * odd + moved.even[:, :, None] * even,
+        moved.odd_slope[:, :, None] * odd + moved.even_slope[:, :, None] * even,
+        moved.even_curvature[:, :, None] * even,
+    ]
 
 
 def _polynomials(at: Any, coefficients: Any, xp: Any, orders: int) -> list[Any]:

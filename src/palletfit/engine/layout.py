@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
+from palletfit.engine.interpcodes import Code
 from palletfit.engine.samples import ALPHA, LUMI, NORM, Sample, Unsupported, bin_modifiers, kinds_of
 
 #: Numbers in the arrays of one layout, with one patch: 2 GiB.
@@ -88,14 +89,14 @@ class Layout:
     poi
         Name of the parameter of interest.
     codes
-        Interpolation codes of normsys and histosys modifiers.
+        Interpolation codes of normsys and histosys modifiers that do not name theirs.
     extra
         Columns for parameters that the shared samples do not have.
 
     Raises
     ------
     Unsupported
-        The arrays would take too much memory.
+        The arrays would take too much memory, or a parameter has two interpolation codes.
 
     Attributes
     ----------
@@ -108,6 +109,9 @@ class Layout:
         Numbers of columns of each kind.
     poi
         Column of the parameter of interest.
+    codes
+        Interpolation codes of normsys and histosys modifiers: one for all columns, or a tuple with
+        one for each.
     blocks
         Channels by number of bins.
     bin_order
@@ -122,7 +126,7 @@ class Layout:
         codes: tuple[str, str],
         extra: Extra,
     ) -> None:
-        self.channels, self.codes, self.extra = channels, codes, extra
+        self.channels, self.extra = channels, extra
         self.sample_names = tuple(tuple(name for name, _ in pairs) for pairs in samples)
         self.samples = [[sample for _, sample in pairs] for pairs in samples]
         self.kinds = kinds_of(sample for samples in self.samples for sample in samples)
@@ -140,6 +144,12 @@ class Layout:
         self.hist = len(histosys) + extra.alphas
         self.norm = len(normsys) + extra.alphas
         self.alphas = len(names)
+        self._defaults = codes
+        self._named_codes = _named_codes(all_samples)
+        self.codes: tuple[Any, Any] = (
+            self._code("normsys", names[self.alphas - self.norm :]),
+            self._code("histosys", names[: self.hist]),
+        )
         factors = {name: kind for sample in all_samples for name, kind in sample.factors}
         self.poi = len(names)
         names.append("")
@@ -183,6 +193,27 @@ class Layout:
     def local(self, kind: str, name: str, channel: int | None, number: int) -> int:
         """Column of a bin parameter."""
         return self.alphas + self.factors + self.local_column[kind, name, channel, number]
+
+    def _code(self, kind: str, names: Sequence[str]) -> Code:
+        """Give the interpolation code of parameters: one if all have the same."""
+        codes = tuple(self._code_of(kind, name) for name in names)
+        default = self._defaults[0] if kind == "normsys" else self._defaults[1]
+        if len(set(codes)) > 1:
+            return codes
+        return codes[0] if codes else default
+
+    def _code_of(self, kind: str, name: str) -> str:
+        default = self._defaults[0] if kind == "normsys" else self._defaults[1]
+        return self._named_codes.get((kind, name), default)
+
+    def check_codes(self, sample: Sample) -> None:
+        """Refuse a patch's sample whose interpolation is not that of its parameter's column."""
+        for kind, name, code in _codes_of(sample):
+            if code != self._code_of(kind, name):
+                raise Unsupported(
+                    f"the {kind} {name!r} of a patch has the interpolation {code}, where its "
+                    f"parameter has {self._code_of(kind, name)}"
+                )
 
     def _number_bins(self) -> None:
         """Give each bin parameter a column, and each bin a list of its parameters."""
@@ -328,6 +359,26 @@ class Layout:
                     key = kind, name, None if kind == "shapefactor" else channel, number
                 slot = self.in_bin[channel, number][self.local_column[key]]
                 part["bins"][(*at, number, slot)] = 1.0
+
+
+def _codes_of(sample: Sample) -> Iterator[tuple[str, str, str]]:
+    """Yield type, name and interpolation code of the modifiers that have one."""
+    for name, code in zip(sample.norm_names, sample.norm_codes, strict=True):
+        yield "normsys", name, code
+    for name, code in zip(sample.hist_names, sample.hist_codes, strict=True):
+        yield "histosys", name, code
+
+
+def _named_codes(samples: Sequence[Sample]) -> dict[tuple[str, str], str]:
+    """Give the interpolation codes of parameters by type and name."""
+    codes: dict[tuple[str, str], str] = {}
+    for kind, name, code in (entry for sample in samples for entry in _codes_of(sample)):
+        if codes.setdefault((kind, name), code) != code:
+            raise Unsupported(
+                f"the {kind} {name!r} has the interpolation {codes[kind, name]} in one sample and "
+                f"{code} in another"
+            )
+    return codes
 
 
 def role_name(kind: str, number: int) -> str:

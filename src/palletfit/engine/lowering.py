@@ -78,6 +78,7 @@ class Background:
             for channel in workspace["channels"]
             for sample in channel["samples"]
         }
+        self._codes = settings.normsys, settings.histosys
         self._samples: dict[tuple[str, str], Sample] = {}
         self._layouts: dict[Any, Layout] = {}
 
@@ -85,7 +86,7 @@ class Background:
         """Give a sample of the background."""
         key = channel, name
         if key not in self._samples:
-            self._samples[key] = read_sample(self._specs[key], self.settings.normsys)
+            self._samples[key] = read_sample(self._specs[key], self._codes)
         return self._samples[key]
 
     def read(self, spec: Spec) -> Reading:
@@ -105,7 +106,7 @@ class Background:
                 if published is not None and _same(entry, published):
                     same.append(entry["name"])
                 else:
-                    other.append((entry["name"], read_sample(entry, self.settings.normsys)))
+                    other.append((entry["name"], read_sample(entry, self._codes)))
             channels.append((name, len(channel["samples"][0]["data"])))
             shared.append(tuple(same))
             added.append(tuple(other))
@@ -162,8 +163,8 @@ class Background:
                 [(name, self.sample(channel, name)) for name in names]
                 for (channel, _), names in zip(reading.channels, reading.shared, strict=True)
             ]
-            codes = self.settings.normsys, self.settings.histosys
-            self._layouts[key] = Layout(reading.channels, samples, reading.poi, codes, extra)
+            channels, poi = reading.channels, reading.poi
+            self._layouts[key] = Layout(channels, samples, poi, self._codes, extra)
         return self._layouts[key]
 
 
@@ -322,6 +323,7 @@ def _additions_of(plain: Layout, reading: Reading) -> _Additions:
     samples = [sample for additions in reading.added for _, sample in additions]
     for sample in samples:
         merge_kinds(kinds, sample)
+        plain.check_codes(sample)
     if kinds.get(reading.poi) != NORM:
         raise Unsupported(f"the parameter of interest {reading.poi!r} is not a normfactor")
     fresh = sorted(set(kinds) - set(plain.kinds) - {reading.poi})

@@ -250,8 +250,8 @@ class Profile:
             # Fits nearby may have followed another minimum since.
             fits.fitter.fit(kind, {"sure": self._sure[name]}, np.flatnonzero(self._surely[name]))
         if thorough:
-            for kind in (data, asimov):
-                fits.search.lower(kind, several=self.apart()[self._first])
+            for name, kind in (("fixed", data), ("asimov", asimov)):
+                fits.search.lower(name, kind, several=self.apart()[self._first])
             self._cross(data, asimov, on_data)
 
     def _cross(self, data: Fits, asimov: Fits, rows: NDArray[np.int64]) -> None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import DAMPING_FACTOR, FIRST_DAMPING, Arrays, Instead
-from palletfit.engine.interpcodes import KINKED
+from palletfit.engine.interpcodes import kinks
 from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import Derivatives, evaluate, information, own_of
 
@@ -226,10 +226,8 @@ class Solver:
         self.layout, self.shared = layout, shared
         kinked = np.zeros(layout.parameters, dtype=bool)
         normsys, histosys = layout.codes
-        if histosys in KINKED:
-            kinked[: layout.hist] = True
-        if normsys in KINKED:
-            kinked[layout.alphas - layout.norm : layout.alphas] = True
+        kinked[: layout.hist] = kinks(histosys, layout.hist)
+        kinked[layout.alphas - layout.norm : layout.alphas] |= kinks(normsys, layout.norm)
         self._set_up(arrays, kinked, iterations, arrays.lanes_of(layout.size))
         self._evaluate = arrays.compile(partial(evaluate, arrays, layout))
 

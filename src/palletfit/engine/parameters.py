@@ -5,7 +5,7 @@ The conventions (which parameters there are, their constraints, bounds and data)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.samples import ALPHA, LUMI, NORM, Spec, Unsupported
+from palletfit.pallet.extensions import CONSTRAINTS
 
 #: What a measurement may say about a parameter of each kind (more makes pyhf refuse the model).
 _CONFIGURABLE = {
@@ -22,6 +23,11 @@ _CONFIGURABLE = {
     "staterror": {"inits", "bounds", "fixed", "auxdata", "sigmas"},
     "shapesys": {"inits", "bounds", "fixed", "auxdata", "factors"},
     "shapefactor": {"inits", "bounds", "fixed"},
+}
+#: The same of a parameter whose constraint it sets.
+_OF_CONSTRAINED = {
+    *("name", "constraint", "inits", "bounds", "fixed"),
+    *("auxdata", "sigmas", "factors"),
 }
 #: What it has to say, because there is no default. (pyhf takes a width of one for sigmas.)
 _NEEDED = {LUMI: {"inits", "bounds", "auxdata", "sigmas"}}
@@ -65,6 +71,8 @@ def parameter_set(
         A setting is missing, has another shape or no meaning, or fixes the parameter outside of
         its bounds.
     """
+    if "constraint" in user:
+        return _constrained(name, kind, size, user, sigmas, factors, fixed)
     _check_keys(name, kind, user)
     bounds, start, centre = {
         ALPHA: ((-5.0, 5.0), 0.0, 0.0),
@@ -84,9 +92,7 @@ def parameter_set(
     none = np.zeros(size)
     aux, precision, factor = none, none, none
     init = get("inits", None if start is None else [start] * size)
-    fixed_setting = user.get("fixed", fixed)
-    if fixed_setting is not fixed and not isinstance(fixed_setting, bool):
-        raise Unsupported(f"the measurement's 'fixed' of {name!r} is neither true nor false")
+    fixed_setting = _fixed_setting(name, user, fixed, init, limits)
     if kind == "shapesys":
         factor = get("factors", factors)
         aux = get("auxdata", factors)
@@ -112,6 +118,69 @@ def parameter_set(
         precision=precision,
         factor=factor,
     )
+
+
+def _constrained(
+    name: str,
+    kind: str,
+    size: int,
+    user: Spec,
+    sigmas: FloatArray | None,
+    factors: FloatArray | None,
+    fixed: NDArray[np.bool_] | None,
+) -> ParameterSet:
+    """Constrain a parameter as the measurement says: :mod:`palletfit.pallet.extensions`."""
+    unknown = set(user) - _OF_CONSTRAINED
+    if unknown:
+        raise Unsupported(f"the measurement sets {sorted(unknown)} of {name!r}")
+    plain_kind = {ALPHA: ALPHA, NORM: NORM}.get(kind, "shapefactor")
+    default_bounds = [(1e-10, 10.0)] * size if kind in ("staterror", "shapesys") else None
+    settings = {key: user[key] for key in _CONFIGURABLE["shapefactor"] if key in user}
+    if default_bounds is not None:
+        settings.setdefault("bounds", default_bounds)
+    free = parameter_set(name, plain_kind, size, settings, fixed=fixed)
+    kinds = user["constraint"]
+    kinds = [kinds] * size if isinstance(kinds, str) else kinds
+    if (
+        not isinstance(kinds, list)
+        or len(kinds) != size
+        or any(entry not in CONSTRAINTS for entry in kinds)
+    ):
+        raise Unsupported(f"the measurement's 'constraint' of {name!r} is not one of {CONSTRAINTS}")
+    gauss, poisson = (np.array([entry == word for entry in kinds]) for word in CONSTRAINTS[:2])
+    unset = np.ones(size)
+    widths, counts = unset, unset
+    if gauss.any():
+        default = sigmas if factors is None else factors**-0.5
+        widths = _numbers(name, "sigmas", user.get("sigmas", default), (size,))
+    if poisson.any():
+        default = factors if sigmas is None else sigmas**-2.0
+        counts = _numbers(name, "factors", user.get("factors", default), (size,))
+    centre = 0.0 if kind == ALPHA else 1.0
+    aux = _numbers(name, "auxdata", user.get("auxdata", np.where(poisson, counts, centre)), (size,))
+    if np.any(gauss & (widths <= 0)) or np.any(poisson & ((counts <= 0) | (aux < 0))):
+        raise Unsupported(f"a width of {name!r} is not above zero, or its data are below")
+    return replace(
+        free,
+        aux=np.where(gauss | poisson, aux, 0.0),
+        precision=np.where(gauss, np.where(gauss, widths, 1.0) ** -2.0, 0.0),
+        factor=np.where(poisson, counts, 0.0),
+    )
+
+
+def _fixed_setting(
+    name: str, user: Spec, default: NDArray[np.bool_] | None, init: FloatArray, limits: FloatArray
+) -> bool | NDArray[np.bool_] | None:
+    """Read whether a parameter is fixed, or which of its components are."""
+    fixed = user.get("fixed", default)
+    if fixed is default or isinstance(fixed, bool):
+        return fixed
+    values = fixed if isinstance(fixed, list) else []
+    if len(values) != len(init) or not all(isinstance(value, bool) for value in values):
+        raise Unsupported(f"the measurement's 'fixed' of {name!r} is neither true nor false")
+    mask = np.array(fixed, dtype=bool)
+    _check_inside(name, init[mask], limits[mask])
+    return mask
 
 
 def _check_keys(name: str, kind: str, user: Spec) -> None:

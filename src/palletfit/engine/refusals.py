@@ -20,6 +20,7 @@ from palletfit.engine.samples import (
     NORM,
     Spec,
     Unsupported,
+    interpolation_code,
     normsys_factors,
 )
 from palletfit.errors import PalletError
@@ -181,7 +182,9 @@ def _check_parameters(spec: Spec, measurement: Spec) -> None:
             if name in settings or kind == LUMI:
                 ones = np.ones(size)
                 factors = ones if kind == "shapesys" else None
-                parameter_set(name, kind, size, settings.get(name, {}), factors=factors)
+                sigmas = ones if kind == "staterror" else None
+                user = settings.get(name, {})
+                parameter_set(name, kind, size, user, sigmas=sigmas, factors=factors)
     except Unsupported as reason:
         raise PalletError(
             f"The measurement {measurement['name']!r} does not fit the model: {reason}.",
@@ -217,7 +220,8 @@ def _check_normsys(spec: Spec, settings: FitSettings) -> None:
         if modifier["type"] != "normsys":
             continue
         try:
-            normsys_factors(modifier["name"], modifier["data"], settings.normsys)
+            code = interpolation_code(modifier, (settings.normsys, settings.histosys))
+            normsys_factors(modifier["name"], modifier["data"], code)
         except Unsupported as reason:
             raise PalletError(
                 f"The model has no meaning: {reason}, in the sample {sample['name']!r} of the "

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from palletfit.core.arrays import FloatArray
+from palletfit.pallet.extensions import INTERPOLATION_CODES
 from palletfit.pallet.patches import repeated_modifier
 
 Spec = Mapping[str, Any]
@@ -42,6 +43,8 @@ class Sample:
         histosys modifiers, shape ``(n, N)``.
     norm_names, norm_lo, norm_hi
         normsys modifiers, shape ``(n,)``.
+    hist_codes, norm_codes
+        Their interpolation codes.
     factors
         Names of normfactor and lumi modifiers with their kind.
     staterror, shapesys, shapefactor
@@ -59,6 +62,8 @@ class Sample:
     staterror: tuple[tuple[str, FloatArray], ...]
     shapesys: tuple[tuple[str, FloatArray], ...]
     shapefactor: tuple[str, ...]
+    hist_codes: tuple[str, ...]
+    norm_codes: tuple[str, ...]
 
     @property
     def alphas(self) -> Iterator[str]:
@@ -67,21 +72,21 @@ class Sample:
         yield from self.norm_names
 
 
-def read_sample(spec: Spec, normsys: str) -> Sample:
+def read_sample(spec: Spec, codes: tuple[str, str]) -> Sample:
     """Read a sample's modifiers.
 
     Parameters
     ----------
     spec
         The sample.
-    normsys
-        Interpolation code of normsys modifiers.
+    codes
+        Interpolation codes of normsys and histosys modifiers that do not name theirs.
 
     Raises
     ------
     Unsupported
-        Lengths do not fit, a type is unknown, two modifiers have one type and name, or a normsys
-        factor has no meaning.
+        Lengths do not fit, a type or code is unknown, two modifiers have one type and name, or a
+        normsys factor has no meaning.
     """
     nominal = np.asarray(spec["data"], dtype=float)
     repeated = repeated_modifier(spec)
@@ -90,16 +95,23 @@ def read_sample(spec: Spec, normsys: str) -> Sample:
     kinds: dict[str, list[tuple[str, Any]]] = {
         kind: [] for kind in ("histosys", "normsys", "normfactor", "lumi", *BIN_KINDS)
     }
+    interpolation: dict[str, list[str]] = {"normsys": [], "histosys": []}
     for modifier in spec["modifiers"]:
         kind, name = modifier["type"], modifier["name"]
         if kind not in kinds:
             raise Unsupported(f"the modifier type {kind!r} of {name!r} is unknown")
         kinds[kind].append((name, modifier.get("data")))
+        if kind in interpolation:
+            interpolation[kind].append(interpolation_code(modifier, codes))
     size = len(nominal)
     if not np.all(np.isfinite(nominal)):
         raise Unsupported("a yield is not finite")
     factors = np.array(
-        [normsys_factors(name, data, normsys) for name, data in kinds["normsys"]], dtype=float
+        [
+            normsys_factors(name, data, code)
+            for (name, data), code in zip(kinds["normsys"], interpolation["normsys"], strict=True)
+        ],
+        dtype=float,
     ).reshape(-1, 2)
     return Sample(
         nominal=nominal,
@@ -113,7 +125,33 @@ def read_sample(spec: Spec, normsys: str) -> Sample:
         staterror=tuple((name, _table([data], size)[0]) for name, data in kinds["staterror"]),
         shapesys=tuple((name, _table([data], size)[0]) for name, data in kinds["shapesys"]),
         shapefactor=tuple(name for name, _ in kinds["shapefactor"]),
+        hist_codes=tuple(interpolation["histosys"]),
+        norm_codes=tuple(interpolation["normsys"]),
     )
+
+
+def interpolation_code(modifier: Spec, codes: tuple[str, str]) -> str:
+    """Give the interpolation code of a normsys or histosys modifier.
+
+    Parameters
+    ----------
+    modifier
+        The modifier; its `interpolation` names a code, see :mod:`palletfit.pallet.extensions`.
+    codes
+        Codes of normsys and histosys modifiers that do not name theirs.
+
+    Raises
+    ------
+    Unsupported
+        There is no such code.
+    """
+    kind = modifier["type"]
+    code = modifier.get("interpolation")
+    if code is None:
+        return codes[0] if kind == "normsys" else codes[1]
+    if not isinstance(code, str) or code not in INTERPOLATION_CODES[kind]:
+        raise Unsupported(f"the {kind} {modifier['name']!r} has no interpolation code {code!r}")
+    return code
 
 
 def normsys_factors(name: str, data: Spec, code: str) -> tuple[float, float]:

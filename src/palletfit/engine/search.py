@@ -10,6 +10,10 @@ A minimum is left for points that may lie in the valley of another one:
   (:meth:`palletfit.engine.reach.Reach.seeds`);
 - in likelihoods of few parameters, also where some parameters are drawn at random.
 
+Likelihoods that are cheap to evaluate are also fitted from points where all parameters are drawn:
+minima that need many parameters elsewhere are reached by a few in a hundred of such fits, and by no
+fewer steps.
+
 All points of all patches are evaluated together, and the lowest ones of each patch take a few
 Newton steps; products take twice as many. Those that neither return to where they came from nor
 stay high become fits. The search goes on from a lower minimum as long as it falls.
@@ -68,17 +72,19 @@ _BENT, _LEAPS, _TARGETS = 0.1, 12, (-2.5, -1.0, 1.0, 2.5)
 _FAR, _LOW = 0.3, 0.5
 #: A bin without events is worth emptying if its rate is above this.
 _FILLED = 0.5
-#: Likelihoods of this size in all (see :attr:`palletfit.engine.layout.Layout.size`) are drawn at
-#: random for each patch, so many at most.
+#: Points of likelihoods of this size in all (see :attr:`palletfit.engine.layout.Layout.size`) are
+#: drawn at random for each patch, so many at most.
 _WORK, _DRAWN = 45_000, 96
-#: The same for whole fits from displaced starts.
-_STARTS, _MOST_STARTS = 11_000, 4
+#: One in so many is fitted to its end, from a point where all parameters are drawn.
+_FITTED = 4
 #: Fewer than this are not worth it.
 _LEAST = 8
 #: Where so many may be drawn, steps are taken from all points, not from the lowest ones only.
 _MANY = 20
 #: Parts of all parameters that are drawn, in turn; their width in standard deviations.
-_SHARES, _WIDTH = (0.15, 0.3, 0.6, 0.999), 1.5
+_SHARES, _WIDTH = (0.15, 0.3, 0.6), 1.5
+#: Widths of whole fits, in turn, and how many in a row have their free parameters anywhere.
+_WIDTHS, _IN_A_ROW = (2.0, 1.5), 2
 #: How often a point without a likelihood is brought half-way to the minimum.
 _HALVED = 4
 
@@ -97,11 +103,20 @@ class Search:
         self.batch, self.rows, self.poi = fitter.batch, fitter.rows, fitter.poi
         self.reach = Reach(fitter.batch)
 
-    def lower(self, fits: Fits, *relatives: Fits, several: NDArray[np.bool_] | None = None) -> None:
+    def lower(
+        self,
+        name: str,
+        fits: Fits,
+        *relatives: Fits,
+        several: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Look for lower minima of all rows, and settle how often the lowest one is reached.
 
         Parameters
         ----------
+        name
+            What kind of fits they are: each kind draws its own points, so that a patch, whose fits
+            try one another's minima, has more of them.
         fits
             Fits.
         relatives
@@ -109,6 +124,7 @@ class Search:
         several
             Further rows where that is so, ``(P,)``.
         """
+        self._scatter(name, fits)
         self.explore(fits, self.rows)
         doubtful = ~fits.converged | (fits.agreed() < _SEEN) | fits.multimodal()
         for relative in relatives:
@@ -204,15 +220,14 @@ class Search:
         return np.asarray(parameters * (parameters + self.batch.data.shape[1]))
 
     @cached_property
-    def displaced(self) -> NDArray[np.int64]:
-        """Number of displaced starts that each patch may have, where they cost little, ``(P,)``."""
-        return np.minimum(_STARTS // self._size, _MOST_STARTS)
+    def _budget(self) -> NDArray[np.int64]:
+        """Number of points that are drawn of each patch: many where it is small, ``(P,)``."""
+        return np.minimum(_WORK // self._size, _DRAWN)
 
     @cached_property
     def _affordable(self) -> NDArray[np.int64]:
-        """Number of further points of each patch: many where its likelihood is small, ``(P,)``."""
-        count = np.minimum(_WORK // self._size, _DRAWN)
-        return np.where(count >= _LEAST, count, 0)
+        """Number of further points of each patch that are worth steps, ``(P,)``."""
+        return np.where(self._budget >= _LEAST, self._budget, 0)
 
     @cached_property
     def _cheap(self) -> NDArray[np.bool_]:
@@ -365,7 +380,7 @@ class Search:
         bent = np.repeat(columns[position, rank], len(sides))
         values = [np.tile(sides, len(position))]
         all_columns, positions = [bent], [np.repeat(position, len(sides))]
-        loose = ~batch.fixed[rows] & (batch.precision[rows] <= 0) & (batch.factor[rows] <= 0)
+        loose = ~batch.fixed[rows] & self._loose[rows]
         if fits.mu is not None:
             loose[:, self.poi] = False
         position, column = np.nonzero(loose)
@@ -410,23 +425,59 @@ class Search:
             usable &= np.isfinite(rise)
             yield seeds.row[usable], seeds.point[usable]
 
+    @cached_property
+    def _loose(self) -> NDArray[np.bool_]:
+        """Parameters without a constraint, ``(P, K)``."""
+        return np.asarray((self.batch.precision <= 0) & (self.batch.factor <= 0))
+
+    def _scattered(self, name: str, width: float, *, anywhere: bool) -> FloatArray:
+        """Draw all parameters around the suggested ones; those without constraint in their range.
+
+        Parameters
+        ----------
+        name
+            What the drawn numbers belong to.
+        width
+            In standard deviations.
+        anywhere
+            Whether parameters without constraint are drawn in all of their range.
+        """
+        point = self.fitter.displaced(name, width)
+        if anywhere:
+            lower, upper = self.batch.lower, self.batch.upper
+            part = ndtr(self.fitter.pattern(name))
+            point = np.where(self._loose & ~self.batch.fixed, lower + part * (upper - lower), point)
+        return np.clip(point, self.batch.lower, self.batch.upper)
+
+    def _scatter(self, name: str, fits: Fits) -> None:
+        """Fit from points where all parameters are drawn, in likelihoods that are cheap to fit."""
+        rows = fits.leading(self.rows)
+        count = self._budget // _FITTED
+        owners, points = [], []
+        for number in range(count[rows].max(initial=0)):
+            point = self._scattered(
+                f"{name} {number}",
+                _WIDTHS[number % len(_WIDTHS)],
+                anywhere=number // _IN_A_ROW % 2 == 0,
+            )
+            drawing = rows[number < count[rows]]
+            owners.append(drawing)
+            points.append(point[drawing])
+        if owners:
+            self.fitter.fit_each(fits, "drawn", *self._joined(zip(owners, points, strict=True)))
+
     def _drawn(
         self, fits: Fits, rows: NDArray[np.int64]
     ) -> list[tuple[NDArray[np.int64], FloatArray]]:
         """Draw some parameters at random, in likelihoods that are cheap to evaluate."""
         batch = self.batch
-        drawn = []
-        loose = (batch.precision <= 0) & (batch.factor <= 0)
-        owners = []
-        for number in range(self._affordable[rows].max(initial=0)):
-            drawing = rows[number < self._affordable[rows]]
+        drawn, owners = [], []
+        count = self._affordable - self._affordable // _FITTED
+        for number in range(count[rows].max(initial=0)):
+            drawing = rows[number < count[rows]]
             share = _SHARES[number % len(_SHARES)]
             chosen = self.fitter.pattern(f"chosen {number}") < float(ndtri(share))
-            point = self.fitter.displaced(f"drawn {number}", _WIDTH)
-            if number % 2:
-                part = ndtr(self.fitter.pattern(f"drawn {number}"))
-                anywhere = batch.lower + part * (batch.upper - batch.lower)
-                point = np.where(loose, anywhere, point)
+            point = self._scattered(f"drawn {number}", _WIDTH, anywhere=number % 2 == 1)
             point = np.where(chosen & ~batch.fixed, point, fits.point)[drawing]
             if fits.mu is not None:
                 point[:, self.poi] = fits.point[drawing, self.poi]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.errors import PalletError
+from palletfit.pallet.extensions import without_extensions
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.limits import ModelSize, PatchLimitError, check_depth, quoted
 from palletfit.pallet.patches import Patch, apply, inconsistency, not_finite
@@ -202,7 +203,7 @@ def check_workspace(workspace: Any, path: Path) -> None:
 
 
 def _validate_schema(spec: Any, schema: str, path: Path) -> None:
-    problem = violation(spec, schema)
+    problem = violation(without_extensions(spec), schema)
     if problem is not None:
         raise PalletError(
             f"The file violates pyhf's schema {schema}: {quoted(str(problem))}.",
@@ -398,7 +399,7 @@ def summarise_workspace(workspace: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a checked background-only workspace."""
     import pyhf
 
-    background = pyhf.Workspace(workspace, validate=False)
+    background = pyhf.Workspace(without_extensions(workspace), validate=False)
     observations = {entry["name"]: entry["data"] for entry in workspace["observations"]}
     modifiers: Counter[str] = Counter()
     for _, kind in background.modifiers:
@@ -458,7 +459,7 @@ def _count_in_model(spec: Mapping[str, Any]) -> int | None:
     """Count the parameters with pyhf; None without the parameter of interest."""
     import pyhf
 
-    patched = pyhf.Workspace(spec, validate=False)
+    patched = pyhf.Workspace(without_extensions(spec), validate=False)
     model = patched.model(validate=False)
     patched.data(model)
     if any(name == model.config.poi_name for name, _ in patched.modifiers):

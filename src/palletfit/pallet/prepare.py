@@ -10,6 +10,7 @@ from palletfit.config import Analysis, DownloadSettings
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.archive import unpack
 from palletfit.pallet.files import read_pallet_json
+from palletfit.pallet.hs3 import Hs3Error, convert_hs3
 from palletfit.pallet.patchset import check_workspace, summarise_workspace, validate
 from palletfit.pallet.summary_page import write_summary
 
@@ -24,6 +25,8 @@ def prepare_region(
     settings: DownloadSettings,
 ) -> dict[str, Any]:
     """Unpack the two files of a region, verify their pinned digests, check and describe them.
+
+    A workspace that is an HS3 document is written as a workspace.
 
     Parameters
     ----------
@@ -75,6 +78,7 @@ def prepare_region(
         paths = unpack(archive, names, Path(folder), settings, sha256=pins)
         sources = {str(path): f"{name} in {archive}" for name, path in paths.items()}
         try:
+            convert_hs3(paths[files.workspace])
             summary = validate(paths[files.workspace], paths[files.patchset], analysis.labels)
         except PalletError as error:
             raise PalletError(
@@ -112,8 +116,13 @@ def prepare_background(
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
         path = unpack(archive, [name], Path(folder), settings, sha256=pins)[name]
+        source = Path(f"{name} in {archive}")
+        try:
+            convert_hs3(path)
+        except Hs3Error as error:
+            raise Hs3Error(error.problem, remedy=error.remedy, file=source) from None
         content = read_pallet_json(path)
-        check_workspace(content, Path(f"{name} in {archive}"))
+        check_workspace(content, source)
         path.replace(workspace)
     summary = summarise_workspace(content)
     write_summary(page, f"{analysis.name}/{region}", summary)

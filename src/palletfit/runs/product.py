@@ -532,7 +532,7 @@ def plot_files(folder: Path, stem: str, analysis: Analysis, endings: Sequence[st
 
 
 def about_minima(
-    points: Sequence[Mapping[str, Any]], *, brief: bool = False, limits: bool = False
+    points: Sequence[Mapping[str, Any]], *, brief: bool = False, words: str = "another minimum"
 ) -> str:
     """Say how many points have another minimum, and which one counts; empty if there is none.
 
@@ -542,13 +542,12 @@ def about_minima(
         Entries of ``results.json``, or of ``limits.json``.
     brief
         Leave out the setting that gives the other minimum.
-    limits
-        Entries are of limits: these say of a minimum only that it has other ones.
+    words
+        What such points have.
     """
     minima = [other["minimum"] for point in points if (other := point.get("other_minimum"))]
     if not minima:
         return ""
     counted = "nearest" if minima[0] == "lowest" else "lowest"
-    minimum = "other limits at another minimum" if limits else "another minimum"
-    sentence = f"{len(minima)} of {len(points)} points have {minimum}; the {counted} counts"
+    sentence = f"{len(minima)} of {len(points)} points have {words}; the {counted} counts"
     return sentence if brief else f"{sentence}, and `fit.minimum: {minima[0]}` gives the other"

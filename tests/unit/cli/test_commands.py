@@ -56,6 +56,15 @@ def test_a_workspace_from_the_standard_input(palletfit, files) -> None:
     assert (result.exit_code, "file:   standard input" in result.stderr) == (2, True)
 
 
+def test_an_hs3_document_is_a_workspace(palletfit, files) -> None:
+    library.write_hs3(json.loads((files / "counting.json").read_text()), files / "hs3.json")
+    expected = entry(palletfit("fit", "counting.json", "--json"))
+    for words in (("hs3.json",), ("-",)):
+        content = (files / "hs3.json").read_bytes()
+        plain = entry(palletfit("fit", *words, "--json", input=content))
+        assert plain["twice_nll"] == pytest.approx(expected["twice_nll"], abs=1e-8)
+
+
 def test_patches_of_a_patchset(palletfit, likelihood) -> None:
     tests = library.hypotest(likelihood["background"], likelihood["patchset"])
     result = palletfit("hypotest", *PATCHES, "--json")

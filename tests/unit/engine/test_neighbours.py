@@ -88,7 +88,6 @@ def switch_off_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     for method in ("lower", "exchange", "explore"):
         monkeypatch.setattr(f"palletfit.engine.search.Search.{method}", lambda *_: None)
     monkeypatch.setattr("palletfit.engine.fitter.Fitter.displaced_starts", lambda *_, **__: {})
-    monkeypatch.setattr("palletfit.engine.batch.BatchFits._displace", lambda *_: None)
 
 
 def test_what_one_round_gained_the_next_one_keeps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,23 @@ def results_of(workspace: Any, patches: list[Patch], **settings: Any) -> dict[st
         assert isinstance(result, HypotestResult), str(result)
         results[patch.name] = result
     return results
+
+
+@pytest.mark.parametrize(
+    ("number", "patch", "fit", "lowest"),
+    [
+        (3017, 0, "free", 105.5688),
+        (3048, 1, "background", 328.5831),
+        (3048, 1, "asimov_fixed", 72.1784),
+    ],
+)
+def test_minima_that_need_all_parameters_elsewhere_are_reached(
+    number: int, patch: int, fit: str, lowest: float, load: Callable[[str], ModuleType]
+) -> None:
+    """One in eight to forty fits from random points ends there; the search ended up to 65 above."""
+    workspace, operations = load("random_likelihoods").random_likelihood(number)
+    patches = [Patch("random", (), tuple(operations[patch]))]
+    assert results_of(workspace, patches)["random"].fits[fit].twice_nll < lowest + 0.01
 
 
 @pytest.mark.parametrize(

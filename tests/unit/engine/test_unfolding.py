@@ -53,8 +53,8 @@ def test_fits_with_rates_at_zero_cost_little_and_nobody_ends_lower(load: Load) -
     fits = tests.four_fits()
     for name, kind in fits.items():
         assert kind.converged.all(), name
-    # Half of what it took without the active set.
-    assert sum(kind.spent[0] for kind in fits.values()) < 33_000
+    # Half of the 64,321 that it took without the active set.
+    assert sum(kind.spent[0] for kind in fits.values()) < 32_000
     free = fits["free"]
     rates = tests.likelihood.rates(free, free.point)
     assert np.any((free.data <= 0) & (np.abs(rates) < 1e-5)), "no rate is at zero"

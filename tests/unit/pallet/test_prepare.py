@@ -14,7 +14,8 @@ import pytest
 
 from palletfit.config import Analysis, DownloadSettings
 from palletfit.errors import ArchiveError, ConfigError, PalletError
-from palletfit.pallet.prepare import prepare_region
+from palletfit.pallet.hs3 import hs3_document, read_hs3
+from palletfit.pallet.prepare import prepare_background, prepare_region
 
 from .. import models
 
@@ -142,3 +143,32 @@ def test_an_unknown_region_is_explained(archive):
     with pytest.raises(ConfigError, match="no region 'C'") as error:
         prepare(archive, make_analysis(), "C")
     assert "A, B" in error.value.remedy
+
+
+def test_an_hs3_document_in_the_archive_becomes_a_workspace(tmp_path):
+    document = json.loads(json.dumps(hs3_document(BACKGROUND)))
+    workspace = read_hs3(document)
+    broken = {**document, "likelihoods": []}
+    archive = make_archive(
+        tmp_path / "pallet.tgz",
+        {
+            "A/BkgOnly.json": document,
+            "A/patchset.json": models.patchset(workspace, models.grid()),
+            "B/BkgOnly.json": broken,
+            "B/patchset.json": PATCHSET,
+        },
+    )
+    analysis = make_analysis()
+    summary, (path, *_) = prepare(archive, analysis)
+    assert json.loads(path.read_text()) == workspace
+    assert summary["measurements"] == ["fit"]
+    page = tmp_path / "page.html"
+    prepare_background(analysis, "A", archive, path, page, DownloadSettings())
+    assert json.loads(path.read_text()) == workspace
+    for function in (
+        lambda: prepare(archive, analysis, "B"),
+        lambda: prepare_background(analysis, "B", archive, path, page, DownloadSettings()),
+    ):
+        with pytest.raises(PalletError, match="names the likelihood 'likelihood'") as raised:
+            function()
+        assert raised.value.file == f"B/BkgOnly.json in {archive}"

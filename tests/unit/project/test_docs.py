@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "src" / "palletfit"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NAME = re.compile(r"\bpalletfit(?:\.[a-z_A-Z]+)+")
+NAME = re.compile(r"\bpalletfit(?:\.[a-z_A-Z][a-z_A-Z0-9]*)+")
 IMPORT = re.compile(r"^from (palletfit[\w.]*) import (\([^)]+\)|.+)$", re.MULTILINE)
 
 

@@ -33,6 +33,7 @@ from palletfit.engine.reference.optimizers import calls_of_repetitions, minimise
 from palletfit.engine.refusals import check_background, check_model
 from palletfit.engine.samples import LUMI, TINY
 from palletfit.errors import FitError, PalletError
+from palletfit.pallet.extensions import extensions, without_interpolation
 from palletfit.pallet.limits import MODEL_BYTES, ModelSize
 
 #: Newton steps go on until the edm is this small compared with what is trusted.
@@ -249,13 +250,15 @@ def _prepare(
     """Write a full workspace so that pyhf reads it as it is meant.
 
     The parameter of interest is free. A lumi without width is fixed where it was measured. A
-    normsys factor of zero is so small a number that it has a logarithm.
+    normsys factor of zero is so small a number that it has a logarithm. An interpolation that a
+    modifier names is left out if it is that of the settings.
 
     Returns
     -------
     tuple
         The workspace, or a copy where something is changed; and remarks.
     """
+    spec = _without_known_codes(spec, settings)
     chosen = measurement_of(spec, settings.measurement)
     measurement, remarks = free_poi(chosen)
     measurement = _without_width(spec, measurement)
@@ -264,6 +267,27 @@ def _prepare(
         return spec, remarks
     measurements = [measurement if entry is chosen else entry for entry in spec["measurements"]]
     return {**spec, "channels": channels, "measurements": measurements}, remarks
+
+
+def _without_known_codes(spec: Mapping[str, Any], settings: FitSettings) -> Mapping[str, Any]:
+    """Leave out additions to pyhf's workspaces that are the settings', and refuse others.
+
+    Raises
+    ------
+    PalletError
+        pyhf has no such interpolation or constraint.
+    """
+    if next(extensions(spec), None) is None:
+        return spec
+    codes = {"normsys": settings.normsys, "histosys": settings.histosys}
+    plain: Mapping[str, Any] = without_interpolation(spec, codes)
+    unknown = next(extensions(plain), None)
+    if unknown is not None:
+        raise PalletError(
+            f"pyhf cannot make a model of the workspace: {unknown}.",
+            remedy="`fit.engine: batched` reads it, if the rest of the model is supported.",
+        )
+    return plain
 
 
 def _without_width(spec: Mapping[str, Any], measurement: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.interpcodes import scale, scale_coefficients, shift
+from palletfit.engine.interpcodes import Code, codes_at, scale, scale_coefficients, shift
 from palletfit.engine.lowering import Lowered
 
 
@@ -84,7 +84,7 @@ class Compact:
         Columns that touch no cell, or are fixed, ``(K,)``, where they have a constraint.
     """
 
-    codes: tuple[str, str]
+    codes: tuple[Code, Code]
     bins: int
     shared: NDArray[np.int64]
     hist: int
@@ -216,7 +216,10 @@ class _Folder:
         table = np.array(list(kinds)).reshape(len(kinds), -1)
         hi, lo, factors = np.split(table.T, [len(self.normsys), 2 * len(self.normsys)])
         return Compact(
-            codes=layout.codes,
+            codes=(
+                codes_at(layout.codes[0], self.normsys),
+                codes_at(layout.codes[1], self.hist),
+            ),
             bins=self.bins,
             shared=shared,
             hist=len(self.hist),

@@ -24,7 +24,7 @@ from palletfit.core.arrays import FloatArray
 from palletfit.engine.corners import WIDTHS
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fitter import CORNER
-from palletfit.engine.interpcodes import KINKED
+from palletfit.engine.interpcodes import kinks
 from palletfit.engine.likelihood import CLIP_WIDTH, EMPTY, own_arrays, own_of, poisson_term
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
@@ -164,7 +164,9 @@ class Ensemble:
 
     def __init__(self, engine: BatchedEngine, batch: Lowered) -> None:
         self.engine, self.batch, self.poi = engine, batch, batch.layout.poi
-        kinked = KINKED & set(batch.layout.codes)
+        layout = batch.layout
+        normsys, histosys = layout.codes
+        kinked = kinks(normsys, layout.norm).any() or kinks(histosys, layout.hist).any()
         #: Whether bin-local parameters are profiled out.
         self.profiled = (
             engine.arrays.name == "numpy" and not kinked and not batch.fixed[0, self.poi]

@@ -13,6 +13,7 @@ from pyhf.modifiers import histfactory_set
 
 from palletfit.config import CombinationMember
 from palletfit.errors import ConfigError, PalletError
+from palletfit.pallet.extensions import extensions
 from palletfit.pallet.patches import Patch, apply_sharing
 from palletfit.pallet.patchset import parse_patchset
 
@@ -87,8 +88,15 @@ class Member:
         ConfigError
             The settings name a channel, measurement or label that does not exist.
         PalletError
-            The file is no patchset, or two patches have the same values.
+            The file is no patchset, two patches have the same values, or the workspace has
+            additions to those of pyhf.
         """
+        addition = next(extensions(workspace), None)
+        if addition is not None:
+            raise PalletError(
+                f"The member {name} is no workspace of pyhf: {addition}.",
+                remedy="A combination has pyhf's workspaces only; fit this one alone.",
+            )
         patchset = parse_patchset(spec, Path(f"patchset of {name}"))
         channel_names = [channel["name"] for channel in workspace["channels"]]
         for key in ("channels", "without"):

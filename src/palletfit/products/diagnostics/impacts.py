@@ -172,7 +172,7 @@ def _fit(
     predicted = best + ((values - best[held_columns]) * slopes).T
     alone = np.repeat(best[None], len(held_columns), axis=0)
     again.fitter.fit(fits, {"predicted": predicted, "free": alone})
-    again.search.lower(fits)
+    again.search.lower("free", fits)
     again.fitter.sharpen(fits, lanes, SHARP)
     return fits, again
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from palletfit.planes.quantities import Quantity
     from palletfit.runs.schema import Result
 
+#: What points with two minima have.
+_OTHER = "other limits at another minimum"
+
 
 class OfLimits(Product):
     """A product of upper limits, which do not exist for a test of discovery."""
@@ -156,7 +159,8 @@ class Limits(OfLimits):
     @classmethod
     def label_of(cls, folder: Path, analysis: Analysis) -> str:
         """Say in the report that points have other limits at another minimum."""
-        minima = about_minima(cls.entries_made(folder, analysis) or [], brief=True, limits=True)
+        limits = cls.entries_made(folder, analysis) or []
+        minima = about_minima(limits, brief=True, words=_OTHER)
         return f"{cls.label}: {minima}" if minima else cls.label
 
     @classmethod
@@ -166,7 +170,7 @@ class Limits(OfLimits):
         if limits is None:
             return []
         plots = plot_files(folder, "limits", analysis, ("png", "pdf", "html"))
-        minima = about_minima(limits, limits=True)
+        minima = about_minima(limits, words=_OTHER)
         return [
             _summary(analysis, limits, settings),
             *([f"  minima: {minima}"] if minima else []),

@@ -122,6 +122,26 @@ def compare(batch: Lowered, size: float) -> None:
     np.testing.assert_allclose(derivatives.hessian[usable], schur[usable], atol=1e-11 * scale)
 
 
+@pytest.mark.parametrize("size", [0.5, 2.0])
+def test_codes_and_constraints_of_single_parameters(size: float) -> None:
+    spec = models.full("normsys", "histosys", "staterror", "shapefactor")
+    modifiers = spec["channels"][0]["samples"][0]["modifiers"]
+    codes = {"normsys": ("code4", "code4p", "code2"), "histosys": ("code2", "code4p", "code2")}
+    for modifier in [entry for entry in modifiers if entry["type"] in codes]:
+        for number, code in enumerate(codes[modifier["type"]]):
+            name = f"{modifier['name']}_{number}"
+            modifiers.append({**modifier, "name": name, "interpolation": code})
+    spec["measurements"][0]["config"]["parameters"] += [
+        {"name": "statistics", "constraint": "Poisson"},
+        {"name": "free", "constraint": ["Gauss", "none"], "sigmas": [0.1, 1.0]},
+        {"name": "scale_1", "fixed": True, "inits": [0.7]},
+        {"name": "shape_2", "fixed": True, "inits": [-1.4]},
+    ]
+    batch = lower(spec)
+    assert not isinstance(batch.layout.codes[0], str)
+    compare(batch, size)
+
+
 @pytest.mark.parametrize("kinds", KINDS, ids=NAMES)
 @pytest.mark.parametrize("size", [0.2, 1.0])
 def test_profile_is_the_whole_likelihood(kinds: tuple[str, ...], size: float) -> None:

@@ -587,3 +587,13 @@ def test_files_are_written_and_described(first, second, tmp_path):
         combine({"a": first.files}, settings(), ["m1", "m2"])
     with pytest.raises(ConfigError, match="is no combination of 1 workspaces"):
         combine_region(analysis, workspaces[:1], patchsets[:1], *out)
+
+
+def test_a_member_with_additions_to_pyhf_is_refused(first, second):
+    """Its constraints and interpolation codes would be lost."""
+    workspace, patchset = first.files
+    workspace["measurements"][0]["config"]["parameters"].append(
+        {"name": "JES", "constraint": "none"}
+    )
+    with pytest.raises(PalletError, match="The member a is no workspace of pyhf: the measurement"):
+        combine({"a": (workspace, patchset), "b": second.files}, settings(), ["m1", "m2"])
