@@ -1,7 +1,8 @@
 """Distributed statistical inference on published likelihoods.
 
-``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``upper_limit``,
-``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand beside it; see :mod:`palletfit.api`.
+``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``fits``, ``pulls``,
+``goodness_of_fit``, ``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand
+beside it; see :mod:`palletfit.api`.
 ``read_hs3`` and ``write_hs3`` are for the HEP Statistics Serialization Standard.
 """
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
         Results,
         diagnose,
         fit,
+        fits,
+        goodness_of_fit,
         hs3_document,
         hypotest,
         inspect,
         mu_scan,
+        pulls,
         read_hs3,
         toys,
         upper_limit,
@@ -34,10 +38,13 @@ __all__ = [
     "__version__",
     "diagnose",
     "fit",
+    "fits",
+    "goodness_of_fit",
     "hs3_document",
     "hypotest",
     "inspect",
     "mu_scan",
+    "pulls",
     "read_hs3",
     "toys",
     "upper_limit",

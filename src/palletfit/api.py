@@ -3,15 +3,23 @@
 Everything here is also at the top of the package: ``palletfit.hypotest``, ``palletfit.fit`` and so
 on. A workspace is a file or its content, and may be an HS3 document. Functions of many patches
 share their arguments: the workspace and the patchset, as files or content; `patches`, shell
-patterns of those that are wanted; `check`, whether files are validated; and fields of
-:class:`palletfit.config.FitSettings`, such as ``engine="reference"``, which lets pyhf make all
-fits.
+patterns of those that are wanted; `check`, whether files are validated; `progress`, whether the
+standard error shows how far they are; and fields of :class:`palletfit.config.FitSettings`, such as
+``engine="reference"``, which lets pyhf make all fits.
+
+Without a patchset the workspace is complete, and there is one result: ``results.only``. A patchset
+may also be the operations of one patch (JSON Patch, RFC 6902).
+
+Fields of :class:`palletfit.engine.measurements.Question` ask another question than the workspace's
+measurement does: `poi` chooses the parameter of interest, `fix` fixes parameters, `signal_in` adds
+a signal of one event to a region.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -22,18 +30,24 @@ from palletfit.config import (
     LimitSettings,
     MuScanSettings,
     ToySettings,
+    parse,
 )
 from palletfit.engine.choose import make_engine, require_batched
+from palletfit.engine.measurements import Question, ask, did_you_mean, without_poi
 from palletfit.engine.records import BestFit, HypotestResult
-from palletfit.errors import FitError, PalletfitError
+from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.pallet import patchset as pallet
 from palletfit.pallet.hs3 import hs3_document, is_hs3, read_hs3, read_workspace, write_hs3
+from palletfit.pallet.limits import check_depth
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import Patchset, parse_patchset, patch_name
 
 if TYPE_CHECKING:
+    from palletfit.core.progress import Progress
+    from palletfit.engine.goodness import GoodnessOfFit
     from palletfit.engine.protocol import Engine
     from palletfit.pallet.inspection import Inspection
+    from palletfit.products.diagnostics.pulls import Pulls
     from palletfit.products.diagnostics.records import Diagnostics
     from palletfit.products.limits.compute import Limits
     from palletfit.products.mu_scan.compute import MuScan
@@ -44,10 +58,13 @@ __all__ = [
     "Results",
     "diagnose",
     "fit",
+    "fits",
+    "goodness_of_fit",
     "hs3_document",
     "hypotest",
     "inspect",
     "mu_scan",
+    "pulls",
     "read_hs3",
     "toys",
     "upper_limit",
@@ -57,6 +74,12 @@ __all__ = [
 
 #: A file, or its content.
 Source = Path | str | Mapping[str, Any]
+#: A patchset, or the operations of one patch; a file, or its content.
+PatchSource = Source | Sequence[Mapping[str, Any]] | Patchset
+
+#: Origin of settings in errors.
+_ARGUMENTS = "the arguments of the call"
+_TOYS = ("toy", "toys")
 
 
 class HasRow(Protocol):
@@ -101,6 +124,18 @@ class Results(Mapping[str, Result], Generic[Result]):
     def __len__(self) -> int:
         return len(self.results)
 
+    @property
+    def only(self) -> Result:
+        """The result, where there is one; reading a failed one raises its error.
+
+        Raises
+        ------
+        ValueError
+            There are several.
+        """
+        (name,) = self.values_of
+        return self[name]
+
     def rows(self) -> list[dict[str, Any]]:
         """Make one plain row a patch, failed ones included, for ``pandas.DataFrame``."""
         table = []
@@ -117,11 +152,12 @@ class Results(Mapping[str, Result], Generic[Result]):
 
 def hypotest(
     workspace: Source,
-    patchset: Source,
+    patchset: PatchSource | None = None,
     mu: float = 1.0,
     *,
     patches: str | Sequence[str] = "*",
     check: bool = True,
+    progress: bool = False,
     **settings: Any,
 ) -> Results[HypotestResult]:
     """Test every signal patch of a published likelihood.
@@ -129,16 +165,19 @@ def hypotest(
     Parameters
     ----------
     workspace, patchset
-        Files, or their content.
+        Files, or their content; without a patchset the workspace is complete.
     mu
         Tested signal strength.
     patches
         Shell patterns of the patches to test.
     check
         Validate files against pyhf's schemas and the patchset's digest of the workspace.
+    progress
+        Show on the standard error how far the fits are.
     settings
         Further fields of :class:`palletfit.config.FitSettings`, such as
-        ``test_statistic="q0"``, ``backend="jax"`` or ``engine="reference"``.
+        ``test_statistic="q0"``, ``backend="jax"`` or ``engine="reference"``; and `poi`, `fix` and
+        `signal_in`, see :class:`palletfit.engine.measurements.Question`.
 
     Returns
     -------
@@ -169,10 +208,16 @@ def hypotest(
     'reference'
     >>> abs(check[name].p_values.CLs_obs - result.p_values.CLs_obs) < 1e-5
     True
+
+    A complete workspace needs no patchset. This is the discovery of another parameter of interest,
+    with p0 in `CLs_obs`:
+
+    >>> test = palletfit.hypotest(workspace, poi="mu_ttbar", test_statistic="q0")
+    >>> test.only.p_values.CLs_obs < 1e-6
+    True
     """
-    content, chosen, labels = _choose(workspace, patchset, patches, check=check)
-    engine = make_engine(content, FitSettings(mu=mu, **settings))
-    return _gather(chosen, labels, engine.hypotests)
+    task = _task(workspace, patchset, patches, {**settings, "mu": mu}, check=check)
+    return _gather(task, task.engine.hypotests, "hypotest" if progress else None)
 
 
 def fit(
@@ -192,7 +237,9 @@ def fit(
     mu
         Where the parameter of interest is fixed; None leaves it free.
     settings
-        Further fields of :class:`palletfit.config.FitSettings`.
+        Further fields of :class:`palletfit.config.FitSettings`; and `poi`, `fix` and `signal_in`,
+        see :class:`palletfit.engine.measurements.Question`. With ``poi=""`` the fit has no
+        parameter of interest.
 
     Returns
     -------
@@ -216,9 +263,183 @@ def fit(
     >>> background = palletfit.fit(workspace, patch, mu=0.0)
     >>> background.twice_nll >= best.twice_nll
     True
+
+    The background alone has no parameter of interest:
+
+    >>> without_signal = palletfit.fit(workspace, poi="", fix={"lumi": 1.0})
+    >>> abs(without_signal.twice_nll - background.twice_nll) < 1
+    True
     """
-    engine = make_engine(_content(workspace), FitSettings(**settings))
-    return engine.fit(_patch(patch), mu)
+    task = _task_of_one(workspace, patch, settings, needs_poi=False)
+    return _fit(task, task.patches[0], mu)
+
+
+def fits(
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    mu: float | None = None,
+    *,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Results[BestFit]:
+    """Fit many models to their data, one after the other.
+
+    Parameters
+    ----------
+    workspace, patchset
+        Files, or their content; without a patchset the workspace is complete.
+    mu
+        Where the parameter of interest is fixed; None leaves it free.
+    patches, check, progress, settings
+        See :func:`hypotest`; ``poi=""`` as in :func:`fit`.
+
+    Returns
+    -------
+    Results
+        Best fits by patch name; reading a patch that failed raises its error.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_patchset, demo_workspace
+    >>> workspace = demo_workspace()
+    >>> best = palletfit.fits(workspace, demo_patchset(workspace), patches="DEMO_C1N2_Wh_700_0")
+    >>> best["DEMO_C1N2_Wh_700_0"].parameters["mu_SIG"] >= 0
+    True
+    """
+    task = _task(workspace, patchset, patches, settings, check=check, needs_poi=False)
+    answer = _one_by_one(lambda patch: _fit(task, patch, mu))
+    return _gather(task, answer, "fit" if progress else None)
+
+
+def pulls(
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    mu: float | None = None,
+    *,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Results[Pulls]:
+    """Compute the pulls of parameters in a fit.
+
+    :func:`diagnose` adds impacts, correlations and yields.
+
+    Parameters
+    ----------
+    workspace, patchset
+        Files, or their content; without a patchset the workspace is complete.
+    mu
+        Where the parameter of interest is fixed; None leaves it free.
+    patches, check, progress, settings
+        See :func:`hypotest`; ``poi=""`` as in :func:`fit`.
+
+    Returns
+    -------
+    Results
+        Pulls by patch name; reading a patch that failed raises its error.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be.
+    ConfigError
+        The engine is not the batched one.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_workspace
+    >>> background = palletfit.pulls(demo_workspace(), poi="").only
+    >>> lumi = next(entry for entry in background.parameters if entry.name == "lumi")
+    >>> abs(lumi.pull) < 1, lumi.state
+    (True, 'free')
+    """
+    from palletfit.products.diagnostics.pulls import pulls as pulls_of
+
+    task = _task(workspace, patchset, patches, settings, check=check, needs_poi=False)
+    require_batched(task.engine, "pulls")
+    answer = _one_by_one(lambda patch: pulls_of(task.engine, patch, task.fixed(mu)))
+    return _gather(task, answer, "pulls" if progress else None)
+
+
+def goodness_of_fit(
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    mu: float | None = None,
+    *,
+    count: int = 0,
+    seed: int = ToySettings().seed,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Results[GoodnessOfFit]:
+    """Test how well models describe their data, in the saturated model.
+
+    Parameters
+    ----------
+    workspace, patchset
+        Files, or their content; without a patchset the workspace is complete.
+    mu
+        Where the parameter of interest is fixed; None leaves it free.
+    count
+        Pseudo-experiments ("toys") that give the distribution of the statistic, beside the
+        chi-squared distribution.
+    seed
+        Seed of their random numbers.
+    patches, check, progress, settings
+        See :func:`hypotest`; ``poi=""`` as in :func:`fit`.
+
+    Returns
+    -------
+    Results
+        The statistic, its degrees of freedom and p-values by patch name; reading a patch that
+        failed raises its error.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be.
+    ConfigError
+        Toys are asked of the reference engine.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_workspace
+    >>> goodness = palletfit.goodness_of_fit(demo_workspace(), poi="", count=100).only
+    >>> goodness.degrees == goodness.bins - goodness.free
+    True
+    >>> 0 < goodness.p_value < 1 and 0 < goodness.toys.p_value < 1
+    True
+    """
+    from palletfit.engine import goodness
+
+    task = _task(workspace, patchset, patches, settings, check=check, needs_poi=False)
+    if count:
+        require_batched(task.engine, "toys")
+    counter = _shown("toys" if progress and count else None, count * len(task.patches), _TOYS)
+
+    def report(size: int) -> None:
+        if bar is not None:
+            bar.advance("ok", size)
+
+    def one(patch: Patch) -> GoodnessOfFit:
+        return goodness.goodness_of_fit(
+            task.engine, patch, task.fixed(mu), toys=count, seed=seed, report=report
+        )
+
+    with counter as bar:
+        return _gather(task, _one_by_one(one), "fit" if progress and not count else None)
 
 
 def upper_limit(
@@ -273,23 +494,24 @@ def upper_limit(
     """
     from palletfit.products.limits import compute
 
-    engine = make_engine(_content(workspace), FitSettings(**settings))
-    search = LimitSettings(tolerance=tolerance, mu_max=mu_max)
-    ((_, limits),) = compute.upper_limits(engine, [_patch(patch)], confidence_level, search)
+    task = _task_of_one(workspace, patch, settings)
+    search = _limit_settings(tolerance, mu_max)
+    ((_, limits),) = compute.upper_limits(task.engine, task.patches, confidence_level, search)
     if isinstance(limits, PalletfitError):
         raise limits
-    return limits
+    return task.remarked(limits)
 
 
 def upper_limits(
     workspace: Source,
-    patchset: Source,
+    patchset: PatchSource | None = None,
     *,
     confidence_level: float = 0.95,
     tolerance: float = LimitSettings().tolerance,
     mu_max: float | None = None,
     patches: str | Sequence[str] = "*",
     check: bool = True,
+    progress: bool = False,
     **settings: Any,
 ) -> Results[Limits]:
     """Find the upper limits of every signal patch of a published likelihood.
@@ -300,7 +522,7 @@ def upper_limits(
         Files, or their content.
     confidence_level, tolerance, mu_max
         See :func:`upper_limit`.
-    patches, check, settings
+    patches, check, progress, settings
         See :func:`hypotest`.
 
     Returns
@@ -328,19 +550,18 @@ def upper_limits(
     """
     from palletfit.products.limits import compute
 
-    content, chosen, labels = _choose(workspace, patchset, patches, check=check)
-    engine = make_engine(content, FitSettings(**settings))
-    search = LimitSettings(tolerance=tolerance, mu_max=mu_max)
+    task = _task(workspace, patchset, patches, settings, check=check)
+    search = _limit_settings(tolerance, mu_max)
 
     def limits_of(subset: Sequence[Patch]) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
-        return compute.upper_limits(engine, subset, confidence_level, search)
+        return compute.upper_limits(task.engine, subset, confidence_level, search)
 
-    return _gather(chosen, labels, limits_of)
+    return _gather(task, limits_of, "limits" if progress else None)
 
 
 def mu_scan(
     workspace: Source,
-    patchset: Source,
+    patchset: PatchSource | None = None,
     *,
     points: int = MuScanSettings().points,
     mu_range: tuple[float, float] | None = None,
@@ -349,6 +570,7 @@ def mu_scan(
     mu_max: float | None = None,
     patches: str | Sequence[str] = "*",
     check: bool = True,
+    progress: bool = False,
     **settings: Any,
 ) -> Results[MuScan]:
     """Compute CLs against the signal strength, with upper limits.
@@ -363,7 +585,7 @@ def mu_scan(
         First and last signal strength; None: from zero to somewhat beyond the largest limit.
     confidence_level, tolerance, mu_max
         See :func:`upper_limit`.
-    patches, check, settings
+    patches, check, progress, settings
         See :func:`hypotest`.
 
     Returns
@@ -391,25 +613,26 @@ def mu_scan(
     """
     from palletfit.products.mu_scan import compute
 
-    content, chosen, labels = _choose(workspace, patchset, patches, check=check)
-    engine = make_engine(content, FitSettings(**settings))
-    grid = MuScanSettings(points=points, range=None if mu_range is None else list(mu_range))
-    search = LimitSettings(tolerance=tolerance, mu_max=mu_max)
+    task = _task(workspace, patchset, patches, settings, check=check)
+    mu_values = None if mu_range is None else list(mu_range)
+    grid = parse(MuScanSettings, {"points": points, "range": mu_values}, file=_ARGUMENTS)
+    search = _limit_settings(tolerance, mu_max)
 
     def scans_of(subset: Sequence[Patch]) -> Iterator[tuple[Patch, MuScan | PalletfitError]]:
-        return compute.scans(engine, subset, confidence_level, grid, search)
+        return compute.scans(task.engine, subset, confidence_level, grid, search)
 
-    return _gather(chosen, labels, scans_of)
+    return _gather(task, scans_of, "scans" if progress else None)
 
 
 def diagnose(
     workspace: Source,
-    patchset: Source,
+    patchset: PatchSource | None = None,
     *,
     impacts: bool = True,
     parameters: Sequence[str] = ("*",),
     patches: str | Sequence[str] = "*",
     check: bool = True,
+    progress: bool = False,
     **settings: Any,
 ) -> Results[Diagnostics]:
     """Diagnose the fits of patches: pulls, impacts, correlations, yields, and significance.
@@ -422,7 +645,7 @@ def diagnose(
         Compute impacts on mu-hat: four fits for each parameter.
     parameters
         Shell patterns of the parameters whose impacts are computed.
-    patches, check, settings
+    patches, check, progress, settings
         See :func:`hypotest`.
 
     Returns
@@ -449,21 +672,28 @@ def diagnose(
     """
     from palletfit.products.diagnostics import compute
 
-    content, chosen, labels = _choose(workspace, patchset, patches, check=check)
-    engine = make_engine(content, FitSettings(**settings))
-    scope = DiagnosticsSettings(impacts=impacts, parameters=list(parameters))
-    return _gather(chosen, labels, lambda subset: compute.diagnose(engine, subset, scope))
+    task = _task(workspace, patchset, patches, settings, check=check)
+    chosen = {"impacts": impacts, "parameters": list(parameters)}
+    scope = parse(DiagnosticsSettings, chosen, file=_ARGUMENTS)
+
+    def diagnose_some(
+        subset: Sequence[Patch],
+    ) -> Iterator[tuple[Patch, Diagnostics | PalletfitError]]:
+        return compute.diagnose(task.engine, subset, scope)
+
+    return _gather(task, diagnose_some, "diagnostics" if progress else None)
 
 
 def toys(
     workspace: Source,
-    patchset: Source,
+    patchset: PatchSource | None = None,
     mu: float = 1.0,
     *,
     count: int = ToySettings().toys,
     seed: int = ToySettings().seed,
     patches: str | Sequence[str] = "*",
     check: bool = True,
+    progress: bool = False,
     **settings: Any,
 ) -> Results[ToyResult]:
     """Compute CLs from pseudo-experiments ("toys").
@@ -478,7 +708,7 @@ def toys(
         Toys of each of both hypotheses.
     seed
         Seed of the random numbers.
-    patches, check, settings
+    patches, check, progress, settings
         See :func:`hypotest`.
 
     Returns
@@ -504,23 +734,27 @@ def toys(
     >>> results[name].toys, 0 <= results[name].CLs_obs <= 1
     (100, True)
     """
-    content, chosen, labels = _choose(workspace, patchset, patches, check=check)
-    engine = make_engine(content, FitSettings(mu=mu, **settings))
-    return _gather(chosen, labels, lambda subset: _toys(engine, subset, seed, count))
-
-
-def _toys(
-    engine: Engine, patches: Sequence[Patch], seed: int, count: int
-) -> Iterator[tuple[Patch, ToyResult | PalletfitError]]:
-    from palletfit.products.toys.compute import run_shard
+    from palletfit.engine.toys.draws import BLOCK
+    from palletfit.products.toys.compute import Toys
     from palletfit.products.toys.results import merge
 
-    batched = require_batched(engine, "toys")
-    for patch in patches:
-        try:
-            yield patch, merge([run_shard(batched, patch, ToySettings(seed=seed), 0, count)])
-        except PalletfitError as error:
-            yield patch, error
+    task = _task(workspace, patchset, patches, {**settings, "mu": mu}, check=check)
+    batched = require_batched(task.engine, "toys")
+    toy_settings = ToySettings(seed=seed)
+    counter = _shown("toys" if progress else None, count * len(task.patches), _TOYS)
+
+    def one(patch: Patch) -> ToyResult:
+        maker = Toys(batched, patch, toy_settings)
+        shards = []
+        for first in range(0, count, BLOCK):
+            size = min(BLOCK, count - first)
+            shards.append(maker.shard(first, size))
+            if bar is not None:
+                bar.advance("ok", size)
+        return merge(shards)
+
+    with counter as bar:
+        return _gather(task, _one_by_one(one), None)
 
 
 def inspect(
@@ -577,61 +811,251 @@ def inspect(
 # --------------------------------------------------------------------------- in and out
 
 
-def _choose(
-    workspace: Source, patchset: Source, patches: str | Sequence[str], *, check: bool
-) -> tuple[Mapping[str, Any], Sequence[Patch], Sequence[str]]:
-    """Read a workspace and the chosen patches of its patchset, with their labels."""
-    paths = [
-        Path(source) if isinstance(source, (str, Path)) else Path(title)
-        for source, title in ((workspace, "workspace"), (patchset, "patchset"))
-    ]
-    content, spec = _content(workspace), _content(patchset)
-    parsed: Patchset = (
-        pallet.check(content, spec, None, *paths) if check else parse_patchset(spec, paths[1])
+@dataclass(frozen=True)
+class _Task:
+    """Patches, and the engine that answers for them.
+
+    Attributes
+    ----------
+    engine
+        Engine of the workspace whose measurement asks the question.
+    patches, labels
+        Patches, and the labels of their values.
+    poi
+        Parameter of interest; empty where there is none.
+    remarks
+        Remarks on the question, which stand with every result.
+    """
+
+    engine: Engine
+    patches: Sequence[Patch]
+    labels: Sequence[str]
+    poi: str
+    remarks: tuple[str, ...]
+
+    def fixed(self, mu: float | None) -> float | None:
+        """Give the value where the parameter of interest is fixed, of one that there is."""
+        if self.poi:
+            return mu
+        if mu is not None:
+            raise ConfigError(
+                f"There is no parameter of interest that could be fixed at {mu:g}.",
+                remedy="Choose one with `poi`, or leave out `mu`.",
+            )
+        return 0.0
+
+    def remarked(self, result: Result) -> Result:
+        """Add the remarks on the question to a result."""
+        if not self.remarks:
+            return result
+        remarks = (*self.remarks, *result.remarks)  # type: ignore[attr-defined]
+        return replace(result, remarks=remarks)  # type: ignore[type-var]
+
+
+def _task(
+    workspace: Source,
+    patchset: PatchSource | None,
+    patches: str | Sequence[str],
+    settings: Mapping[str, Any],
+    *,
+    check: bool,
+    needs_poi: bool = True,
+) -> _Task:
+    """Read a workspace and the chosen patches, and make the engine that answers the question."""
+    content = _content(workspace)
+    if patchset is None:
+        if check:
+            _check_workspace(content, _title(workspace, "workspace"))
+        return _task_for(content, None, (), settings, needs_poi=needs_poi)
+    parsed = _patchset(content, patchset, workspace, check=check)
+    patterns = [patches] if isinstance(patches, str) else patches
+    for pattern in patterns:
+        if not parsed.select([pattern]):
+            names = [patch.name for patch in parsed.patches]
+            raise PalletError(
+                f"No patch has the name {pattern!r}, or fits it as a pattern.",
+                remedy=f"{did_you_mean(pattern, names)}There are {len(names)} patches, such as "
+                f"{', '.join(map(repr, names[:3]))}.",
+                file=_title(patchset, "patchset"),
+            )
+    chosen = parsed.select(patterns)
+    return _task_for(content, chosen, parsed.labels, settings, needs_poi=needs_poi)
+
+
+def _task_of_one(
+    workspace: Source,
+    patch: Patch | Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    *,
+    needs_poi: bool = True,
+) -> _Task:
+    """Read a workspace, and make the engine that answers for one patch."""
+    chosen = None if patch is None else [_patch(patch)]
+    return _task_for(_content(workspace), chosen, (), settings, needs_poi=needs_poi)
+
+
+def _task_for(
+    content: Mapping[str, Any],
+    patches: Sequence[Patch] | None,
+    labels: Sequence[str],
+    settings: Mapping[str, Any],
+    *,
+    needs_poi: bool,
+) -> _Task:
+    """Let the measurement ask the question that is in the settings; no patches: it is complete."""
+    fields = dict(settings)
+    parts = {name: fields.pop(name) for name in ("poi", "fix", "signal_in") if name in fields}
+    question = Question(**parts)
+    fit_settings = parse(FitSettings, fields, file=_ARGUMENTS)
+    prepared = ask(content, fit_settings.measurement, question, patches, needs_poi=needs_poi)
+    engine = make_engine(prepared.workspace, fit_settings)
+    complete = [Patch(name="", values=(), operations=())]
+    return _Task(
+        engine, complete if patches is None else patches, labels, prepared.poi, prepared.remarks
     )
-    chosen = parsed.select([patches] if isinstance(patches, str) else patches)
-    return content, chosen, parsed.labels
 
 
-def _content(source: Source) -> Mapping[str, Any]:
+def _patchset(
+    content: Mapping[str, Any], patchset: PatchSource, workspace: Source, *, check: bool
+) -> Patchset:
+    """Read a patchset; a list is the operations of one patch."""
+    spec = _content(patchset)
+    paths = _title(workspace, "workspace"), _title(patchset, "patchset")
+    if isinstance(spec, (Patchset, Sequence)):
+        if check:
+            _check_workspace(content, paths[0])
+        if isinstance(spec, Patchset):
+            return spec
+        check_depth(spec, paths[1])
+        name = paths[1].name.removesuffix(".gz").removesuffix(".json")
+        return Patchset(labels=(), patches=(Patch(name, (), spec),))
+    if check:
+        return pallet.check(content, spec, None, *paths)
+    return parse_patchset(spec, paths[1])
+
+
+def _check_workspace(content: Any, path: Path) -> None:
+    """Check a workspace, and recognise what is given instead of one."""
+    if isinstance(content, Mapping) and "patches" in content and "channels" not in content:
+        raise PalletError(
+            "The file is a patchset, and not a workspace.",
+            remedy="Give its background-only workspace first, and this file as the patchset.",
+            file=path,
+        )
+    first = content[0] if isinstance(content, list) and content else None
+    if isinstance(first, Mapping) and "op" in first:
+        raise PalletError(
+            "The file holds the operations of a patch, and not a workspace.",
+            remedy="Give its background-only workspace first, and this file as the patch.",
+            file=path,
+        )
+    pallet.check_workspace(content, path)
+
+
+def _title(source: PatchSource, title: str) -> Path:
+    """Give the file that errors name."""
+    return Path(source) if isinstance(source, (str, Path)) else Path(title)
+
+
+def _content(source: PatchSource) -> Any:
     """Read what is a file; an HS3 document becomes a workspace."""
     if isinstance(source, (str, Path)):
-        workspace: Mapping[str, Any] = read_workspace(Path(source))
-        return workspace
-    return read_hs3(source) if is_hs3(source) else source
+        return read_workspace(Path(source))
+    return read_hs3(source) if isinstance(source, Mapping) and is_hs3(source) else source
 
 
-def _patch(patch: Patch | Mapping[str, Any] | None) -> Patch:
-    """Read an entry of a patchset; without one, nothing is added to the workspace."""
-    if patch is None:
-        return Patch(name="", values=(), operations=())
+def _patch(patch: Patch | Mapping[str, Any]) -> Patch:
+    """Read an entry of a patchset."""
     if isinstance(patch, Patch):
         return patch
     return Patch(patch_name(patch), (), patch["patch"])
 
 
-def _gather(
-    patches: Sequence[Patch],
-    labels: Sequence[str],
-    answer: Callable[[Sequence[Patch]], Iterable[tuple[Patch, Result | PalletfitError]]],
-) -> Results[Result]:
-    """Sort the answers for patches into results and errors, in the order of the patches."""
-    by_name = _answers(patches, answer)
+def _limit_settings(tolerance: float, mu_max: float | None) -> LimitSettings:
+    return parse(LimitSettings, {"tolerance": tolerance, "mu_max": mu_max}, file=_ARGUMENTS)
+
+
+def _fit(task: _Task, patch: Patch, mu: float | None) -> BestFit:
+    return without_poi(task.engine.fit(patch, task.fixed(mu)))
+
+
+#: Answers for patches.
+_Answer = Callable[[Sequence[Patch]], Iterable[tuple[Patch, Result | PalletfitError]]]
+
+
+def _one_by_one(one: Callable[[Patch], Result]) -> _Answer[Result]:
+    """Make the answers for patches of that for one; an error is that patch's alone."""
+
+    def answers(patches: Sequence[Patch]) -> Iterator[tuple[Patch, Result | PalletfitError]]:
+        for patch in patches:
+            try:
+                yield patch, one(patch)
+            except ConfigError:
+                raise  # concerns all of them
+            except PalletfitError as error:
+                error.patch = patch.name or None
+                yield patch, error
+
+    return answers
+
+
+@contextmanager
+def _shown(title: str | None, total: int, unit: tuple[str, str]) -> Iterator[Progress | None]:
+    """Show progress, unless there is no title or little to count."""
+    if title is None or total < 2:
+        yield None
+        return
+    from palletfit.core.progress import Progress
+
+    with Progress(title, total=total, kept=0, unit=unit) as progress:
+        yield progress
+
+
+def _gather(task: _Task, answer: _Answer[Result], title: str | None) -> Results[Result]:
+    """Sort the answers for patches into results and errors, in the order of the patches.
+
+    Parameters
+    ----------
+    task
+        Patches.
+    answer
+        Answers for some of them.
+    title
+        Title of the progress that is shown; None shows none.
+    """
+    with _shown(title, len(task.patches), ("patch", "patches")) as progress:
+        by_name = _answers(task.patches, _counted(answer, progress))
     results: dict[str, Result] = {}
     errors: dict[str, PalletfitError] = {}
-    for patch in patches:
+    for patch in task.patches:
         outcome = by_name[patch.name]
         if isinstance(outcome, PalletfitError):
+            outcome.patch = patch.name or None
             errors[patch.name] = outcome
         else:
-            results[patch.name] = outcome
-    values = {patch.name: patch.values for patch in patches}
-    return Results(results, errors, values, labels)
+            results[patch.name] = task.remarked(outcome)
+    values = {patch.name: patch.values for patch in task.patches}
+    return Results(results, errors, values, task.labels)
+
+
+def _counted(answer: _Answer[Result], progress: Progress | None) -> _Answer[Result]:
+    """Count the answers where progress is shown."""
+    if progress is None:
+        return answer
+
+    def counting(patches: Sequence[Patch]) -> Iterator[tuple[Patch, Result | PalletfitError]]:
+        for patch, outcome in answer(patches):
+            if isinstance(outcome, PalletfitError):
+                progress.advance("failed")
+            else:
+                progress.advance(str(outcome.row()["status"]))
+            yield patch, outcome
+
+    return counting
 
 
 def _answers(
-    patches: Sequence[Patch],
-    answer: Callable[[Sequence[Patch]], Iterable[tuple[Patch, Result | PalletfitError]]],
+    patches: Sequence[Patch], answer: _Answer[Result]
 ) -> dict[str, Result | PalletfitError]:
     """Ask for the answers for patches, by name; an unexpected error of one is that one's alone."""
     by_name: dict[str, Result | PalletfitError] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -237,3 +238,45 @@ def test_a_fit_without_a_minimum_says_so() -> None:
 def test_importing_the_package_costs_no_physics() -> None:
     code = "import palletfit, sys; assert not {'numpy', 'pyhf', 'jax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_complete_workspace_needs_no_patchset(content: tuple) -> None:
+    workspace, patchset = content
+    name = patchset["patches"][0]["metadata"]["name"]
+    complete = pyhf.PatchSet(patchset).apply(workspace, name)
+    alone = palletfit.hypotest(complete)
+    assert alone.only.p_values.CLs_obs == pytest.approx(
+        palletfit.hypotest(*content)[name].p_values.CLs_obs, abs=1e-9
+    )
+    assert alone.rows()[0]["status"] == "ok"
+    with pytest.raises(ValueError, match="too many"):
+        _ = palletfit.hypotest(*content).only
+    complete["channels"][0]["samples"][0]["data"].append(1.0)
+    with pytest.raises(PalletError, match="inconsistent"):
+        palletfit.hypotest(complete)
+
+
+def test_the_operations_of_a_patch_are_a_patchset(tmp_path: Path, content: tuple) -> None:
+    workspace, patchset = content
+    entry = patchset["patches"][0]
+    path = tmp_path / "my_signal.json"
+    path.write_text(json.dumps(entry["patch"]), encoding="utf-8")
+    result = palletfit.hypotest(workspace, path)["my_signal"]
+    expected = palletfit.hypotest(*content)[entry["metadata"]["name"]]
+    assert result.p_values.CLs_obs == pytest.approx(expected.p_values.CLs_obs, abs=1e-9)
+
+
+def test_a_pattern_that_fits_no_patch_is_an_error(content: tuple) -> None:
+    with pytest.raises(PalletError, match="'signal_100_5'") as error:
+        palletfit.hypotest(*content, patches=["signal_200_50", "signal_100_5"])
+    assert "Did you mean 'signal_100_50'" in error.value.remedy
+
+
+def test_progress_is_counted(content: tuple, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        palletfit.hypotest(*content)
+        assert not caplog.messages
+        palletfit.hypotest(*content, progress=True)
+        assert caplog.messages[-1].startswith("hypotest: 3 of 3 patches, 0 failed")
+        palletfit.toys(*content, patches="signal_100_50", count=10, progress=True)
+    assert caplog.messages[-1].startswith("toys: 10 of 10 toys")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
@@ -11,6 +13,16 @@ from palletfit.errors import FitError, PalletfitError
 
 #: Exit codes.
 DONE, NOT_TRUSTED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+#: Options, by the names that errors of the library have for them.
+_OPTIONS = {
+    "poi": "--poi",
+    "signal_in": "--signal-in",
+    "mu": "--mu",
+    "fit.mu": "--mu",
+    "fit.measurement": "--measurement",
+    "limits.mu_max": "--mu-max",
+    "fit.engine: batched": "--engine batched",
+}
 
 
 def ending(run: Callable[[], int | None]) -> int:
@@ -37,14 +49,22 @@ def ending(run: Callable[[], int | None]) -> int:
         _complain(error.format_message())
         return WRONG_INPUT
     except PalletfitError as error:
-        _complain(str(error))
+        _complain(for_shell(str(error)))
         return NOT_TRUSTED if isinstance(error, FitError) else WRONG_INPUT
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has enough.
-        sys.stdout = None
+        # The reader of a pipe, such as `head`, has enough. What is left is written to nowhere.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+
+
+def for_shell(text: str) -> str:
+    """Name options instead of the library's arguments and settings."""
+    for argument, option in _OPTIONS.items():
+        text = text.replace(f"`{argument}`", f"`{option}`")
+    return text
 
 
 def _complain(text: str) -> None:

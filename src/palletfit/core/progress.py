@@ -74,14 +74,14 @@ class Progress:
         self._redirection.close()
         logger.info("%s", self.line())
 
-    def advance(self, status: str) -> None:
-        """Count another patch with its status."""
-        self.done += 1
+    def advance(self, status: str, count: int = 1) -> None:
+        """Count another patch with its status, or several."""
+        self.done += count
         self.failed += status == "failed"
         self.suspect += status == "suspect"
         if self._bar is not None:
             self._bar.set_postfix(failed=self.failed, suspect=self.suspect, refresh=False)
-            self._bar.update()
+            self._bar.update(count)
         elif time.monotonic() - self._last_line > _LINE_INTERVAL:
             self._last_line = time.monotonic()
             logger.info("%s", self.line())

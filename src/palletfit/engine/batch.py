@@ -402,13 +402,15 @@ class BatchFits:
             errors[part] = np.where(usable, np.sqrt(np.where(usable, variance, 1.0)), np.nan)
         return errors
 
-    def best_fit(self, mu: float | None, asimov: Mapping[str, float] | None) -> BestFit:
-        """Fit the batch's only patch, with `mu` free or fixed.
+    def lowest(self, mu: float | None, asimov: Mapping[str, float] | None = None) -> Fits:
+        """Fit the batch's only patch from all starts, with `mu` free or fixed, to a sharp minimum.
 
-        Raises
-        ------
-        FitError
-            No start led to a proven minimum.
+        Parameters
+        ----------
+        mu
+            Where the parameter of interest is fixed; None leaves it free.
+        asimov
+            Fit the Asimov data that these parameters, by name, expect.
         """
         batch = self.batch
         fits = Fits(batch.data, batch.aux, mu, self.rows)
@@ -424,6 +426,17 @@ class BatchFits:
         self.search.lower("fixed" if mu is not None else "free", fits)
         self.fitter.sharpen(fits, self.rows, SHARP)
         self.explain(fits, self.rows)
+        return fits
+
+    def best_fit(self, mu: float | None, asimov: Mapping[str, float] | None) -> BestFit:
+        """Fit the batch's only patch, with `mu` free or fixed.
+
+        Raises
+        ------
+        FitError
+            No start led to a proven minimum.
+        """
+        batch, fits = self.batch, self.lowest(mu, asimov)
         evidence = fit_records(batch, fits)[0]
         if not evidence.trusted:
             raise FitError(
@@ -444,6 +457,7 @@ class BatchFits:
             errors=dict(zip(names, errors[present].tolist(), strict=True)),
             covariance=covariance[np.ix_(present, present)],
             evidence=evidence,
+            remarks=tuple(batch.remarks[0]),
         )
 
     def conclude(

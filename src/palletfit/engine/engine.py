@@ -150,7 +150,7 @@ class BatchedEngine:
         FitError
             No start led to a proven minimum.
         """
-        batch = self._lower_one(patch, "Fit it with pyhf.infer.mle.fit.")
+        batch = self.lower_one(patch)
         return self.batch_fits(batch).best_fit(mu, asimov)
 
     def data_fits(self, patch: Patch) -> DataFits:
@@ -164,7 +164,7 @@ class BatchedEngine:
             A fit has no proven minimum.
         """
         remedy = "Use pyhf.infer.hypotest with calctype='toybased'."
-        batch = self._lower_one(patch, remedy, testable=True)
+        batch = self.lower_one(patch, remedy, testable=True)
         tests = self.batch_fits(batch)
         by_name = tests.data_fits()
         for fits in by_name.values():
@@ -185,7 +185,20 @@ class BatchedEngine:
         }
         return DataFits(batch, evidence, points, expected)
 
-    def _lower_one(self, patch: Patch, remedy: str, *, testable: bool = False) -> Lowered:
+    def lower_one(
+        self,
+        patch: Patch,
+        remedy: str = "Fit it with pyhf.infer.mle.fit.",
+        *,
+        testable: bool = False,
+    ) -> Lowered:
+        """Bring one patch into arrays.
+
+        Raises
+        ------
+        PalletError
+            The patch does not apply, or the engine does not support its model; with `remedy`.
+        """
         batches, refused = self.lower([patch], testable=testable)
         for _, reason in refused:
             if isinstance(reason, PalletfitError):

@@ -111,6 +111,8 @@ class BestFit:
         2 NLL at the minimum, and why it is one.
     engine
         What made the fit: ``batched`` or ``reference``.
+    remarks
+        What a reader should know.
     """
 
     parameters: dict[str, float]
@@ -118,11 +120,46 @@ class BestFit:
     covariance: FloatArray
     evidence: Fit
     engine: str = "batched"
+    remarks: tuple[str, ...] = ()
 
     @property
     def twice_nll(self) -> float:
         """Twice the negative log-likelihood at the minimum, as pyhf has it."""
         return self.evidence.twice_nll
+
+    @property
+    def status(self) -> Status:
+        """``ok`` if the minimum is trusted."""
+        return "ok" if self.evidence.trusted else "suspect"
+
+    def row(self) -> dict[str, Any]:
+        """Give plain numbers for a table, by column."""
+        return {
+            "status": self.status,
+            "twice_nll": self.twice_nll,
+            "mu": self.evidence.mu,
+            "parameters": len(self.parameters),
+            "at_bounds": len(self.evidence.at_bounds),
+            "remark": "; ".join(self.remarks),
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain data."""
+        plain: dict[str, Any] = finite(
+            {
+                "status": self.status,
+                "twice_nll": self.twice_nll,
+                "parameters": self.parameters,
+                "errors": self.errors,
+                "covariance": self.covariance.tolist(),
+                "at_bounds": self.evidence.at_bounds,
+                "edm": self.evidence.edm,
+                "reason": self.evidence.reason,
+                "engine": self.engine,
+                "remarks": self.remarks,
+            }
+        )
+        return plain
 
 
 @dataclass(frozen=True)

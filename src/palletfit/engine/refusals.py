@@ -178,7 +178,7 @@ def _check_parameters(spec: Spec, measurement: Spec) -> None:
     """Refuse settings of parameters that are missing, or that have no meaning."""
     try:
         settings = user_settings(measurement)
-        for name, (kind, size) in _parameters(spec).items():
+        for name, (kind, size) in parameters_of(spec).items():
             if name in settings or kind == LUMI:
                 ones = np.ones(size)
                 factors = ones if kind == "shapesys" else None
@@ -192,7 +192,7 @@ def _check_parameters(spec: Spec, measurement: Spec) -> None:
         ) from None
 
 
-def _parameters(spec: Spec) -> dict[str, tuple[str, int]]:
+def parameters_of(spec: Spec) -> dict[str, tuple[str, int]]:
     """Give kind and size of each parameter.
 
     Raises

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 from palletfit.errors import PalletError
 from palletfit.pallet.limits import CONTENT_BYTES, DEPTH, check_depth, content_bytes
 
+#: First bytes of a file that is compressed by gzip.
+_GZIP = b"\x1f\x8b"
 #: Texts, and brackets outside them; a text that does not end goes to the end of the file.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 
 def read_pallet_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, which may be compressed by gzip.
 
     Raises
     ------
@@ -23,7 +28,37 @@ def read_pallet_json(path: Path) -> Any:
         The file is missing, not JSON, or beyond the limits of :mod:`palletfit.pallet.limits`.
     """
     try:
-        text = _read(path)
+        # The text itself may be larger than the memory.
+        if path.stat().st_size > CONTENT_BYTES:
+            raise _too_large(path)
+        text = path.read_bytes()
+    except OSError as error:
+        raise PalletError(
+            f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
+        ) from None
+    return parse_pallet_json(text, path)
+
+
+def parse_pallet_json(text: bytes, path: Path) -> Any:
+    """Parse the bytes of a JSON file, which may be compressed by gzip.
+
+    Parameters
+    ----------
+    text
+        Content of the file.
+    path
+        File that errors name.
+
+    Raises
+    ------
+    PalletError
+        As :func:`read_pallet_json`.
+    """
+    if text.startswith(_GZIP):
+        text = _decompressed(text, path)
+    if content_bytes(text) > CONTENT_BYTES:
+        raise _too_large(path)
+    try:
         try:
             content = json.loads(text)
         except RecursionError:
@@ -46,19 +81,17 @@ def read_pallet_json(path: Path) -> Any:
     return content
 
 
-def _read(path: Path) -> bytes:
+def _decompressed(text: bytes, path: Path) -> bytes:
     try:
-        # The text itself may be larger than the memory.
-        if path.stat().st_size > CONTENT_BYTES:
-            raise _too_large(path)
-        text = path.read_bytes()
-    except OSError as error:
+        with gzip.open(io.BytesIO(text)) as file:
+            content = file.read(CONTENT_BYTES + 1)
+    except (EOFError, OSError, zlib.error) as error:
         raise PalletError(
-            f"Cannot read the file: {error.strerror}.", remedy="Check its path.", file=path
+            f"The compressed file is damaged: {error}.", remedy="Fetch it again.", file=path
         ) from None
-    if content_bytes(text) > CONTENT_BYTES:
+    if len(content) > CONTENT_BYTES:
         raise _too_large(path)
-    return text
+    return content
 
 
 def _without_depth(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +17,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend_handler import HandlerTuple
 from numpy.typing import NDArray
 
-from palletfit.config import Analysis
 from palletfit.errors import ConfigError
 from palletfit.planes.colours import COLOURS as COLOURS
 
@@ -56,7 +55,15 @@ _UNNAMED: dict[str, dict[str, Any]] = {
 Entry = tuple[Any, str]
 
 
-def title_lines(analysis: Analysis) -> list[str]:
+class Titled(Protocol):
+    """Analysis, or another owner of a title."""
+
+    @property
+    def title(self) -> str:
+        """Title; semicolons part its lines."""
+
+
+def title_lines(analysis: Titled) -> list[str]:
     """Split the title of an analysis into lines."""
     return [part.strip() for part in analysis.title.split(";")]
 

@@ -29,7 +29,7 @@ ENTRIES = {"", "api", "endpoint", "live", "login", "remote"}
 #: What endpoints call is imported by the name that never changes, inside the registered function.
 ALLOWED = {("executors.globus.service", "remote")}
 #: The command line asks what programs ask.
-ENTRIES_OF = {"cli": {"api"}}
+ENTRIES_OF = {"cli": {"", "api"}}
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 

@@ -218,6 +218,22 @@ class Ensemble:
         self.resume(sets, free, np.flatnonzero(above), fixed.point, None)
         return Pairs(fixed, free, searched | more)
 
+    def lowest(self, sets: DataSets, start: FloatArray, mu: float | None) -> Ends:
+        """Fit data sets once, with the parameter of interest free or fixed.
+
+        Parameters
+        ----------
+        sets
+            Data.
+        start
+            What has generated the data, ``(K,)``.
+        mu
+            Where the parameter of interest is fixed; None leaves it free.
+        """
+        best, _ = self.search(sets, self._starts(sets, start), mu)
+        self._leap(sets, best, mu)
+        return best
+
     def _exchange(self, sets: DataSets, fixed: Ends, free: Ends, mu: float) -> None:
         """Start each fit where the other one ended: near a minimum of one may be one of the other.
 

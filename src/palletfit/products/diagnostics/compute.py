@@ -33,12 +33,17 @@ from palletfit.engine.refusals import check_background
 from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch, apply_sharing
 from palletfit.products.diagnostics.impacts import Shifts, shifts
+from palletfit.products.diagnostics.parameters import (
+    constraint_widths,
+    covariance_of,
+    invert,
+    parameters_of,
+    prefit_values,
+)
 from palletfit.products.diagnostics.records import (
     Correlations,
     Diagnostics,
     Discovery,
-    Kind,
-    Parameter,
 )
 from palletfit.products.diagnostics.yields import Channel, Position, channels, signals
 
@@ -46,12 +51,6 @@ __all__ = ["Diagnostics", "compute", "diagnose", "invert"]
 
 #: Patches that are lowered together.
 _CHUNK = 16
-#: Directions with less curvature than this, the Hessian's diagonal scaled to one, are flat.
-_FLAT = 1e-9
-#: A parameter with more than this (squared) in a flat direction is not determined.
-_PART = 1e-6
-#: A second derivative of the NLL below this is none.
-_NO_CURVATURE = 1e-14
 #: How often the best fit is tried again after an impact fit ended below it.
 _ROUNDS = 3
 
@@ -209,7 +208,7 @@ class _Diagnoses:
             twice_nll=best_fit.twice_nll,
             edm=best_fit.edm,
             fit_reason=best_fit.reason,
-            parameters=self._parameters(row, free.point[row], covariance, state),
+            parameters=parameters_of(self.batch, row, free.point[row], covariance, state),
             correlations=self._correlations(row, covariance),
             impacts=best.shifts.impacts,
             channels=yields,
@@ -242,11 +241,11 @@ class _Diagnoses:
                 "The free fit found no finite minimum.",
                 remedy="Look at the yields of this patch.",
             )
-        widths = np.where(self.batch.fixed[row], 0.0, self._widths(row))
+        widths = np.where(self.batch.fixed[row], 0.0, constraint_widths(self.batch, row))
         lowered = False
         for _ in range(_ROUNDS):
             self._follow(row, fits, lowered=lowered)
-            covariance, state = self._covariance(row, free)
+            covariance, state = covariance_of(self.tests, row, free)
             free_columns = columns[state[columns] == "free"]
             moved = shifts(self.tests, free, row, covariance, widths, free_columns)
             value, point = moved.lowest
@@ -255,7 +254,7 @@ class _Diagnoses:
             self._lower(row, free, "impact", point)
             lowered = True
         else:
-            covariance, state = self._covariance(row, free)
+            covariance, state = covariance_of(self.tests, row, free)
             doubt = "impact fits still end below the best fit, which is not the lowest minimum"
             moved = replace(moved, doubts=(*moved.doubts, doubt))
         return _BestPoint(moved, covariance, state, time.perf_counter() - began)
@@ -279,20 +278,6 @@ class _Diagnoses:
         self.tests.fitter.fit(fits, {start: starts}, rows)
         self.tests.search.explore(fits, rows)
         self.tests.fitter.sharpen(fits, rows)
-
-    def _covariance(self, row: int, free: Fits) -> tuple[FloatArray, NDArray[np.str_]]:
-        """Inverse of the Hessian of what is free and determined, ``(K, K)``; and all states."""
-        batch, point = self.batch, free.point[row]
-        ((_, hessian, _),) = self.tests.likelihood.hessians(free, np.array([row]))
-        state = np.full(len(point), "free", dtype="<U12")
-        state[(point <= batch.lower[row]) | (point >= batch.upper[row])] = "at_bound"
-        state[batch.fixed[row]] = "fixed"
-        covariance = np.zeros((len(point), len(point)))
-        mobile = np.flatnonzero(state == "free")
-        inverse, flat = invert(hessian[0][np.ix_(mobile, mobile)])
-        state[mobile[flat]] = "undetermined"
-        covariance[np.ix_(mobile, mobile)] = inverse
-        return covariance, state
 
     def _discovery(
         self, row: int, frozen: Mapping[str, Fit], asimov: Fits
@@ -347,60 +332,6 @@ class _Diagnoses:
         chosen[self.poi] = False
         return np.flatnonzero(chosen)
 
-    def _widths(self, row: int) -> FloatArray:
-        """Widths of the constraints, as pyhf has them; zero where there is none."""
-        curvature = self.batch.precision[row] + self.batch.factor[row]
-        constrained = curvature > 0
-        return np.where(constrained, 1.0 / np.sqrt(np.where(constrained, curvature, 1.0)), 0.0)
-
-    def _prefit(self, row: int) -> FloatArray:
-        """Parameters before the fit."""
-        batch = self.batch
-        poisson, gaussian = batch.factor[row] > 0, batch.precision[row] > 0
-        measured = np.where(
-            poisson, batch.aux[row] / np.where(poisson, batch.factor[row], 1.0), batch.aux[row]
-        )
-        constrained = (poisson | gaussian) & ~batch.fixed[row]
-        return np.asarray(np.where(constrained, measured, batch.init[row]))
-
-    def _kind(self, row: int, column: int) -> Kind:
-        layout = self.batch.layout
-        gaussian = bool(self.batch.precision[row, column] > 0)
-        if column < layout.alphas:
-            return "alpha"
-        if column < layout.alphas + layout.factors:
-            return "lumi" if gaussian else "normfactor"
-        if gaussian:
-            return "staterror"
-        return "shapesys" if self.batch.factor[row, column] > 0 else "shapefactor"
-
-    def _parameters(
-        self, row: int, point: FloatArray, covariance: FloatArray, state: NDArray[np.str_]
-    ) -> tuple[Parameter, ...]:
-        before, widths = self._prefit(row), self._widths(row)
-        errors = np.sqrt(np.diag(covariance))
-        parameters = []
-        for column in np.flatnonzero(self.batch.present[row]):
-            loose = state[column] == "undetermined"
-            error = None if loose else float(errors[column])
-            value, prefit = float(point[column]), float(before[column])
-            bound = widths[column] > 0 and state[column] != "fixed"
-            width = float(widths[column]) if bound else None
-            parameters.append(
-                Parameter(
-                    name=str(self.batch.names[row][column]),
-                    kind=self._kind(row, int(column)),
-                    state=str(state[column]),  # type: ignore[arg-type]
-                    value=value,
-                    error=error,
-                    prefit_value=prefit,
-                    prefit_width=width,
-                    pull=None if width is None else (value - prefit) / width,
-                    constraint=None if width is None or error is None else error / width,
-                )
-            )
-        return tuple(parameters)
-
     def _correlations(self, row: int, covariance: FloatArray) -> Correlations:
         columns = np.flatnonzero(np.diag(covariance) > 0)
         names = tuple(str(self.batch.names[row][column]) for column in columns)
@@ -408,8 +339,8 @@ class _Diagnoses:
         return Correlations(names, tuple(tuple(line) for line in matrix.tolist()))
 
     def _channels(self, row: int, free: Fits, covariance: FloatArray) -> tuple[Channel, ...]:
-        widths = np.where(self.batch.fixed[row], 0.0, self._widths(row))
-        before = Position(self._prefit(row), widths, None)
+        widths = np.where(self.batch.fixed[row], 0.0, constraint_widths(self.batch, row))
+        before = Position(prefit_values(self.batch, row), widths, None)
         errors = np.sqrt(np.diag(covariance))
         after = Position(free.point[row], errors, _correlation(covariance))
         return channels(self.tests, free, row, before, after)
@@ -428,33 +359,6 @@ class _Diagnoses:
                 f"mu-hat is at its {'lower' if low else 'upper'} bound: it has no correlations, "
                 "and impacts end there"
             )
-
-
-def invert(hessian: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Covariance of the parameters that a Hessian determines.
-
-    Parameters
-    ----------
-    hessian
-        Second derivatives of the NLL, ``(n, n)``.
-
-    Returns
-    -------
-    tuple
-        The covariance ``(n, n)``, with rows and columns of zeros for parameters that share a
-        direction without curvature; and the positions of these.
-    """
-    diagonal = np.diag(hessian)
-    scale = 1.0 / np.sqrt(np.where(diagonal > _NO_CURVATURE, diagonal, 1.0))
-    scaled = hessian * np.outer(scale, scale)
-    values, vectors = np.linalg.eigh(scaled)
-    flat = values < _FLAT
-    loose = np.sum(vectors[:, flat] ** 2, axis=1) > _PART
-    curved = vectors[:, ~flat] / np.sqrt(values[~flat])
-    covariance = (curved @ curved.T) * np.outer(scale, scale)
-    covariance[loose] = 0.0
-    covariance[:, loose] = 0.0
-    return covariance, np.flatnonzero(loose)
 
 
 def _correlation(covariance: FloatArray) -> FloatArray:

@@ -20,6 +20,7 @@ from palletfit.config import Analysis
 from palletfit.core.arrays import FloatArray
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, save_pages, title_lines
 from palletfit.products.diagnostics.impacts import Impact
+from palletfit.products.diagnostics.pulls import Pulls
 from palletfit.products.diagnostics.records import Correlations, Diagnostics, Parameter
 from palletfit.products.diagnostics.yields import Channel, Prediction
 from palletfit.runs.product import Drawing, Product
@@ -118,7 +119,7 @@ def _failure(title: str, error: Mapping[str, Any]) -> Figure:
 
 
 def draw_pulls(
-    diagnostics: Diagnostics,
+    diagnostics: Diagnostics | Pulls,
     title: str,
     *,
     max_parameters: int | None = None,
@@ -129,7 +130,7 @@ def draw_pulls(
     Parameters
     ----------
     diagnostics
-        Diagnostics of the fit.
+        Diagnostics of the fit, or its pulls alone.
     title
         Name of the fit; may have several lines.
     max_parameters
@@ -157,7 +158,9 @@ def draw_pulls(
     count = max(1, math.ceil(len(constrained) / per_page))
     size = math.ceil(len(constrained) / count)
     pages = [constrained[number * size : (number + 1) * size] for number in range(count)]
-    words = _subtitle(diagnostics)
+    words = (
+        _subtitle(diagnostics) if isinstance(diagnostics, Diagnostics) else _of_pulls(diagnostics)
+    )
     figures = []
     for number, page in enumerate(pages):
         last = number == count - 1
@@ -701,6 +704,13 @@ def _subtitle(diagnostics: Diagnostics) -> str:
     if state == "at_bound":
         words += ", at its bound"
     return words if diagnostics.status == "ok" else f"{words} (fit not trusted)"
+
+
+def _of_pulls(pulls: Pulls) -> str:
+    words = "fit without a parameter of interest"
+    if pulls.mu is not None:
+        words = rf"fit, {shorten(pulls.poi)} = {pulls.mu:.3g}"
+    return words if pulls.status == "ok" else f"{words} (fit not trusted)"
 
 
 def _strength(diagnostics: Diagnostics) -> str:

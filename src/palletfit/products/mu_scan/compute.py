@@ -24,7 +24,6 @@ from palletfit.errors import ConfigError, FitError, PalletfitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.limits import compute as limits
 from palletfit.products.limits.compute import Limits
-from palletfit.products.limits.table import nearest_to_one
 from palletfit.runs.choice import by_region, matching
 
 #: Why a signal strength has no point.
@@ -345,6 +344,8 @@ def choose(
         return matching(
             patterns, table, analysis=analysis, section="mu_scan", all_patterns=all_patterns
         )
+    from palletfit.products.limits.table import nearest_to_one  # imports pandas
+
     nearest = nearest_to_one(table)
     if nearest is None:
         raise ConfigError(

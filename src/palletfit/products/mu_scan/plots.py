@@ -12,12 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from palletfit.config import Analysis
 from palletfit.errors import FitError
 from palletfit.planes.style import (
     COLOURS,
     STYLE,
     Entry,
+    Titled,
     new_figure,
     save,
     title_lines,
@@ -51,7 +51,7 @@ def write_patch(drawing: Drawing, product: type[Product]) -> None:
 
 
 def draw_mu_scan(
-    record: Mapping[str, Any], analysis: Analysis, region: str, confidence_level: float
+    record: Mapping[str, Any], analysis: Titled, region: str | None, confidence_level: float
 ) -> Figure:
     """Draw CLs against the signal strength of one patch, with its upper limits.
 
@@ -63,7 +63,7 @@ def draw_mu_scan(
     analysis
         Gives the title.
     region
-        Name of the region.
+        Name of the region; None: there are none.
     confidence_level
         Of the limits.
     """
@@ -100,7 +100,8 @@ def draw_mu_scan(
         axes.set_xlim(mu[0], mu[-1])
         axes.set_xlabel(r"Signal strength $\mu$", loc="right", fontsize=13)
         axes.set_ylabel(r"CL$_{\mathrm{s}}$", loc="top", fontsize=13)
-        words = [f"{record['patch']}, region {region}", _limits_in_words(limits)]
+        of_region = "" if region is None else f", region {region}"
+        words = [f"{record['patch']}{of_region}", _limits_in_words(limits)]
         if record["status"] == "suspect":
             words.append("Not every fit is trusted")
         entries: list[Entry] = [

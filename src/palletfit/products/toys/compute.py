@@ -16,11 +16,10 @@ that on one kind of machine their q are the same to the last bit, too.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,17 +35,14 @@ from palletfit.engine.hypothesis import BELOW_ZERO, check_poi_bounds
 from palletfit.engine.likelihood import EMPTY
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.protocol import Engine
+from palletfit.engine.toys.draws import BLOCK, Source, draw, key_of, make_source
 from palletfit.engine.toys.ensembles import DataSets, Ends, Ensemble, Pairs
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
-from palletfit.pallet.patches import Patch, canonical_json
+from palletfit.pallet.patches import Patch
 
-#: Toys that are fitted together.
-BLOCK = 256
 #: Hypotheses, and the numbers that go into their keys.
 TESTED, ALTERNATIVE = "tested", "alternative"
 HYPOTHESES = (TESTED, ALTERNATIVE)
-#: Expected counts above this cannot be drawn.
-_LARGEST = 1e15
 #: Of so many patches a worker keeps the fits of the observed data, for their next shard.
 _KEPT_PATCHES = 4
 _prepared: OrderedDict[tuple[int, str, int], Toys] = OrderedDict()
@@ -97,26 +93,6 @@ def statistic(
     """Apply :func:`palletfit.engine.asymptotics.profile_statistic` to arrays of NLLs."""
     q = np.maximum(2.0 * (fixed - free), 0.0)
     return np.where(mu_hat < 0 if kind == "q0" else mu_hat > mu, 0.0, q)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Source that toys of one hypothesis are drawn from.
-
-    Attributes
-    ----------
-    mu
-        Signal strength.
-    point, expected
-        Parameters ``(K,)`` and expected counts ``(B,)``.
-    key
-        Key of the random numbers, 128 bits.
-    """
-
-    mu: float
-    point: FloatArray
-    expected: FloatArray
-    key: int
 
 
 class Toys:
@@ -220,41 +196,18 @@ class Toys:
         self.ensemble.resume(self.data, best, np.flatnonzero(below), point, mu)
 
     def _source(self, fits: DataFits, fit: str, hypothesis: str) -> Source:
-        # Where nothing is observed, a rate below zero counts as zero.
-        point, expected = fits.points[fit], np.maximum(fits.expected[fit], 0.0)
-        counts = np.concatenate([expected, (point * self.batch.factor[0])])
-        if not np.all(counts <= _LARGEST):
-            raise FitError(
-                f"A bin or a constraint expects {counts.max():.3g} events, too many to be drawn.",
-                remedy="Use asymptotic formulae for this patch.",
-                patch=self.patch.name,
-            )
-        named = [self.settings.seed, self.patch.digest, hypothesis]
-        digest = hashlib.sha256(canonical_json(named)).digest()
-        return Source(
-            float(point[self.poi]), point, expected, int.from_bytes(digest[:16], "little")
-        )
+        key = key_of(self.settings.seed, self.patch.digest, hypothesis)
+        try:
+            return make_source(self.batch, fits.points[fit], fits.expected[fit], key)
+        except FitError as error:
+            error.patch = self.patch.name
+            raise
 
     # ------------------------------------------------------------------ toys
 
     def draw(self, hypothesis: str, numbers: NDArray[np.int64]) -> DataSets:
         """Toys by their numbers."""
-        source, batch = self.sources[hypothesis], self.batch
-        gauss = np.flatnonzero(batch.precision[0] > 0)
-        poisson = np.flatnonzero(batch.factor[0] > 0)
-        centre, width = source.point[gauss], batch.precision[0, gauss] ** -0.5
-        rates = np.concatenate([source.expected, (source.point * batch.factor[0])[poisson]])
-        bins = len(source.expected)
-        data = np.zeros((len(numbers), bins))
-        aux = np.repeat(batch.aux[:1], len(numbers), axis=0)
-        for row, number in enumerate(numbers):
-            # The toy's number is the highest word of the counter: toys never overlap.
-            bits = np.random.Philox(key=source.key, counter=int(number) << 192)
-            random = np.random.Generator(bits)
-            counts = random.poisson(rates)
-            data[row], aux[row, poisson] = counts[:bins], counts[bins:]
-            aux[row, gauss] = random.normal(centre, width)
-        return DataSets(data, aux)
+        return draw(self.batch, self.sources[hypothesis], numbers)
 
     def fit(self, hypothesis: str, sets: DataSets) -> Pairs:
         """Fit toys of a hypothesis."""

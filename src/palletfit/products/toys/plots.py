@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from palletfit.config import Analysis
 from palletfit.core.arrays import FloatArray
 from palletfit.core.files import read_json
 from palletfit.engine.asymptotics import survival
@@ -22,12 +21,12 @@ from palletfit.planes.style import (
     COLOURS,
     STYLE,
     Entry,
+    Titled,
     new_figure,
     save,
     title_lines,
     write_legend,
 )
-from palletfit.products.toys import table
 from palletfit.runs.product import Drawing, Product
 from palletfit.runs.results import RegionResults
 
@@ -44,6 +43,8 @@ _SYMBOLS = {"qtilde": r"\tilde{q}_\mu", "q": r"q_\mu", "q0": r"q_0"}
 
 def write_patch(drawing: Drawing, product: type[Product]) -> None:
     """Write the plot of the patch whose name makes this file name."""
+    from palletfit.products.toys import table  # imports pandas
+
     entry = table.find(read_json(drawing.inputs["table"]), drawing.subject)
     (region,) = [
         RegionResults.read(path, product)
@@ -55,7 +56,7 @@ def write_patch(drawing: Drawing, product: type[Product]) -> None:
 
 
 def draw_toys(
-    entry: Mapping[str, Any], statistics: Mapping[str, FloatArray], analysis: Analysis
+    entry: Mapping[str, Any], statistics: Mapping[str, FloatArray], analysis: Titled
 ) -> Figure:
     """Draw the distributions of the test statistic in toys of both hypotheses, and asymptotically.
 
@@ -73,7 +74,8 @@ def draw_toys(
     """
     with mpl.rc_context(STYLE):
         figure = new_figure(7.0, 6.8, h_pad=0.02)
-        words = [*title_lines(analysis), f"{entry['patch']}, region {entry['region']}"]
+        of_region = f", region {entry['region']}" if "region" in entry else ""
+        words = [*title_lines(analysis), f"{entry['patch']}{of_region}"]
         if entry["status"] == "failed":
             write_legend(figure, [*words, "There are no toys"], [])
             axes = figure.add_subplot()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,8 @@ class ToyResult:
         How many toys needed further starts, by hypothesis.
     remarks
         What a reader should know.
+    statistics
+        Test statistics of the toys that count, by hypothesis; not in :meth:`as_json`.
     """
 
     patch: str
@@ -83,6 +85,7 @@ class ToyResult:
     failed: dict[str, list[int]]
     searched: dict[str, int]
     remarks: tuple[str, ...]
+    statistics: Mapping[str, FloatArray] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def status(self) -> Status:
@@ -104,7 +107,9 @@ class ToyResult:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        plain: dict[str, Any] = finite({"status": self.status, **asdict(self)})
+        data = asdict(replace(self, statistics={}))
+        del data["statistics"]
+        plain: dict[str, Any] = finite({"status": self.status, **data})
         return plain
 
 
@@ -176,6 +181,7 @@ def merge(shards: Iterable[Mapping[str, Any]], toys: int | None = None) -> ToyRe
             *first.get("remarks", ()),
             *_remarks(failed, alternative, discovery=discovery),
         ),
+        statistics=q,
     )
 
 

@@ -17,9 +17,9 @@ from dataclasses import replace
 from typing import Any
 
 from palletfit.config import ToySettings
+from palletfit.engine.toys.draws import BLOCK
 from palletfit.engine.versions import VERSIONS
 from palletfit.pallet.patches import Patch
-from palletfit.products.toys.compute import BLOCK
 from palletfit.products.toys.results import ToyResult, enough, merge, toys_needed
 from palletfit.runs.scan import Scan
 from palletfit.runs.store import Key, RecordStore

@@ -1,0 +1,262 @@
+"""Arguments that commands share: the likelihood, the question to it, and the engine.
+
+Nothing here imports physics: the help of a command is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from palletfit.cli.output import Output
+from palletfit.errors import PalletError
+
+#: The standard input.
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The likelihood and the question to it.
+
+    Attributes
+    ----------
+    workspace
+        Path of the workspace, or ``-`` for the standard input.
+    patchset
+        Path of a patchset or of the operations of a patch; None: by `patches`, or none at all.
+    patches
+        Names or shell patterns of patches; without a patchset files of operations.
+    check
+        Validate files.
+    settings
+        Settings of fits, and the question.
+    progress
+        Show progress.
+    """
+
+    workspace: str
+    patchset: str | None
+    patches: tuple[str, ...]
+    check: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    progress: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name of the likelihood in tables and plots."""
+        return "standard input" if self.workspace == STDIN else Path(self.workspace).name
+
+    @property
+    def subject(self) -> str:
+        """Name of the parameter of interest in titles."""
+        return "events" if "signal_in" in self.settings else "mu"
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments of a function of :mod:`palletfit.api`; read the standard input.
+
+        Raises
+        ------
+        PalletError
+            A file is not what it should be.
+        """
+        from palletfit.pallet.files import parse_pallet_json
+
+        workspace: Any = self.workspace
+        if workspace == STDIN:
+            content = click.get_binary_stream("stdin").read()
+            workspace = parse_pallet_json(content, Path("standard input"))
+        arguments = {
+            "workspace": workspace,
+            "patchset": self.patchset,
+            "check": self.check,
+            "progress": self.progress,
+            **self.settings,
+        }
+        if self.patchset is None and self.patches:
+            return {**arguments, "patchset": self._of_files()}
+        return {**arguments, "patches": list(self.patches) or "*"}
+
+    def _of_files(self) -> Any:
+        """Make a patchset of files of operations, one a patch, named as the files are."""
+        from palletfit.pallet.files import read_pallet_json
+        from palletfit.pallet.patches import Patch
+        from palletfit.pallet.patchset import Patchset
+
+        patches: dict[str, Patch] = {}
+        for path in map(Path, self.patches):
+            operations = read_pallet_json(path)
+            name = path.name.removesuffix(".gz").removesuffix(".json")
+            if not isinstance(operations, list):
+                raise PalletError(
+                    "The file holds no operations of a patch, which are a list.",
+                    remedy="Give a patchset with --patchset, and the names of its patches with "
+                    "--patch.",
+                    file=path,
+                )
+            if name in patches:
+                raise PalletError(
+                    f"Two files of patches have the name {name!r}.",
+                    remedy="Rename one of them.",
+                    file=path,
+                )
+            patches[name] = Patch(name, (), operations)
+        return Patchset((), tuple(patches.values()))
+
+
+def takes_likelihood(
+    *, statistic: bool = False, engine: bool = True
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the arguments of the likelihood, the question and the output.
+
+    The command's function gets :class:`Inputs` and :class:`palletfit.cli.output.Output` first, then
+    its own options by name, and returns the exit code.
+
+    Parameters
+    ----------
+    statistic
+        The command has a test statistic.
+    engine
+        The command may use the reference engine.
+    """
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        @wraps(function)
+        def command(**options: Any) -> int:
+            output = Output(
+                plain=options.pop("as_json"),
+                plot=options.pop("plot"),
+                verbose=options.pop("verbose"),
+            )
+            output.prepare()
+            return function(_inputs(options, verbose=output.verbose), output, **options)
+
+        chosen = [*_SOURCE, *_QUESTION]
+        chosen += _STATISTIC if statistic else []
+        chosen += _ENGINE if engine else []
+        decorated: Callable[..., int] = command
+        for option in reversed([*chosen, *_OUTPUT]):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _inputs(options: dict[str, Any], *, verbose: bool) -> Inputs:
+    """Take the options of the likelihood and the question out of all options."""
+    sources = [options.pop("workspace"), options.pop("background")]
+    files = [file for file in sources if file is not None]
+    if len(files) > 1:
+        raise click.UsageError("WORKSPACE and --background are the same: give one of them.")
+    if not files:
+        raise click.UsageError("There is no WORKSPACE.")
+    settings: dict[str, Any] = {}
+    for name in ("measurement", "poi", "signal_in", "test_statistic", "engine", "minimum"):
+        value = options.pop(name, None)
+        if value is not None:
+            settings[name] = value
+    fixed = dict(map(_fixed, options.pop("fix")))
+    return Inputs(
+        workspace=files[0],
+        patchset=options.pop("patchset"),
+        patches=tuple(options.pop("patch")),
+        check=options.pop("check"),
+        settings={**settings, **({"fix": fixed} if fixed else {})},
+        progress=verbose or sys.stderr.isatty(),
+    )
+
+
+def _fixed(text: str) -> tuple[str, float | None]:
+    """Read ``NAME=VALUE``, or ``NAME``."""
+    name, equals, value = text.rpartition("=")
+    if not equals:
+        return text, None
+    try:
+        return name, float(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no number.", param_hint="--fix", ctx=click.get_current_context()
+        ) from None
+
+
+_FILE = click.Path(exists=False, dir_okay=True, path_type=str)
+
+_Options = Sequence[Callable[[Any], Any]]
+
+_SOURCE: _Options = [
+    click.argument("workspace", type=_FILE, required=False),
+    click.option(
+        "--background", type=_FILE, metavar="FILE", help="Background-only workspace: WORKSPACE."
+    ),
+    click.option(
+        "--patchset", type=_FILE, metavar="FILE", help="Patchset, or operations of one patch."
+    ),
+    click.option(
+        "--patch",
+        multiple=True,
+        metavar="NAME",
+        help="Patch of the patchset, or a pattern such as 'C1N2_*'; without a patchset a file of "
+        "operations. May be given several times.",
+    ),
+    click.option(
+        "--check/--no-check",
+        default=True,
+        help="Check files against their schemas and digests. Default: --check.",
+    ),
+]
+_QUESTION: _Options = [
+    click.option("--measurement", metavar="NAME", help="Measurement; by default the first one."),
+    click.option(
+        "--poi",
+        metavar="NAME",
+        help="Parameter of interest, a normfactor; by default the measurement's. '' is none.",
+    ),
+    click.option(
+        "--fix",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Parameter that is fixed, by default at its suggested value. May be given several "
+        "times.",
+    ),
+    click.option(
+        "--signal-in",
+        metavar="CHANNEL[:BIN]",
+        help="Add a signal of one event there; bins are counted from 1. The parameter of interest "
+        "is then the number of its events.",
+    ),
+]
+_STATISTIC: _Options = [
+    click.option(
+        "--test-statistic",
+        type=click.Choice(["qtilde", "q"]),
+        help="Test statistic of limits. Default: qtilde.",
+    ),
+]
+_ENGINE: _Options = [
+    click.option(
+        "--engine",
+        type=click.Choice(["batched", "reference"]),
+        help="Engine: palletfit's own, or pyhf. Default: batched.",
+    ),
+    click.option(
+        "--minimum",
+        type=click.Choice(["lowest", "nearest"]),
+        help="Minimum that counts where there are several. Default: lowest.",
+    ),
+]
+_OUTPUT: _Options = [
+    click.option("--json", "as_json", is_flag=True, help="Write one JSON document."),
+    click.option(
+        "--plot",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write a plot, .png or .pdf.",
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Say what is going on."),
+]
