@@ -75,6 +75,10 @@ report: $(PACKAGE) ## write report.html about the last run
 test: $(DEV) ## run the tests
 	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
+.PHONY: studies
+studies: $(DEV) ## run what tests of the same show narrowly on all patches, or at full size
+	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile -m study $(ARGS)
+
 # Files and folders whose words are checked.
 WORDS := README.md CONTRIBUTING.md docs report src scripts rules benchmarks .ci
 

@@ -40,7 +40,11 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let files that take long begin first, where several processes share the tests."""
+    """Leave studies out unless they are asked for; let files that take long begin first."""
+    if "study" not in config.option.markexpr:
+        studies = [item for item in items if item.get_closest_marker("study")]
+        config.hook.pytest_deselected(items=studies)
+        items[:] = [item for item in items if item not in set(studies)]
     if not hasattr(config, "workerinput"):
         return
 
