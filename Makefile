@@ -12,8 +12,8 @@
 ARGS   ?=
 VENV   ?= .venv
 UV     ?= uv
-# One more than two processors: tests of remote fits wait for most of their time.
-JOBS   ?= 3
+# Two more than two processors: tests of remote fits wait for most of their time.
+JOBS   ?= 4
 SITE   ?=
 VARIANT ?=
 # The first that starts: a name on PATH can be a shim without an interpreter behind it.
