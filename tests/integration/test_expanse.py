@@ -105,6 +105,7 @@ def test_a_published_pallet_survives_all_faults(
         site.until_said("sent again one by one")
         job = next(job for job in services.slurm.squeue() if job.state == "RUNNING")
         assert job.partition == "gpu-shared"
+        assert "TresPerJob=gres:gpu:1" in services.slurm.run("scontrol", "show", "job", job.id)
         services.slurm.cancel(job.id)
         site.until_said("its block of nodes ended")
         site.release()

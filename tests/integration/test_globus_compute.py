@@ -163,7 +163,7 @@ def test_a_block_that_ends_costs_nothing_but_time(site: Site, end: str) -> None:
 
 def test_a_killed_user_endpoint_is_noticed_by_the_deadline(site: Site) -> None:
     # Long enough for another user endpoint and its block to start on a busy machine.
-    site.set(deadline=30, endpoint_config={"label": "killed"})
+    site.set(deadline=45, endpoint_config={"label": "killed"})
     site.hold()
     before = site.tasks
     known = set(site.stack.user_endpoint_pids())
@@ -177,7 +177,7 @@ def test_a_killed_user_endpoint_is_noticed_by_the_deadline(site: Site) -> None:
         until(lambda: not site.stack.worker_pids(), 60, "workers stay")
         site.release()
         output = site.finish(process)
-    assert "no result within 30 s" in output
+    assert "no result within 45 s" in output
     site.assert_all_fitted_once()
 
 
