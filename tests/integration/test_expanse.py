@@ -131,6 +131,8 @@ def test_workers_compute_with_jax_on_the_gpu_of_their_job(
 ) -> None:
     folder, tiny = prepared
     site = Laptop(services, folder, tiny, control)
+    # One task: each worker would compile.
+    site.set(patches_per_task=6)
     site.run()
     records = folder.records().values()
     assert Counter(record["status"] for record in records) == {"ok": 6}
