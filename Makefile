@@ -12,8 +12,8 @@
 ARGS   ?=
 VENV   ?= .venv
 UV     ?= uv
-# One more than two processors: tests of remote fits wait for most of their time.
-JOBS   ?= 3
+# Two more than two processors: tests of remote fits wait for most of their time.
+JOBS   ?= 4
 SITE   ?=
 VARIANT ?=
 # The first that starts: a name on PATH can be a shim without an interpreter behind it.
@@ -74,6 +74,10 @@ report: $(PACKAGE) ## write report.html about the last run
 .PHONY: test
 test: $(DEV) ## run the tests
 	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+.PHONY: studies
+studies: $(DEV) ## run what tests of the same show narrowly on all patches, or at full size
+	@$(IN_VENV) pytest --numprocesses=$(JOBS) --dist=loadfile -m study $(ARGS)
 
 # Files and folders whose words are checked.
 WORDS := README.md CONTRIBUTING.md docs report src scripts rules benchmarks .ci

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,32 +16,50 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 PROJECT = Path(__file__).resolve().parents[1]
 
 #: Files that take longest, in the order in which processes side by side begin them: the last tests
-#: to run should be short ones. Each process starts with one of the first three, goes on with one of
-#: the next three, and then takes what is left. The first two mostly wait, the third computes.
+#: to run should be short ones. Each process starts with one of the first four, goes on with one of
+#: the next four, and then takes what is left. The first two mostly wait, so that two short files
+#: are to follow them.
 LONGEST = (
     "integration/test_globus_compute.py",
-    "integration/test_clusters.py",
-    "workflow/test_published.py",
-    "integration/test_stack.py",
-    "integration/test_expanse.py",
+    "integration/",
     "workflow/test_resume.py",
-    "integration/test_sites.py",
-    "integration/test_slurm_profile.py",
-    "workflow/test_combine.py",
-    "workflow/test_bad_input.py",
-    "workflow/test_pages.py",
-    "workflow/test_demo.py",
-    "unit/executors/globus/test_transport.py",
-    "unit/engine/test_batch.py",
+    "unit/engine/reference/test_hypotests.py",
+    "unit/executors/globus/test_login.py",
+    "unit/executors/globus/test_service.py",
     "unit/engine/test_likelihood.py",
+    "workflow/test_pages.py",
+    "workflow/test_points.py",
+    "workflow/test_demo.py",
+    "workflow/test_published.py",
+    "unit/products/toys/test_compute.py",
     "workflow/",
     "unit/engine/",
     "unit/products/",
+    "unit/executors/",
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let the tests of a file share a process, and those of several files a stack of services."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileOrStack(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, _ = nodeid.partition("::")
+            # The longest file has a stack of its own, beside that of the others.
+            others = "/integration/" in file and not file.endswith(LONGEST[0])
+            return "integration" if others else file
+
+    return ByFileOrStack(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let files that take long begin first, where several processes share the tests."""
+    """Leave studies out unless they are asked for; let files that take long begin first."""
+    if "study" not in config.option.markexpr:
+        studies = [item for item in items if item.get_closest_marker("study")]
+        config.hook.pytest_deselected(items=studies)
+        items[:] = [item for item in items if item not in set(studies)]
     if not hasattr(config, "workerinput"):
         return
 

@@ -137,7 +137,11 @@ def test_a_patch_that_kills_its_workers_fails_alone(site: Site) -> None:
     assert site.run().fitted == [victim]
 
 
-@pytest.mark.parametrize("end", ["cancel", "expire"])
+@pytest.mark.parametrize(
+    # What the profile of Expanse does at a cancelled block is tested there.
+    "end",
+    [pytest.param("cancel", marks=pytest.mark.study), "expire"],
+)
 def test_a_block_that_ends_costs_nothing_but_time(site: Site, end: str) -> None:
     """Cancelled by somebody (scancel), or at its walltime."""
     site.set(endpoint_config={"label": end}, retries=3)
@@ -206,20 +210,19 @@ def test_a_broker_that_restarts_loses_nothing(site: Site) -> None:
     site.assert_all_fitted_once()
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "slow", "lost answer"])
-def test_a_service_in_trouble_is_asked_again(site: Site, fault: str) -> None:
+def test_a_service_in_trouble_is_asked_again(site: Site) -> None:
     web = site.stack.service.web
-    if fault == "slow":
-        web.delay("/submit$", 5.0, times=2)
-    elif fault == "lost answer":
-        # The second request: the first one is the probe.
-        web.lose_answer("/submit$", times=2)
-    else:
-        headers = {"Retry-After": "2"} if fault == "429" else {}
-        web.fail("/submit$|/batch_status$", int(fault), times=3, headers=headers)
+    # One after the other. The probe meets the first one of submissions, the fits the next ones.
+    faults = [
+        web.fail("/submit$", 429, headers={"Retry-After": "2"}),
+        web.delay("/submit$", 3.0),
+        web.fail("/submit$", 500),
+        web.lose_answer("/submit$"),
+        web.fail("/batch_status$", 500, times=2),
+    ]
     output = site.run().output
-    if fault != "slow":
-        assert "the service is busy" in output
+    assert "the service is busy" in output
+    assert [fault.hits for fault in faults] == [1, 1, 1, 1, 2]
     site.assert_all_fitted_once()
 
 

@@ -61,7 +61,11 @@ TORQUE = {
 @pytest.mark.parametrize(
     ("site", "values", "asked"),
     [
-        ("expanse", SLURM, ["TresPerJob=gres:gpu:1", "CPUs/Task=2", "MinMemoryNode=1G"]),
+        # Whole runs there are in test_expanse.py.
+        pytest.param(
+            *("expanse", SLURM, ["TresPerJob=gres:gpu:1", "CPUs/Task=2", "MinMemoryNode=1G"]),
+            marks=pytest.mark.study,
+        ),
         ("delta", SLURM, ["TresPerNode=gres:gpu:1", "CPUs/Task=2", "MinMemoryNode=1G"]),
         ("bluewaters", TORQUE, ["NumTasks=2", "submit_scripts/parsl"]),
     ],

@@ -160,6 +160,8 @@ def test_a_killed_worker_is_reported(stack: Stack, tmp_path: Path) -> None:
     assert "WorkerLost" in output
 
 
+# Three things that the tests of products rely on, and show as well.
+@pytest.mark.study
 def test_a_cancelled_block_is_reported(stack: Stack, tmp_path: Path) -> None:
     # Only after a minute, its user endpoint would ask for another block.
     with running_task(stack, tmp_path, label="cancelled") as client:
@@ -169,6 +171,7 @@ def test_a_cancelled_block_is_reported(stack: Stack, tmp_path: Path) -> None:
     assert "ManagerLost" in output
 
 
+@pytest.mark.study
 def test_a_killed_user_endpoint_says_nothing(stack: Stack) -> None:
     _, lost = json.loads(stack.client(BATCH, stack.endpoint_id, "sleep 3").stdout)
     until(stack.worker_pids, 40, "no worker runs", stack.endpoint.logs)
@@ -185,6 +188,7 @@ def test_a_killed_user_endpoint_says_nothing(stack: Stack) -> None:
     assert stack.service.tasks[lost[0]].pending
 
 
+@pytest.mark.study
 def test_messages_outlive_a_restart_of_the_broker(stack: Stack) -> None:
     stack.stop_endpoint()
     _, tasks = json.loads(stack.client(BATCH, stack.endpoint_id, "echo kept").stdout)

@@ -33,6 +33,13 @@ def content() -> tuple[dict, dict]:
     return workspace, models.patchset(workspace, models.grid())
 
 
+@pytest.fixture
+def small() -> tuple[dict, dict]:
+    """Content that the reference engine fits quickly."""
+    workspace = models.background("normsys")
+    return workspace, models.patchset(workspace, models.grid())
+
+
 def examples() -> dict[str, doctest.DocTest]:
     tests = doctest.DocTestFinder().find(api, "api")
     return {test.name.removeprefix("api."): test for test in tests if test.examples}
@@ -69,17 +76,17 @@ def test_later_schemas_give_the_same_results(engine: str) -> None:
 
 @pytest.mark.parametrize("name", ["hypotest", "upper_limits", "mu_scan"])
 def test_the_reference_engine_makes_the_fits_if_it_is_asked_for(
-    content: tuple, name: str, monkeypatch: pytest.MonkeyPatch
+    small: tuple, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patch = content[1]["patches"][0]["metadata"]["name"]
+    patch = small[1]["patches"][0]["metadata"]["name"]
     options = {"patches": patch} | {
         "hypotest": {},
         "upper_limits": COARSE,
         "mu_scan": {**COARSE, "points": 3},
     }[name]
-    batched = getattr(palletfit, name)(*content, **options)
+    batched = getattr(palletfit, name)(*small, **options)
     monkeypatch.setattr(BatchFits, "__init__", None)  # the batched engine cannot fit any more
-    reference = getattr(palletfit, name)(*content, **options, engine="reference")
+    reference = getattr(palletfit, name)(*small, **options, engine="reference")
     assert batched[patch].engine == "batched"
     assert reference[patch].engine == "reference"
     ours, theirs = reference.rows()[0], batched.rows()[0]
@@ -105,13 +112,13 @@ def test_a_fit_of_the_reference_engine(content: tuple, mu: float | None) -> None
     assert reference.errors == pytest.approx(batched.errors, rel=1e-3)
 
 
-def test_a_limit_of_one_model(content: tuple) -> None:
-    workspace, patchset = content
+def test_a_limit_of_one_model(small: tuple) -> None:
+    workspace, patchset = small
     patch = patchset["patches"][0]
     name = patch["metadata"]["name"]
     limits = palletfit.upper_limit(workspace, patch)
     assert limits == replace(
-        palletfit.upper_limits(*content, patches=name)[name], fit_time=limits.fit_time
+        palletfit.upper_limits(*small, patches=name)[name], fit_time=limits.fit_time
     )
     complete = pyhf.PatchSet(patchset).apply(workspace, name)
     assert palletfit.upper_limit(complete).observed.mu == pytest.approx(limits.observed.mu)

@@ -50,13 +50,18 @@ class Folder:
         place = ["--configfile", str(file), *place, str(self.project / "profiles" / "local")]
         return [*start, *place, *arguments]
 
-    def run(self, *arguments: str, succeeds: bool = True, timeout: float = 600) -> Run:
-        """Run the workflow to its end."""
+    def run(
+        self,
+        *arguments: str,
+        succeeds: bool = True,
+        timeout: float = 600,
+        plain: bool = False,
+    ) -> Run:
+        """Run the workflow to its end, if plain in the very processes that a user's run has."""
         began = time.time()
         file = self.path.with_name(f"{self.path.name}.output")
         command, environment = self.command(*arguments), self.environment()
-        if "PYTHONPATH" in self.variables:
-            # Modules that are there already cannot be changed by what Python imports at its start.
+        if plain:
             with file.open("w") as target:
                 status = subprocess.run(
                     command,

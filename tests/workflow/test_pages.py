@@ -107,7 +107,7 @@ def server(folder: Folder) -> Iterator[str]:
 
 
 def test_the_live_page_follows_a_run_to_its_end(folder: Folder, chromium: Browser) -> None:
-    pallet = hostile(folder, count=24)
+    pallet = hostile(folder, count=14)
     (folder.path / "results").mkdir()
     with server(folder) as address, slow_run(folder, pallet.hypotest()) as run:
         chromium.open(address)
@@ -120,14 +120,14 @@ def test_the_live_page_follows_a_run_to_its_end(folder: Folder, chromium: Browse
         assert chromium.text("#state") == "fits are made"
         chromium.wait(lambda: chromium.text("#state") == "all fits are made", 60)
         assert run.wait(60) == 0
-    assert finished(chromium) == 24
+    assert finished(chromium) == 14
     assert "The patch does not apply to the workspace" in chromium.text(".failures")
     assert EVIL in chromium.text(".about")
     assert chromium.driver.title == "tiny: hypothesis tests"
     titles = chromium.driver.execute_script(
         "return [...document.querySelectorAll('figure > svg title')].map(x => x.textContent)"
     )
-    assert len(titles) == 24
+    assert len(titles) == 14
     assert any(title.startswith(EVIL) for title in titles)
     assert chromium.all("figure > svg path.observed[d^=M]")
     assert f"live page: {Path('results/tiny/live.html')}" in (folder.path / "run.log").read_text()

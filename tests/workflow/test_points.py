@@ -18,15 +18,15 @@ from .conftest import Folder
 
 @pytest.fixture
 def scan(folder: Folder, project: Path) -> Path:
-    """A scan of 150 points, selected in the folder's configuration; its analysis file."""
+    """A scan of 60 points, selected in the folder's configuration; its analysis file."""
     script = project / "benchmarks" / "points.py"
     made = folder.path / "made"
     subprocess.run(
-        [sys.executable, str(script), "--sizes", "150", "--write", str(made)],
+        [sys.executable, str(script), "--sizes", "60", "--write", str(made)],
         check=True,
         env={**folder.environment(), "PYTHONPATH": str(project / "src")},
     )
-    folder.config |= {"analyses": [str(made / "scan.yaml")], "points": {"chunk": 32}}
+    folder.config |= {"analyses": [str(made / "scan.yaml")], "points": {"chunk": 16}}
     return made / "scan.yaml"
 
 
@@ -43,24 +43,24 @@ def fitted(folder: Folder) -> int:
 def test_a_scan_becomes_one_table(folder: Folder) -> None:
     run = folder.run("points")
     table = folder.path / "results/scan/points.parquet"
-    assert "scan: 150 points" in run.output
+    assert "scan: 60 points" in run.output
     assert str(table.relative_to(folder.path)) in run.output
     assert table.with_name("excluded.png").stat().st_size > 10_000
     found = pd.read_parquet(table)
-    assert found.name.tolist() == [f"model_{number:07d}" for number in range(150)]
+    assert found.name.tolist() == [f"model_{number:07d}" for number in range(60)]
     assert set(found.status) == {"ok"}
     assert found.CLs_obs.between(0, 1).all()
-    assert 15 < (found.CLs_obs < 0.05).sum() < 135
+    assert 6 < (found.CLs_obs < 0.05).sum() < 54
     # Jobs and files do not grow with the points.
     assert len(list((folder.path / "results/scan").rglob("*"))) < 20
-    assert len(parts(folder)) == 5
+    assert len(parts(folder)) == 4
     assert folder.run("points").idle
     assert folder.run().idle  # it is all that there is of this analysis
 
     before = parts(folder)
     (folder.path / "results/scan/SR/points/part-000002.parquet").write_bytes(b"PAR1")
     folder.run("points")
-    assert fitted(folder) == 32
+    assert fitted(folder) == 16
     assert pd.read_parquet(table).CLs_obs.tolist() == pytest.approx(found.CLs_obs.tolist())
     now = parts(folder)
     assert all(now[name] == before[name] for name in before if name != "part-000002.parquet")
@@ -80,13 +80,13 @@ def test_a_wrong_table_is_told_and_mended(folder: Folder, scan: Path) -> None:
     assert "Traceback" not in run.output
     points.to_parquet(table)
     folder.run("points")
-    assert fitted(folder) == 150
+    assert fitted(folder) == 60
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("scan")
 def test_a_killed_scan_goes_on(folder: Folder) -> None:
-    folder.config["points"] = {"chunk": 10}
+    folder.config["points"] = {"chunk": 5}
     log = folder.path / "first.log"
     with log.open("w") as output:
         first = subprocess.Popen(
@@ -106,9 +106,9 @@ def test_a_killed_scan_goes_on(folder: Folder) -> None:
         first.wait()
     time.sleep(3)  # workers end with the run that is gone
     before = parts(folder)
-    assert 3 <= len(before) < 15, log.read_text()
+    assert 3 <= len(before) < 12, log.read_text()
     folder.run("points")
-    assert fitted(folder) == 10 * (15 - len(before))
+    assert fitted(folder) == 5 * (12 - len(before))
     now = parts(folder)
-    assert len(now) == 15
+    assert len(now) == 12
     assert all(now[name] == content for name, content in before.items())

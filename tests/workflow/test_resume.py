@@ -13,6 +13,7 @@ import pytest
 from ..disks import small_file_system
 from .conftest import Folder, Snapshot
 from .pallets import TinyPallet
+from .preloaded import HOOK
 
 Finished = tuple[Folder, TinyPallet]
 
@@ -126,13 +127,13 @@ def test_patches_over_the_deadline_are_fitted_with_a_longer_one(
     folder: Folder, tiny: TinyPallet
 ) -> None:
     # Fits that take their time: the tiny ones end before a clock looks at them.
-    slow = folder.path / "sitecustomize.py"
+    slow = folder.path / "slow.py"
     slow.write_text(
         "import time\nimport palletfit.runs.task\n"
-        "def fit(*args, fit=palletfit.runs.task._fit):\n    time.sleep(2)\n    return fit(*args)\n"
+        "def fit(*args, fit=palletfit.runs.task._fit):\n    time.sleep(1)\n    return fit(*args)\n"
         "palletfit.runs.task._fit = fit\n"
     )
-    folder.variables["PYTHONPATH"] = str(folder.path)
+    folder.variables[HOOK] = str(slow)
     folder.config["executor"] = {"deadline": 0.5}
     folder.config["on_failure"] = "continue"
     target = "results/tiny/results.json"
@@ -143,17 +144,18 @@ def test_patches_over_the_deadline_are_fitted_with_a_longer_one(
     }
     folder.config["executor"] = {"deadline": 60}
     assert folder.run(target).fitted == tiny.names
-    slow.unlink()
+    del folder.variables[HOOK]
     assert folder.run(target).idle
 
 
 def test_a_new_engine_version_makes_records_outdated(finished: Finished) -> None:
     folder, tiny = finished
     # The workflow's own processes, with another version than the one in this checkout.
-    (folder.path / "sitecustomize.py").write_text(
+    newer = folder.path / "newer.py"
+    newer.write_text(
         "from palletfit.engine.versions import VERSIONS\nVERSIONS['batched'] = 'batched-next'\n"
     )
-    folder.variables["PYTHONPATH"] = str(folder.path)
+    folder.variables[HOOK] = str(newer)
     assert folder.run(tiny.hypotest()).fitted == tiny.names
     assert folder.run(tiny.hypotest()).idle
 
@@ -235,7 +237,7 @@ def test_two_runs_at_once_in_one_folder(folder: Folder) -> None:
     folder.config["analyses"] = str(slow.analysis_path)
     with (folder.path / "first.log").open("w") as log:
         first = subprocess.Popen(
-            folder.command(),
+            folder.command(slow.hypotest()),
             cwd=folder.project,
             env=folder.environment(),
             stdout=log,
@@ -248,7 +250,7 @@ def test_two_runs_at_once_in_one_folder(folder: Folder) -> None:
     assert f"Another run is at work in this folder: process {first.pid} on" in second.output
     assert "remedy: Wait for it" in second.output
     assert first.wait() == 0, (folder.path / "first.log").read_text()
-    assert folder.run().idle
+    assert folder.run(slow.hypotest()).idle
 
 
 def _wide_channel() -> dict:

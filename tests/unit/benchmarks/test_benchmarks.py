@@ -32,14 +32,9 @@ SOURCE = Path(palletfit.__file__).parents[1]
 
 @pytest.fixture
 def pallet(tmp_path):
-    """Files of a demo pallet with two patches."""
-    workspace = demo_workspace()
-    spec = demo_patchset(workspace)
-    spec["patches"] = [spec["patches"][30], spec["patches"][40]]
-    files = tmp_path / "BkgOnly.json", tmp_path / "patchset.json"
-    for path, content in zip(files, (workspace, spec), strict=True):
-        path.write_text(json.dumps(content))
-    return files
+    """Files of a small pallet with two patches."""
+    workspace = models.background("normsys", "histosys", "staterror")
+    return models.write(tmp_path, workspace, models.patchset(workspace, models.grid(2)))
 
 
 def run(script, *arguments, threads="", path=""):
@@ -92,11 +87,11 @@ def test_diagnostics_are_timed_against_cabinetry(pallet, tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads(output.read_text())
     assert record["fits"] == 4
-    # Two or four for each of the 41 nuisance parameters.
-    assert record["all_fits"] == 4 * 36 + 2 * 5
+    # Four for each of the nuisance parameters.
+    assert record["all_fits"] == 4 * 4
     for seconds in (*record["palletfit"], *record["cabinetry"].values()):
         assert seconds > 0
-    assert "cabinetry: impacts, 4 of 154 fits" in done.stdout
+    assert "cabinetry: impacts, 4 of 16 fits" in done.stdout
 
 
 def test_missed_minima_are_counted(pallet, tmp_path):

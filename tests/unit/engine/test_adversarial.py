@@ -34,6 +34,16 @@ def one(*samples: Spec, observed: list[float], parameters: tuple[Spec, ...] = ()
     return workspace({"SR": samples}, {"SR": observed}, parameters)
 
 
+def many_bins(count: int) -> Spec:
+    numbers = range(count)
+    statistics = plain("a", "staterror", [1.5] * count)
+    return one(
+        sample("bkg", [20.0 + i % 7 for i in numbers], statistics),
+        signal([0.3 * (i % 5) for i in numbers], normsys("b", 0.8, 1.1)),
+        observed=[19.0 + (3 * i) % 11 for i in numbers],
+    )
+
+
 MODELS: dict[str, Spec] = {
     "two norms that cannot be told apart": one(
         sample("bkg", [50.0, 40.0], plain("a"), plain("b")), signal([5.0, 9.0]), observed=[55, 47]
@@ -96,11 +106,8 @@ MODELS: dict[str, Spec] = {
         observed=[35],
         parameters=({"name": models.POI, "bounds": [[-5.0, 5.0]]},),
     ),
-    "many bins": one(
-        sample("bkg", [20.0 + i % 7 for i in range(60)], plain("a", "staterror", [1.5] * 60)),
-        signal([0.3 * (i % 5) for i in range(60)], normsys("b", 0.8, 1.1)),
-        observed=[19.0 + (3 * i) % 11 for i in range(60)],
-    ),
+    "many bins": many_bins(24),
+    "sixty bins": many_bins(60),
 }
 
 
@@ -134,7 +141,7 @@ def _numpy():
 
 @pytest.mark.parametrize(
     "title",
-    [pytest.param(title, marks=[pytest.mark.slow] * (title == "many bins")) for title in MODELS],
+    [pytest.param(title, marks=[pytest.mark.study] * (title == "sixty bins")) for title in MODELS],
 )
 def test_nobody_finds_a_lower_minimum(title):
     spec = MODELS[title]

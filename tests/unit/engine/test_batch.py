@@ -254,7 +254,8 @@ HARD: dict[str, tuple[Spec, str | None]] = {
         "batched",
     ),
     "single bin": (models.counting(), "batched"),
-    "many bins": (many_bins(50), "batched"),
+    "many bins": (many_bins(16), "batched"),
+    "fifty bins": (many_bins(50), "batched"),
     # Signals.
     "weak signal": (two_bins(normsys("s", 1.1, 0.9), events=(1e-4, 1e-4)), "batched"),
     "signal with negative yields": (
@@ -314,7 +315,7 @@ HARD: dict[str, tuple[Spec, str | None]] = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name == "many bins")) for name in HARD],
+    [pytest.param(name, marks=[pytest.mark.study] * (name == "fifty bins")) for name in HARD],
 )
 def test_nobody_beats_a_trusted_fit(name: str, watch: Any) -> None:
     spec, engine = HARD[name]

@@ -449,8 +449,16 @@ def test_values_of_published_pallets(shared, tmp_path, analysis, region):
         check_values(pair, batch, rng, 4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("analysis", "region"), [REGIONS[0], REGIONS[1], REGIONS[4]])
+@pytest.mark.parametrize(
+    ("analysis", "region"),
+    # A compilation of up to a minute for each.
+    [
+        REGIONS[2],
+        pytest.param(*REGIONS[1], marks=pytest.mark.study),
+        pytest.param(*REGIONS[0], marks=pytest.mark.study),
+        pytest.param(*REGIONS[4], marks=pytest.mark.study),
+    ],
+)
 def test_derivatives_of_published_pallets(jax, shared, tmp_path, analysis, region):
     workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
     rng = np.random.default_rng(23)

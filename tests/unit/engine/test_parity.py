@@ -15,8 +15,9 @@ from palletfit.pallet.patchset import parse_patchset
 
 from ...likelihoods import REGIONS, read_likelihood
 
-#: Every so many patches are fitted here.
-_EVERY = 8
+#: Every so many patches are fitted here, and in the study.
+_EVERY = 32
+_EVERY_IN_STUDIES = 8
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
 
@@ -24,15 +25,17 @@ def likelihood_name(analysis: str, region: str) -> str:
     return region if region == analysis else f"{analysis}-{region}"
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "every", [_EVERY, pytest.param(_EVERY_IN_STUDIES, marks=pytest.mark.study)]
+)
 @pytest.mark.parametrize(("analysis", "region"), REGIONS)
-def test_no_fit_ends_above_the_lowest_of_the_peers(load, shared, tmp_path, analysis, region):
+def test_no_fit_ends_above_the_lowest_of_the_peers(load, shared, tmp_path, analysis, region, every):
     parity = load("parity")
     peers = parity.read_peers(RESULTS / f"parity-{likelihood_name(analysis, region)}.csv")
     workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
-    # All of 1Lbb and the staus are fitted by the workflow's tests, and everything by
+    # All of 1Lbb and the staus are fitted by the workflow's tests and studies, and everything by
     # benchmarks/parity.py. What a patch gets does not depend on the others.
-    patches = [patch for patch in patches if patch.name in peers][::_EVERY]
+    patches = [patch for patch in patches if patch.name in peers][::every]
     rows = parity.compare(workspace, patches, peers)
     assert len(rows) == 3 * len(patches)
     assert not [row for row in rows if not row["above"] < 1e-6]  # nor NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import threading
@@ -37,6 +38,8 @@ from ... import models
 ENDPOINT = "11111111-2222-3333-4444-555555555555"
 BACKGROUND = models.background("normsys")
 WORKSPACE = task.pack(BACKGROUND)
+#: The fit of each probe, which is the same in this process.
+TINY_FIT = functools.cache(remote.tiny_fit)
 
 
 class Service:
@@ -126,6 +129,7 @@ def _quick(monkeypatch, tmp_path):
     # Which minimum a fit ends at does not matter here.
     for name in ("explore", "lower", "exchange"):
         monkeypatch.setattr(Search, name, lambda *_: None)
+    monkeypatch.setattr(remote, "tiny_fit", TINY_FIT)
     task._workspaces.clear()
     task._engines.clear()
 

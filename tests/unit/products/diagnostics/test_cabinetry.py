@@ -34,6 +34,11 @@ EDM = 0.002 * TOLERANCE
 #: Parameters whose impacts are compared: cabinetry needs four fits for each.
 RANKED = 2
 
+#: Minuit takes a minute for these of the published likelihood.
+STAUS_IN_STUDIES = pytest.mark.parametrize(
+    "pair", ["demo", pytest.param("staus", marks=pytest.mark.study)], indirect=True, scope="module"
+)
+
 pytestmark = pytest.mark.filterwarnings(
     # What Minuit tries on its way.
     "ignore:.*encountered in:RuntimeWarning",
@@ -167,6 +172,7 @@ def test_yields_before_and_after_the_same_fit(pair: Pair):
                 )
 
 
+@STAUS_IN_STUDIES
 def test_impacts(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     ranked = pair.ours.impacts[:RANKED]
     chosen = np.isin(pair.fit.labels, [entry.parameter for entry in ranked])
@@ -185,6 +191,7 @@ def test_impacts(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     assert max(abs(entry.postfit_up) for entry in ranked) > 20 * precision
 
 
+@STAUS_IN_STUDIES
 def test_significance(pair: Pair):
     engine = BatchedEngine(pair.workspace, FitSettings())
     (((batch, _),), _) = engine.lower([pair.patch])

@@ -294,15 +294,21 @@ def test_an_impact_fit_that_ends_below_the_best_fit_corrects_it(shared, tmp_path
     assert diagnosis.discovery.p0 == pytest.approx(0.5, abs=1e-6)
 
 
-@pytest.mark.slow
-def test_jax_gives_the_same(demo):
+@pytest.mark.slow  # most of it is compilation
+@pytest.mark.parametrize("which", ["small", pytest.param("demo", marks=pytest.mark.study)])
+def test_jax_gives_the_same(demo, which):
     pytest.importorskip("jax")
-    workspace, patches = demo
-    settings = DiagnosticsSettings(parameters=["JES_*"])
-    ((_, expected),) = diagnose(BatchedEngine(workspace, FitSettings()), patches[-1:], settings)
+    if which == "demo":
+        workspace, patch, pattern = demo[0], demo[1][-1], "JES_*"
+    else:
+        workspace = models.full("normsys", "histosys", "staterror")
+        patch, pattern = ALL, "s*"
+    settings = DiagnosticsSettings(parameters=[pattern])
+    ((_, expected),) = diagnose(BatchedEngine(workspace, FitSettings()), [patch], settings)
     engine = BatchedEngine(workspace, FitSettings(backend="jax"))
-    ((_, diagnosis),) = diagnose(engine, patches[-1:], settings)
+    ((_, diagnosis),) = diagnose(engine, [patch], settings)
     assert diagnosis.status == "ok"
+    assert len(diagnosis.impacts) > 1
     for one, other in zip(diagnosis.impacts, expected.impacts, strict=True):
         assert one.parameter == other.parameter
         # An edm of 1e-14 leaves 1.4e-7 standard deviations, in each of the two fits.

@@ -337,8 +337,14 @@ def test_patches_do_not_disturb_one_another():
 @pytest.mark.parametrize(
     ("region", "names"),
     [
-        ("RegionA", ["sbottom_850_180_50", "sbottom_500_131_1", "sbottom_650_131_1"]),
-        ("RegionC", ["sbottom_800_250_60", "sbottom_700_250_60", "sbottom_900_530_400"]),
+        ("RegionA", ["sbottom_850_180_50"]),
+        ("RegionC", ["sbottom_800_250_60"]),
+        pytest.param(
+            "RegionA", ["sbottom_500_131_1", "sbottom_650_131_1"], marks=pytest.mark.study
+        ),
+        pytest.param(
+            "RegionC", ["sbottom_700_250_60", "sbottom_900_530_400"], marks=pytest.mark.study
+        ),
     ],
 )
 def test_likelihoods_with_many_minima(shared, tmp_path, region, names):
@@ -365,7 +371,7 @@ def test_published_limits_of_the_staus(shared, tmp_path):
     """
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
     masses = {patch.name: patch.values for patch in patches}  # noqa: PD011  nothing of pandas
-    chosen = [patch for patch in patches if masses[patch.name][0] == 320]
+    chosen = [patch for patch in patches if masses[patch.name][0] == 320][::2]
     table = read_limits(shared / "published/staus/upper_limits.csv", 0, 1, 2)
 
     answers = list(upper_limits(make_engine(workspace, FitSettings()), chosen))
@@ -376,7 +382,7 @@ def test_published_limits_of_the_staus(shared, tmp_path):
             for name, mu in observed.items()
         ]
         result = compare(pd.DataFrame(rows), table, "pb")
-        assert result.matched == len(chosen) == 6
+        assert result.matched == len(chosen) == 3
         return result.spread["largest"]
 
     lowest = {patch.name: result.observed.mu for patch, result in answers}
