@@ -46,8 +46,12 @@ Palletfit = Callable[..., click.testing.Result]
 
 
 @pytest.fixture
-def palletfit() -> Palletfit:
-    """Run the command line with some words; give its exit code, output and errors."""
+def palletfit(monkeypatch: pytest.MonkeyPatch) -> Palletfit:
+    """Run the command line with some words; give its exit code, output and errors.
+
+    Its output is as wide as it likes, also where the terminal of the tests has a width.
+    """
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*words: str, **options: object) -> click.testing.Result:
         result = click.testing.CliRunner().invoke(main, words, prog_name="palletfit", **options)
