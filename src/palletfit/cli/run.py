@@ -60,8 +60,12 @@ def _words(
 ) -> list[str]:
     """Write the command line of Snakemake."""
     named = root / "profiles" / profile
-    targets = [word for word in arguments if not word.startswith("-")]
-    config = [f"analyses={','.join(analysis)}"] if analysis else []
+    # Snakemake runs in the folder of the workflow.
+    analyses = [
+        str(Path(name).absolute()) if Path(name).suffix and Path(name).is_file() else name
+        for name in analysis
+    ]
+    config = [f"analyses={','.join(analyses)}"] if analyses else []
     first = next((n for n, word in enumerate(arguments) if word.startswith("-")), len(arguments))
     targets, rest = list(arguments[:first]), list(arguments[first:])
     if "--config" in rest:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import re
 import zlib
 from pathlib import Path
 from typing import Any
 
 from palletfit.errors import PalletError
-from palletfit.pallet.limits import CONTENT_BYTES, DEPTH, check_depth, content_bytes
+from palletfit.pallet.limits import CONTENT_BYTES, DEPTH, XZ_BYTES, check_depth, content_bytes
 
-#: First bytes of a file that is compressed by gzip.
-_GZIP = b"\x1f\x8b"
+#: First bytes of files that are compressed by gzip, bzip2 and xz.
+_GZIP, _BZIP2, _XZ = _COMPRESSED = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
 #: Texts, and brackets outside them; a text that does not end goes to the end of the file.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 
 def read_pallet_json(path: Path) -> Any:
-    """Read a JSON file, which may be compressed by gzip.
+    """Read a JSON file, which may be compressed by gzip, bzip2 or xz.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def read_pallet_json(path: Path) -> Any:
 
 
 def parse_pallet_json(text: bytes, path: Path) -> Any:
-    """Parse the bytes of a JSON file, which may be compressed by gzip.
+    """Parse the bytes of a JSON file, which may be compressed by gzip, bzip2 or xz.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ def parse_pallet_json(text: bytes, path: Path) -> Any:
     PalletError
         As :func:`read_pallet_json`.
     """
-    if text.startswith(_GZIP):
+    if text.startswith(_COMPRESSED):
         text = _decompressed(text, path)
     if content_bytes(text) > CONTENT_BYTES:
         raise _too_large(path)
@@ -82,15 +84,31 @@ def parse_pallet_json(text: bytes, path: Path) -> Any:
 
 
 def _decompressed(text: bytes, path: Path) -> bytes:
+    limit = CONTENT_BYTES + 1
     try:
-        with gzip.open(io.BytesIO(text)) as file:
-            content = file.read(CONTENT_BYTES + 1)
-    except (EOFError, OSError, zlib.error) as error:
+        if text.startswith(_XZ):
+            content = _from_xz(text, limit)
+        elif text.startswith(_BZIP2):
+            with bz2.open(io.BytesIO(text)) as plain:
+                content = plain.read(limit)
+        else:
+            with gzip.open(io.BytesIO(text)) as file:
+                content = file.read(limit)
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise PalletError(
             f"The compressed file is damaged: {error}.", remedy="Fetch it again.", file=path
         ) from None
     if len(content) > CONTENT_BYTES:
         raise _too_large(path)
+    return content
+
+
+def _from_xz(text: bytes, limit: int) -> bytes:
+    """Decompress at most so many bytes, with a limit on memory."""
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_BYTES)
+    content = decompressor.decompress(text, limit)
+    if not decompressor.eof and len(content) < limit:
+        raise EOFError("it ends before its last block")
     return content
 
 

@@ -19,6 +19,9 @@ from palletfit.errors import PalletError
 DEPTH = 100
 #: Memory for the content of one file, in bytes, estimated before the file is parsed.
 CONTENT_BYTES = 2 * 1024**3
+#: Memory of the decompressor of an xz file, whose header asks for up to 4 GB; `xz -9` needs 65 MiB.
+#: The other formats need less than 8 MiB.
+XZ_BYTES = 256 * 1024**2
 #: Operations of one patch.
 OPERATIONS = 10_000
 #: Values that the operations of one patch may add, copy, move and compare, all together. A list or

@@ -27,6 +27,7 @@ from typing import IO, Any, Literal, cast
 
 from palletfit.config import DownloadSettings
 from palletfit.errors import ArchiveError
+from palletfit.pallet.limits import XZ_BYTES
 
 ArchiveFormat = Literal["tar", "gzip", "bzip2", "xz", "zip"]
 
@@ -49,10 +50,6 @@ BLOCK_BYTES = 64 * 1024
 _TAR_HEADER_BYTES = 64 * 1024
 #: Largest entry of one member in a zip archive's directory, which zipfile reads into memory.
 _ZIP_ENTRY_BYTES = 1024
-
-#: Memory of the decompressor of an xz archive, whose header asks for up to 4 GB; `xz -9` needs 65
-#: MiB. The other formats need less than 8 MiB.
-_XZ_BYTES = 256 * 1024**2
 
 #: Exceptions of the libraries on damaged archives; RuntimeError on unsupported features.
 _DAMAGE = (
@@ -398,7 +395,7 @@ class _XzReader(io.RawIOBase):
         super().__init__()
         self._archive = archive
         self._file = archive.open("rb")
-        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_BYTES)
         self._ended = False
 
     def readable(self) -> bool:
@@ -429,7 +426,7 @@ class _XzReader(io.RawIOBase):
                 raise
             raise ArchiveError(
                 "The archive is refused: its header asks for more than "
-                f"{_XZ_BYTES // 1024**2} MiB of memory to unpack it.",
+                f"{XZ_BYTES // 1024**2} MiB of memory to unpack it.",
                 remedy="No published likelihood needs that; check where the archive comes from, "
                 "and re-pack it with `xz -9` or less if you trust it.",
                 file=self._archive,
@@ -443,7 +440,7 @@ class _XzReader(io.RawIOBase):
             if not compressed:
                 self._ended = True
                 return b""
-        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_BYTES)
         return self._decompressor.decompress(start, size)
 
 

@@ -68,6 +68,15 @@ def test_what_is_passed_on(palletfit, checkout: Path, started: list) -> None:
     ]  # fmt: skip
 
 
+def test_an_analysis_file_of_the_present_folder(
+    palletfit, checkout: Path, started: list, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").touch()
+    palletfit("run", "--folder", str(checkout), "--analysis", "mine.yaml")
+    assert started[0][0][-2:] == ["--config", f"analyses={tmp_path / 'mine.yaml'}"]
+
+
 @pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (2, 1), (-2, 130), (130, 130)])
 @pytest.mark.usefixtures("started")
 def test_the_exit_code(palletfit, checkout: Path, monkeypatch, code, expected) -> None:

@@ -199,7 +199,10 @@ def _describe_hs3(content: Mapping[str, Any], metadata: Mapping[str, Any]) -> st
     description = f"HS3 {metadata['hs3_version']} with {count} distributions"
     if find_spec("palletfit.pallet.hs3") is None:
         return f"{description}, which palletfit does not read yet"
-    return f"{description}, for `palletfit.read_hs3`; the workflow cannot run it yet"
+    return (
+        f"{description}: `palletfit fit`, `hypotest` and `limit` take the file; the workflow "
+        "cannot run it yet"
+    )
 
 
 def _workspace(file: File, content: dict[str, Any]) -> Document:

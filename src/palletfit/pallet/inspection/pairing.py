@@ -145,6 +145,7 @@ def pair(documents: Sequence[Document], *, any_digest: bool = False) -> Pairing:
         Take patchsets without a digest, or with a wrong one, by what applies.
     """
     pairing = Pairing()
+    counts = Counter(document.name for document in documents)
     unique = _without_copies(documents, pairing)
     workspaces = [document for document in unique if document.workspace is not None]
     candidates = _Candidates(workspaces)
@@ -158,7 +159,11 @@ def pair(documents: Sequence[Document], *, any_digest: bool = False) -> Pairing:
     groups += group_operations(operations, [document.name for document in documents])
     for patches in groups:
         outcome = _pair_one(patches, candidates, wrong, any_digest=any_digest)
-        if isinstance(outcome, Pair):
+        if isinstance(outcome, Pair) and (ambiguous := _ambiguous(outcome, counts)):
+            reason = f"several files are called {ambiguous}: no analysis file can name one of them"
+            kind = patches.documents[0].kind
+            pairing.orphans.append(Orphan(patches.name, kind, reason))
+        elif isinstance(outcome, Pair):
             pairing.pairs.append(outcome)
         else:
             pairing.orphans.append(outcome)
@@ -170,6 +175,12 @@ def pair(documents: Sequence[Document], *, any_digest: bool = False) -> Pairing:
         if document.kind != "other" and document.workspace is None and document.points is None
     ]
     return pairing
+
+
+def _ambiguous(pair: Pair, counts: Mapping[str, int]) -> str:
+    """Name a file of a pair whose name another file has, too; empty if there is none."""
+    names = (pair.workspace.name, *(document.name for document in pair.patches.documents))
+    return next((name for name in names if counts[name] > 1), "")
 
 
 def _without_copies(documents: Sequence[Document], pairing: Pairing) -> list[Document]:

@@ -112,6 +112,11 @@ def opened(source: str | Path, settings: DownloadSettings) -> Iterator[Source]:
         It cannot be fetched.
     """
     text = str(source).strip()
+    if not text:
+        raise ConfigError(
+            "The source is empty.",
+            remedy="Give a DOI, an address, or the path of a file or folder.",
+        )
     doi = _DOI.fullmatch(text)
     if doi is not None and not Path(text).exists():
         pallet = {"doi": doi[1], "archive": f"{plain_name(doi[1].partition('/')[2])}.archive"}

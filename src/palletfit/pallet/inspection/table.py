@@ -57,7 +57,7 @@ def text(inspection: Inspection, width: int) -> str:
         orphans[heading].append(f"{orphan.name} ({orphan.kind}): {orphan.reason}")
     for heading, entries in {**orphans, "Remarks:": inspection.remarks}.items():
         lines += _section(heading, entries, width)
-    if not rows:
+    if not rows and "HS3" not in kinds:
         lines += ["", "There is no likelihood in it that palletfit can fit."]
     return "\n".join(map(printable, lines))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 
 import pytest
 
@@ -398,7 +400,27 @@ def test_formats_that_others_convert(tmp_path):
     table = inspection.table()
     for word in ("RooJSONFactoryWSTool", "pyhf xml2json", "text2workspace.py", "HS3 0.2 with 1"):
         assert word in table
+    # The HS3 document is one for commands, if not for the workflow.
+    assert "no likelihood in it that palletfit can fit" not in table
+    assert "`palletfit fit`, `hypotest` and `limit` take the file" in " ".join(table.split())
+    del files["model.json"]
+    table = look(tmp_path, files).table()
     assert "no likelihood in it that palletfit can fit" in table
+
+
+def test_files_of_one_name_are_in_no_proposal(tmp_path):
+    first, second = background(), background(7)
+    archive = tmp_path / "twice.tar"
+    with tarfile.open(archive, "w") as tar:
+        members = (("a.json", first), ("a.json", second), ("p.json", patchset(first, grid())))
+        for name, content in members:
+            text = json.dumps(content).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    inspection = inspect(archive)
+    assert not inspection.proposals
+    assert "several files are called a.json" in " ".join(inspection.table().split())
 
 
 def test_a_copy_is_said(tmp_path):
@@ -489,6 +511,12 @@ def test_workspaces_of_a_tool_for_reinterpretation(shared):
     inspection = inspect(shared / "workspaces" / "SUSY-2018-14-comb.json.xz")
     (row,) = inspection.as_json()["likelihoods"]
     assert (row["channels"], row["bins"], row["can_be_done"]) == (3, 3, "fits, points")
+
+
+@pytest.mark.parametrize("source", ["", "  "])
+def test_an_empty_source_is_not_the_present_folder(source):
+    with pytest.raises(ConfigError, match="The source is empty"):
+        inspect(source)
 
 
 def test_a_source_that_is_not_there(tmp_path):
