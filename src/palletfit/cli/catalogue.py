@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from palletfit.config.catalogue import (
     close_names,
     search,
 )
+from palletfit.core.version import __version__
 from palletfit.errors import ConfigError
 
 #: Columns of the table, and those that a narrow terminal has no room for, in this order.
@@ -47,8 +49,20 @@ Examples:
 )
 @click.option("--experiment", metavar="NAME", help="Only likelihoods of this experiment.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.option(
+    "--hepdata",
+    "address",
+    metavar="ADDRESS",
+    help="Print the list of fitted analyses that HEPData reads; ADDRESS is where their files are "
+    "public, with {name} for the name.",
+)
 def command(
-    *, words: tuple[str, ...], state: str | None, experiment: str | None, as_json: bool
+    *,
+    words: tuple[str, ...],
+    state: str | None,
+    experiment: str | None,
+    as_json: bool,
+    address: str | None,
 ) -> None:
     """List the published likelihoods that are known, or those that have all WORDS.
 
@@ -58,7 +72,9 @@ def command(
     likelihoods = search(words, state=state, experiment=experiment)
     if not likelihoods:
         raise _no_match(words, state, experiment)
-    if as_json:
+    if address is not None:
+        click.echo(json.dumps(_for_hepdata(likelihoods, address), indent=2))
+    elif as_json:
         click.echo(json.dumps(_content(likelihoods), indent=2))
     elif len(likelihoods) == 1:
         click.echo("\n".join(_record(*next(iter(likelihoods.items())), width())))
@@ -92,6 +108,51 @@ def _content(likelihoods: Mapping[str, Likelihood]) -> dict[str, Any]:
             {"name": name, **likelihood.model_dump(mode="json")}
             for name, likelihood in likelihoods.items()
         ],
+    }
+
+
+def _for_hepdata(likelihoods: Mapping[str, Likelihood], address: str) -> dict[str, Any]:
+    """Make the list of analyses from which HEPData links to a tool, in its schema 1.0.0.
+
+    Only analyses that were fitted, and whose publication has a number in INSPIRE, are in it.
+
+    Raises
+    ------
+    ConfigError
+        The address is none, or there is no such analysis.
+    """
+    if not address.startswith("https://") or "{name}" not in address:
+        raise ConfigError(
+            f"{address!r} is no address of analysis files.",
+            remedy="Give the public address of config/analyses, such as "
+            "https://example.org/palletfit/config/analyses/{name}.yaml.",
+        )
+    analyses = [
+        {
+            "inspire_id": likelihood.inspire,
+            "pretty_name": likelihood.title,
+            "implementations": [{"name": likelihood.file}],
+        }
+        for likelihood in likelihoods.values()
+        if likelihood.state == "fitted" and likelihood.inspire is not None
+    ]
+    if not analyses:
+        raise ConfigError(
+            "None of these likelihoods was fitted, so there is nothing to list for HEPData.",
+            remedy="Leave out the words and options that choose.",
+        )
+    return {
+        "schema_version": "1.0.0",
+        "tool": "palletfit",
+        "version": __version__,
+        "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "implementations_description": "palletfit analysis",
+        "url_templates": {"main_url": address},
+        "analyses": analyses,
+        "implementations_license": {
+            "name": "apache-2.0",
+            "url": "https://www.apache.org/licenses/LICENSE-2.0",
+        },
     }
 
 

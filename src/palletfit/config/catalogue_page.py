@@ -46,6 +46,12 @@ Where it is not known, there is the DOI of the record instead, with the word *re
 """
 
 _ADDING = """\
+## Links from HEPData
+
+HEPData links its records to tools that use them, and reads from each tool a list of analyses.
+`palletfit catalogue --hepdata ADDRESS` prints such a list of the analyses in the state `fitted`.
+ADDRESS says where the analysis files are public, with `{name}` for their name.
+
 ## Adding a likelihood
 
 Add it to `src/palletfit/config/catalogue.yaml`, and run `make schema`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 
 import pytest
 
@@ -75,12 +76,31 @@ def test_json_for_programs(palletfit) -> None:
     assert content["likelihoods"][2]["planes"][0] == {"x": "msb", "y": "mn2", "select": "mn1 == 60"}
 
 
+def test_the_list_for_hepdata(palletfit, project) -> None:
+    address = "https://example.org/config/analyses/{name}.yaml"
+    content = json.loads(palletfit("catalogue", "--hepdata", address).stdout)
+    assert content["schema_version"] == "1.0.0"
+    assert content["url_templates"] == {"main_url": address}
+    assert datetime.fromisoformat(content["date_created"]).tzinfo is not None
+    numbers = {entry["inspire_id"]: entry["implementations"] for entry in content["analyses"]}
+    assert numbers == {
+        1755298: [{"name": "1Lbb"}],
+        1765529: [{"name": "staus"}],
+        1748602: [{"name": "sbottom"}],
+        1771533: [{"name": "3L-RJ"}],
+    }
+    for (implementation,) in numbers.values():
+        assert (project / f"config/analyses/{implementation['name']}.yaml").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "texts"),
     [
         (["stauz"], ["fits: stauz.", "Did you mean 'staus'?"]),
         (["staus", "--state", "layout"], ["fits: staus, --state layout."]),
         (["--experiment", "LHCf"], ["--experiment LHCf.", "ATLAS, Belle II, CMS"]),
+        (["--hepdata", "https://example.org/"], ["is no address of analysis files"]),
+        (["--hepdata", "https://example.org/{name}", "ttZ"], ["None of these likelihoods was"]),
         (["--state", "ftted"], ["'ftted' is not one of 'fitted'"]),
     ],
 )
