@@ -114,7 +114,7 @@ endpoint: ## set up the Globus Compute endpoint of SITE, on its login node
 	@.venv-endpoint/bin/python -m palletfit.endpoint $(ENDPOINT) palletfit-$(SITE)$(VARIANT:%=-%)
 
 .PHONY: schema
-schema: $(PACKAGE) ## write config/*.schema.json and docs/configuration.md from the models
+schema: $(PACKAGE) ## write config/*.schema.json, docs/configuration.md and docs/catalogue.md
 	@$(BIN)/python -m palletfit.config.schema
 
 .PHONY: env

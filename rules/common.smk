@@ -14,7 +14,7 @@ from palletfit.errors import PalletfitError
 from palletfit.pallet.folders import needed_files
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import registry
-from palletfit.workflow.sources import analyses_of
+from palletfit.workflow.sources import analyses_of, notes
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -29,11 +29,11 @@ try:
     )
     if SETTINGS.pallet is not None:
         # Scripts read the configuration, too, and find the files there.
-        config["analyses"] = [str(file) for file in analyses_of(SETTINGS.pallet, SETTINGS.download)]
+        files = analyses_of(SETTINGS.pallet, SETTINGS.download, ANALYSIS_FOLDER)
+        config["analyses"] = [str(file) for file in files]
         SETTINGS = SETTINGS.model_copy(update={"analyses": config["analyses"]})
         if workflow.is_main_process:
-            notes = Path(config["analyses"][0]).with_name("inspection.txt")
-            print(notes.read_text(encoding="utf-8"), file=sys.stderr)
+            print(notes(files[0]), file=sys.stderr)
     ANALYSES = load_analyses(SETTINGS, ANALYSIS_FOLDER)
     registry.add(SETTINGS)
     # The selected analyses, and those that they combine.

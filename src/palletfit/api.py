@@ -769,7 +769,7 @@ def inspect(
     Parameters
     ----------
     source
-        DOI of a HEPData resource, address, archive, folder or file.
+        DOI of a HEPData resource, address, archive, folder, file, or name of the catalogue.
     any_digest
         Take patchsets without a digest of their workspace, or with a wrong one, by what applies.
     name

@@ -96,3 +96,11 @@ def test_what_is_ambiguous_is_not_run(folder: Folder) -> None:
     run = folder.run(succeeds=False)
     assert "belongs to no workspace for sure: ambiguous: it applies to a.json, b.json" in run.output
     assert "Traceback" not in run.output
+
+
+def test_a_name_of_the_catalogue_runs_its_analysis_file(folder: Folder, project: Path) -> None:
+    folder.config["pallet"] = "ATLAS-SUSY-2018-04"
+    run = folder.run("--dry-run")
+    assert f"{project}/config/analyses/staus.yaml" in run.output
+    assert "results/staus/combined/hypotest.json" in run.output
+    assert not (folder.path / "resources/inspected").exists()

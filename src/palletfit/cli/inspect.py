@@ -59,9 +59,9 @@ def command(
 ) -> None:
     """Say what is in SOURCE, and propose an analysis of it.
 
-    SOURCE is the DOI of a HEPData resource, an address, an archive, a folder or a file. Workspaces,
-    patchsets, files of patch operations and HS3 files are recognised by their content, also in
-    archives within archives.
+    SOURCE is the DOI of a HEPData resource, an address, an archive, a folder, a file, or a name
+    that `palletfit catalogue` lists. Workspaces, patchsets, files of patch operations and HS3 files
+    are recognised by their content, also in archives within archives.
     """
     defaults = DownloadSettings()
     settings = DownloadSettings(

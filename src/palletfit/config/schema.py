@@ -1,4 +1,4 @@
-"""JSON schemas and the configuration reference, generated from :mod:`palletfit.config`.
+"""JSON schemas and pages of the documentation, generated from :mod:`palletfit.config`.
 
 ``python -m palletfit.config.schema`` (or ``make schema``) writes them; a test compares them with
 the models.
@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from palletfit.config import Analysis, Settings
+from palletfit.config.catalogue_page import page
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _INTRODUCTION = """\
@@ -46,6 +47,7 @@ def generated_files() -> dict[str, str]:
         "config/schema.json": _schema(Settings),
         "config/analysis.schema.json": _schema(Analysis),
         "docs/configuration.md": _reference(),
+        "docs/catalogue.md": page(),
     }
 
 

@@ -240,8 +240,9 @@ class Settings(Model):
     """Names of files in `config/analyses`, or paths of such files: one, a list, or, on the command
     line, a comma-separated text."""
     pallet: Annotated[str, Field(min_length=1)] | None = None
-    """A source that is inspected instead of `analyses`: a DOI, an address, an archive, a folder or
-    a file. Analysis files are proposed as `palletfit inspect` does, in `resources/inspected`."""
+    """A source that is inspected instead of `analyses`: a DOI, an address, an archive, a folder, a
+    file, or a name that `palletfit catalogue` lists. Analysis files are proposed as `palletfit
+    inspect` does, in `resources/inspected`. A name with a file in `config/analyses` takes that."""
     on_failure: Literal["fail", "continue"] = "fail"
     """After all patches were tried: `fail` ends with an error that names the failed ones.
     `continue` shows them as failed in every table and plot."""

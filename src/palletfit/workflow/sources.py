@@ -1,4 +1,4 @@
-"""Runs of a source without an analysis file: it is inspected, and what is proposed is run."""
+"""Runs of a source instead of an analysis: its file, or the one that is proposed for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palletfit.config import DownloadSettings
+from palletfit.config.catalogue import catalogue, named
 from palletfit.core.files import write_atomically
 from palletfit.core.version import __version__
 from palletfit.errors import ConfigError
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
 
 #: Folder of the analysis files, one folder for each state of a source.
 FOLDER = Path("resources/inspected")
+#: Table of an inspection, beside the analysis files.
+_NOTES = "inspection.txt"
 
 
-def analyses_of(source: str, settings: DownloadSettings, folder: Path = FOLDER) -> list[Path]:
-    """Write the analysis files that are proposed for a source, unless they are there.
+def analyses_of(
+    source: str, settings: DownloadSettings, analyses: Path, folder: Path = FOLDER
+) -> list[Path]:
+    """Find the analysis file of a source, or write those that are proposed for it.
 
     Parameters
     ----------
@@ -29,6 +34,8 @@ def analyses_of(source: str, settings: DownloadSettings, folder: Path = FOLDER) 
         See :func:`palletfit.inspect`. A local one that changes is inspected again.
     settings
         Download cache, allowed hosts, and limits of archives.
+    analyses
+        Folder of named analyses. A name of the catalogue with an analysis file is not inspected.
     folder
         Folder below which the files are written, with the table of the inspection in
         ``inspection.txt``.
@@ -45,6 +52,9 @@ def analyses_of(source: str, settings: DownloadSettings, folder: Path = FOLDER) 
     ArchiveError, DownloadError
         See :func:`palletfit.inspect`.
     """
+    file = _analysis_file(source, analyses)
+    if file is not None:
+        return [file]
     target = folder / _state(source)
     files = sorted(target.glob("*.yaml"))
     if files:
@@ -57,7 +67,7 @@ def analyses_of(source: str, settings: DownloadSettings, folder: Path = FOLDER) 
     with tempfile.TemporaryDirectory(prefix=".inspect-", dir=folder) as scratch:
         new = Path(scratch) / "new"
         inspection.write(new / "analysis.yaml")
-        write_atomically(new / "inspection.txt", inspection.table() + "\n")
+        write_atomically(new / _NOTES, inspection.table() + "\n")
         try:
             new.replace(target)
         except OSError:
@@ -65,6 +75,23 @@ def analyses_of(source: str, settings: DownloadSettings, folder: Path = FOLDER) 
             if not target.is_dir():
                 raise
     return sorted(target.glob("*.yaml"))
+
+
+def notes(file: Path) -> str:
+    """Describe where an analysis file of :func:`analyses_of` comes from."""
+    table = file.with_name(_NOTES)
+    if table.exists():
+        return table.read_text(encoding="utf-8")
+    return f"The catalogue has an analysis file of this likelihood: {file}\n"
+
+
+def _analysis_file(source: str, analyses: Path) -> Path | None:
+    """Return the analysis file of a name of the catalogue, before which a local file goes."""
+    if Path(source).expanduser().exists():
+        return None
+    name = named(source)
+    file = None if name is None else catalogue()[name].file
+    return None if file is None else analyses / f"{file}.yaml"
 
 
 def _require_certainty(inspection: Inspection) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from palletfit.config import DownloadSettings, Pallet
+from palletfit.config.catalogue import close_names, named, resource
 from palletfit.errors import ArchiveError, ConfigError, PalletfitError
 from palletfit.pallet.archive import NESTING
 from palletfit.pallet.folders import folder_files
@@ -100,14 +101,16 @@ def opened(source: str | Path, settings: DownloadSettings) -> Iterator[Source]:
     Parameters
     ----------
     source
-        A DOI, an address, or the path of an archive, a folder or a file.
+        A DOI, an address, the path of an archive, a folder or a file, or a name of the catalogue.
+        A file goes before a name.
     settings
         The download cache, and the limits.
 
     Raises
     ------
     ConfigError
-        There is no such file, or fetching needs packages that are not installed.
+        There is no such file or name, the catalogue does not know the DOI of the name, or fetching
+        needs packages that are not installed.
     DownloadError
         It cannot be fetched.
     """
@@ -119,23 +122,34 @@ def opened(source: str | Path, settings: DownloadSettings) -> Iterator[Source]:
         )
     doi = _DOI.fullmatch(text)
     if doi is not None and not Path(text).exists():
-        pallet = {"doi": doi[1], "archive": f"{plain_name(doi[1].partition('/')[2])}.archive"}
-        with _fetched(pallet, settings) as path:
+        with _published(doi[1], settings) as (path, pallet):
             yield Source(text, path, pallet, plain_name(doi[1].partition("/")[2]))
     elif _ADDRESS.match(text):
         file = unquote(urlsplit(text).path.rpartition("/")[2]) or "archive"
         pallet = {"url": text, "archive": plain_name(file)}
         with _fetched(pallet, settings) as path:
             yield Source(text, path, pallet, analysis_name(file))
-    else:
-        path = Path(text).expanduser()
-        if not path.exists():
-            raise ConfigError(
-                f"There is no file or folder {text!r}.",
-                remedy="Give a path, an address that begins with https://, or a DOI such as "
-                "10.17182/hepdata.90607.v3/r3.",
-            )
+    elif (path := Path(text).expanduser()).exists():
         yield Source(text, path, {"path": str(path)}, analysis_name(path.resolve().name))
+    elif (name := named(text)) is not None:
+        with _published(resource(name), settings) as (path, pallet):
+            yield Source(f"{name} ({pallet['doi']})", path, pallet, name)
+    else:
+        close = close_names(text)
+        hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+        raise ConfigError(
+            f"There is no file or folder {text!r}, and no likelihood of this name.",
+            remedy=f"{hint}Give a path, an address that begins with https://, a DOI such as "
+            "10.17182/hepdata.90607.v3/r3, or a name that `palletfit catalogue` lists.",
+        )
+
+
+@contextmanager
+def _published(doi: str, settings: DownloadSettings) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Fetch a resource; its name in the cache is that of its DOI."""
+    pallet = {"doi": doi, "archive": f"{plain_name(doi.partition('/')[2])}.archive"}
+    with _fetched(pallet, settings) as path:
+        yield path, pallet
 
 
 @contextmanager

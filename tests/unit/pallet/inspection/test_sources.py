@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import sys
 import tarfile
 
 import pytest
 
 from palletfit.config import DownloadSettings
+from palletfit.config.catalogue import resource
 from palletfit.errors import ArchiveError, ConfigError, DownloadError
 from palletfit.pallet.inspection import inspect
 from palletfit.pallet.inspection.sources import analysis_name
@@ -43,6 +45,38 @@ def test_a_doi_is_fetched_and_named_in_the_analysis(loopback, files, tmp_path):
         assert analysis["name"] == "hepdata.1.v2-r3"
     # The second time it came from the cache.
     assert len(loopback.requests) == 1
+
+
+def test_a_name_of_the_catalogue_is_its_doi(loopback, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = f"/doi/{resource('2L0J')}"
+    loopback.answers[path] = [Answer(pack("a.tgz", files))]
+    settings = settings_for(loopback, cache=tmp_path / "cache")
+    inspection = inspect("2l0j", settings=settings)
+    assert inspection.source == f"2L0J ({resource('2L0J')})"
+    analysis = inspection.analysis()
+    assert (analysis["name"], analysis["pallet"]["doi"]) == ("2L0J", resource("2L0J"))
+    # The cache has it under its DOI.
+    assert inspect(resource("2L0J"), settings=settings).analysis()["regions"].keys()
+    assert len(loopback.requests) == 1
+    # A local file of this name goes before the catalogue.
+    source(tmp_path, "2L0J", {"BkgOnly.json": background()})
+    assert inspect("2L0J", settings=settings).source == "2L0J"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "remedy"),
+    [
+        ("stauz", "no likelihood of this name", "Did you mean 'staus'\\?"),
+        ("RPV-1L", "does not know which resource", "such as 10.17182/hepdata.104860.v1/r1"),
+        ("CMS-Higgs-observation", "palletfit does not read", "Convert it"),
+    ],
+)
+def test_a_name_that_leads_to_nothing(text, problem, remedy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        inspect(text)
+    assert re.search(remedy, caught.value.remedy)
 
 
 def test_an_address_is_fetched(loopback, files):
