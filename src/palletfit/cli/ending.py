@@ -33,7 +33,7 @@ _OPTIONS = {
     "`--cache FOLDER`, and put the file there as",
     r"add ('[^']*') to download\.allowed_hosts": r"use `--allow-host` with \1",
     r"If you trust (it|them), raise download\.max_\w+\.": "This is a bound of palletfit, for "
-    "which there is no option: unpack what you need, and name the folder.",
+    "which there is no option: give only the part that you need.",
 }
 
 
