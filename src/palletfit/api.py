@@ -921,6 +921,14 @@ def _patchset(
     """Read a patchset; a list is the operations of one patch."""
     spec = _content(patchset)
     paths = _title(workspace, "workspace"), _title(patchset, "patchset")
+    _check_kind(content, paths[0])
+    if isinstance(spec, Mapping) and "channels" in spec and "patches" not in spec:
+        raise PalletError(
+            "The file is a workspace, and not a patchset.",
+            remedy="Give the background-only workspace first, and its patchset as the patchset; a "
+            "complete workspace needs none.",
+            file=paths[1],
+        )
     if isinstance(spec, (Patchset, Sequence)):
         if check:
             _check_workspace(content, paths[0])
@@ -936,6 +944,12 @@ def _patchset(
 
 def _check_workspace(content: Any, path: Path) -> None:
     """Check a workspace, and recognise what is given instead of one."""
+    _check_kind(content, path)
+    pallet.check_workspace(content, path)
+
+
+def _check_kind(content: Any, path: Path) -> None:
+    """Recognise what is given instead of a workspace."""
     if isinstance(content, Mapping) and "patches" in content and "channels" not in content:
         raise PalletError(
             "The file is a patchset, and not a workspace.",
@@ -949,7 +963,6 @@ def _check_workspace(content: Any, path: Path) -> None:
             remedy="Give its background-only workspace first, and this file as the patch.",
             file=path,
         )
-    pallet.check_workspace(content, path)
 
 
 def _title(source: PatchSource, title: str) -> Path:

@@ -8,8 +8,9 @@ the completion of a shell stay quick.
 from __future__ import annotations
 
 import difflib
+import os
 import sys
-from functools import partial
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -32,6 +33,8 @@ COMMANDS = {
     "catalogue": "List published likelihoods.",
     "run": "Run the workflow: all signals of an analysis.",
 }
+#: Variable by which a shell asks for completion.
+_COMPLETION = "_PALLETFIT_COMPLETE"
 
 
 class Commands(click.Group):
@@ -66,12 +69,33 @@ class Commands(click.Group):
             with formatter.section("Commands"):
                 formatter.write_dl(rows)
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command; end the program with a code and without a traceback."""
-        run = partial(super().main, *args, **{**extra, "standalone_mode": False})
-        if not extra.get("standalone_mode", True):
-            return run()
-        sys.exit(ending(run))
+        if not standalone_mode or os.environ.get(_COMPLETION):
+            return super().main(args, prog_name, complete_var, standalone_mode, **extra)
+        # The method of click ends with the code of a failed fit where a pipe is closed.
+        words = sys.argv[1:] if args is None else list(args)
+        sys.exit(ending(lambda: self._run(prog_name or "palletfit", words, extra)))
+
+    def _run(self, name: str, words: list[str], extra: Mapping[str, Any]) -> int | None:
+        """Run a command, and name it in errors of its options."""
+        with self.make_context(name, words, **extra) as context:
+            try:
+                code: int | None = self.invoke(context)
+            except click.UsageError as error:
+                called = context.invoked_subcommand
+                command = self.get_command(context, called) if called else None
+                if error.ctx is None and command is not None:
+                    error.ctx = click.Context(command, context, called)
+                raise
+            return code
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

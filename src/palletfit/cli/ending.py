@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 
 import click
 
-from palletfit.errors import FitError, PalletfitError
+from palletfit.core.text import printable, printable_lines
+from palletfit.errors import FitError, PalletfitError, StoreError
 
-#: Exit codes.
-DONE, NOT_TRUSTED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-#: Options, by the names that errors of the library have for them.
+#: Exit codes. The last is that of a program that SIGPIPE ends.
+DONE, NOT_TRUSTED, WRONG_INPUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
+#: Options, by patterns of what errors of the library say instead.
 _OPTIONS = {
-    "poi": "--poi",
-    "signal_in": "--signal-in",
-    "mu": "--mu",
-    "fit.mu": "--mu",
-    "fit.measurement": "--measurement",
-    "limits.mu_max": "--mu-max",
-    "fit.engine: batched": "--engine batched",
+    # A measurement's own entry has this name, too.
+    r"(?<!measurement's )`poi`": "`--poi`",
+    r"`signal_in`": "`--signal-in`",
+    r"`mu`|`fit\.mu`": "`--mu`",
+    r"`fit\.measurement`": "`--measurement`",
+    r"`fit\.minimum`": "`--minimum`",
+    r"`fit\.test_statistic: (\w+)`": r"`--test-statistic \1`",
+    r"`fit\.engine: (\w+)`": r"`--engine \1`",
+    r"`limits\.mu_max`|\blimits\.mu_max\b": "`--mu-max`",
+    r"\bmu_scan\.range\b": "--range",
+    r"set `digest: ignore` for the region in the analysis file": "use `--no-check`",
+    r"\bdownload\.offline forbids": "--offline forbids",
+    r"Set download\.cache to a folder and put the file there as": "Name a folder with "
+    "`--cache FOLDER`, and put the file there as",
+    r"add ('[^']*') to download\.allowed_hosts": r"use `--allow-host` with \1",
+    r"If you trust (it|them), raise download\.max_\w+\.": "This is a bound of palletfit, for "
+    "which there is no option: give only the part that you need.",
 }
 
 
@@ -32,10 +44,14 @@ def ending(run: Callable[[], int | None]) -> int:
     -------
     int
         The exit code: what the command gives (None is zero), 1 if a fit failed, 2 if the input is
-        wrong, 130 if the user interrupted it.
+        wrong or the output cannot be written, 130 if the user interrupted it, 141 if the reader of
+        the output has closed it.
     """
     try:
-        return run() or DONE
+        code = run() or DONE
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -49,23 +65,48 @@ def ending(run: Callable[[], int | None]) -> int:
         _complain(error.format_message())
         return WRONG_INPUT
     except PalletfitError as error:
-        _complain(for_shell(str(error)))
+        report(error)
         return NOT_TRUSTED if isinstance(error, FitError) else WRONG_INPUT
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has enough. What is left is written to nowhere.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        # The reader of a pipe, such as `head`, has enough.
+        _discard_output()
+        return CLOSED_PIPE
+    except OSError as error:
+        _discard_output()
+        of_file = f"\n  file:   {printable(str(error.filename))}" if error.filename else ""
+        problem = f"The operating system says: {error.strerror or error}.{of_file}"
+        _complain(f"{problem}\n  remedy: Check paths, permissions and the space on the disk.")
+        return WRONG_INPUT
+
+
+def report(error: PalletfitError) -> None:
+    """Write an error to the standard error, with options instead of arguments and settings."""
+    problem, remedy = error.problem, error.remedy
+    if isinstance(error, StoreError):
+        # Commands keep nothing: they cannot go on where they stopped.
+        problem = problem.replace("; finished patches are kept", "")
+        remedy = "Choose another file, or make its folder writable, with space on its disk."
+    lines = [for_shell(problem)]
+    lines += [f"  file:   {printable(error.file)}"] if error.file is not None else []
+    lines += [f"  patch:  {printable(error.patch)}"] if error.patch is not None else []
+    _complain("\n".join([*lines, f"  remedy: {for_shell(remedy)}"]))
 
 
 def for_shell(text: str) -> str:
     """Name options instead of the library's arguments and settings."""
-    for argument, option in _OPTIONS.items():
-        text = text.replace(f"`{argument}`", f"`{option}`")
+    for pattern, option in _OPTIONS.items():
+        text = re.sub(pattern, option, text)
     return text
 
 
+def _discard_output() -> None:
+    """Let the standard output lead to nowhere, with what waits to be written."""
+    with suppress(AttributeError, OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _complain(text: str) -> None:
-    click.echo(f"error: {text}", err=True)
+    with suppress(OSError):
+        click.echo(printable_lines(f"error: {text}"), err=True)

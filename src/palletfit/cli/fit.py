@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import click
 
-from palletfit.cli.inputs import Inputs, takes_likelihood
+from palletfit.cli.inputs import NUMBER, Inputs, takes_likelihood
 from palletfit.cli.output import Column, Output, lines_of, with_error
 
 
@@ -18,11 +18,11 @@ from palletfit.cli.output import Column, Output, lines_of, with_error
     epilog="""\b
 Examples:
   palletfit fit workspace.json
-  palletfit fit BkgOnly.json --poi ''                     (the background alone)
+  palletfit fit BkgOnly.json --poi ''                (the background alone)
   palletfit fit workspace.json --mu 0 --fix lumi=1 --show 'mu_*'""",
 )
 @takes_likelihood()
-@click.option("--mu", type=float, help="Fix the parameter of interest there. Default: free.")
+@click.option("--mu", type=NUMBER, help="Fix the parameter of interest there. Default: free.")
 @click.option(
     "--show", multiple=True, metavar="NAME", help="Write only parameters of this name or pattern."
 )
@@ -31,11 +31,11 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, show: tuple[str
     import palletfit
 
     results = palletfit.fits(mu=mu, **inputs.arguments())
-    fixed = "" if mu is None else f", mu = {mu:g} fixed"
+    _check_patterns(show, {name for fit in results.values() for name in fit.parameters})
     code = output.results(
         results,
         command="fit",
-        title=f"Best fit{fixed}: {inputs.title}",
+        title=f"Best fit{inputs.fixed(mu)}: {inputs.title}",
         settings={"mu": mu, **inputs.settings},
         columns=[
             Column("2 NLL", lambda fit: f"{fit.twice_nll:.6f}", "2 NLL at the minimum"),
@@ -48,13 +48,28 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, show: tuple[str
     def figures() -> list[Any]:
         from palletfit.cli.plots import draw_parameters
 
-        return [
-            draw_parameters(fit, f"{inputs.title}, {name}" if name else inputs.title)
-            for name, fit in results.items()
-        ]
+        return [draw_parameters(fit, inputs.title_of(name)) for name, fit in results.items()]
 
     output.draw(figures)
     return code
+
+
+def _check_patterns(patterns: Sequence[str], names: Collection[str]) -> None:
+    """Refuse a pattern that no parameter fits; of fits that failed none is known."""
+    from palletfit.engine.measurements import did_you_mean
+
+    for pattern in patterns:
+        if names and not any(_fits(name, pattern) for name in names):
+            raise click.BadParameter(
+                f"No parameter has the name {pattern!r}, or fits it as a pattern. "
+                f"{did_you_mean(pattern, sorted(names))}".strip(),
+                ctx=click.get_current_context(),
+                param_hint="'--show'",
+            )
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _parameters(fit: Any, patterns: Sequence[str]) -> str:
@@ -62,9 +77,9 @@ def _parameters(fit: Any, patterns: Sequence[str]) -> str:
     at_bounds = set(fit.evidence.at_bounds)
     rows = []
     for name, value in fit.parameters.items():
-        if not any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns):
+        if not any(_fits(name, pattern) for pattern in patterns):
             continue
         error = fit.errors[name]
         state = "at a bound" if name in at_bounds else ("fixed" if error == 0.0 else "")
         rows.append([f"  {name}", *with_error(value, error), state])
-    return lines_of(rows, ["  parameter", "value", "error", ""])
+    return lines_of(rows, ["  parameter", "value", "error", ""], ranks=(0, 0, 0, 0))

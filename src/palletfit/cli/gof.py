@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from palletfit.cli.inputs import Inputs, takes_likelihood
+from palletfit.cli.inputs import NUMBER, Inputs, takes_likelihood
 from palletfit.cli.output import Column, Output
 
 
@@ -19,7 +19,7 @@ Examples:
   palletfit gof BkgOnly.json --poi '' --toys 1000 --plot gof.png""",
 )
 @takes_likelihood()
-@click.option("--mu", type=float, help="Fix the parameter of interest there. Default: free.")
+@click.option("--mu", type=NUMBER, help="Fix the parameter of interest there. Default: free.")
 @click.option(
     "--toys", "count", type=click.IntRange(0, 10**6), default=0, help="Pseudo-experiments."
 )
@@ -32,7 +32,6 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, count: int, see
     import palletfit
 
     results = palletfit.goodness_of_fit(mu=mu, count=count, seed=seed, **inputs.arguments())
-    fixed = "" if mu is None else f", mu = {mu:g} fixed"
     toys = [
         Column("p (toys)", _of_toys("p_value"), "p-value (toys)"),
         Column("error", _of_toys("p_value_error"), "error of the p-value (toys)"),
@@ -41,7 +40,7 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, count: int, see
     code = output.results(
         results,
         command="gof",
-        title=f"Goodness of fit in the saturated model{fixed}: {inputs.title}",
+        title=f"Goodness of fit in the saturated model{inputs.fixed(mu)}: {inputs.title}",
         settings={"mu": mu, "toys": count, "seed": seed, **inputs.settings},
         columns=[
             Column("statistic", lambda result: result.statistic),
@@ -56,10 +55,7 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, count: int, see
     def figures() -> list[Any]:
         from palletfit.cli.plots import draw_goodness
 
-        return [
-            draw_goodness(result, f"{inputs.title}, {name}" if name else inputs.title)
-            for name, result in results.items()
-        ]
+        return [draw_goodness(result, inputs.title_of(name)) for name, result in results.items()]
 
     output.draw(figures)
     return code

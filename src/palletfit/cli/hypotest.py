@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from palletfit.cli.inputs import Inputs, takes_likelihood
+from palletfit.cli.inputs import FiniteRange, Inputs, takes_likelihood
 from palletfit.cli.output import Column, Output
 
 #: Titles of the expected values, and the order in which a narrow terminal leaves them out.
@@ -24,19 +24,20 @@ Examples:
   palletfit hypotest BkgOnly.json --signal-in SR_high:3 --discovery""",
 )
 @takes_likelihood(statistic=True)
-@click.option(
-    "--mu", type=click.FloatRange(min=0), default=1.0, help="Tested strength. Default: 1."
-)
+@click.option("--mu", type=FiniteRange(min=0), help="Tested strength. Default: 1.")
 @click.option("--discovery", is_flag=True, help="Test the background: p0 and its significance.")
-def command(inputs: Inputs, output: Output, *, mu: float, discovery: bool) -> int:
+def command(inputs: Inputs, output: Output, *, mu: float | None, discovery: bool) -> int:
     """Test the signals of a likelihood: CLs, observed and expected."""
     import palletfit
 
     arguments = inputs.arguments()
     if discovery:
+        if mu is not None:
+            raise click.UsageError("--discovery tests the background: leave out --mu.")
         if "test_statistic" in arguments:
             raise click.UsageError("--discovery has a test statistic of its own, q0.")
         arguments["test_statistic"] = "q0"
+    mu = 1.0 if mu is None else mu
     results = palletfit.hypotest(mu=mu, **arguments)
     kind = arguments.get("test_statistic", "qtilde")
     subject = inputs.subject

@@ -5,6 +5,7 @@ Nothing here imports physics: the help of a command is quick.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,37 @@ from typing import Any
 import click
 
 from palletfit.cli.output import Output
+from palletfit.core.text import printable
 from palletfit.errors import PalletError
 
 #: The standard input.
 STDIN = "-"
+#: Characters of the name in the title of a plot.
+_TITLE = 80
+
+
+class _Finite(click.ParamType):
+    """Refuses infinity, and what is no number."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class FiniteFloat(_Finite, click.types.FloatParamType):
+    """Finite number."""
+
+
+class FiniteRange(_Finite, click.FloatRange):
+    """Finite number within bounds."""
+
+
+#: Finite number without bounds.
+NUMBER = FiniteFloat()
 
 
 @dataclass(frozen=True)
@@ -51,12 +79,24 @@ class Inputs:
     @property
     def title(self) -> str:
         """Name of the likelihood in tables and plots."""
-        return "standard input" if self.workspace == STDIN else Path(self.workspace).name
+        return "standard input" if self.workspace == STDIN else printable(Path(self.workspace).name)
+
+    def title_of(self, patch: str) -> str:
+        """Name of the likelihood with a patch, in the title of a plot."""
+        from palletfit.products.diagnostics.plots import shorten
+
+        return shorten(f"{self.title}, {patch}" if patch else self.title, _TITLE)
 
     @property
     def subject(self) -> str:
         """Name of the parameter of interest in titles."""
-        return "events" if "signal_in" in self.settings else "mu"
+        if "signal_in" in self.settings:
+            return "events"
+        return printable(self.settings.get("poi") or "mu")
+
+    def fixed(self, mu: float | None) -> str:
+        """Write in a title where the parameter of interest is fixed, or nothing."""
+        return "" if mu is None else f", {self.subject} = {mu:g} fixed"
 
     def arguments(self) -> dict[str, Any]:
         """Give the arguments of a function of :mod:`palletfit.api`; read the standard input.
@@ -168,7 +208,7 @@ def _inputs(options: dict[str, Any], *, verbose: bool) -> Inputs:
         patches=tuple(options.pop("patch")),
         check=options.pop("check"),
         settings={**settings, **({"fix": fixed} if fixed else {})},
-        progress=verbose or sys.stderr.isatty(),
+        progress=verbose or (sys.stderr is not None and sys.stderr.isatty()),
     )
 
 
@@ -178,10 +218,10 @@ def _fixed(text: str) -> tuple[str, float | None]:
     if not equals:
         return text, None
     try:
-        return name, float(value)
-    except ValueError:
+        return name, NUMBER.convert(value, None, None)
+    except click.BadParameter as error:
         raise click.BadParameter(
-            f"{value!r} is no number.", param_hint="--fix", ctx=click.get_current_context()
+            error.message, param_hint="'--fix'", ctx=click.get_current_context()
         ) from None
 
 

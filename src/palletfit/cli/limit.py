@@ -7,10 +7,13 @@ from typing import Any
 import click
 
 from palletfit.cli.hypotest import SIGMAS
-from palletfit.cli.inputs import Inputs, takes_likelihood
+from palletfit.cli.inputs import FiniteRange, Inputs, takes_likelihood
 from palletfit.cli.output import Column, Output
 
-LEVEL = click.FloatRange(min=0, max=1, min_open=True, max_open=True)
+#: Kinds of numbers; bounds are those of :class:`palletfit.config.LimitSettings`.
+LEVEL = FiniteRange(min=0, max=1, min_open=True, max_open=True)
+TOLERANCE = FiniteRange(min=1e-8, max=0.1)
+MU_MAX = FiniteRange(min=0, min_open=True)
 
 
 @click.command(
@@ -19,13 +22,15 @@ LEVEL = click.FloatRange(min=0, max=1, min_open=True, max_open=True)
     epilog="""\b
 Examples:
   palletfit limit workspace.json
-  palletfit limit BkgOnly.json --patchset patchset.json --patch 'C1N2_*' --json
+  palletfit limit BkgOnly.json --patchset patchset.json --json
   palletfit limit BkgOnly.json --signal-in SR_high:3      (a limit in events)""",
 )
 @takes_likelihood(statistic=True)
 @click.option("--level", type=LEVEL, default=0.95, help="Confidence level. Default: 0.95.")
-@click.option("--tolerance", type=float, default=1e-4, help="Relative precision. Default: 1e-4.")
-@click.option("--mu-max", type=float, help="Upper bound of the parameter of interest.")
+@click.option(
+    "--tolerance", type=TOLERANCE, default=1e-4, help="Relative precision. Default: 1e-4."
+)
+@click.option("--mu-max", type=MU_MAX, help="Upper bound of the parameter of interest.")
 def command(
     inputs: Inputs, output: Output, *, level: float, tolerance: float, mu_max: float | None
 ) -> int:
@@ -56,7 +61,7 @@ def command(
             drawn,
             f"{title}; {inputs.title}",
             f"Upper limit on {subject}",
-            1.0 if subject == "mu" else None,
+            None if "signal_in" in inputs.settings else 1.0,
         )
 
     output.draw(figures)
@@ -65,14 +70,14 @@ def command(
 
 def _columns() -> list[Column]:
     def expected(index: int) -> Any:
-        return lambda result: _shown(result.expected[index], result.mu_max)
+        return lambda result: shown_limit(result.expected[index], result.mu_max)
 
     bands = [
         Column(title, expected(index), f"expected, {title}", rank)
         for index, (title, rank) in enumerate(SIGMAS)
     ]
     return [
-        Column("observed", lambda result: _shown(result.observed, result.mu_max)),
+        Column("observed", lambda result: shown_limit(result.observed, result.mu_max)),
         Column("expected", expected(2)),
         *bands[:2],
         *bands[3:],
@@ -81,7 +86,7 @@ def _columns() -> list[Column]:
     ]
 
 
-def _shown(limit: Any, mu_max: float) -> float | str:
+def shown_limit(limit: Any, mu_max: float) -> float | str:
     """Give a limit, or say why there is none."""
     if limit.mu is not None:
         return float(limit.mu)

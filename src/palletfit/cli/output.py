@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from palletfit.cli.ending import DONE, NOT_TRUSTED
+from palletfit.cli.ending import DONE, NOT_TRUSTED, for_shell, report
+from palletfit.core.text import columns_of, padded, printable, printable_lines, shortened
 from palletfit.core.version import __version__
-from palletfit.errors import ConfigError, PalletfitError
+from palletfit.errors import ConfigError, FitError, PalletfitError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +33,8 @@ _WIDE = 120
 _REMARKS = 10
 #: Names of patches with the same remark.
 _NAMES = 3
+#: Least width of remarks, and of names in a table.
+_LEAST, _NARROW = 40, 12
 #: Space between columns.
 _GAP = "  "
 _COLOURS = {"suspect": "yellow", "failed": "red"}
@@ -130,22 +133,25 @@ class Output:
         Raises
         ------
         PalletfitError
-            The only result is an error.
+            A complete workspace is wrong.
         """
         names = list(results.values_of)
-        if len(names) == 1:
-            _ = results[names[0]]  # an error ends the command
+        error = results.errors.get(names[0]) if len(names) == 1 else None
+        if error is not None and not names[0] and not isinstance(error, FitError):
+            raise error  # the workspace is wrong, and there is no other result
         if self.plain:
             self.document(command, settings, _entries(results, as_json or _plain))
+        elif error is not None:
+            report(error)
         elif len(names) == 1:
-            click.echo(f"{title}{f', {names[0]}' if names[0] else ''}")
+            click.echo(printable(f"{title}{f', {names[0]}' if names[0] else ''}"))
             result = results[names[0]]
             click.echo(_list(columns, result))
             if details is not None:
                 click.echo(details(result))
             _echo_remarks([("", remark) for remark in _remarks(result)])
         else:
-            click.echo(title)
+            click.echo(printable(title))
             click.echo(_table(columns, results))
             remarks = [(name, text) for name in names for text in _texts(results, name)]
             _echo_remarks(remarks)
@@ -154,7 +160,9 @@ class Output:
     def document(
         self, command: str, settings: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Write the JSON document of a command."""
+        """Write the JSON document of a command; numbers that are not finite are null."""
+        from palletfit.engine.records import finite
+
         statuses = {entry["status"] for entry in entries}
         worst = next((status for status in ("failed", "suspect") if status in statuses), "ok")
         content = {
@@ -164,7 +172,7 @@ class Output:
             "settings": settings,
             "results": entries,
         }
-        click.echo(json.dumps(content, indent=2, ensure_ascii=True))
+        click.echo(json.dumps(finite(content), indent=2, ensure_ascii=True, allow_nan=False))
 
     def draw(self, figures: Callable[[], Sequence[Figure]]) -> None:
         """Draw and write the plot, if one is wanted."""
@@ -174,7 +182,7 @@ class Output:
 
         drawn = figures()
         if not drawn:
-            raise ConfigError("There is no result that could be drawn.", remedy="See the errors.")
+            raise FitError("There is no result that could be drawn.", remedy="See the errors.")
         save_pages(drawn, [self.plot])
 
 
@@ -183,7 +191,7 @@ class _Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a message."""
-        click.echo(self.format(record), err=True)
+        click.echo(printable_lines(self.format(record)), err=True)
 
 
 def _show_messages(context: click.Context) -> None:
@@ -203,8 +211,8 @@ def _check_plot(path: Path) -> None:
             remedy="Use an ending of .png or .pdf.",
             file=path,
         )
-    folder = path.parent
-    if path.is_dir() or (folder.exists() and not os.access(folder, os.W_OK)):
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise ConfigError("The plot cannot be written.", remedy="Choose another file.", file=path)
     if find_spec("matplotlib") is None:
         raise ConfigError(
@@ -292,24 +300,66 @@ def with_error(value: float, error: float | None) -> tuple[str, str]:
 
 def width() -> int:
     """Give the width of text in columns."""
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+    if "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty()):
         return shutil.get_terminal_size().columns
     return _WIDE
 
 
 def lines_of(
-    rows: Sequence[Sequence[str]], titles: Sequence[str] | None = None, *, left: int = 1
+    rows: Sequence[Sequence[str]],
+    titles: Sequence[str] | None = None,
+    *,
+    left: int = 1,
+    ranks: Sequence[int] | None = None,
 ) -> str:
-    """Align rows below their titles; the first `left` columns to the left, others to the right."""
-    table = [*([titles] if titles else []), *rows]
-    widths = [max(len(row[index]) for row in table) for index in range(len(table[0]))]
-    return "\n".join(
+    """Align rows below their titles.
+
+    Parameters
+    ----------
+    rows, titles
+        Cells; characters that are not printable are replaced.
+    left
+        So many first columns are aligned to the left, others to the right.
+    ranks
+        For each column, see :class:`Column`: lines get no wider than the terminal, and cells of a
+        first column that is still too wide an ellipsis. None: lines may be wider.
+    """
+    table = [list(map(printable, row)) for row in [*([titles] if titles else []), *rows]]
+    sizes = [max(columns_of(row[index]) for row in table) for index in range(len(table[0]))]
+    shown = list(range(len(sizes)))
+    if ranks is not None:
+        shown = _fitting(sizes, ranks)
+        beside = sum(sizes[index] + len(_GAP) for index in shown[1:])
+        sizes[0] = min(sizes[0], max(width() - beside, _NARROW))
+    lines = [
         _GAP.join(
-            cell.ljust(size) if index < left else cell.rjust(size)
-            for index, (cell, size) in enumerate(zip(row, widths, strict=True))
+            padded(shortened(row[index], sizes[index]), sizes[index], left=index < left)
+            for index in shown
         ).rstrip()
         for row in table
-    )
+    ]
+    missing = [title for index, title in enumerate(titles or ()) if index not in shown]
+    if missing:
+        words = f"(no room here for {', '.join(missing)}; a wider terminal or --json has them)"
+        lines.append(wrapped(words))
+    return "\n".join(lines)
+
+
+def _fitting(sizes: Sequence[int], ranks: Sequence[int]) -> list[int]:
+    """Choose the columns for which there is room beside a first one that is not too wide."""
+    needed = [min(sizes[0], max(width() // 2, _NARROW)), *sizes[1:]]
+    shown = list(range(len(sizes)))
+    for rank in sorted(set(ranks) - {0}, reverse=True):
+        if sum(needed[index] + len(_GAP) for index in shown) - len(_GAP) <= width():
+            break
+        shown = [index for index in shown if ranks[index] != rank]
+    return shown
+
+
+def wrapped(text: str) -> str:
+    """Break a text into lines that fit into the terminal."""
+    columns = min(max(width(), _LEAST), _WIDE)
+    return textwrap.fill(printable(" ".join(text.split())), columns, subsequent_indent="    ")
 
 
 def coloured(status: str, text: str | None = None) -> str:
@@ -327,60 +377,31 @@ def _list(columns: Sequence[Column], result: Any) -> str:
         for column in columns
         if column.value(result) is not None
     ]
-    size = max(len(words) for words, _ in rows)
-    lines = [f"  {words.ljust(size)}  {value}" for words, value in rows]
     if result.status != "ok":
-        lines.append(f"  {'status'.ljust(size)}  {coloured(result.status)}")
+        rows.append(("status", result.status))
+    lines = lines_of([(f"  {words}", value) for words, value in rows], left=2).split("\n")
+    if result.status != "ok":
+        lines[-1] = lines[-1].removesuffix(result.status) + coloured(result.status)
     return "\n".join(lines)
 
 
 def _table(columns: Sequence[Column], results: Results[Any]) -> str:
     """Write a row for each patch, as many columns as the terminal has room for."""
-    cells = []
+    rows, statuses = [], []
     for name in results.values_of:
-        if name in results.errors:
-            cells.append(["-"] * len(columns))
-        else:
-            cells.append([number(column.value(results[name])) for column in columns])
-    names = list(results.values_of)
-    statuses = ["failed" if n in results.errors else results[n].status for n in names]
-    shown = _fitting(columns, cells, names, statuses)
-    titles = ["patch", *(columns[index].title for index in shown), "status"]
-    rows = [
-        [name, *(row[index] for index in shown), status]
-        for name, row, status in zip(names, cells, statuses, strict=True)
-    ]
-    lines = lines_of(rows, titles).split("\n")
-    for number_, status in enumerate(statuses, 1):
+        result = results.results.get(name)
+        cells = ["-" if result is None else number(column.value(result)) for column in columns]
+        statuses.append("failed" if result is None else result.status)
+        rows.append([name, *cells, statuses[-1]])
+    lines = lines_of(
+        rows,
+        ["patch", *(column.title for column in columns), "status"],
+        ranks=[0, *(column.rank for column in columns), 0],
+    ).split("\n")
+    for index, status in enumerate(statuses, 1):
         if status != "ok":
-            line = lines[number_]
-            lines[number_] = line.removesuffix(status) + coloured(status)
-    missing = [column.title for index, column in enumerate(columns) if index not in shown]
-    if missing:
-        lines.append(
-            f"(no room here for {', '.join(missing)}; a wider terminal or --json has them)"
-        )
+            lines[index] = lines[index].removesuffix(status) + coloured(status)
     return "\n".join(lines)
-
-
-def _fitting(
-    columns: Sequence[Column],
-    cells: Sequence[Sequence[str]],
-    names: Sequence[str],
-    statuses: Sequence[str],
-) -> list[int]:
-    """Choose the columns for which there is room."""
-    sizes = [
-        max(len(column.title), *(len(row[index]) for row in cells))
-        for index, column in enumerate(columns)
-    ]
-    needed = max(map(len, (*names, "patch"))) + len(_GAP) + max(map(len, (*statuses, "status")))
-    shown = list(range(len(columns)))
-    for rank in sorted({column.rank for column in columns if column.rank}, reverse=True):
-        if needed + sum(sizes[index] + len(_GAP) for index in shown) <= width():
-            break
-        shown = [index for index in shown if columns[index].rank != rank]
-    return shown
 
 
 def _remarks(result: Any) -> list[str]:
@@ -397,7 +418,7 @@ def _remarks(result: Any) -> list[str]:
 def _texts(results: Results[Any], name: str) -> list[str]:
     error: PalletfitError | None = results.errors.get(name)
     if error is not None:
-        return [f"{error.problem} {error.remedy}"]
+        return [f"{error.problem} {for_shell(error.remedy)}"]
     return _remarks(results[name])
 
 
@@ -411,6 +432,6 @@ def _echo_remarks(remarks: Iterable[tuple[str, str]]) -> None:
         if len(names) > _NAMES:
             subject += f" and {len(names) - _NAMES} more"
         begin = f"{subject}: " if subject else "remark: "
-        click.echo(textwrap.fill(begin + text, min(width(), _WIDE), subsequent_indent="    "))
+        click.echo(wrapped(begin + text))
     if len(by_text) > _REMARKS:
         click.echo(f"and {len(by_text) - _REMARKS} more remarks, which --json has")

@@ -80,11 +80,11 @@ def _page(results: Bands, lines: Sequence[str], axis: str, line: float | None) -
         ]
         if line is not None:
             axes.axvline(line, color=COLOURS["failed"], linewidth=1.2)
-            entries.append((Line2D([], [], color=COLOURS["failed"]), f"{axis} = {line:g}"))
+            entries.append((Line2D([], [], color=COLOURS["failed"]), f"{shorten(axis)} = {line:g}"))
         axes.set_ylim(-0.7, len(results) - 0.3)
         axes.set_yticks(rows, [shorten(name) for name in results], fontsize=8)
         axes.tick_params(axis="y", which="both", left=False, right=False)
-        axes.set_xlabel(axis, loc="right", fontsize=13)
+        axes.set_xlabel(shorten(axis), loc="right", fontsize=13)
         axes.autoscale(axis="x")
         write_legend(figure, [shorten(text, 80) for text in lines], entries)
         figure.canvas.draw()
@@ -99,7 +99,7 @@ def draw_goodness(result: GoodnessOfFit, title: str) -> Figure:
     result
         Goodness of fit, with or without toys.
     title
-        Name of the fit.
+        Name of the fit, with formulas of matplotlib.
     """
     from scipy.stats import chi2
 
@@ -129,7 +129,7 @@ def draw_goodness(result: GoodnessOfFit, title: str) -> Figure:
         axes.set_ylim(bottom=0.0)
         axes.set_xlabel("Statistic of the saturated model", loc="right", fontsize=13)
         axes.set_ylabel("Probability density", loc="top", fontsize=13)
-        write_legend(figure, [shorten(title, 80)], entries)
+        write_legend(figure, [title], entries)
         figure.canvas.draw()
     return figure
 
@@ -142,7 +142,7 @@ def draw_parameters(fit: BestFit, title: str) -> Figure:
     fit
         Best fit.
     title
-        Name of the fit.
+        Name of the fit, with formulas of matplotlib.
     """
     names = list(fit.parameters)
     values = np.array([fit.parameters[name] for name in names])
@@ -159,7 +159,7 @@ def draw_parameters(fit: BestFit, title: str) -> Figure:
         axes.set_yticks(rows, [shorten(name) for name in names], fontsize=8)
         axes.tick_params(axis="y", which="both", left=False, right=False)
         axes.set_xlabel("Best fit", loc="right")
-        words = f"{shorten(title, 80)}\n2 NLL = {fit.twice_nll:.4f}"
+        words = f"{title}\n2 NLL = {fit.twice_nll:.4f}"
         figure.suptitle(words, x=0.02, horizontalalignment="left", fontsize=10)
         figure.canvas.draw()
     return figure

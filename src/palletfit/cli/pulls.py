@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from palletfit.cli.inputs import Inputs, takes_likelihood
+from palletfit.cli.inputs import NUMBER, Inputs, takes_likelihood
 from palletfit.cli.output import Column, Output, lines_of, number, with_error
 
 _STATES = {"free": "", "at_bound": "at a bound", "undetermined": "not determined"}
@@ -18,11 +18,11 @@ _STATES = {"free": "", "at_bound": "at a bound", "undetermined": "not determined
     epilog="""\b
 Examples:
   palletfit pulls workspace.json --plot pulls.pdf
-  palletfit pulls BkgOnly.json --poi ''                   (the background alone)
+  palletfit pulls BkgOnly.json --poi ''              (the background alone)
   palletfit pulls workspace.json --impacts --top 10 --plot ranking.png""",
 )
 @takes_likelihood(engine=False)
-@click.option("--mu", type=float, help="Fix the parameter of interest there. Default: free.")
+@click.option("--mu", type=NUMBER, help="Fix the parameter of interest there. Default: free.")
 @click.option("--impacts", is_flag=True, help="Add impacts on the parameter of interest: slower.")
 @click.option("--top", type=click.IntRange(min=1), help="Only so many, the largest.")
 def command(
@@ -41,14 +41,17 @@ def command(
     results: Any = (
         palletfit.diagnose(**arguments) if impacts else palletfit.pulls(mu=mu, **arguments)
     )
-    fixed = "" if mu is None else f", mu = {mu:g} fixed"
     code = output.results(
         results,
         command="pulls",
-        title=f"Pulls{' and impacts' if impacts else ''}{fixed}: {inputs.title}",
+        title=f"Pulls{' and impacts' if impacts else ''}{inputs.fixed(mu)}: {inputs.title}",
         settings={"mu": mu, "impacts": impacts, **inputs.settings},
         columns=[
-            Column("mu", lambda fit: fit.mu_hat if impacts else fit.mu, "parameter of interest"),
+            Column(
+                inputs.subject,
+                lambda fit: fit.mu_hat if impacts else fit.mu,
+                "parameter of interest",
+            ),
             Column("2 NLL", lambda fit: f"{fit.twice_nll:.6f}", "2 NLL at the minimum", 1),
             Column("largest pull", _largest),
         ],
@@ -60,7 +63,7 @@ def command(
 
         drawn: list[Any] = []
         for name, fit in results.items():
-            title = f"{inputs.title}, {name}" if name else inputs.title
+            title = inputs.title_of(name)
             if impacts:
                 drawn.append(draw_ranking(fit, title, max_parameters=top or 20))
             else:
@@ -97,7 +100,9 @@ def _pulls(fit: Any, top: int | None) -> str:
          _STATES[entry.state]]
         for entry in free
     ]  # fmt: skip
-    return lines_of(rows, ["  parameter", "pull", "constraint", "value", "error", ""])
+    return lines_of(
+        rows, ["  parameter", "pull", "constraint", "value", "error", ""], ranks=(0, 0, 1, 0, 0, 0)
+    )
 
 
 def _impacts(fit: Any, top: int | None) -> str:
@@ -110,4 +115,4 @@ def _impacts(fit: Any, top: int | None) -> str:
         cells = ["-" if shift is None else f"{shift:+.4g}" for shift in shifts]
         rows.append([f"  {impact.parameter}", *cells, pull, number(entry.constraint)])
     titles = ["  parameter", "up", "down", "prefit up", "prefit down", "pull", "constraint"]
-    return lines_of(rows, titles)
+    return lines_of(rows, titles, ranks=(0, 0, 0, 2, 2, 1, 1))

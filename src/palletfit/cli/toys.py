@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from palletfit.cli.inputs import Inputs, takes_likelihood
+from palletfit.cli.inputs import FiniteRange, Inputs, takes_likelihood
 from palletfit.cli.output import Column, Output
 
 
@@ -17,12 +17,10 @@ from palletfit.cli.output import Column, Output
     epilog="""\b
 Examples:
   palletfit toys workspace.json --toys 2000
-  palletfit toys BkgOnly.json --patchset patchset.json --patch C1N2_Wh_700_0 --plot toys.png""",
+  palletfit toys BkgOnly.json --signal-in SR_high:3 --plot toys.png""",
 )
 @takes_likelihood(statistic=True, engine=False)
-@click.option(
-    "--mu", type=click.FloatRange(min=0), default=1.0, help="Tested strength. Default: 1."
-)
+@click.option("--mu", type=FiniteRange(min=0), help="Tested strength. Default: 1.")
 @click.option("--discovery", is_flag=True, help="Test the background: p0.")
 @click.option(
     "--toys", "count", type=click.IntRange(1, 10**7), default=1000,
@@ -30,20 +28,24 @@ Examples:
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Default: 1.")
 def command(
-    inputs: Inputs, output: Output, *, mu: float, discovery: bool, count: int, seed: int
+    inputs: Inputs, output: Output, *, mu: float | None, discovery: bool, count: int, seed: int
 ) -> int:
     """Compute CLs from pseudo-experiments, beside the asymptotic formulae."""
     import palletfit
 
     arguments = inputs.arguments()
     if discovery:
+        if mu is not None:
+            raise click.UsageError("--discovery tests the background: leave out --mu.")
         if "test_statistic" in arguments:
             raise click.UsageError("--discovery has a test statistic of its own, q0.")
         arguments["test_statistic"] = "q0"
+    mu = 1.0 if mu is None else mu
     results = palletfit.toys(mu=mu, count=count, seed=seed, **arguments)
     asymptotic = palletfit.hypotest(**{**arguments, "mu": mu, "progress": False})
     name = "p0" if discovery else "CLs"
     kind = arguments.get("test_statistic", "qtilde")
+    tested = "p0 (q0)" if discovery else f"CLs at {inputs.subject} = {mu:g} ({kind})"
 
     def formula(result: Any) -> float | None:
         test = asymptotic.results.get(result.patch)
@@ -52,7 +54,7 @@ def command(
     code = output.results(
         results,
         command="toys",
-        title=f"{name} from {count} toys of each hypothesis: {inputs.title}",
+        title=f"{tested} from {count} toys of each hypothesis: {inputs.title}",
         settings={"mu": mu, "toys": count, "seed": seed, "test_statistic": kind, **inputs.settings},
         columns=[
             Column(f"{name} obs", lambda result: result.CLs_obs, f"{name} observed"),
@@ -67,19 +69,21 @@ def command(
     )  # fmt: skip
 
     def figures() -> list[Any]:
+        from palletfit.products.diagnostics.plots import shorten
         from palletfit.products.toys.plots import draw_toys
 
+        title = SimpleNamespace(title=inputs.title_of("").replace(";", ","))
         drawn = []
         for patch, result in results.items():
             failed = {hypothesis: len(toys) for hypothesis, toys in result.failed.items()}
             test = asymptotic.results.get(patch)
             entry = {
                 **result.as_json(),
-                "patch": patch or inputs.title,
+                "patch": shorten(patch or inputs.title),
                 "failed": failed,
                 "asymptotic": {} if test is None else test.as_json(),
             }
-            drawn.append(draw_toys(entry, result.statistics, SimpleNamespace(title=inputs.title)))
+            drawn.append(draw_toys(entry, result.statistics, title))
         return drawn
 
     output.draw(figures)

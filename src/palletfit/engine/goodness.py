@@ -173,8 +173,10 @@ def goodness_of_fit(
         return _by_pyhf(engine, patch, mu)
     goodness = _Goodness(engine, patch, mu)
     result = goodness.result()
-    if not toys:
+    if not toys and result.degrees > 0:
         return replace(result, remarks=(*result.remarks, *goodness.few()))
+    if not toys:
+        return result
     ensemble = goodness.toys(result.statistic, toys, seed, report)
     return replace(result, toys=ensemble, status="suspect" if ensemble.failed else result.status)
 
@@ -211,6 +213,7 @@ class _Goodness:
         remarks = list(batch.remarks[0])
         if self.record.at_bounds:
             remarks.append(f"parameters at a bound: {', '.join(self.record.at_bounds[:5])}")
+        remarks += _without_degrees(bins - free)
         return GoodnessOfFit(
             statistic=statistic,
             degrees=bins - free,
@@ -280,6 +283,17 @@ def _fixed_terms(batch: Lowered, point: FloatArray, aux: FloatArray) -> FloatArr
     )
 
 
+def _without_degrees(degrees: int) -> tuple[str, ...]:
+    """Say that nothing is left to test."""
+    if degrees > 0:
+        return ()
+    remark = (
+        "there is no degree of freedom, because as many parameters are free as there are bins: "
+        "chi-squared gives no p-value"
+    )
+    return (remark,)
+
+
 def _chi_squared(statistic: float, degrees: int) -> float | None:
     from scipy.special import chdtrc
 
@@ -308,7 +322,8 @@ def _by_pyhf(engine: Engine, patch: Patch, mu: float | None) -> GoodnessOfFit:
         measured[span] = np.where(fixed[span], point[span], values / scale)
         constrained[span] = True
     saturated = float(np.sum(xlogy(main, main) - main - gammaln(main + 1.0)))
-    saturated += float(model.constraint_logpdf(np.asarray(aux), measured))
+    if config.nauxdata:
+        saturated += float(model.constraint_logpdf(np.asarray(aux), measured))
     if mu is not None:
         fixed[config.poi_index] = True
     free = int(np.sum(~fixed & ~constrained))
@@ -324,5 +339,6 @@ def _by_pyhf(engine: Engine, patch: Patch, mu: float | None) -> GoodnessOfFit:
         twice_nll=best.twice_nll,
         status="ok" if best.evidence.trusted else "suspect",
         reason=best.evidence.reason,
+        remarks=_without_degrees(len(main) - free),
         engine=best.engine,
     )

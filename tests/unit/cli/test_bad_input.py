@@ -56,9 +56,18 @@ def bad(files, likelihood):
         (("hypotest", "no_measurement.json"), "measurement", ""),
         (("hypotest", "background.json", "--patch", "missing.json"), "No such file", ""),
         (("hypotest", "background.json", "--patch", "patchset.json"), "no operations", "--patch"),
-        (("hypotest", "background.json", "--patch", "wrong_patch.json"), "not apply", "digest"),
         (("hypotest", "background.json", "--patchset", "other.json"), "not a patchset", ""),
-        (("hypotest", "workspace.json", "--patchset", "patchset.json"), "another workspace", ""),
+        (("hypotest", "patchset.json", "--patchset", "background.json"), "is a patchset", "first"),
+        (
+            ("hypotest", "patchset.json", "--no-check", "--patchset", "background.json"),
+            *("is a patchset", "first"),
+        ),
+        (("hypotest", "background.json", "--patchset", "workspace.json"), "is a workspace", ""),
+        (
+            ("hypotest", "workspace.json", "--patchset", "patchset.json"),
+            "another workspace",
+            "`--no-check`",
+        ),
         ((*PATCHES, "--patch", "signal_100_5"), "'signal_100_5'", "Did you mean 'signal_100_50'"),
         ((*HYPOTEST, "--poi", "mu_sig"), "no parameter 'mu_sig'", "Did you mean 'mu_SIG'"),
         ((*HYPOTEST, "--poi", "scale"), "no normfactor", "'mu_SIG', 'norm'"),
@@ -66,8 +75,9 @@ def bad(files, likelihood):
         ((*HYPOTEST, "--measurement", "fut"), "no measurement 'fut'", "Did you mean 'fit'"),
         ((*HYPOTEST, "--fix", "mu_SIG=1"), "cannot be fixed", "`--mu`"),
         ((*HYPOTEST, "--fix", "scal=1"), "no parameter 'scal'", "Did you mean 'scale'"),
-        ((*HYPOTEST, "--fix", "scale=x"), "'x' is no number", "hypotest --help"),
-        ((*HYPOTEST, "--fix", "scale=nan"), "'scale' do not fit", ""),
+        ((*HYPOTEST, "--fix", "scale=x"), "Invalid value for '--fix': 'x'", "hypotest --help"),
+        ((*HYPOTEST, "--fix", "scale=nan"), "Invalid value for '--fix': nan is not a finite", ""),
+        ((*HYPOTEST, "--fix"), "'--fix' requires an argument", "palletfit hypotest --help"),
         ((*HYPOTEST, "--fix", "scale=9"), "outside of its bounds", ""),
         ((*HYPOTEST, "--signal-in", "S"), "no channel 'S'", "'CR', 'SR'"),
         ((*HYPOTEST, "--signal-in", "SR:3"), "no bin 3", "its last one is 2"),
@@ -75,14 +85,27 @@ def bad(files, likelihood):
         ((*HYPOTEST, "--mu", "nan"), "finite number", ""),
         ((*HYPOTEST, "--mu", "50"), "outside the bounds [0, 10]", "`--mu`"),
         ((*HYPOTEST, "--plot", "x.jpg"), "cannot be written", ".png or .pdf"),
+        ((*HYPOTEST, "--plot", "workspace.json/x.png"), "cannot be written", "another file"),
+        ((*HYPOTEST, "--plot", "/dev/null/x.png"), "cannot be written", "another file"),
+        ((*HYPOTEST, "--discovery", "--mu", "2"), "leave out --mu", "--help"),
+        (("toys", "workspace.json", "--discovery", "--mu", "2"), "leave out --mu", "--help"),
         ((*HYPOTEST, "--discovery", "--test-statistic", "q"), "of its own", "--help"),
         ((*HYPOTEST, "--nope"), "No such option: --nope", "--help"),
         ((*HYPOTEST, "more"), "unexpected extra argument", "--help"),
         ((*HYPOTEST, "--background", "b.json"), "give one of them", "--help"),
         (("hypotest",), "no WORKSPACE", "--help"),
-        (("limit", "workspace.json", "--tolerance", "5"), "tolerance", ""),
+        (("limit", "workspace.json", "--tolerance", "5"), "'--tolerance': 5", "limit --help"),
+        (("limit", "workspace.json", "--level", "nan"), "'--level': nan is not a finite", "--help"),
+        (("limit", "workspace.json", "--mu-max", "inf"), "'--mu-max': inf is not a finite", ""),
+        (("scan", "workspace.json", "--range", "0", "inf"), "'--range': inf is not", "--help"),
+        (("fit", "workspace.json", "--mu", "nan"), "'--mu': nan is not a finite", "--help"),
+        (("fit", "workspace.json", "--show", "mu_sig"), "Did you mean 'mu_SIG'", "fit --help"),
         (("limit", "workspace.json", "--level", "2"), "not in the range", "--help"),
-        (("scan", "workspace.json", "--range", "3", "1"), "range must rise", ""),
+        (
+            ("scan", "workspace.json", "--range", "3", "1"),
+            "Invalid value for '--range': The range must rise",
+            "--help",
+        ),
         (("fit", "background.json", "--poi", "", "--mu", "1"), "could be fixed at 1", "`--poi`"),
         (("pulls", "workspace.json", "--impacts", "--mu", "1"), "leave out --mu", "--help"),
         (("pulls", "background.json", "--poi", "", "--impacts"), "parameter of interest", ""),
@@ -108,6 +131,26 @@ def test_a_plot_without_matplotlib(palletfit, files, monkeypatch) -> None:
     result = palletfit(*HYPOTEST, "--plot", "x.png")
     assert (result.exit_code, "pip install matplotlib" in result.stderr) == (2, True)
     assert not (files / "x.png").exists()
+
+
+def test_a_plot_in_a_folder_that_is_no_folder_costs_no_fit(palletfit, bad, monkeypatch) -> None:
+    monkeypatch.setattr("palletfit.hypotest", None)
+    for path in (bad / "text.json" / "x.png", bad / "text.json" / "new" / "x.png"):
+        assert palletfit(*HYPOTEST, "--plot", str(path)).exit_code == 2
+
+
+@pytest.mark.usefixtures("bad")
+def test_a_patch_that_fails_alone_fails_as_in_a_set(palletfit) -> None:
+    words = ("hypotest", "background.json", "--patch", "wrong_patch.json")
+    result = palletfit(*words)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "not apply" in result.stderr
+    assert "digest" in result.stderr.partition("  remedy: ")[2]
+    both = json.loads(palletfit(*words, "--patch", "signal.json", "--json").stdout)
+    alone = palletfit(*words, "--json")
+    assert (alone.exit_code, alone.stderr) == (1, "")
+    assert json.loads(alone.stdout)["results"] == both["results"][:1]
+    assert both["results"][0]["error"]["type"] == "PalletError"
 
 
 def test_two_files_of_one_name(palletfit, files) -> None:

@@ -139,6 +139,30 @@ def test_a_limit_beyond_the_bound_says_so(palletfit) -> None:
     assert "> 0.01" in result.stdout
 
 
+def test_a_scan_shows_a_limit_beyond_the_bound(palletfit) -> None:
+    words = ("scan", "counting.json", "--mu-max", "0.01", "--tolerance", "0.01", "--points", "3")
+    lines = palletfit(*words).stdout.splitlines()
+    assert [line.split() for line in lines[1:3]] == [
+        ["limit", "observed", ">", "0.01"],
+        ["limit", "expected", ">", "0.01"],
+    ]
+
+
+def test_titles_name_the_parameter_of_interest(palletfit) -> None:
+    words = ("workspace.json", "--poi", "norm", "--mu", "1.1")
+    signal = ("workspace.json", "--poi", "mu_SIG", "--mu", "1.1")
+    titles = {
+        ("hypotest", *signal): "CLs at mu_SIG = 1.1 (qtilde): workspace.json",
+        ("fit", *words): "Best fit, norm = 1.1 fixed: workspace.json",
+        ("gof", *words): "Goodness of fit in the saturated model, norm = 1.1 fixed: workspace.json",
+        ("pulls", *words): "Pulls, norm = 1.1 fixed: workspace.json",
+        ("toys", *signal, "--toys", "9"): "CLs at mu_SIG = 1.1 (qtilde) from 9 toys of each "
+        "hypothesis: workspace.json",
+    }
+    for command, title in titles.items():
+        assert palletfit(*command).stdout.splitlines()[0] == title
+
+
 def test_scan(palletfit, likelihood) -> None:
     words = ("scan", "counting.json", "--points", "3", "--range", "0", "2", "--tolerance", "0.01")
     plain = entry(palletfit(*words, "--json"))
@@ -193,6 +217,13 @@ def test_goodness_of_fit(palletfit, likelihood) -> None:
     assert "degrees of freedom           3" in palletfit(*words).stdout
 
 
+@pytest.mark.parametrize("engine", ["batched", "reference"])
+def test_a_fit_without_degrees_of_freedom_has_no_goodness(palletfit, engine: str) -> None:
+    result = palletfit("gof", "counting.json", "--engine", engine)
+    assert "degrees of freedom  0\n" in result.stdout
+    assert "remark: there is no degree of freedom" in result.stdout
+
+
 def test_toys(palletfit, likelihood) -> None:
     result = library.toys(likelihood["counting"], count=100, seed=3).only
     words = ("toys", "counting.json", "--toys", "100", "--seed", "3")
@@ -201,6 +232,11 @@ def test_toys(palletfit, likelihood) -> None:
     test = library.hypotest(likelihood["counting"]).only
     assert plain["asymptotic"] == pytest.approx(test.p_values.CLs_obs, abs=1e-9)
     assert "p0 observed" in palletfit(*words, "--discovery").stdout
+    titles = [palletfit(*words, *more).stdout.split("\n")[0] for more in ((), ("--discovery",))]
+    assert titles == [
+        "CLs at mu = 1 (qtilde) from 100 toys of each hypothesis: counting.json",
+        "p0 (q0) from 100 toys of each hypothesis: counting.json",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_analysis_file_is_written_once(archive, tmp_path):
     [
         (["none.tgz"], "There is no file or folder 'none.tgz'"),
         ([], "Missing argument 'SOURCE'"),
-        (["10.17182/hepdata.1.v2/r3", "--offline"], "download.offline forbids the network"),
+        (["10.17182/hepdata.1.v2/r3", "--offline"], "--offline forbids the network"),
         (["https://example.org/a.tgz"], "The host example.org:443 is not allowed"),
     ],
 )

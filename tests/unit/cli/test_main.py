@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -12,7 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from palletfit import cli
-from palletfit.errors import FitError, PalletError
+from palletfit.cli.ending import for_shell
+from palletfit.errors import FitError, PalletError, StoreError
 
 from .. import models
 
@@ -36,7 +38,7 @@ def test_every_command_has_a_help_with_an_example(palletfit, name: str) -> None:
     result = palletfit(name, "--help", terminal_width=80)
     assert result.exit_code == 0
     assert f"palletfit {name} " in result.stdout.partition("Examples:")[2]
-    assert max(map(len, result.stdout.splitlines())) <= 100
+    assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_the_version(palletfit) -> None:
@@ -73,7 +75,9 @@ def test_a_command_of_a_name_that_is_no_module_is_not_listed(monkeypatch) -> Non
     [
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
-        (BrokenPipeError(), 0),
+        (BrokenPipeError(), 141),
+        (OSError(28, "No space left on device"), 2),
+        (StoreError("Cannot write; finished patches are kept.", remedy="Run again."), 2),
         (FitError("No.", remedy="Look."), 1),
         (PalletError("No.", remedy="Set `fit.mu`."), 2),
     ],
@@ -87,8 +91,66 @@ def test_the_end_of_a_command(palletfit, monkeypatch, error, code: int) -> None:
     monkeypatch.setattr("palletfit.cli.hypotest.command", command)
     result = palletfit("hypotest")
     assert (result.exit_code, result.stdout) == (code, "")
-    expected = {1: "error: No.\n  remedy: Look.\n", 2: "error: No.\n  remedy: Set `--mu`.\n"}
-    assert result.stderr.strip() == expected.get(code, "").strip()
+    expected = {
+        FitError: "error: No.\n  remedy: Look.\n",
+        PalletError: "error: No.\n  remedy: Set `--mu`.\n",
+        OSError: "error: The operating system says: No space left on device.\n"
+        "  remedy: Check paths, permissions and the space on the disk.\n",
+        StoreError: "error: Cannot write.\n"
+        "  remedy: Choose another file, or make its folder writable, with space on its disk.\n",
+    }
+    assert result.stderr.strip() == expected.get(type(error), "").strip()
+
+
+def test_remedies_name_what_a_command_has() -> None:
+    texts = {
+        "choose another `poi`": "choose another `--poi`",
+        "correct the measurement's `poi`": "correct the measurement's `poi`",
+        "they belong, set `digest: ignore` for the region in the analysis file.": "they belong, "
+        "use `--no-check`.",
+        "set limits.mu_max.": "set `--mu-max`.",
+        "add 'a.org' to download.allowed_hosts.": "use `--allow-host` with 'a.org'.",
+        "Set `fit.engine: reference`": "Set `--engine reference`",
+    }
+    assert {text: for_shell(text) for text in texts} == texts
+    assert "no option" in for_shell("If you trust it, raise download.max_members.")
+
+
+def test_a_closed_pipe_ends_a_command_without_a_word(files: Path) -> None:
+    """Also the last words of an output, which wait in a buffer."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        for words in (["--help"], ["hypotest", "counting.json"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "palletfit.cli", *words],
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                env=models.environment(),
+                cwd=files,
+            )
+            assert (done.returncode, done.stderr) == (141, "")
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_no_traceback(files: Path) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "palletfit.cli", "hypotest", "counting.json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=models.environment(),
+            cwd=files,
+        )
+    assert (done.returncode, "No space left" in done.stderr) == (2, True)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 def test_an_error_of_the_program_is_not_hidden(palletfit, monkeypatch) -> None:

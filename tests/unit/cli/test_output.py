@@ -9,7 +9,8 @@ import click
 import pytest
 
 from palletfit import api
-from palletfit.cli.output import coloured, lines_of, number, width, with_error
+from palletfit.cli.output import Output, coloured, lines_of, number, width, with_error
+from palletfit.core.text import columns_of
 
 from .. import models
 
@@ -97,6 +98,102 @@ def test_a_patch_that_fails_is_a_row(palletfit) -> None:
     statuses = [entry["status"] for entry in content["results"]]
     assert statuses == ["ok", "failed", "ok"]
     assert content["results"][1]["error"]["type"] == "PalletError"
+
+
+#: Escape sequence, a bell, an end of a line, a mark that turns the direction of writing.
+HOSTILE = "a\x1b[31m\x07\n\u202e$\\b"
+
+
+def renamed(files, likelihood, *names: str) -> None:
+    patchset = json.loads(json.dumps(likelihood["patchset"]))
+    for patch, name in zip(patchset["patches"], names, strict=False):
+        patch["metadata"]["name"] = name
+    (files / "patchset.json").write_text(json.dumps(patchset), encoding="utf-8")
+
+
+def test_nothing_from_a_file_controls_the_terminal(palletfit, files, likelihood) -> None:
+    renamed(files, likelihood, HOSTILE)
+    text = (files / "workspace.json").read_text(encoding="utf-8")
+    workspace = text.replace('"scale"', json.dumps(HOSTILE))
+    (files / f"{HOSTILE}.json").write_text(workspace, encoding="utf-8")
+    outputs = [
+        palletfit(*PATCHES),
+        palletfit(*PATCHES, "--patch", "a*"),
+        palletfit("fit", f"{HOSTILE}.json"),
+        palletfit("fit", f"{HOSTILE}.json", "--measurement", HOSTILE),
+        palletfit("fit", f"{HOSTILE}.json", "--mu", HOSTILE),
+        palletfit("fit", f"{HOSTILE}.nothing"),
+        palletfit("pulls", f"{HOSTILE}.json", "--impacts"),
+    ]
+    for result in outputs:
+        lines = f"{result.stdout}{result.stderr}".splitlines()
+        assert all(line.isprintable() for line in lines), lines
+    assert "a?[31m???$\\b.json" in outputs[2].stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("hypotest", "--patchset", "patchset.json"),
+        ("toys", "--patchset", "patchset.json", "--patch", "a*", "--toys", "20"),
+        (
+            *("scan", "--patchset", "patchset.json", "--patch", "a*"),
+            *("--points", "3", "--tolerance", "0.1"),
+        ),
+        ("fit", "--patchset", "patchset.json", "--patch", "a*"),
+        ("pulls", "--patchset", "patchset.json", "--patch", "a*"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_names_in_a_plot_are_no_formulas(palletfit, files, likelihood, monkeypatch, words) -> None:
+    monkeypatch.setattr("palletfit.planes.style._DPI", 40)
+    renamed(files, likelihood, f"{HOSTILE}$", "x")
+    (files / "$\\b$;.json").write_bytes((files / "background.json").read_bytes())
+    result = palletfit(words[0], "$\\b$;.json", *words[1:], "--plot", "x.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_wide_characters_count_two_columns(palletfit, files, likelihood) -> None:
+    renamed(files, likelihood, "\u4fe1\u53f7", "abcd", "e\u0301")
+    lines = palletfit(*PATCHES).stdout.splitlines()[1:5]
+    assert len({columns_of(line) for line in lines}) == 1
+
+
+def test_a_long_name_leaves_room_for_numbers(palletfit, files, likelihood) -> None:
+    renamed(files, likelihood, f"first_{'x' * 200}_last")
+    for columns in (60, 80, 120):
+        lines = palletfit(*PATCHES, env={"COLUMNS": str(columns)}).stdout.splitlines()
+        assert max(map(len, lines)) <= columns
+        assert lines[2].startswith("first_")
+        assert "_last " in lines[2]
+        assert lines[2].endswith(" ok")
+
+
+def test_further_tables_fit_into_the_terminal(palletfit) -> None:
+    for words in (
+        ("pulls", "workspace.json", "--impacts"),
+        ("scan", "counting.json", "--points", "3", "--tolerance", "0.1"),
+    ):
+        lines = palletfit(*words, env={"COLUMNS": "50"}).stdout.splitlines()
+        assert max(map(len, lines[1:])) <= 50  # below the title
+        assert "no room here for" in "".join(lines)
+
+
+def test_remarks_have_a_least_width(palletfit) -> None:
+    result = palletfit("gof", "counting.json", env={"COLUMNS": "5"})
+    assert "remark: there is no degree of freedom,\n" in result.stdout
+
+
+def test_a_number_that_is_not_finite_is_null(capsys) -> None:
+    Output().document("x", {"a": float("nan")}, [{"status": "ok", "b": [float("inf"), 1.0]}])
+    content = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (content["settings"], content["results"][0]["b"]) == ({"a": None}, [None, 1.0])
+
+
+def test_a_plot_of_failed_patches_alone_is_no_wrong_input(palletfit, broken) -> None:
+    result = palletfit(*PATCHES, "--patch", "signal_200_50", "--plot", "x.png")
+    assert (result.exit_code, "could be drawn" in result.stderr) == (1, True)
+    assert not (broken / "x.png").exists()
 
 
 def test_a_plot_has_the_patches_that_there_are(palletfit, broken, monkeypatch) -> None:

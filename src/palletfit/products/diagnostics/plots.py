@@ -18,6 +18,7 @@ from scipy.special import gammaincinv
 
 from palletfit.config import Analysis
 from palletfit.core.arrays import FloatArray
+from palletfit.core.text import printable
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, save_pages, title_lines
 from palletfit.products.diagnostics.impacts import Impact
 from palletfit.products.diagnostics.pulls import Pulls
@@ -723,7 +724,11 @@ def _strength(diagnostics: Diagnostics) -> str:
 
 
 def shorten(name: str, longest: int = LONGEST_NAME) -> str:
-    """Cut a long name in the middle, and escape the sign that starts mathematics."""
+    """Cut a long name in the middle, and escape the sign that starts mathematics.
+
+    Characters that are not printable are replaced.
+    """
+    name = printable(name)
     if len(name) > longest:
         half = (longest - 1) // 2
         name = f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
