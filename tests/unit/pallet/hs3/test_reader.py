@@ -527,7 +527,8 @@ def test_a_likelihood_without_an_analysis():
     assert workspace["measurements"][0]["config"]["poi"] == ""
     assert setting(workspace, "mu")["bounds"] == [[0.0, 10.0]]
     with pytest.raises(PalletError, match="names no parameter of interest"):
-        palletfit.fit(workspace)
+        palletfit.hypotest(workspace)
+    assert palletfit.fit(workspace).evidence.trusted
 
 
 def test_data_in_the_likelihood():
