@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import json
+import logging
 import subprocess
 import sys
 from dataclasses import replace
@@ -279,8 +280,12 @@ def test_a_pattern_that_fits_no_patch_is_an_error(content: tuple) -> None:
     assert "Did you mean 'signal_100_50'" in error.value.remedy
 
 
-def test_progress_is_counted(content: tuple, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
+def test_progress_is_counted(
+    content: tuple, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Packages that other tests use disable all loggers but their own.
+    monkeypatch.setattr(logging.getLogger("palletfit.core.progress"), "disabled", False)
+    with caplog.at_level("INFO", logger="palletfit.core.progress"):
         palletfit.hypotest(*content)
         assert not caplog.messages
         palletfit.hypotest(*content, progress=True)
