@@ -382,6 +382,8 @@ def pyhs3_log_likelihood(
     with pytest.MonkeyPatch.context() as patched:
         folder = tmp_path_factory.mktemp("pytensor")
         patched.setenv("PYTENSOR_FLAGS", f"base_compiledir={folder},cxx=,mode=FAST_COMPILE")
+        # Its import sets up logging of the whole process, and disables all other loggers.
+        patched.setattr("logging.config.dictConfig", lambda _: None)
         pyhs3 = pytest.importorskip("pyhs3", reason="pyhs3 is not installed")
         import pytensor
         from pytensor import tensor
