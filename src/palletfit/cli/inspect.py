@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -71,9 +72,9 @@ def command(
     files = [] if target is None else inspection.write(target, overwrite=force)
     if as_json:
         content = {**inspection.as_json(), "written": [str(file) for file in files]}
-        click.echo(json.dumps(content, indent=2))
+        click.echo(json.dumps(content, indent=2, allow_nan=False))
         return
     click.echo(inspection.table(shutil.get_terminal_size((100, 24)).columns))
     for file in files:
         click.echo(f"\nWritten: {file}")
-        click.echo(f"  run it: snakemake --profile profiles/local --config analyses={file}")
+        click.echo(f"  run it: palletfit run --analysis {shlex.quote(str(file))}")

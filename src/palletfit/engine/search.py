@@ -10,9 +10,8 @@ A minimum is left for points that may lie in the valley of another one:
   (:meth:`palletfit.engine.reach.Reach.seeds`);
 - in likelihoods of few parameters, also where some parameters are drawn at random.
 
-Likelihoods that are cheap to evaluate are also fitted from points where all parameters are drawn:
-minima that need many parameters elsewhere are reached by a few in a hundred of such fits, and by no
-fewer steps.
+Likelihoods that are cheap to evaluate are also fitted from points where all parameters are drawn: a
+few steps are not enough for minima that need many parameters elsewhere.
 
 All points of all patches are evaluated together, and the lowest ones of each patch take a few
 Newton steps; products take twice as many. Those that neither return to where they came from nor

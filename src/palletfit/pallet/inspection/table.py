@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from palletfit.core.text import printable
+
 if TYPE_CHECKING:
     from palletfit.pallet.inspection.finding import Document
     from palletfit.pallet.inspection.proposal import Proposal
@@ -70,11 +72,6 @@ def _section(heading: str, entries: Sequence[str], width: int) -> list[str]:
         lines += _wrapped(entry, width)
     more = len(entries) - _LISTED
     return [*lines, f"  and {more} more"] if more > 0 else lines
-
-
-def printable(line: str) -> str:
-    """Replace characters that could do something to a terminal, or end a line."""
-    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def _rows(inspection: Inspection) -> Iterator[tuple[str, int, int, int | str, int | str, str, str]]:

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from palletfit.core.files import write_atomically
+from palletfit.core.text import printable
 from palletfit.errors import ConfigError
 from palletfit.pallet.inspection.proposal import Proposal
-from palletfit.pallet.inspection.table import printable
 
 
 def write(proposals: Sequence[Proposal], path: Path, *, overwrite: bool = False) -> list[Path]:
