@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from typing import Any
 
 from palletfit.errors import PalletError
@@ -197,11 +196,9 @@ def _describe_hs3(content: Mapping[str, Any], metadata: Mapping[str, Any]) -> st
     distributions = content.get("distributions")
     count = len(distributions) if isinstance(distributions, list) else 0
     description = f"HS3 {metadata['hs3_version']} with {count} distributions"
-    if find_spec("palletfit.pallet.hs3") is None:
-        return f"{description}, which palletfit does not read yet"
     return (
-        f"{description}: `palletfit fit`, `hypotest` and `limit` take the file; the workflow "
-        "cannot run it yet"
+        f"{description}: `palletfit fit`, `hypotest` and `limit` take the file; no analysis is "
+        "proposed of it yet"
     )
 
 
