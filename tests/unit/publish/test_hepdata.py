@@ -7,6 +7,8 @@ import io
 import json
 import socket
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -32,13 +34,28 @@ NASTY = "S: [1, {2}] #'\"\n\x00\x85\u2028 - &a *b !!python/object:os.system"
 
 @pytest.fixture(scope="module", autouse=True)
 def no_network():
-    def refuse(*_, **__):
-        raise AssertionError("a submission needs no network")
+    """Refuse connections of these tests, not those of services that other tests keep running."""
+    here = threading.get_ident()
+
+    def refused(function):
+        def refuse(*arguments, **options):
+            if threading.get_ident() == here:
+                raise AssertionError("a submission needs no network")
+            return function(*arguments, **options)
+
+        return refuse
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", refuse)
-        patch.setattr(socket, "getaddrinfo", refuse)
+        patch.setattr(socket.socket, "connect", refused(socket.socket.connect))
+        patch.setattr(socket, "getaddrinfo", refused(socket.getaddrinfo))
         yield
+
+
+def test_the_network_is_refused_in_this_thread_only():
+    with pytest.raises(AssertionError, match="needs no network"):
+        socket.getaddrinfo("localhost", 80)
+    with ThreadPoolExecutor(1) as elsewhere:
+        assert elsewhere.submit(socket.getaddrinfo, "127.0.0.1", 80).result()
 
 
 def analysis(**changes):
