@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
+import json
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+import palletfit
 from palletfit.runs import registry
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "src" / "palletfit"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), *NOTEBOOKS]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"\bpalletfit(?:\.[a-z_A-Z][a-z_A-Z0-9]*)+")
 IMPORT = re.compile(r"^from (palletfit[\w.]*) import (\([^)]+\)|.+)$", re.MULTILINE)
 
 
+def content(page: Path) -> str:
+    """Text of a page, and that of a notebook's cells."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+
+
 @cache
 def anchors(page: Path) -> set[str]:
     """Anchors of a page's headings, as GitHub makes them."""
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", content(page), flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {
         re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
@@ -30,7 +44,7 @@ def anchors(page: Path) -> set[str]:
 
 def links(page: Path) -> list[tuple[str, str]]:
     """Relative links of a page: file and anchor."""
-    targets = (link for link in LINK.findall(page.read_text()) if "://" not in link)
+    targets = (link for link in LINK.findall(content(page)) if "://" not in link)
     return [(file, anchor) for file, _, anchor in (link.partition("#") for link in targets)]
 
 
@@ -54,7 +68,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_are_names_of_the_code(page):
-    text = page.read_text()
+    text = content(page)
     for name in NAME.findall(text):
         assert has_name(name), name
     for module, names in IMPORT.findall(text):
@@ -63,18 +77,53 @@ def test_names_are_names_of_the_code(page):
 
 
 def test_index_lists_all_pages():
-    listed = {file for file, _ in links(ROOT / "docs" / "index.md")}
-    pages = {page.name for page in PAGES if page.parent.name == "docs"}
+    listed = {file for file, _ in links(DOCS / "index.md")}
+    pages = {page.name for page in PAGES if page.parent == DOCS}
     assert pages - {"index.md"} == {file for file in listed if "/" not in file}
 
 
-def test_images_are_shown():
-    shown = {Path(file).name for page in PAGES for file, _ in links(page)}
-    assert {image.name for image in (ROOT / "docs" / "images").iterdir()} <= shown
+def test_gallery_shows_all_images():
+    shown = {file for file, _ in links(DOCS / "gallery.md")}
+    assert {f"images/{image.name}" for image in (DOCS / "images").iterdir()} <= shown
+
+
+def test_api_page_has_everything_at_the_top_of_the_package():
+    documented = set(
+        re.findall(r"^\.\. auto\w+:: ([\w.]+)$", content(DOCS / "api.md"), re.MULTILINE)
+    )
+    public = {f"palletfit.{name}" for name in palletfit.__all__ if not name.startswith("_")}
+    assert public <= documented
+
+
+def test_api_page_has_the_results_of_all_functions():
+    documented = re.findall(r"^\.\. autoclass:: ([\w.]+)$", content(DOCS / "api.md"), re.MULTILINE)
+    classes = {name.rpartition(".")[2] for name in documented}
+    functions = [getattr(palletfit, name) for name in palletfit.__all__]
+    answers = [
+        function.__annotations__["return"] for function in functions if inspect.isfunction(function)
+    ]
+    results = {re.fullmatch(r"(?:Results\[)?(\w+)\]?|.*", answer)[1] for answer in answers}
+    assert {"HypotestResult", "Limits", "BestFit"} <= results
+    assert results - {None, "None", "Spec"} <= classes
+
+
+def test_examples_of_coming_from_other_tools_run():
+    page = str(DOCS / "coming_from.md")
+    failed, attempted = doctest.testfile(page, module_relative=False)
+    assert attempted > 20
+    assert failed == 0
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_is_stored_without_outputs(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
 
 
 def test_architecture_lists_all_packages_and_no_other():
-    text = (ROOT / "docs" / "architecture.md").read_text()
+    text = (DOCS / "architecture.md").read_text()
     section = text.partition("## The packages\n")[2].partition("\n## ")[0]
     listed = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
@@ -84,7 +133,7 @@ def test_architecture_lists_all_packages_and_no_other():
 
 
 def test_files_of_the_architecture_exist():
-    text = (ROOT / "docs" / "architecture.md").read_text()
+    text = (DOCS / "architecture.md").read_text()
     for file in re.findall(r"`([\w/]+/\w+\.py)`", text):
         assert (PACKAGE / file).is_file() or (ROOT / file).is_file(), file
 
