@@ -39,6 +39,7 @@ nb_execution_timeout = 120  # seconds for one cell
 nb_merge_streams = True
 
 default_role = "code"
+highlight_language = "none"
 autodoc_class_signature = "separated"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
