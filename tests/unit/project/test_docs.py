@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 import palletfit
 from palletfit.runs import registry
@@ -147,3 +148,13 @@ def test_targets_of_the_readme_are_rules():
     assert "limits" in targets
     products = set(registry.products())
     assert targets <= written | products | {f"submit_{name}" for name in products}
+
+
+def test_citation_and_changelog_name_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert str(citation["version"]) == palletfit.__version__
+    newest = re.search(r"^## (.+)$", content(DOCS / "changelog.md"), re.MULTILINE)[1]
+    assert re.fullmatch(r"\d+\.\d+\.\d+, (not released|\d{4}-\d\d-\d\d)", newest)
+    if "not released" not in newest:
+        assert newest.startswith(f"{palletfit.__version__}, ")
+        assert str(citation["date-released"]) == newest.partition(", ")[2]
