@@ -10,12 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.manager import KernelManager
-
 from palletfit import __version__
-
-# Others on this machine could read what the notebook's kernel is asked, and the kernel warns of it.
-KernelManager.transport_encryption.default_value = "auto"
 
 project = "palletfit"
 author = "the palletfit authors"
@@ -67,7 +62,7 @@ html_show_sphinx = False
 
 PAGES_IN_TABLE = re.compile(r"^\| \[[^\]]+\]\(([^)#]+)\)", re.MULTILINE)
 #: A link whose text is the name of its page, as it is best on a page read as Markdown.
-NAMED_LINK = re.compile(r"\[(?:docs/)?\w+\.(?:md|ipynb)\]\(([^)\s]+)\)")
+NAMED_LINK = re.compile(r"(?<!!)\[(?:docs/)?\w+\.(?:md|ipynb)\]\(([^)\s]+)\)")
 
 
 def table_of_contents(index: str) -> str:
@@ -114,6 +109,10 @@ def write_index(app: Any, error: Exception | None) -> None:
 
 def setup(app: Any) -> dict[str, bool]:
     """Register what is added to Sphinx."""
+    from jupyter_client.manager import KernelManager
+
+    # Else others on this machine could read what the notebook's kernel is asked, as it warns.
+    KernelManager.transport_encryption.default_value = "auto"
     app.connect("source-read", adapt)
     app.connect("build-finished", write_index)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

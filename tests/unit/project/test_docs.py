@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import inspect
 import json
 import re
@@ -81,6 +82,38 @@ def test_index_lists_all_pages():
     listed = {file for file, _ in links(DOCS / "index.md")}
     pages = {page.name for page in PAGES if page.parent == DOCS}
     assert pages - {"index.md"} == {file for file in listed if "/" not in file}
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Settings of the documentation's site, without Sphinx."""
+    spec = importlib.util.spec_from_file_location("conf", DOCS / "conf.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_table_of_contents_of_the_site_has_every_page_once(site):
+    contents = site.table_of_contents(content(DOCS / "index.md"))
+    entries = re.findall(r"^(?:.*<)?([\w/]+)>?$", contents, re.MULTILINE)
+    pages = [str(page.relative_to(ROOT).with_suffix("")) for page in PAGES]
+    assert sorted(entries) == sorted(set(pages) - {site.root_doc})
+    captions = re.findall(r"^:caption: (.+)$", contents, re.MULTILINE)
+    assert captions == re.findall(r"^## (.+)$", content(DOCS / "index.md"), re.MULTILINE)[:4]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("See [a_b.md](a_b.md).", "See [](a_b.md)."),
+        ("[docs/a.md](docs/a.md#b), [a.ipynb](a.ipynb)", "[](docs/a.md#b), [](a.ipynb)"),
+        ("[words](a.md), `a.md`, ![a.md](a.png)", "[words](a.md), `a.md`, ![a.md](a.png)"),
+    ],
+)
+def test_links_named_by_their_page_show_its_title_on_the_site(site, text, shown):
+    page = [text]
+    site.adapt(None, "docs/page", page)
+    assert page == [shown]
 
 
 def test_gallery_shows_all_images():
