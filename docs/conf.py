@@ -6,6 +6,7 @@ the site. What only the site needs is added here: the order of pages is that of 
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ def setup(app: Any) -> dict[str, bool]:
 
     # Else others on this machine could read what the notebook's kernel is asked, as it warns.
     KernelManager.transport_encryption.default_value = "auto"
+    logging.getLogger("traitlets").setLevel(logging.WARNING)  # it announces each notebook
     app.connect("source-read", adapt)
     app.connect("build-finished", write_index)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import importlib.util
 import inspect
 import json
@@ -10,10 +11,12 @@ import re
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 import palletfit
+from palletfit.cli import main
 from palletfit.runs import registry
 
 ROOT = Path(__file__).parents[3]
@@ -146,6 +149,30 @@ def test_examples_of_coming_from_other_tools_run():
     failed, attempted = doctest.testfile(page, module_relative=False)
     assert attempted > 20
     assert failed == 0
+
+
+def test_commands_for_users_of_other_tools_have_their_options():
+    context = click.Context(main, info_name="palletfit")
+    lines = re.findall(r"`palletfit (\w+)([^`\n]*)`", content(DOCS / "coming_from.md"))
+    assert {"hypotest", "limit", "pulls"} <= {name for name, _ in lines}
+    for name, words in lines:
+        command = main.get_command(context, name)
+        assert command, name
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", words)) <= known, f"palletfit {name}{words}"
+
+
+def test_names_of_other_tools_are_theirs():
+    """Those that are installed here."""
+    names = set(re.findall(r"`((?:pyhf|cabinetry)(?:\.\w+)+)", content(DOCS / "coming_from.md")))
+    assert len(names) > 10
+    for name in names:
+        package, _, attributes = name.partition(".")
+        module = importlib.import_module(package)
+        for attribute in attributes.split("."):
+            if not hasattr(module, attribute):  # a module that its package does not import
+                importlib.import_module(f"{module.__name__}.{attribute}")
+            module = getattr(module, attribute)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
