@@ -86,12 +86,21 @@ def write_legend(figure: Figure, lines: Sequence[str], entries: Sequence[Entry])
     )
 
 
+class Shown(Figure):
+    """Figure that notebooks show, also without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        with io.BytesIO() as buffer:
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+
 def new_figure(width: float, height: float, *, h_pad: float | None = None) -> Figure:
     """Make an empty figure of a size in inches, without a window.
 
     The vertical distance between axes is `h_pad` inches (None: matplotlib's default).
     """
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=h_pad))
+    figure = Shown(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=h_pad))
     FigureCanvasAgg(figure)
     return figure
 
