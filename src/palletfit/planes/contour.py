@@ -240,9 +240,14 @@ class Exclusion:
             np.maximum(np.minimum(low, high) - self.level, self.level - np.maximum(low, high))
         )
 
-    def rests_on(self) -> pd.DataFrame:
-        """Select the points of which one alone holds a contour where it is."""
-        names = {name for curve in self.curves.values() for name in curve.rests_on}
+    def rests_on(self, bands: Sequence[int] = (1, 2)) -> pd.DataFrame:
+        """Select the points of which one alone holds a contour, or the border of a band, there."""
+        shown = [
+            curve
+            for name, curve in self.curves.items()
+            if name in MAIN or name.endswith(tuple(map(str, bands)))
+        ]
+        names = {name for curve in shown for name in curve.rests_on}
         return self.points[self.points["patch"].isin(names)]
 
     def as_json(self) -> dict[str, Any]:
