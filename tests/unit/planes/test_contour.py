@@ -380,7 +380,7 @@ def test_an_island_around_no_point_is_told_from_one_around_points():
     x, y = lattice(6, 6, 0, 600)
     height = np.where((np.abs(x - 300) < 120) & (np.abs(y - 200) < 80), LEVEL - 0.02, LEVEL - 2)
     height = np.where((x == 0) & (y == 0), LEVEL + 1, height)
-    bump = run(results_of(height, x, y), grid=300)
+    bump = run(results_of(height, x, y), grid=150)
     inner = [line for line in bump.curves["observed"].lines if line.closed]
     assert [line.points_inside for line in inner] == [0]
     assert inner[0].is_empty
@@ -392,15 +392,15 @@ def test_an_island_around_no_point_is_told_from_one_around_points():
 def test_points_on_which_a_contour_rests_alone_are_named():
     x, y = lattice(11, 9)
     height = LEVEL + (500 - x) / 200
-    straight = run(results_of(height, x, y))
+    straight = run(results_of(height, x, y), grid=50)
     assert straight.curves["observed"].rests_on == ()
     assert straight.rests_on().empty
     lonely = (x == 300) & (y == 200)
-    island = run(results_of(np.where(lonely, LEVEL - 0.5, height), x, y))
+    island = run(results_of(np.where(lonely, LEVEL - 0.5, height), x, y), grid=50)
     alone = island.curves["observed"].rests_on
     assert "signal_300_200" in alone
     assert island.rests_on()["patch"].tolist() == list(alone)
     assert island.as_json()["curves"]["observed"]["rests_on"] == list(alone)
     # A point that the others put on the other side narrowly.
     changed = np.where((x == 500) & (y == 200), LEVEL + 0.2, height)
-    assert run(results_of(changed, x, y)).curves["observed"].rests_on == ()
+    assert run(results_of(changed, x, y), grid=50).curves["observed"].rests_on == ()
