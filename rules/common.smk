@@ -113,6 +113,13 @@ def region_members(wildcards):
         for key in ("values", "name_as", "digest")
         if (value := getattr(region, key)) not in (None, "verify")
     }
+    if region.complete:
+        unusual["complete"] = [
+            region.measurement or SETTINGS.fit.measurement,
+            region.poi,
+            region.fix,
+            region.signal_in,
+        ]
     return {
         "members": members,
         "sha256": [pins.get(name) for name in members],
@@ -361,7 +368,7 @@ def plot_outputs(product, plot):
 
 def plot_log(plot):
     """Return the stem of a plot rule's logs."""
-    wildcard = {"plane": "{plane}", "slice": "_{slice}", "patch": "_{stem}"}[plot.of]
+    wildcard = {"plane": "{plane}", "slice": "_{slice}", "patch": "_{stem}", "names": ""}[plot.of]
     return f"logs/{{analysis}}/{plot.rule}{wildcard}"
 
 
@@ -371,6 +378,11 @@ def plot_settings(product, plot):
         return slice_of
     if plot.of == "patch":
         return lambda wildcards: KNOWN[wildcards.analysis].title
+    if plot.of == "names":
+        return lambda wildcards: {
+            "title": KNOWN[wildcards.analysis].title,
+            "level": SETTINGS.contour.confidence_level,
+        }
 
     def settings(wildcards):
         return drawn(wildcards) | product.plane_settings(KNOWN[wildcards.analysis])

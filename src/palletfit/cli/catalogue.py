@@ -229,11 +229,7 @@ def _next(name: str, likelihood: Likelihood) -> list[str]:
             "palletfit inspect DOI-OF-THE-RESOURCE",
         ]
     lines = [f"palletfit inspect {name}"]
-    if likelihood.format in ("patchset", "HistFactory"):
-        lines.append(f"snakemake --profile profiles/local --config pallet={name}")
-    else:
-        lines.append("fetch the file, and: palletfit fit FILE")
-    return lines
+    return [*lines, f"snakemake --profile profiles/local --config pallet={name}"]
 
 
 def _wrapped(text: str, columns: int, indent: str) -> list[str]:

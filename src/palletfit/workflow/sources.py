@@ -122,7 +122,8 @@ def _require_certainty(inspection: Inspection) -> None:
         )
     if not inspection.proposals:
         raise ConfigError(
-            "There are no signal patches with a workspace in the source.",
+            "There are no signal patches with a workspace, and no complete workspaces, in the "
+            "source.",
             remedy="See with `palletfit inspect` what there is.",
             file=inspection.source,
         )
