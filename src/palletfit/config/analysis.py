@@ -133,9 +133,9 @@ class Region(Model):
 
     @model_validator(mode="after")
     def _complete_or_not(self) -> Region:
-        asked = [key for key in _OF_COMPLETE if key in self.model_fields_set]
-        if asked and not self.complete:
-            raise ValueError(f"{asked[0]} needs `complete: true`")
+        questions = [key for key in _OF_COMPLETE if key in self.model_fields_set]
+        if questions and not self.complete:
+            raise ValueError(f"{questions[0]} needs `complete: true`")
         with_patches = [key for key in _OF_PATCHES if key in self.model_fields_set]
         if with_patches and self.complete:
             raise ValueError(
@@ -590,17 +590,17 @@ class Analysis(Model):
         complete = [name for name, region in self.regions.items() if region.complete]
         if not complete:
             return self
-        others = [name for name in self.regions if name not in complete]
+        with_patches = [name for name in self.regions if name not in complete]
         if self.combine is not None:
             raise ValueError(f"regions.{complete[0]}: a combination has no complete workspace")
         if self.points is not None:
             raise ValueError(
                 f"regions.{complete[0]} is complete, so it takes no points: remove one of both"
             )
-        if others:
+        if with_patches:
             raise ValueError(
-                f"regions.{complete[0]} is complete and regions.{others[0]} has patches, so that "
-                "their points differ: write an analysis file for each kind"
+                f"regions.{complete[0]} is complete and regions.{with_patches[0]} has patches, so "
+                "that their points differ: write an analysis file for each kind"
             )
         if len(self.labels) != 1:
             raise ValueError("labels of complete workspaces are one label, or are left out")

@@ -26,7 +26,7 @@ from palletfit.pallet.patchset import (
 from palletfit.pallet.summary_page import write_summary
 
 
-class Asked(NamedTuple):
+class CompleteWorkspace(NamedTuple):
     """A complete workspace that asks what its region's settings say.
 
     Attributes
@@ -45,7 +45,7 @@ class Asked(NamedTuple):
 
 
 #: Lets a complete workspace ask what its region's settings say.
-Asking = Callable[[Mapping[str, Any]], Asked]
+Asking = Callable[[Mapping[str, Any]], CompleteWorkspace]
 
 
 def prepare_region(
@@ -165,25 +165,25 @@ def _write_complete(
     prepared
         The patchset that is written.
     asking
-        Lets the workspace ask what is asked.
+        Lets the workspace ask what the settings say.
     """
     content = read_pallet_json(path)
     check_workspace(content, path)
     try:
-        asked = Asked(content, "") if asking is None else asking(content)
+        complete = CompleteWorkspace(content, "") if asking is None else asking(content)
     except PalletError as error:
         raise PalletError(error.problem, remedy=error.remedy, file=path) from None
-    if asked.workspace != content:
-        write_atomically(path, canonical_json(asked.workspace).decode() + "\n")
-    spec, _ = with_digest(patchset_of_one(region, label), asked.workspace)
+    if complete.workspace != content:
+        write_atomically(path, canonical_json(complete.workspace).decode() + "\n")
+    spec, _ = with_digest(patchset_of_one(region, label), complete.workspace)
     patchset = check_patchset(spec, [label], prepared)
     write_atomically(prepared, canonical_json(spec).decode() + "\n")
-    summary = summarise(asked.workspace, spec, patchset)
-    if asking is not None and not asked.poi:
+    summary = summarise(complete.workspace, spec, patchset)
+    if asking is not None and not complete.poi:
         # What stands for a missing parameter of interest is nothing that was published.
         sizes = parameter_sizes(content)
         summary |= {**summarise_workspace(content), "parameters": sum(sizes.values()), "poi": ""}
-    summary["remarks"] += asked.remarks
+    summary["remarks"] += complete.remarks
     return summary
 
 

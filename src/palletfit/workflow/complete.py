@@ -8,10 +8,10 @@ from typing import Any
 from palletfit.config import FitSettings, Region
 from palletfit.engine.measurements import Question, ask
 from palletfit.engine.parameters import measurement_of
-from palletfit.pallet.prepare import Asked
+from palletfit.pallet.prepare import CompleteWorkspace
 
 
-def asking(region: Region, fit: FitSettings) -> Callable[[Mapping[str, Any]], Asked]:
+def asking(region: Region, fit: FitSettings) -> Callable[[Mapping[str, Any]], CompleteWorkspace]:
     """Make the change of a workspace that lets it ask what a region's settings say.
 
     The changed workspace has the chosen measurement only. So keys of records hold the measurement,
@@ -27,11 +27,11 @@ def asking(region: Region, fit: FitSettings) -> Callable[[Mapping[str, Any]], As
     name = region.measurement or fit.measurement
     question = Question(poi=region.poi, fix=region.fix, signal_in=region.signal_in)
 
-    def change(workspace: Mapping[str, Any]) -> Asked:
+    def change(workspace: Mapping[str, Any]) -> CompleteWorkspace:
         prepared = ask(workspace, name, question, needs_poi=False)
         changed = dict(prepared.workspace)
         if len(changed["measurements"]) > 1:
             changed["measurements"] = [measurement_of(changed, name)]
-        return Asked(changed, prepared.poi, prepared.remarks)
+        return CompleteWorkspace(changed, prepared.poi, prepared.remarks)
 
     return change

@@ -96,5 +96,5 @@ def test_files_as_programs_write_them_are_parsed_once(
     monkeypatch.setattr(files, "_check_keys", None)
     path = tmp_path / "a.json"
     for options in ({}, {"indent": 4}, {"separators": (",", ":")}):
-        path.write_text(json.dumps({**CONTENT, "address": "https://a.b"}, **options))
+        path.write_text(json.dumps({**CONTENT, "address": "https://a.b: c"}, **options))
         files.read_pallet_json(path)

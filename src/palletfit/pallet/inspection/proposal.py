@@ -124,8 +124,8 @@ def _unique(names: Sequence[str]) -> list[str]:
     """Name regions by words of their files; those without words by a number."""
     unique: list[str] = []
     for name in names:
-        taken = not name.strip("_") or name in unique
-        unique.append(f"region{len(unique) + 1}" if taken else name)
+        usable = name.strip("_") and name not in unique
+        unique.append(name if usable else f"region{len(unique) + 1}")
     return unique
 
 
@@ -265,11 +265,11 @@ def _propose_complete(
         if workspace is None:
             continue
         measurement, poi = workspace.question
-        asked = {"measurement": measurement, "poi": poi}
+        question = {"measurement": measurement, "poi": poi}
         regions[region] = {
             "workspace": document.name.removeprefix(top),
             "complete": True,
-            **{key: value for key, value in asked.items() if value is not None},
+            **{key: value for key, value in question.items() if value is not None},
         }
         remarks += _other_measurements(region, workspace, measurement)
     pins = {files["workspace"]: documents[region].sha256 for region, files in regions.items()}
@@ -289,10 +289,10 @@ def _other_measurements(
     entries = workspace.spec["measurements"]
     if len(entries) > 1:
         first = measurement or str(entries[0]["name"])
-        others = [str(entry["name"]) for entry in entries if entry["name"] != first]
+        names = [str(entry["name"]) for entry in entries if entry["name"] != first]
         yield (
-            f"{region} has the measurements {', '.join(others[:_NAMED])}"
-            f"{' and more' if len(others) > _NAMED else ''}, too: `measurement` of the region "
+            f"{region} has the measurements {', '.join(names[:_NAMED])}"
+            f"{' and more' if len(names) > _NAMED else ''}, too: `measurement` of the region "
             "chooses one"
         )
 
