@@ -14,7 +14,7 @@ from palletfit.errors import PalletfitError
 from palletfit.pallet.folders import needed_files
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import registry
-from palletfit.workflow.sources import analyses_of, notes
+from palletfit.workflow.sources import analyses_of, at_hand, notes
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -488,6 +488,22 @@ def result_files(names):
         if HYPOTEST.plots_of(SETTINGS)
     ]
     return [*files_of(HYPOTEST, names), *pages]
+
+
+def site_results(wildcards):
+    """Results of the selected analyses that are at hand; upper limits, if they were asked for."""
+    names = [name for name, item in GRIDS.items() if at_hand(item, RESULTS, SETTINGS.download)]
+    limits = [RESULTS / name / "limits.json" for name in names]
+    return [*result_files(names), *[str(path) for path in limits if path.exists()]]
+
+
+def site_settings(wildcards):
+    """Return what the site depends on beside results."""
+    return {
+        "analyses": {name: item.title for name, item in ANALYSES.items()},
+        "level": SETTINGS.contour.confidence_level,
+        "address": SETTINGS.catalogue.address,
+    }
 
 
 def hepdata_contours(ending):
