@@ -52,6 +52,27 @@ HEPData links its records to tools that use them, and reads from each tool a lis
 `palletfit catalogue --hepdata ADDRESS` prints such a list of the analyses in the state `fitted`.
 ADDRESS says where the analysis files are public, with `{name}` for their name.
 
+## A site of results
+
+```
+snakemake --profile profiles/local --config analyses=1Lbb,staus,sbottom -- catalogue
+```
+
+The target `catalogue` makes one static site of all selected analyses, in `results/_catalogue/`.
+Open `index.html` there, or put the folder on any web server.
+It has no script, asks for nothing elsewhere, and follows the dark mode of the reader.
+
+A page of an analysis has its contours, the distance to the published ones, and a table of all points.
+It also says how minima were proven: how many starts agree, the largest distance to a minimum, and each minimum that is not trusted.
+The index lists what was fitted, and likelihoods of the catalogue that were not.
+
+Results that are missing are made first.
+With `download.offline` an analysis without results and without an archive is left out, and the index says so.
+So the site can be made from results alone.
+Upper limits are on it if they were made before.
+
+With `--config catalogue='{address: https://example.org/site}'` the site has `hepdata.json`, the list that HEPData reads, with links to its pages.
+
 ## Adding a likelihood
 
 Add it to `src/palletfit/config/catalogue.yaml`, and run `make schema`.

@@ -109,13 +109,13 @@ def _index(fitted: Sequence[Fitted], lacking: Sequence[Analysis], level: float) 
             yield f"<li>{_text(analysis.name)}: {reason}</li>"
         yield "</ul>"
     names = {result.entry[0] for result in fitted if result.entry is not None}
-    others = {name: entry for name, entry in catalogue().items() if name not in names}
+    unfitted = {name: entry for name, entry in catalogue().items() if name not in names}
     yield "<h2>Known, but not fitted here</h2>"
     yield (
         "<p>The catalogue says what is known of them. Nothing on this site was made from their "
         "files.</p>"
     )
-    rows = [_catalogue_row(name, entry) for name, entry in others.items()]
+    rows = [_catalogue_row(name, entry) for name, entry in unfitted.items()]
     titles = ["name", "title", "experiment", "format", "knowledge", "DOI"]
     yield from _table("Likelihoods of the catalogue without results here", titles, rows)
     yield "<h3>Knowledge</h3><dl>"
@@ -131,7 +131,7 @@ def _index_row(result: Fitted, level: float) -> list[str]:
     distances = "; ".join(filter(None, map(_nearness, result.planes)))
     return [
         _head(f'<a href="{_text(name)}/index.html">{_text(name)}</a>'),
-        _cell("; ".join(title_parts(result.analysis))),
+        _cell("; ".join(title_parts(result.analysis)), "wide"),
         _number(len(result.points)),
         _number("p0" if excluded is None else excluded),
         _number(counts.get("suspect", 0)),
@@ -150,7 +150,7 @@ def _nearness(plane: PlaneResult) -> str:
 def _catalogue_row(name: str, entry: Likelihood) -> list[str]:
     return [
         _head(_text(name)),
-        _cell(_text(entry.title)),
+        _cell(_text(entry.title), "wide"),
         _cell(_text(entry.experiment)),
         _cell(_text(entry.format)),
         _cell(_text(entry.state)),
@@ -293,7 +293,7 @@ def _minima(result: Fitted) -> Iterator[str]:
         return
     shown = result.doubts[:_DOUBTS]
     rows = [
-        [_head(_text(patch)), _cell(_text(_FITS.get(kind, kind))), _cell(_text(reason), "note")]
+        [_head(_text(patch)), _cell(_text(_FITS.get(kind, kind))), _cell(_text(reason), "wide")]
         for patch, kind, reason in shown
     ]
     caption = f"{len(result.doubts)} minima that are not trusted"
@@ -344,7 +344,7 @@ def _point_row(
         _number(band),
         _number(_short(point.get("mu_hat"))),
         *further,
-        _cell(_text("; ".join(notes(point))), "note"),
+        _cell(_text("; ".join(notes(point))), "wide"),
     ]
 
 
@@ -382,6 +382,8 @@ def _table(
     """
     label = _text(caption)
     kind = "scroll tall" if tall else "scroll"
+    # The visible caption does not scroll with the table; readers of the table have its own.
+    yield f'<p class="caption" aria-hidden="true">{label}</p>'
     yield f'<div class="{kind}" tabindex="0" role="region" aria-label="{label}"><table>'
     yield f"<caption>{label}</caption><thead><tr>"
     yield "".join(f'<th scope="col">{title}</th>' for title in titles)
