@@ -62,16 +62,18 @@ The target `catalogue` makes one static site of all selected analyses, in `resul
 Open `index.html` there, or put the folder on any web server.
 It has no script, asks for nothing elsewhere, and follows the dark mode of the reader.
 
-A page of an analysis has its contours, the distance to the published ones, and a table of all points.
-It also says how minima were proven: how many starts agree, the largest distance to a minimum, and each minimum that is not trusted.
+The page of an analysis has its contours, their distance to the published ones, and all points.
+It also says how minima were proven: how many starts agree, and how far a fit is from its minimum.
+Each minimum that is not trusted is named.
 The index lists what was fitted, and likelihoods of the catalogue that were not.
 
 Results that are missing are made first.
-With `download.offline` an analysis without results and without an archive is left out, and the index says so.
-So the site can be made from results alone.
+With `download.offline` an analysis without results and without an archive is left out.
+The index says so, and the site can be made from results alone.
 Upper limits are on it if they were made before.
 
-With `--config catalogue='{address: https://example.org/site}'` the site has `hepdata.json`, the list that HEPData reads, with links to its pages.
+With `--config catalogue='{address: https://example.org/site}'` the site has `hepdata.json`.
+That is the list that HEPData reads, with links to the site's pages.
 
 ## Adding a likelihood
 

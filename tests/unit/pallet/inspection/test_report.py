@@ -162,7 +162,7 @@ def test_complete_workspaces_without_a_patchset(tmp_path):
     ]
     assert regions(inspection)["point_1"] == {"workspace": "point_1.json", "complete": True}
     assert "point_1: point_1.json, complete" in inspection.table()
-    (file,) = inspection.write(tmp_path / "mine.yaml")
+    (file,) = inspection.write(tmp_path / "complete.yaml")
     analysis, _ = load_analysis(str(file), tmp_path)
     assert analysis.labels == ["likelihood"]
     assert analysis.complete
