@@ -288,11 +288,16 @@ def test_a_combination_brings_its_members(folder):
             "The labels of the member b of both are m1, m2; the combination has m1, m2",
         ),
         ({"analysis": "both"}, "Combinations are members of each other: both > both"),
+        (
+            {"analysis": "complete"},
+            "The member b of both is the complete workspace SR of complete: a combination",
+        ),
     ],
 )
 def test_wrong_members_are_explained(folder, member, message):
     region = MINIMAL["regions"]["SR"]
     write(folder / "other.yaml", {**MINIMAL, "regions": {"A": region, "B": region}})
+    write(folder / "complete.yaml", COMPLETE)
     members = {"a": {"analysis": "base"}, "b": member}
     write(folder / "both.yaml", {**COMBINED, "combine": {**COMBINE, "members": members}})
     with pytest.raises(ConfigError, match=re.escape(message)) as error:

@@ -96,7 +96,7 @@ def write_names(drawing: Drawing) -> None:
         )
         for point in read_table(drawing.inputs["table"]).to_dict("records")
     }
-    axis = rf"{100 * level:g}% CL upper limit on the parameter of interest"
+    axis = f"{100 * level:g}% CL upper limit"
     pages = draw_bands(limits, title_lines(drawing.analysis), axis, None)
     save_pages(pages, [*drawing.files["png"], *drawing.files["pdf"]])
 
