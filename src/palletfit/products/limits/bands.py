@@ -63,8 +63,8 @@ def _page(results: Bands, lines: Sequence[str], axis: str, line: float | None) -
                     at = max(value, _SMALLEST)
                     axes.plot([at, at], [row - 0.4, row + 0.4], color="black", linestyle=style)
             if observed is None and expected[2] is None:
-                place = axes.get_yaxis_transform()
-                axes.text(0.01, row, "no value", va="center", fontsize=8, transform=place)
+                beside = axes.get_yaxis_transform()
+                axes.text(0.01, row, "no value", va="center", fontsize=8, transform=beside)
             if observed is not None:
                 axes.plot([max(observed, _SMALLEST)], [row], "ko", markersize=3.5)
         entries: list[Entry] = [
