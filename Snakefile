@@ -17,6 +17,7 @@ include: "rules/points.smk"
 include: "rules/products.smk"
 include: "rules/contour.smk"
 include: "rules/hepdata.smk"
+include: "rules/catalogue.smk"
 include: "rules/benchmark.smk"
 
 

@@ -14,7 +14,7 @@ from palletfit.errors import PalletfitError
 from palletfit.pallet.folders import needed_files
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import registry
-from palletfit.workflow.sources import analyses_of, notes
+from palletfit.workflow.sources import analyses_of, at_hand, notes
 from snakemake.exceptions import WorkflowError
 
 workflow_state.export_package(Path(workflow.basedir) / "src")
@@ -113,6 +113,13 @@ def region_members(wildcards):
         for key in ("values", "name_as", "digest")
         if (value := getattr(region, key)) not in (None, "verify")
     }
+    if region.complete:
+        unusual["complete"] = [
+            region.measurement or SETTINGS.fit.measurement,
+            region.poi,
+            region.fix,
+            region.signal_in,
+        ]
     return {
         "members": members,
         "sha256": [pins.get(name) for name in members],
@@ -361,7 +368,7 @@ def plot_outputs(product, plot):
 
 def plot_log(plot):
     """Return the stem of a plot rule's logs."""
-    wildcard = {"plane": "{plane}", "slice": "_{slice}", "patch": "_{stem}"}[plot.of]
+    wildcard = {"plane": "{plane}", "slice": "_{slice}", "patch": "_{stem}", "names": ""}[plot.of]
     return f"logs/{{analysis}}/{plot.rule}{wildcard}"
 
 
@@ -371,6 +378,11 @@ def plot_settings(product, plot):
         return slice_of
     if plot.of == "patch":
         return lambda wildcards: KNOWN[wildcards.analysis].title
+    if plot.of == "names":
+        return lambda wildcards: {
+            "title": KNOWN[wildcards.analysis].title,
+            "level": SETTINGS.contour.confidence_level,
+        }
 
     def settings(wildcards):
         return drawn(wildcards) | product.plane_settings(KNOWN[wildcards.analysis])
@@ -476,6 +488,22 @@ def result_files(names):
         if HYPOTEST.plots_of(SETTINGS)
     ]
     return [*files_of(HYPOTEST, names), *pages]
+
+
+def site_results(wildcards):
+    """Results of the selected analyses that are at hand; upper limits, if they were asked for."""
+    names = [name for name, item in GRIDS.items() if at_hand(item, RESULTS, SETTINGS.download)]
+    limits = [RESULTS / name / "limits.json" for name in names]
+    return [*result_files(names), *[str(path) for path in limits if path.exists()]]
+
+
+def site_settings(wildcards):
+    """Return what the site depends on beside results."""
+    return {
+        "analyses": {name: item.title for name, item in ANALYSES.items()},
+        "level": SETTINGS.contour.confidence_level,
+        "address": SETTINGS.catalogue.address,
+    }
 
 
 def hepdata_contours(ending):

@@ -44,7 +44,7 @@ for product in PRODUCTS.values():
     for plot in product.plots:
 
         rule:
-            """Draw a plot of a product, of a plane, along a slice of it, or of a patch."""
+            """Draw a plot of a product, of a plane, a slice of it, a patch, or by names."""
             name:
                 plot.rule
             input:

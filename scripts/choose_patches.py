@@ -12,11 +12,7 @@ def main(
     *, analysis: Analysis, product: type[Product], settings: Settings, table: Path, chosen: Path
 ) -> None:
     """Write the names of the chosen patches by region."""
-    # A configuration for several analyses may name patches of each.
-    alone = len(settings.analysis_names) == 1
-    content = read_json(table)
-    names = product.choose(content, settings, analysis=analysis.name, all_patterns=alone)
-    write_json(chosen, names)
+    write_json(chosen, product.chosen(read_json(table), analysis, settings))
 
 
 if __name__ == "__main__":

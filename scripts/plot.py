@@ -1,4 +1,4 @@
-"""Draw a plot of a product: of a plane, along a slice of it, or of a patch."""
+"""Draw a plot of a product: of a plane, along a slice of it, of a patch, or by names."""
 
 from pathlib import Path
 
@@ -23,17 +23,22 @@ def main(
     manifests: list[Path] = (),
     outputs: Outputs,
 ) -> None:
-    """Write the files of a plot whose kind is plane, slice or patch."""
+    """Write the files of a plot whose kind is plane, slice, patch or names."""
     inputs = {"table": table, "curves": curves}
     drawing = Drawing(
         analysis=analysis,
         settings=settings,
         files=outputs,
-        subject={"plane": plane, "slice": slice, "patch": stem}[kind],
+        subject={"plane": plane, "slice": slice, "patch": stem, "names": ""}[kind],
         inputs={name: files[0] for name, files in inputs.items() if files},
         manifests=manifests,
     )
-    draw = {"plane": product.draw_plane, "slice": product.draw_slice, "patch": product.draw_patch}
+    draw = {
+        "plane": product.draw_plane,
+        "slice": product.draw_slice,
+        "patch": product.draw_patch,
+        "names": product.draw_names,
+    }
     draw[kind](drawing)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from palletfit.config import Analysis, Settings
 from palletfit.pallet import prepare
-from palletfit.workflow import scripting
+from palletfit.workflow import complete, scripting
 
 
 def main(
@@ -18,8 +18,9 @@ def main(
     summary: Path,
 ) -> None:
     """Write a region's workspace, patchset and summary (HTML, and JSON beside it)."""
+    asking = complete.asking(analysis.regions[region], settings.fit)
     prepare.prepare_region(
-        analysis, region, archive, workspace, patchset, summary, settings.download
+        analysis, region, archive, workspace, patchset, summary, settings.download, asking
     )
 
 

@@ -7,7 +7,7 @@ from palletfit.core.files import write_json
 from palletfit.core.locks import waiting_lock
 from palletfit.executors import make_executor, open_ledger
 from palletfit.products.hypotest import Hypotest
-from palletfit.runs.scan import Scan
+from palletfit.runs.scan import Scan, fit_of
 from palletfit.workflow import scripting
 from palletfit.workflow import timing as scaling
 
@@ -27,7 +27,11 @@ def main(
     scans = [
         scaling.select(
             Scan.read(
-                f"{analysis.name}/{region}", *files, analysis.patches, settings.fit, Hypotest()
+                f"{analysis.name}/{region}",
+                *files,
+                analysis.patches,
+                fit_of(analysis.regions[region], settings),
+                Hypotest(),
             ),
             settings.benchmark.patches,
         )

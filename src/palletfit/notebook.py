@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from palletfit.cli.plots import draw_bands, draw_goodness, draw_parameters
+from palletfit.cli.plots import draw_goodness, draw_parameters
 from palletfit.config import ContourSettings, Plane, parse
 from palletfit.engine.goodness import GoodnessOfFit
 from palletfit.engine.measurements import did_you_mean
@@ -22,6 +22,7 @@ from palletfit.planes.plots import draw_exclusion
 from palletfit.products.diagnostics.plots import PULLS_A_PAGE, draw_pulls, shorten
 from palletfit.products.diagnostics.pulls import Pulls
 from palletfit.products.diagnostics.records import Diagnostics
+from palletfit.products.limits.bands import draw_bands
 from palletfit.products.limits.compute import Limits
 from palletfit.products.limits.planes import limit_contours
 from palletfit.products.limits.plots import draw_limits

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -18,9 +17,9 @@ from palletfit.config.catalogue import (
     Likelihood,
     catalogue,
     close_names,
+    for_hepdata,
     search,
 )
-from palletfit.core.version import __version__
 from palletfit.errors import ConfigError
 
 #: Columns of the table, and those that a narrow terminal has no room for, in this order.
@@ -73,7 +72,8 @@ def command(
     if not likelihoods:
         raise _no_match(words, state, experiment)
     if address is not None:
-        click.echo(json.dumps(_for_hepdata(likelihoods, address), indent=2))
+        fitted = {name: entry for name, entry in likelihoods.items() if entry.state == "fitted"}
+        click.echo(json.dumps(for_hepdata(fitted, address), indent=2))
     elif as_json:
         click.echo(json.dumps(_content(likelihoods), indent=2))
     elif len(likelihoods) == 1:
@@ -108,51 +108,6 @@ def _content(likelihoods: Mapping[str, Likelihood]) -> dict[str, Any]:
             {"name": name, **likelihood.model_dump(mode="json")}
             for name, likelihood in likelihoods.items()
         ],
-    }
-
-
-def _for_hepdata(likelihoods: Mapping[str, Likelihood], address: str) -> dict[str, Any]:
-    """Make the list of analyses from which HEPData links to a tool, in its schema 1.0.0.
-
-    Only analyses that were fitted, and whose publication has a number in INSPIRE, are in it.
-
-    Raises
-    ------
-    ConfigError
-        The address is none, or there is no such analysis.
-    """
-    if not address.startswith("https://") or "{name}" not in address:
-        raise ConfigError(
-            f"{address!r} is no address of analysis files.",
-            remedy="Give the public address of config/analyses, such as "
-            "https://example.org/palletfit/config/analyses/{name}.yaml.",
-        )
-    analyses = [
-        {
-            "inspire_id": likelihood.inspire,
-            "pretty_name": likelihood.title,
-            "implementations": [{"name": likelihood.file}],
-        }
-        for likelihood in likelihoods.values()
-        if likelihood.state == "fitted" and likelihood.inspire is not None
-    ]
-    if not analyses:
-        raise ConfigError(
-            "None of these likelihoods was fitted, so there is nothing to list for HEPData.",
-            remedy="Leave out the words and options that choose.",
-        )
-    return {
-        "schema_version": "1.0.0",
-        "tool": "palletfit",
-        "version": __version__,
-        "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "implementations_description": "palletfit analysis",
-        "url_templates": {"main_url": address},
-        "analyses": analyses,
-        "implementations_license": {
-            "name": "apache-2.0",
-            "url": "https://www.apache.org/licenses/LICENSE-2.0",
-        },
     }
 
 
@@ -229,11 +184,7 @@ def _next(name: str, likelihood: Likelihood) -> list[str]:
             "palletfit inspect DOI-OF-THE-RESOURCE",
         ]
     lines = [f"palletfit inspect {name}"]
-    if likelihood.format in ("patchset", "HistFactory"):
-        lines.append(f"snakemake --profile profiles/local --config pallet={name}")
-    else:
-        lines.append("fetch the file, and: palletfit fit FILE")
-    return lines
+    return [*lines, f"snakemake --profile profiles/local --config pallet={name}"]
 
 
 def _wrapped(text: str, columns: int, indent: str) -> list[str]:

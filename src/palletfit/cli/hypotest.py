@@ -52,7 +52,7 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, discovery: bool
     )
 
     def figures() -> list[Any]:
-        from palletfit.cli.plots import draw_bands
+        from palletfit.products.limits.bands import draw_bands
 
         drawn = {
             name or inputs.title: (result.p_values.CLs_obs, result.p_values.CLs_exp)

@@ -51,7 +51,7 @@ def command(
     )
 
     def figures() -> list[Any]:
-        from palletfit.cli.plots import draw_bands
+        from palletfit.products.limits.bands import draw_bands
 
         drawn = {
             name or inputs.title: (result.observed.mu, [limit.mu for limit in result.expected])

@@ -48,6 +48,7 @@ from palletfit.config.files import (
 )
 from palletfit.config.settings import (
     BenchmarkSettings,
+    CatalogueSettings,
     ContourSettings,
     DiagnosticsSettings,
     DownloadSettings,
@@ -68,6 +69,7 @@ __all__ = [
     "RESULT_COLUMNS",
     "Analysis",
     "BenchmarkSettings",
+    "CatalogueSettings",
     "ClusterSettings",
     "Combination",
     "CombinationMember",

@@ -16,6 +16,9 @@ PALLET_SOURCES = frozenset({"doi", "url", "path", "builtin"})
 
 _SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 
+#: Label of analyses of complete workspaces that name none: its value is the name of the region.
+COMPLETE_LABEL = "likelihood"
+
 _WITH_TOYS = ("CLs_obs", "CLsb_obs", "CLb_obs", *(f"CLs_exp_{name}" for name in _SIGMAS))
 
 #: Columns other than labels of ``results.csv``, ``limits.csv``, ``diagnostics.csv`` and
@@ -74,16 +77,22 @@ class Pallet(Model):
         return self
 
 
+#: Keys of regions that are complete workspaces, and of those that are not.
+_OF_COMPLETE = ("measurement", "poi", "fix", "signal_in")
+_OF_PATCHES = ("patchset", "operations", "values", "name_as", "digest")
+
+
 class Region(Model):
-    """One sub-likelihood: a background-only workspace and its patchset.
+    """One sub-likelihood: a background-only workspace and its patchset, or a complete workspace.
 
     A file of an archive in the archive is named as if the inner archive were a folder.
     """
 
     workspace: str = ""
-    """The background-only workspace inside the archive; the region of a combination has none."""
+    """The workspace inside the archive; the region of a combination has none."""
     patchset: str | None = None
-    """The patchset inside the archive; none for a combination, or with `points`."""
+    """The patchset inside the archive; none for a combination, for a complete workspace, or with
+    `points`."""
     operations: Annotated[str, Field(pattern=r"^[^*]*\*[^*]*$")] | None = None
     """Instead of a patchset: the files of JSON-patch operations inside the archive, one for each
     signal point. `*` stands for any text: the name of the patch."""
@@ -96,6 +105,19 @@ class Region(Model):
     digest: Literal["verify", "ignore"] = "verify"
     """The patchset's digest of the workspace: `ignore` takes a patchset that has none, or
     another one."""
+    complete: bool = False
+    """The workspace has its signal, or needs none, and is one point, which is named like the
+    region."""
+    measurement: str | None = None
+    """With `complete`: name of the measurement; none: `fit.measurement`, or the first one."""
+    poi: str | None = None
+    """With `complete`: a normfactor as parameter of interest; an empty text for a fit without one;
+    none: that of the measurement."""
+    fix: dict[str, float | None] = {}
+    """With `complete`: parameters that are fixed, and their values; null is the suggested one."""
+    signal_in: Annotated[str, Field(min_length=1)] | None = None
+    """With `complete`: channel, or `CHANNEL:BIN` with bins counted from 1, that gets a signal of
+    one event. The parameter of interest is then the number of its events."""
     known_failures: dict[str, str] = {}
     """Patches that cannot be fitted, with the reason. They are shown, and do not fail a run."""
 
@@ -107,6 +129,23 @@ class Region(Model):
             raise ValueError("values needs operations: a patchset has its own values")
         if self.operations is not None and self.values is None and self.name_as is None:
             raise ValueError("operations needs values, or name_as, for the labels of its points")
+        return self
+
+    @model_validator(mode="after")
+    def _complete_or_not(self) -> Region:
+        questions = [key for key in _OF_COMPLETE if key in self.model_fields_set]
+        if questions and not self.complete:
+            raise ValueError(f"{questions[0]} needs `complete: true`")
+        with_patches = [key for key in _OF_PATCHES if key in self.model_fields_set]
+        if with_patches and self.complete:
+            raise ValueError(
+                f"has {with_patches[0]} beside complete: a complete workspace has no patches"
+            )
+        if self.poi is not None and self.signal_in is not None:
+            raise ValueError(
+                "has both poi and signal_in, whose parameter of interest is the number of events: "
+                "remove one of them"
+            )
         return self
 
     @property
@@ -456,7 +495,8 @@ class Analysis(Model):
     use: list[Name] | None = None
     """Regions that are fitted; none: all."""
     labels: Annotated[list[str], Field(min_length=1)]
-    """The patchset's labels, in its order."""
+    """The patchset's labels, in its order. Complete workspaces have one, the name of the region,
+    which is called `likelihood` unless it is named here."""
     patches: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the patches that are fitted."""
     points: Points | None = None
@@ -477,6 +517,16 @@ class Analysis(Model):
     def _region_of_combination(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("combine") is not None and "regions" not in data:
             return {**data, "regions": {"combined": {}}}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_of_complete_workspaces(cls, data: Any) -> Any:
+        regions = data.get("regions") if isinstance(data, dict) else None
+        if isinstance(regions, dict) and regions and "labels" not in data:
+            complete = [r.get("complete") is True for r in regions.values() if isinstance(r, dict)]
+            if len(complete) == len(regions) and all(complete):
+                return {**data, "labels": [COMPLETE_LABEL]}
         return data
 
     @model_validator(mode="after")
@@ -512,9 +562,16 @@ class Analysis(Model):
     @model_validator(mode="after")
     def _patchsets_or_points(self) -> Analysis:
         if self.points is None:
-            lacking = [name for name, region in self.regions.items() if not region.has_patches]
+            lacking = [
+                name
+                for name, region in self.regions.items()
+                if not region.has_patches and not region.complete
+            ]
             if lacking and self.combine is None:
-                raise ValueError(f"regions.{lacking[0]}.patchset: this key is missing")
+                raise ValueError(
+                    f"regions.{lacking[0]}.patchset: this key is missing; a workspace that has its "
+                    "signal needs `complete: true` instead"
+                )
             return self
         with_patches = [name for name, region in self.regions.items() if region.has_patches]
         if with_patches:
@@ -526,6 +583,29 @@ class Analysis(Model):
             raise ValueError(f"labels must not be columns of points.parquet, as {reserved[0]} is")
         if self.patches != ["*"]:
             raise ValueError("patches are those of patchsets: remove the key beside points")
+        return self
+
+    @model_validator(mode="after")
+    def _complete_workspaces(self) -> Analysis:
+        complete = [name for name, region in self.regions.items() if region.complete]
+        if not complete:
+            return self
+        with_patches = [name for name in self.regions if name not in complete]
+        if self.combine is not None:
+            raise ValueError(f"regions.{complete[0]}: a combination has no complete workspace")
+        if self.points is not None:
+            raise ValueError(
+                f"regions.{complete[0]} is complete, so it takes no points: remove one of both"
+            )
+        if with_patches:
+            raise ValueError(
+                f"regions.{complete[0]} is complete and regions.{with_patches[0]} has patches, so "
+                "that their points differ: write an analysis file for each kind"
+            )
+        if len(self.labels) != 1:
+            raise ValueError("labels of complete workspaces are one label, or are left out")
+        if self.patches != ["*"]:
+            raise ValueError("patches are those of patchsets: choose complete workspaces by `use`")
         return self
 
     @model_validator(mode="after")
@@ -603,6 +683,11 @@ class Analysis(Model):
     def members(self) -> list[str]:
         """Names, or patterns of names, of all files of regions in the archive."""
         return list(dict.fromkeys(name for r in self.regions.values() for name in r.members))
+
+    @property
+    def complete(self) -> bool:
+        """True if its regions are complete workspaces, each of them one point."""
+        return all(region.complete for region in self.regions.values())
 
     @property
     def used_regions(self) -> list[str]:

@@ -7,15 +7,17 @@ The table is ``catalogue.yaml`` beside this module, so that an installed package
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from palletfit.config.base import Model, Name, parse
 from palletfit.config.files import read_yaml
+from palletfit.core.version import __version__
 from palletfit.errors import ConfigError
 
 #: The table.
@@ -222,6 +224,58 @@ def _words(name: str, likelihood: Likelihood) -> str:
 
 def _has_all(words: Iterable[str], text: str) -> bool:
     return all(word in text for word in words)
+
+
+def for_hepdata(likelihoods: Mapping[str, Likelihood], address: str) -> dict[str, Any]:
+    """Make the list of analyses from which HEPData links to a tool, in its schema 1.0.0.
+
+    Only analyses whose publication has a number in INSPIRE are in it.
+
+    Parameters
+    ----------
+    likelihoods
+        Likelihoods that were fitted, by their name.
+    address
+        Public address of what was made of one, with ``{name}`` for the name of its analysis.
+
+    Raises
+    ------
+    ConfigError
+        The address is none, or there is no such analysis.
+    """
+    if not address.startswith("https://") or "{name}" not in address:
+        raise ConfigError(
+            f"{address!r} is no address of analysis files.",
+            remedy="Give the public address of config/analyses, such as "
+            "https://example.org/palletfit/config/analyses/{name}.yaml.",
+        )
+    analyses = [
+        {
+            "inspire_id": likelihood.inspire,
+            "pretty_name": likelihood.title,
+            "implementations": [{"name": likelihood.file}],
+        }
+        for likelihood in likelihoods.values()
+        if likelihood.inspire is not None
+    ]
+    if not analyses:
+        raise ConfigError(
+            "None of these likelihoods was fitted, so there is nothing to list for HEPData.",
+            remedy="Leave out the words and options that choose.",
+        )
+    return {
+        "schema_version": "1.0.0",
+        "tool": "palletfit",
+        "version": __version__,
+        "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "implementations_description": "palletfit analysis",
+        "url_templates": {"main_url": address},
+        "analyses": analyses,
+        "implementations_license": {
+            "name": "apache-2.0",
+            "url": "https://www.apache.org/licenses/LICENSE-2.0",
+        },
+    }
 
 
 def resource(name: str) -> str:

@@ -52,6 +52,29 @@ HEPData links its records to tools that use them, and reads from each tool a lis
 `palletfit catalogue --hepdata ADDRESS` prints such a list of the analyses in the state `fitted`.
 ADDRESS says where the analysis files are public, with `{name}` for their name.
 
+## A site of results
+
+```
+snakemake --profile profiles/local --config analyses=1Lbb,staus,sbottom -- catalogue
+```
+
+The target `catalogue` makes one static site of all selected analyses, in `results/_catalogue/`.
+Open `index.html` there, or put the folder on any web server.
+It has no script, asks for nothing elsewhere, and follows the dark mode of the reader.
+
+The page of an analysis has its contours, their distance to the published ones, and all points.
+It also says how minima were proven: how many starts agree, and how far a fit is from its minimum.
+Each minimum that is not trusted is named.
+The index lists what was fitted, and likelihoods of the catalogue that were not.
+
+Results that are missing are made first.
+With `download.offline` an analysis without results and without an archive is left out.
+The index says so, and the site can be made from results alone.
+Upper limits are on it if they were made before.
+
+With `--config catalogue='{address: https://example.org/site}'` the site has `hepdata.json`.
+That is the list that HEPData reads, with links to the site's pages.
+
 ## Adding a likelihood
 
 Add it to `src/palletfit/config/catalogue.yaml`, and run `make schema`.

@@ -139,6 +139,13 @@ def _member_region(
             f"but {'names ' + repr(member.region) if member.region else 'names none of several'}.",
             remedy=f"Set combine.members.{name}.region to one of {', '.join(source.regions)}.",
         )
+    if source.regions[regions[0]].complete:
+        raise ConfigError(
+            f"The member {name} of {analysis.name} is the complete workspace {regions[0]} of "
+            f"{source.name}: a combination identifies points of patchsets.",
+            remedy="Combine the workspaces before, such as with `pyhf combine`, and fit the result "
+            "as a complete workspace.",
+        )
     return regions[0]
 
 

@@ -155,6 +155,13 @@ class MuScanSettings(Model):
         return self
 
 
+class CatalogueSettings(Model):
+    """The static site of the target `catalogue`."""
+
+    address: Annotated[str, Field(pattern="^https://")] | None = None
+    """Public address of the site, for the list that HEPData reads; none: there is no list."""
+
+
 class BenchmarkSettings(Model):
     """Executors that the target `benchmark` compares."""
 
@@ -284,6 +291,8 @@ class Settings(Model):
     """Pseudo-experiments ("toys") of chosen patches."""
     products: dict[Name, FurtherProductSettings] = {}
     """Products of your own, which have targets of their names."""
+    catalogue: CatalogueSettings = CatalogueSettings()
+    """The static site of the target `catalogue`."""
     benchmark: BenchmarkSettings = BenchmarkSettings()
     """Executors that the target `benchmark` compares."""
 

@@ -323,6 +323,14 @@ def _split_region(region: str, channels: Sequence[str]) -> tuple[str, int | None
     )
 
 
+def has_no_poi(workspace: Spec, measurement: str | None) -> bool:
+    """Say whether a workspace was changed by :func:`ask` to have no parameter of interest."""
+    try:
+        return bool(measurement_of(workspace, measurement)["config"]["poi"] == NONE)
+    except (KeyError, TypeError, Unsupported):
+        return False  # the engine says what is wrong
+
+
 def without_poi(fit: BestFit) -> BestFit:
     """Take the parameter that stands for none out of a fit."""
     if NONE not in fit.parameters:

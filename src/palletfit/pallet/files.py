@@ -9,14 +9,25 @@ import json
 import lzma
 import re
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from palletfit.errors import PalletError
-from palletfit.pallet.limits import CONTENT_BYTES, DEPTH, XZ_BYTES, check_depth, content_bytes
+from palletfit.pallet.limits import (
+    CONTENT_BYTES,
+    DEPTH,
+    XZ_BYTES,
+    check_depth,
+    content_bytes,
+    quoted,
+)
 
 #: First bytes of files that are compressed by gzip, bzip2 and xz.
 _GZIP, _BZIP2, _XZ = _COMPRESSED = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
+#: Space before a colon. Without it there is a `":` for each key, and perhaps more of them in texts:
+#: as many as there are keys in the content only if no key is lost.
+_SPACED = re.compile(rb'"[ \t\r\n]+:')
 #: Texts, and brackets outside them; a text that does not end goes to the end of the file.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
@@ -27,7 +38,8 @@ def read_pallet_json(path: Path) -> Any:
     Raises
     ------
     PalletError
-        The file is missing, not JSON, or beyond the limits of :mod:`palletfit.pallet.limits`.
+        The file is missing, not JSON, beyond the limits of :mod:`palletfit.pallet.limits`, or has
+        a key twice in one object.
     """
     try:
         # The text itself may be larger than the memory.
@@ -79,8 +91,32 @@ def parse_pallet_json(text: bytes, path: Path) -> Any:
             remedy="Close other programs, or use a machine with more memory.",
             file=path,
         ) from None
-    check_depth(content, path)
+    keys = check_depth(content, path)
+    colons = text.count(b'":')
+    if colons != keys or (text.count(b":") != colons and _SPACED.search(text)):
+        # Only a parser that looks at every key can tell; it takes half as long again.
+        _check_keys(text, path)
     return content
+
+
+def _check_keys(text: bytes, path: Path) -> None:
+    """Refuse an object that has a key twice: programs differ in which value counts."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
+            name = content.get("name")
+            of = f" of the object named {quoted(repr(name))}" if isinstance(name, str) else ""
+            raise PalletError(
+                f"The file has the key {quoted(repr(twice))}{of} {counts[twice]} times.",
+                remedy="Remove all but one: programs differ in which of them counts.",
+                file=path,
+            )
+        return content
+
+    json.loads(text, object_pairs_hook=unique)
 
 
 def _decompressed(text: bytes, path: Path) -> bytes:

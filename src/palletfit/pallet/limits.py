@@ -49,19 +49,25 @@ def content_bytes(text: bytes) -> int:
     return len(text) * copies + values * _VALUE_BYTES + text.count(b"{") * _OBJECT_BYTES
 
 
-def check_depth(content: Any, path: Path) -> None:
+def check_depth(content: Any, path: Path) -> int:
     """Check that the content of a workspace or patchset nests no deeper than :data:`DEPTH`.
+
+    Returns
+    -------
+    int
+        Number of keys of all of its objects.
 
     Raises
     ------
     PalletError
         Names the file, and the patch where it is one.
     """
-    if _depth(content) <= DEPTH:
-        return
+    depth, keys = _depth_and_keys(content)
+    if depth <= DEPTH:
+        return keys
     entries = content.get("patches") if isinstance(content, dict) else None
     for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and _depth(entry.get("patch")) + 3 > DEPTH:
+        if isinstance(entry, dict) and _depth_and_keys(entry.get("patch"))[0] + 3 > DEPTH:
             metadata = entry.get("metadata")
             name = metadata.get("name") if isinstance(metadata, dict) else None
             raise PalletError(
@@ -78,19 +84,20 @@ def check_depth(content: Any, path: Path) -> None:
     )
 
 
-def _depth(content: Any) -> int:
-    """Count the levels of lists and objects; a number has none. Stop above the limit."""
-    depth = 0
+def _depth_and_keys(content: Any) -> tuple[int, int]:
+    """Count the levels of lists and objects, and keys; a number has none. Stop above the limit."""
+    depth, keys = 0, 0
     level = [content] if isinstance(content, (dict, list)) else []
     while level and depth <= DEPTH:
         depth += 1
+        keys += sum(len(container) for container in level if isinstance(container, dict))
         level = [
             member
             for container in level
             for member in (container.values() if isinstance(container, dict) else container)
             if isinstance(member, (dict, list))
         ]
-    return depth
+    return depth, keys
 
 
 def _measure(content: Any, limit: int) -> tuple[int, int]:

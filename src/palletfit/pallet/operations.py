@@ -100,16 +100,40 @@ def patchset_of(files: Mapping[str, Path], region: Region) -> dict[str, Any]:
                 file=path,
                 patch=name,
             )
-        patches.append({"metadata": {"name": name, "values": list(values)}, "patch": operations})
+        patches.append(_patch(name, values, operations))
+    labels = [] if template is None else labels_in(template)
+    return _patchset(f"Made of {len(files)} files of operations", labels, patches)
+
+
+def patchset_of_one(name: str, label: str) -> dict[str, Any]:
+    """Make the content of a patchset of one point without operations, without a digest.
+
+    Parameters
+    ----------
+    name
+        Name of the point, and the value of its label.
+    label
+        The label.
+    """
+    return _patchset("A complete workspace", [label], [_patch(name, [name], [])])
+
+
+def _patch(name: str, values: Sequence[float | str], operations: Sequence[Any]) -> dict[str, Any]:
+    return {"metadata": {"name": name, "values": list(values)}, "patch": list(operations)}
+
+
+def _patchset(
+    description: str, labels: Sequence[str], patches: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     return {
         "version": "1.0.0",
         "metadata": {
-            "description": f"Made of {len(files)} files of operations",
-            "labels": [] if template is None else labels_in(template),
+            "description": description,
+            "labels": list(labels),
             # The schema asks for a record; the files name none.
             "references": {"hepdata": "ins0000000"},
         },
-        "patches": patches,
+        "patches": list(patches),
     }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from palletfit.config import Analysis, DownloadSettings, Region
 from palletfit.core.files import write_atomically
@@ -13,10 +13,39 @@ from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.archive import matching, unpack
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.hs3 import Hs3Error, convert_hs3
-from palletfit.pallet.operations import named, patchset_of, with_digest
+from palletfit.pallet.operations import named, patchset_of, patchset_of_one, with_digest
 from palletfit.pallet.patches import canonical_json
-from palletfit.pallet.patchset import check_workspace, summarise_workspace, validate
+from palletfit.pallet.patchset import (
+    check_patchset,
+    check_workspace,
+    parameter_sizes,
+    summarise,
+    summarise_workspace,
+    validate,
+)
 from palletfit.pallet.summary_page import write_summary
+
+
+class CompleteWorkspace(NamedTuple):
+    """A complete workspace that asks what its region's settings say.
+
+    Attributes
+    ----------
+    workspace
+        The workspace with one measurement.
+    poi
+        Parameter of interest; empty where there is none.
+    remarks
+        What a reader of results should know.
+    """
+
+    workspace: Mapping[str, Any]
+    poi: str
+    remarks: tuple[str, ...] = ()
+
+
+#: Lets a complete workspace ask what its region's settings say.
+Asking = Callable[[Mapping[str, Any]], CompleteWorkspace]
 
 
 def prepare_region(
@@ -27,10 +56,12 @@ def prepare_region(
     patchset: Path,
     page: Path,
     settings: DownloadSettings,
+    asking: Asking | None = None,
 ) -> dict[str, Any]:
     """Unpack the files of a region, verify their pinned digests, check and describe them.
 
-    A patchset is taken as it is, unless the region's settings ask for a change.
+    A patchset is taken as it is, unless the region's settings ask for a change. A complete
+    workspace gets a patchset of one point without operations.
 
     A workspace that is an HS3 document is written as a workspace.
 
@@ -46,6 +77,8 @@ def prepare_region(
         Path of their summary as an HTML page. Its JSON file is next to it.
     settings
         Limits of unpacking.
+    asking
+        Lets a complete workspace ask what the region's settings say; none: it stays as it is.
 
     Returns
     -------
@@ -72,32 +105,38 @@ def prepare_region(
             remedy="Its workspace is made by scripts/combine_workspaces.py.",
         )
     files = analysis.regions[region]
-    if not files.has_patches:
+    if not files.has_patches and not files.complete:
         raise ConfigError(
             f"The region {region} of {analysis.name} has no patchset, but `points`.",
             remedy="Ask for the target `points`.",
         )
-    of_patches = (
-        {files.patchset: ""}
-        if files.patchset is not None
-        else matching(archive, str(files.operations), settings)
-    )
+    of_patches: Mapping[str, str] = {}
+    if files.patchset is not None:
+        of_patches = {files.patchset: ""}
+    elif files.operations is not None:
+        of_patches = matching(archive, files.operations, settings)
     names = [files.workspace, *of_patches]
     pins = {name: digest for name, digest in analysis.pallet.sha256.items() if name in names}
     page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=page.parent) as folder:
         paths = unpack(archive, names, Path(folder) / "files", settings, sha256=pins)
         sources = {str(path): f"{name} in {archive}" for name, path in paths.items()}
-        prepared = paths[names[1]]
+        prepared = Path(folder) / "patchset.json"
         remarks: list[str] = []
         try:
             convert_hs3(paths[files.workspace])
-            if files.operations or files.name_as is not None or files.digest == "ignore":
+            if files.complete:
+                summary = _write_complete(
+                    region, analysis.labels[0], paths[files.workspace], prepared, asking
+                )
+            elif files.operations or files.name_as is not None or files.digest == "ignore":
                 by_patch = {name: paths[file] for file, name in of_patches.items()}
-                prepared = Path(folder) / "patchset.json"
                 remarks = _write_patchset(files, paths[files.workspace], by_patch, prepared)
                 sources[str(prepared)] = f"{files.patchset or files.operations} in {archive}"
-            summary = validate(paths[files.workspace], prepared, analysis.labels)
+            else:
+                prepared = paths[names[1]]
+            if not files.complete:
+                summary = validate(paths[files.workspace], prepared, analysis.labels)
         except PalletError as error:
             raise PalletError(
                 error.problem,
@@ -109,6 +148,42 @@ def prepare_region(
         paths[files.workspace].replace(workspace)
         prepared.replace(patchset)
     write_summary(page, f"{analysis.name}/{region}", summary)
+    return summary
+
+
+def _write_complete(
+    region: str, label: str, path: Path, prepared: Path, asking: Asking | None
+) -> dict[str, Any]:
+    """Write the patchset of a complete workspace, and the workspace as it is asked; describe both.
+
+    Parameters
+    ----------
+    region, label
+        Name of the region, which is that of its point, and the label whose value it is.
+    path
+        The workspace.
+    prepared
+        The patchset that is written.
+    asking
+        Lets the workspace ask what the settings say.
+    """
+    content = read_pallet_json(path)
+    check_workspace(content, path)
+    try:
+        complete = CompleteWorkspace(content, "") if asking is None else asking(content)
+    except PalletError as error:
+        raise PalletError(error.problem, remedy=error.remedy, file=path) from None
+    if complete.workspace != content:
+        write_atomically(path, canonical_json(complete.workspace).decode() + "\n")
+    spec, _ = with_digest(patchset_of_one(region, label), complete.workspace)
+    patchset = check_patchset(spec, [label], prepared)
+    write_atomically(prepared, canonical_json(spec).decode() + "\n")
+    summary = summarise(complete.workspace, spec, patchset)
+    if asking is not None and not complete.poi:
+        # What stands for a missing parameter of interest is nothing that was published.
+        sizes = parameter_sizes(content)
+        summary |= {**summarise_workspace(content), "parameters": sum(sizes.values()), "poi": ""}
+    summary["remarks"] += complete.remarks
     return summary
 
 

@@ -14,6 +14,10 @@ from palletfit.config import Region
 from palletfit.errors import FitError, PalletError
 from palletfit.runs.store import RecordStore
 
+#: Kind of the error of a patch whose model has no parameter of interest, for a product that needs
+#: one. The analysis asks for such a model, so this is no failure of the run.
+WITHOUT_POI = "NoParameterOfInterest"
+
 
 def entry(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a record that was just written, or found, at a path."""
@@ -32,8 +36,10 @@ def entry(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     if record["status"] == "failed":
         described["problem"] = problem(record)
         # The same fit of the same pallet fails again; anything else may pass.
-        lasting = (PalletError.__name__, FitError.__name__)
+        lasting = (PalletError.__name__, FitError.__name__, WITHOUT_POI)
         described["retry"] = record["error"]["kind"] not in lasting
+        if record["error"]["kind"] == WITHOUT_POI:
+            described["without_poi"] = True
     return described
 
 
@@ -59,11 +65,16 @@ def patch_of(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def failures(manifest: Mapping[str, Any], region: Region) -> dict[str, str]:
-    """Return failed patches with their problem, without those that the analysis file knows."""
+    """Return failed patches with their problem, without those that the analysis file knows.
+
+    A model that the analysis file asks to have no parameter of interest is known, too.
+    """
     return {
         name: entry["problem"]
         for name, entry in manifest["patches"].items()
-        if entry["status"] == "failed" and patch_of(name, entry) not in region.known_failures
+        if entry["status"] == "failed"
+        and patch_of(name, entry) not in region.known_failures
+        and not entry.get("without_poi", False)
     }
 
 

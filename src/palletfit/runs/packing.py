@@ -61,19 +61,29 @@ def decompress(data: bytes, largest: int) -> bytes:
 
 
 def parse(content: bytes) -> Any:
-    """Parse JSON, with finite numbers only.
+    """Parse JSON, with finite numbers and each key once.
 
     Raises
     ------
     ValueError
-        The content is no JSON, nests too deeply, or says NaN or Infinity.
+        The content is no JSON, nests too deeply, says NaN or Infinity, or has a key twice in one
+        object.
     """
     try:
-        return json.loads(content, parse_constant=_refuse_constant)
+        return json.loads(
+            content, parse_constant=_refuse_constant, object_pairs_hook=_with_unique_keys
+        )
     except RecursionError:
         raise ValueError("its JSON nests too deeply") from None
     except ValueError as error:
         raise ValueError(f"it is no JSON ({error})") from None
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key is there twice")
+    return content
 
 
 def _refuse_constant(name: str) -> NoReturn:

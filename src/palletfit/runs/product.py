@@ -57,14 +57,14 @@ class Output:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of a product, drawn by its method ``draw_plane``, ``draw_slice`` or ``draw_patch``.
+    """A plot of a product, drawn by ``draw_plane``, ``draw_slice``, ``draw_patch``, ``draw_names``.
 
     Attributes
     ----------
     rule
         Name of the rule that draws it.
     of
-        What there is one plot for.
+        What there is one plot for; ``names``: an analysis of complete workspaces.
     outputs
         By name.
     curves
@@ -74,7 +74,7 @@ class Plot:
     """
 
     rule: str
-    of: Literal["plane", "slice", "patch"]
+    of: Literal["plane", "slice", "patch", "names"]
     outputs: Mapping[str, Output]
     curves: bool = False
     table: bool = True
@@ -118,7 +118,8 @@ class Drawing:
     manifests
         Of the product, for plots of a patch.
     subject
-        Suffix of the plane's files, name of the slice, or stem of the patch's record.
+        Suffix of the plane's files, name of the slice, or stem of the patch's record; empty for
+        a plot of names.
     """
 
     analysis: Analysis
@@ -148,6 +149,9 @@ class Product:
         Keys of its section that change which records there are, but none of them.
     engines
         Those that make it.
+    needs_poi
+        Whether it needs a parameter of interest. Where it does, a model without one gets a record
+        that says so.
     unit
         What a record is of, for people: one of them, and many.
     records
@@ -179,6 +183,7 @@ class Product:
     sections: ClassVar[tuple[str, ...]] = ()
     extent_keys: ClassVar[frozenset[str]] = frozenset({"patches", "folder"})
     engines: ClassVar[frozenset[str]] = frozenset({"batched", "reference"})
+    needs_poi: ClassVar[bool] = True
     unit: ClassVar[tuple[str, str]] = ("patch", "patches")
     records: ClassVar[bool] = True
     alone: ClassVar[bool] = False
@@ -253,6 +258,30 @@ class Product:
             section=cls.name,
             all_patterns=all_patterns,
         )
+
+    @classmethod
+    def chosen(
+        cls, table: choice.Results, analysis: Analysis, settings: Settings
+    ) -> dict[str, list[str]]:
+        """Choose patches of an analysis: without patterns all of its complete workspaces.
+
+        Parameters
+        ----------
+        table
+            Content of the table :attr:`chosen_from`.
+        analysis, settings
+            The configuration.
+
+        Raises
+        ------
+        ConfigError
+            See :meth:`choose`.
+        """
+        if analysis.complete and not cls.patterns(settings):
+            return choice.by_region(table, table)
+        # A configuration for several analyses may name patches of each.
+        alone = len(settings.analysis_names) == 1
+        return cls.choose(table, settings, analysis=analysis.name, all_patterns=alone)
 
     @classmethod
     def extent(cls, settings: Settings) -> dict[str, Any]:  # noqa: ARG003
@@ -429,6 +458,11 @@ class Product:
         raise NotImplementedError
 
     @classmethod
+    def draw_names(cls, drawing: Drawing) -> None:
+        """Write the plot of complete workspaces by their names."""
+        raise NotImplementedError
+
+    @classmethod
     def plots_of(cls, settings: Settings) -> tuple[Plot, ...]:  # noqa: ARG003
         """Return the plots that there are under a configuration."""
         return cls.plots
@@ -452,6 +486,8 @@ class Product:
                 files += [file.format(plane=suffix) for suffix in suffixes for file in patterns]
             elif plot.of == "slice":
                 files += [file.format(slice=line) for line in analysis.slices for file in patterns]
+            elif plot.of == "names" and analysis.complete:
+                files += patterns
         return [f"results/{name}/{file}" for file in files]
 
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from palletfit.config import Analysis, ExecutorSettings, FitSettings, Settings
+from palletfit.config import Analysis, ExecutorSettings, FitSettings, Region, Settings
 from palletfit.core.files import read_json
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch, json_digest
@@ -152,7 +152,7 @@ def of_region(
         workspace,
         patchset,
         analysis.patches,
-        settings.fit,
+        fit_of(analysis.regions[region], settings),
         product.of(settings),
         analysis.regions[region].known_failures,
     )
@@ -160,6 +160,15 @@ def of_region(
         return scan
     names = {name for path in chosen for name in read_json(path).get(region, [])}
     return replace(scan, patches=tuple(patch for patch in scan.patches if patch.name in names))
+
+
+def fit_of(region: Region, settings: Settings) -> FitSettings:
+    """Return the settings of fits of a region.
+
+    The prepared workspace of a complete one has the measurement that was chosen, and no other one.
+    """
+    fit = settings.fit
+    return fit.model_copy(update={"measurement": None}) if region.complete else fit
 
 
 def patches_per_task(

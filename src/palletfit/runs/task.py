@@ -25,6 +25,7 @@ from palletfit.engine.records import finite
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.runs import answers, registry
+from palletfit.runs.manifest import WITHOUT_POI
 from palletfit.runs.packing import LARGEST, decompress, pack, unpack
 from palletfit.runs.product import Product
 
@@ -135,17 +136,24 @@ class _Setup:
 
     engine: Engine
     product: Product
+    lacks_poi: bool
 
     @classmethod
     def of(cls, content: Mapping[str, Any], digest: str, spec: dict[str, Any]) -> _Setup:
+        # Imported here, as engines are.
+        from palletfit.engine.measurements import has_no_poi
+
         settings = FitSettings.model_validate(content["settings"])
         question = answers.product_of(content)
         product = registry.find(question["name"])(question["settings"])
-        return cls(_engine(digest, spec, settings), product)
+        lacks_poi = product.needs_poi and has_no_poi(spec, settings.measurement)
+        return cls(_engine(digest, spec, settings), product, lacks_poi)
 
 
 def _fit(patches: Sequence[Patch], setup: _Setup) -> dict[str, dict[str, Any]]:
     """Return results by name. A failure of one patch must not end the others."""
+    if setup.lacks_poi:
+        return {patch.name: _without_poi(setup.product) for patch in patches}
     results: dict[str, dict[str, Any]] = {}
     try:
         for patch, answer in setup.product.compute(setup.engine, patches):
@@ -179,6 +187,15 @@ def _missing() -> dict[str, Any]:
         "ProductError",
         "The product gave no result of this patch.",
         "Correct the product's `compute`: it yields each patch once.",
+    )
+
+
+def _without_poi(product: Product) -> dict[str, Any]:
+    return failure(
+        WITHOUT_POI,
+        f"The model has no parameter of interest, which the product {product.name} needs.",
+        "Choose one with `poi` of the region, or add a signal of one event with `signal_in`; "
+        "diagnostics need none.",
     )
 
 

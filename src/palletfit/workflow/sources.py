@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palletfit.config import DownloadSettings
+from palletfit.config import Analysis, DownloadSettings
 from palletfit.config.catalogue import catalogue, named
 from palletfit.core.files import write_atomically
 from palletfit.core.version import __version__
@@ -77,6 +77,32 @@ def analyses_of(
     return sorted(target.glob("*.yaml"))
 
 
+def at_hand(analysis: Analysis, results: Path, settings: DownloadSettings) -> bool:
+    """Say whether an analysis has results, or files of which they can be made here.
+
+    Parameters
+    ----------
+    analysis
+        The analysis.
+    results
+        Folder of results, beside that of archives.
+    settings
+        Download cache, and whether the network may be used.
+    """
+    archive = results.parent / "resources" / "pallets" / f"{analysis.name}.archive"
+    if (results / analysis.name / "results.json").exists() or archive.exists():
+        return True
+    pallet = analysis.pallet
+    if pallet is None or pallet.builtin is not None or not settings.offline:
+        return True  # members of a combination say themselves what they lack
+    if pallet.path is not None:
+        return pallet.path.exists()
+    # What fetches is heavy, and every process of a run asks.
+    from palletfit.pallet.download import is_cached
+
+    return is_cached(pallet, settings, analysis=analysis.name)
+
+
 def notes(file: Path) -> str:
     """Describe where an analysis file of :func:`analyses_of` comes from."""
     table = file.with_name(_NOTES)
@@ -122,7 +148,8 @@ def _require_certainty(inspection: Inspection) -> None:
         )
     if not inspection.proposals:
         raise ConfigError(
-            "There are no signal patches with a workspace in the source.",
+            "There are no signal patches with a workspace, and no complete workspaces, in the "
+            "source.",
             remedy="See with `palletfit inspect` what there is.",
             file=inspection.source,
         )

@@ -60,7 +60,7 @@ def test_one_in_full(palletfit) -> None:
         ("RPV-1L", "look for the likelihood among the resources of https://doi.org/10.17182"),
         ("CMS-Higgs-observation", "convert it with its own program"),
         ("ttZ", "palletfit inspect ttZ"),
-        ("HHH-6b", "fetch the file, and: palletfit fit FILE"),
+        ("HHH-6b", "snakemake --profile profiles/local --config pallet=HHH-6b"),
     ],
 )
 def test_what_comes_next(palletfit, name: str, line: str) -> None:

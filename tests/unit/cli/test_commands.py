@@ -262,7 +262,7 @@ def test_plots(palletfit, words, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_plot_of_bands_shows_the_numbers() -> None:
-    from palletfit.cli.plots import draw_bands
+    from palletfit.products.limits.bands import draw_bands
 
     bands = {"a": (0.2, [0.01, 0.05, 0.1, 0.3, 0.6]), "b": (None, [None] * 5)}
     (figure,) = draw_bands(bands, "title; below", "CLs", 0.05)

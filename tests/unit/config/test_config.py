@@ -288,11 +288,16 @@ def test_a_combination_brings_its_members(folder):
             "The labels of the member b of both are m1, m2; the combination has m1, m2",
         ),
         ({"analysis": "both"}, "Combinations are members of each other: both > both"),
+        (
+            {"analysis": "complete"},
+            "The member b of both is the complete workspace SR of complete: a combination",
+        ),
     ],
 )
 def test_wrong_members_are_explained(folder, member, message):
     region = MINIMAL["regions"]["SR"]
     write(folder / "other.yaml", {**MINIMAL, "regions": {"A": region, "B": region}})
+    write(folder / "complete.yaml", COMPLETE)
     members = {"a": {"analysis": "base"}, "b": member}
     write(folder / "both.yaml", {**COMBINED, "combine": {**COMBINE, "members": members}})
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
@@ -513,3 +518,45 @@ def test_values_for_an_endpoint_have_types_although_the_command_line_has_none(gi
     data = {"endpoint_config": {"x": given}}
     result = parse(ExecutorSettings, data, file="x").endpoint_config["x"]
     assert (result, type(result)) == (meant, type(meant))
+
+
+COMPLETE = {
+    "title": "a search",
+    "pallet": {"path": "files"},
+    "regions": {"SR": {"workspace": "w.json", "complete": True}},
+}
+
+
+def test_complete_workspaces_have_one_label():
+    plain = parse(Analysis, {"name": "a", **COMPLETE}, file="f")
+    assert (plain.labels, plain.complete) == (["likelihood"], True)
+    named = parse(Analysis, {"name": "a", **COMPLETE, "labels": ["region_name"]}, file="f")
+    assert named.labels == ["region_name"]
+    assert not parse(Analysis, {"name": "a", **MINIMAL}, file="f").complete
+
+
+@pytest.mark.parametrize(
+    ("region", "change", "problem"),
+    [
+        ({"complete": False}, {"labels": ["m"]}, "a workspace that has its signal needs `complete"),
+        ({"complete": False, "poi": "mu"}, {"labels": ["m"]}, "poi needs `complete: true`"),
+        ({"patchset": "p.json"}, {}, "has patchset beside complete"),
+        ({"digest": "ignore"}, {}, "has digest beside complete"),
+        ({"poi": "mu", "signal_in": "SR"}, {}, "has both poi and signal_in"),
+        ({}, {"labels": ["a", "b"]}, "are one label, or are left out"),
+        ({}, {"patches": ["SR"]}, "choose complete workspaces by `use`"),
+        ({}, {"points": {"table": "t.csv"}}, "regions.SR is complete, so it takes no points"),
+        ({"measurment": "x"}, {}, "did you mean 'measurement'"),
+    ],
+)
+def test_wrong_complete_workspaces(region, change, problem):
+    regions = {"SR": {**COMPLETE["regions"]["SR"], **region}}
+    assert problem in problems({"name": "a", **COMPLETE, "regions": regions, **change}, Analysis)
+
+
+def test_complete_workspaces_are_not_beside_patches():
+    regions = {**COMPLETE["regions"], **MINIMAL["regions"]}
+    regions["other"] = MINIMAL["regions"]["SR"]
+    regions["SR"] = COMPLETE["regions"]["SR"]
+    data = {"name": "a", **COMPLETE, "labels": ["m"], "regions": regions}
+    assert "regions.SR is complete and regions.other has patches" in problems(data, Analysis)

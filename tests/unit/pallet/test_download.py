@@ -116,6 +116,19 @@ def test_a_likelihood_may_be_one_json_file(loopback, settings, target):
         assert target.read_bytes() == body
 
 
+def test_a_json_resource_of_a_doi_is_not_refused(loopback, settings, target):
+    """HEPData answers 406 unless the header accepts the type of the resource."""
+
+    def resource(request):
+        if "application/json" not in request.headers["Accept"].split(", "):
+            return Answer(b"Not Acceptable", status=406)
+        return Answer(b'{"channels": []}', headers={"Content-Type": "application/json"})
+
+    loopback.answers[f"/resolver/{DOI}"] = resource
+    fetch_pallet(Pallet(doi=DOI), target, settings, analysis="mine")
+    assert target.read_bytes() == b'{"channels": []}'
+
+
 def test_file_is_readable_for_others(loopback, settings, target):
     loopback.answers["/archive"] = [Answer(ARCHIVE)]
     plain = target.with_name("plain")

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from palletfit.config import Analysis, DownloadSettings, Pallet, Region
+from palletfit.config import Analysis, DownloadSettings, FitSettings, Pallet, Region
+from palletfit.engine.measurements import NONE
 from palletfit.errors import ArchiveError, ConfigError, DownloadError, PalletError
 from palletfit.pallet.download import fetch_pallet
 from palletfit.pallet.hs3 import hs3_document, read_hs3
 from palletfit.pallet.prepare import prepare_background, prepare_region
+from palletfit.workflow import complete
 
 from .. import models
 
@@ -295,3 +297,73 @@ def test_the_background_of_a_scan_may_be_one_file(tmp_path, pack):
     workspace, page = tmp_path / "workspace.json", tmp_path / "summary.html"
     prepare_background(analysis, "A", archive, workspace, page, DownloadSettings())
     assert json.loads(workspace.read_text()) == BACKGROUND
+
+
+def complete_analysis(**keys) -> Analysis:
+    regions = {"whole": {"workspace": "whole.json", "complete": True, **keys}}
+    data = {"name": "search", "title": "a", "pallet": {"path": "p.tgz"}, "regions": regions}
+    return Analysis.model_validate(data)
+
+
+def prepare_complete(folder: Path, spec, fit=None, **keys):
+    archive = make_archive(folder / "p.tgz", {"whole.json": spec})
+    analysis = complete_analysis(**keys)
+    asking = complete.asking(analysis.regions["whole"], fit or FitSettings())
+    paths = [folder / name for name in ("workspace.json", "patchset.json", "summary.html")]
+    summary = prepare_region(analysis, "whole", archive, *paths, DownloadSettings(), asking=asking)
+    return summary, json.loads(paths[0].read_text()), json.loads(paths[1].read_text())
+
+
+def test_a_complete_workspace_is_one_point_without_operations(tmp_path):
+    spec = models.full("normsys")
+    summary, workspace, patchset = prepare_complete(tmp_path, spec)
+    assert workspace == spec
+    assert patchset["patches"] == [
+        {"metadata": {"name": "whole", "values": ["whole"]}, "patch": []}
+    ]
+    assert (summary["patches"], summary["parameters"], summary["poi"]) == (1, 2, models.POI)
+    assert summary["labels"] == {"likelihood": ["whole"]}
+
+
+def test_a_measurement_of_the_region_goes_before_that_of_the_fits(tmp_path):
+    spec = models.full("normsys")
+    (entry,) = spec["measurements"]
+    spec["measurements"] = [{**entry, "name": name} for name in ("a", "b", "c")]
+    for fit, keys, name in (("b", {}, "b"), ("b", {"measurement": "c"}, "c"), (None, {}, "a")):
+        _, workspace, _ = prepare_complete(tmp_path, spec, FitSettings(measurement=fit), **keys)
+        assert [entry["name"] for entry in workspace["measurements"]] == [name]
+
+
+def test_a_background_alone_is_described_as_it_was_published(tmp_path):
+    summary, workspace, _ = prepare_complete(tmp_path, BACKGROUND, poi="")
+    assert (summary["poi"], summary["samples"], summary["parameters"]) == ("", ["bkg"], 3)
+    assert workspace["measurements"][0]["config"]["poi"] == NONE
+
+
+def test_remarks_on_a_question_are_in_the_summary(tmp_path):
+    summary, workspace, _ = prepare_complete(tmp_path, BACKGROUND, signal_in="SR")
+    assert any("spread evenly over the 2 bins" in remark for remark in summary["remarks"])
+    assert workspace["measurements"][0]["config"]["poi"] == "events_SR"
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({}, "the workspace has no signal"),
+        ({"measurement": "other"}, "The workspace has no measurement 'other'"),
+        ({"poi": "scale"}, "is no normfactor"),
+        ({"signal_in": "SR:3"}, "has no bin 3"),
+        ({"poi": "", "fix": {"scale": 1.0}, "measurement": "x"}, "no measurement 'x'"),
+        ({"poi": "", "fix": {"scael": 1.0}}, "no parameter 'scael' that could be fixed"),
+    ],
+)
+def test_wrong_questions_name_the_file(tmp_path, keys, problem):
+    with pytest.raises(PalletError, match=problem) as error:
+        prepare_complete(tmp_path, BACKGROUND, **keys)
+    assert str(error.value.file).startswith("whole.json in ")
+    assert not (tmp_path / "workspace.json").exists()
+
+
+def test_a_complete_hs3_document(tmp_path):
+    _, workspace, _ = prepare_complete(tmp_path, hs3_document(models.full("normsys")))
+    assert {channel["name"] for channel in workspace["channels"]} == {"SR", "CR"}

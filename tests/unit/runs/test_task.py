@@ -7,15 +7,17 @@ import os
 
 import pytest
 
-from palletfit.config import FitSettings
+from palletfit.config import DiagnosticsSettings, FitSettings, Region
 from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.measurements import Question, ask
 from palletfit.engine.reference import hypotests as reference
 from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch, json_digest
+from palletfit.products.diagnostics import Diagnostics
 from palletfit.products.hypotest import Hypotest
 from palletfit.products.limits import Limits
 from palletfit.products.limits import compute as limits
-from palletfit.runs import answers, registry, task
+from palletfit.runs import answers, manifest, registry, task
 
 from .. import models
 
@@ -184,3 +186,31 @@ def test_fits_leave_the_kept_workspace_as_it_is(monkeypatch):
     first, second = run(patch()), run(patch())
     assert first["CLs_obs"] == second["CLs_obs"]
     assert json_digest(next(iter(task._workspaces.values()))) == json_digest(BACKGROUND)
+
+
+def test_a_model_without_a_parameter_of_interest_has_diagnostics_only():
+    """It is no failure of the run, and is not tried again."""
+    background = ask(BACKGROUND, None, Question(poi=""), needs_poi=False).workspace
+    whole = Patch("whole", ("whole",), ())
+    (result,) = run_all([whole], background)
+    assert result["status"] == "failed"
+    assert result["error"]["kind"] == manifest.WITHOUT_POI
+    assert "`signal_in`" in result["error"]["remedy"]
+    product = Diagnostics({"diagnostics": DiagnosticsSettings().model_dump(mode="json")})
+    content = task.make_task([whole], json_digest(background), FitSettings(), product)
+    (checked,) = answers.check(content, task.run(content, task.pack(background)))
+    assert (checked["status"], checked["poi"], checked["mu_hat"]) == ("ok", "", None)
+
+
+def test_a_model_without_a_parameter_of_interest_is_no_failure_of_the_run(tmp_path):
+    error = task.failure(manifest.WITHOUT_POI, "none", "one")["error"]
+    record = {"status": "failed", "key": {"digest": "a"}, "error": error}
+    path = tmp_path / "whole.json"
+    path.write_text("{}")
+    entries = {"patches": {"whole": manifest.entry(path, record)}}
+    region = Region(workspace="w.json", complete=True)
+    assert not manifest.failures(entries, region)
+    assert entries["patches"]["whole"]["retry"] is False
+    other = {**record, "error": {**error, "kind": "FitError"}}
+    entries = {"patches": {"whole": manifest.entry(path, other)}}
+    assert manifest.failures(entries, region) == {"whole": "none"}

@@ -53,7 +53,7 @@ def test_a_name_of_the_catalogue_has_its_analysis_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ({"b.json": background()}, "no signal patches with a workspace"),
+        ({"notes.json": {"a": 1}}, "no signal patches with a workspace"),
         ({"p.json": patchset(background(), grid())}, "p.json belongs to no workspace for sure"),
         (
             {"b.json": background(), "p.json": patchset(background(), grid(), ("region", "m"))},

@@ -13,7 +13,7 @@ _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 # media type. doi.org passes unknown types on. Therefore all types are listed.
 _ACCEPT_ARCHIVE = (
     "application/x-tar, application/zip, application/gzip, application/x-gzip, "
-    "application/octet-stream"
+    "application/octet-stream, application/json"
 )
 _KEYS_OF_DOCUMENTS = (b'"channels"', b'"measurements"', b'"distributions"', b'"patches"')
 _ACCEPT_CSV = "text/csv"

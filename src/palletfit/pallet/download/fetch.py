@@ -77,10 +77,19 @@ def fetch_pallet(
             f"The pallet of {analysis} is built in; there is nothing to fetch.",
             remedy="Give the pallet a doi, url or path.",
         )
+    return _fetch(Source(url, ARCHIVE, _slots(pallet, analysis)), destination, settings)
+
+
+def is_cached(pallet: Pallet, settings: DownloadSettings, *, analysis: str) -> bool:
+    """Say whether the archive of a pallet is in the download cache."""
+    return cached_file(Source(None, ARCHIVE, _slots(pallet, analysis)), settings) is not None
+
+
+def _slots(pallet: Pallet, analysis: str) -> tuple[Path, ...]:
+    """Return the paths of an archive in the cache, the preferred one first."""
     endings = ("",) if pallet.archive else ARCHIVE_ENDINGS
     name = pallet.archive or analysis
-    slots = tuple(Path("pallets", name + ending) for ending in endings)
-    return _fetch(Source(url, ARCHIVE, slots), destination, settings)
+    return tuple(Path("pallets", name + ending) for ending in endings)
 
 
 def fetch_published(

@@ -10,6 +10,7 @@ from typing import Any
 
 from palletfit.errors import PalletError
 from palletfit.pallet.files import read_pallet_json
+from palletfit.pallet.hs3 import read_hs3
 from palletfit.pallet.inspection.sources import File
 from palletfit.pallet.operations import is_operations, named
 from palletfit.pallet.patches import Patch
@@ -44,7 +45,8 @@ class Workspace:
     spec
         Its content, without the numbers of its modifiers.
     text
-        Its full content, compressed.
+        Its full content, compressed; empty for that of an HS3 document, whose digest no patchset
+        has.
     version
         Version of the schema.
     """
@@ -73,6 +75,25 @@ class Workspace:
         """Parameters of interest of all measurements, the first one first."""
         measured = (entry["config"]["poi"] for entry in self.spec["measurements"])
         return list(dict.fromkeys(poi for poi in measured if poi))
+
+    @property
+    def question(self) -> tuple[str | None, str | None]:
+        """Measurement and parameter of interest that an analysis has to name.
+
+        The first measurement whose parameter of interest scales a sample is taken. None is what a
+        region without these keys has. Without such a measurement the parameter is an empty text,
+        unless the first measurement names none.
+        """
+        measurements = self.spec["measurements"]
+        for number, entry in enumerate(measurements):
+            if entry["config"]["poi"] in self.parameters:
+                return (str(entry["name"]) if number else None), None
+        return None, "" if self.poi else None
+
+    @property
+    def has_signal(self) -> bool:
+        """True if a sample carries the parameter of interest of a measurement."""
+        return any(poi in self.parameters for poi in self.pois)
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -180,7 +201,7 @@ def _recognise_json(file: File, content: Any) -> Document:
         return Document(file.name, "JSON", file.sha256, "a JSON list of something else")
     metadata = content.get("metadata")
     if isinstance(metadata, dict) and "hs3_version" in metadata:
-        return Document(file.name, "HS3", file.sha256, _describe_hs3(content, metadata))
+        return _hs3(file, content)
     if isinstance(content.get("patches"), list) and isinstance(metadata, dict):
         return _patchset(file, content)
     if "channels" in content and {"measurements", "observations"} & content.keys():
@@ -192,14 +213,18 @@ def _recognise_json(file: File, content: Any) -> Document:
     return Document(file.name, "JSON", file.sha256, "a JSON object of something else")
 
 
-def _describe_hs3(content: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+def _hs3(file: File, content: dict[str, Any]) -> Document:
+    """Read an HS3 document as the workspace that the workflow makes of it."""
     distributions = content.get("distributions")
     count = len(distributions) if isinstance(distributions, list) else 0
-    description = f"HS3 {metadata['hs3_version']} with {count} distributions"
-    return (
-        f"{description}: `palletfit fit`, `hypotest` and `limit` take the file; no analysis is "
-        "proposed of it yet"
-    )
+    description = f"HS3 {content['metadata']['hs3_version']} with {count} distributions"
+    try:
+        spec = read_hs3(content)
+        check_workspace(spec, file.path or file.name)  # type: ignore[arg-type]
+    except PalletError as error:
+        return Document(file.name, "HS3", file.sha256, f"{description}: {error.problem}")
+    workspace = Workspace(_without_numbers(spec), b"", str(spec["version"]))
+    return Document(file.name, "HS3", file.sha256, description, workspace=workspace)
 
 
 def _workspace(file: File, content: dict[str, Any]) -> Document:

@@ -121,7 +121,7 @@ class Pairing:
     pairs
         In the order of the patches.
     alone
-        Workspaces that no patches belong to.
+        Workspaces and HS3 documents that no patches belong to.
     orphans
         Everything else that may hold a likelihood.
     remarks
@@ -147,7 +147,8 @@ def pair(documents: Sequence[Document], *, any_digest: bool = False) -> Pairing:
     pairing = Pairing()
     counts = Counter(document.name for document in documents)
     unique = _without_copies(documents, pairing)
-    workspaces = [document for document in unique if document.workspace is not None]
+    fitted = [document for document in unique if document.workspace is not None]
+    workspaces = [document for document in fitted if document.kind == "workspace"]
     candidates = _Candidates(workspaces)
     wrong = _Candidates([document for document in unique if document.wrong])
     groups = [
@@ -168,7 +169,7 @@ def pair(documents: Sequence[Document], *, any_digest: bool = False) -> Pairing:
         else:
             pairing.orphans.append(outcome)
     used = {pair.workspace.name for pair in pairing.pairs}
-    pairing.alone = [document for document in workspaces if document.name not in used]
+    pairing.alone = [document for document in fitted if document.name not in used]
     pairing.orphans += [
         Orphan(document.name, document.kind, document.remark)
         for document in unique

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from palletfit.config import RESULT_COLUMNS, Analysis, parse
 from palletfit.errors import ConfigError
 from palletfit.pallet.inspection import planes
-from palletfit.pallet.inspection.finding import Document, name_label
+from palletfit.pallet.inspection.finding import Document, Workspace, name_label
 from palletfit.pallet.inspection.pairing import Pair
 from palletfit.pallet.inspection.sources import Source, plain_name
 
@@ -22,6 +23,8 @@ _WORDS = re.compile(
     r"(?![A-Za-z])",
     re.IGNORECASE,
 )
+#: So many measurements are named in a remark.
+_NAMED = 8
 _OPENING = re.compile(r"^(signal )?(patch ?sets? )?(for )?(the )?", re.IGNORECASE)
 
 
@@ -36,7 +39,9 @@ class Proposal:
     data
         Content of the analysis file, but `name`.
     pairs
-        The pair of each region.
+        The pair of each region; none of complete workspaces.
+    complete
+        The complete workspace of each region; none of pairs.
     planes
         The planes.
     remarks
@@ -51,19 +56,25 @@ class Proposal:
     planes: Sequence[planes.ProposedPlane]
     remarks: tuple[str, ...]
     problem: str | None = None
+    complete: Mapping[str, Document] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
-        """Labels of the points."""
-        return list(self.data["labels"])
+        """Labels of the points; none of complete workspaces."""
+        return list(self.data.get("labels", ()))
 
 
 def propose(
-    source: Source, documents: Sequence[Document], pairs: Sequence[Pair]
+    source: Source,
+    documents: Sequence[Document],
+    pairs: Sequence[Pair],
+    alone: Sequence[Document] = (),
 ) -> tuple[list[Proposal], list[str]]:
-    """Propose an analysis for each signal model.
+    """Propose an analysis for each signal model, and one of all complete workspaces.
 
     Pairs are regions of one analysis if they have the same labels and points, by name and value.
+    A workspace without a signal is a region of its own only where there are no patches at all:
+    the fit of its background.
 
     Parameters
     ----------
@@ -71,7 +82,7 @@ def propose(
         The source.
     documents
         All of its files.
-    pairs
+    pairs, alone
         From :func:`palletfit.pallet.inspection.pairing.pair`.
 
     Returns
@@ -89,7 +100,33 @@ def propose(
             regions = [label or source.name]
         pairs_of = dict(zip(regions, group, strict=True))
         proposals.append(_propose_one(name, source, pairs_of, top))
+    counts = Counter(document.name for document in documents)
+    no_patches = not any(entry.kind in ("patchset", "operations") for entry in documents)
+    complete = [
+        document
+        for document in alone
+        if counts[document.name] == 1 and (no_patches or _has_signal(document))
+    ]
+    if complete:
+        names = _distinct([document.name.removeprefix(top) for document in complete])
+        regions = _unique(names) if len(complete) > 1 else [source.name]
+        name = plain_name(f"{source.name}-complete") if pairs else source.name
+        of_region = dict(zip(regions, complete, strict=True))
+        proposals.append(_propose_complete(name, source, of_region, top))
     return proposals, remarks
+
+
+def _has_signal(document: Document) -> bool:
+    return document.workspace is not None and document.workspace.has_signal
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Name regions by words of their files; those without words by a number."""
+    unique: list[str] = []
+    for name in names:
+        usable = name.strip("_") and name not in unique
+        unique.append(name if usable else f"region{len(unique) + 1}")
+    return unique
 
 
 def _grouped(pairs: Sequence[Pair]) -> tuple[list[list[Pair]], list[str]]:
@@ -211,13 +248,62 @@ def _propose_one(name: str, source: Source, pairs: dict[str, Pair], top: str) ->
     return Proposal(name, data, pairs, proposed, tuple(remarks), _problem(name, data))
 
 
+def _propose_complete(
+    name: str, source: Source, documents: Mapping[str, Document], top: str
+) -> Proposal:
+    regions: dict[str, dict[str, Any]] = {}
+    remarks: list[str] = []
+    without = [region for region, document in documents.items() if not _has_signal(document)]
+    if without:
+        named = f"{', '.join(without[:_NAMED])}{' and more' if len(without) > _NAMED else ''}"
+        remarks.append(
+            f"without a signal, so that only the background is fitted (target `diagnostics`): "
+            f"{named}; `poi` or `signal_in` of a region asks for more"
+        )
+    for region, document in documents.items():
+        workspace = document.workspace
+        if workspace is None:
+            continue
+        measurement, poi = workspace.question
+        question = {"measurement": measurement, "poi": poi}
+        regions[region] = {
+            "workspace": document.name.removeprefix(top),
+            "complete": True,
+            **{key: value for key, value in question.items() if value is not None},
+        }
+        remarks += _other_measurements(region, workspace, measurement)
+    pins = {files["workspace"]: documents[region].sha256 for region, files in regions.items()}
+    data = {
+        "title": name,
+        "pallet": {**source.pallet, "sha256": pins},
+        "regions": regions,
+    }
+    problem = _problem(name, data)
+    return Proposal(name, data, {}, (), tuple(remarks), problem, documents)
+
+
+def _other_measurements(
+    region: str, workspace: Workspace, measurement: str | None
+) -> Iterator[str]:
+    """Say which further measurements a complete workspace has."""
+    entries = workspace.spec["measurements"]
+    if len(entries) > 1:
+        first = measurement or str(entries[0]["name"])
+        names = [str(entry["name"]) for entry in entries if entry["name"] != first]
+        yield (
+            f"{region} has the measurements {', '.join(names[:_NAMED])}"
+            f"{' and more' if len(names) > _NAMED else ''}, too: `measurement` of the region "
+            "chooses one"
+        )
+
+
 def _poi(pair: Pair) -> str:
     return pair.workspace.workspace.poi if pair.workspace.workspace is not None else ""
 
 
 def _problem(name: str, data: Mapping[str, Any]) -> str | None:
     """Say why the workflow would refuse an analysis file."""
-    reserved = sorted(set(data["labels"]) & RESULT_COLUMNS)
+    reserved = sorted(set(data.get("labels", ())) & RESULT_COLUMNS)
     if reserved:
         return f"the label {reserved[0]} is a column of results.csv: rename it in the patchset"
     try:

@@ -29,7 +29,7 @@ class Inspection:
     pairing
         Workspaces and the patches that belong to them, and what belongs to nothing.
     proposals
-        One analysis for each signal model.
+        One analysis for each signal model, and one of all complete workspaces.
     remarks
         What is ambiguous or doubtful.
     """
@@ -81,7 +81,7 @@ class Inspection:
                 else f"There are {len(self.proposals)} analyses in {self.source}.",
                 remedy=f"Name one of {names}."
                 if names
-                else "No signal patches belong to a workspace: read what the table says.",
+                else "There is no likelihood that the workflow runs: read what the table says.",
             )
         data: Mapping[str, Any] = chosen[0].data
         return {"name": chosen[0].name, **data}
@@ -139,5 +139,5 @@ def inspect(
                 "There is no file in it.", remedy="Check the source.", file=opened.text
             )
         pairing = pair(documents, any_digest=any_digest)
-        proposals, remarks = propose(opened, documents, pairing.pairs)
+        proposals, remarks = propose(opened, documents, pairing.pairs, pairing.alone)
     return Inspection(opened.text, documents, pairing, proposals, [*pairing.remarks, *remarks])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from palletfit.core.text import printable
 
 if TYPE_CHECKING:
-    from palletfit.pallet.inspection.finding import Document
+    from palletfit.pallet.inspection.finding import Workspace
     from palletfit.pallet.inspection.proposal import Proposal
     from palletfit.pallet.inspection.report import Inspection
 
@@ -24,14 +24,17 @@ _LISTED = 12
 _FORMATS = ("HS3", "ROOT file", "HistFactory XML", "datacard")
 
 _WORKFLOW = "workflow"
-_NOT_YET = "fits, limits"
+_BACKGROUND_FIT = "background fit"
+_COMPLETE = "fits, limits"
 _BACKGROUND = "fits, points"
 _REFUSED = "see note"
 
 _EXPLANATIONS = {
     _WORKFLOW: "all targets of the workflow, with an analysis file as `--write` makes it",
-    _NOT_YET: "a complete model with a signal, for `palletfit.fit` and `palletfit.upper_limit`; "
-    "the workflow cannot run it yet, because it has no patchset",
+    _BACKGROUND_FIT: "a background-only workspace, for the target `diagnostics` with an analysis "
+    "file as `--write` makes it, for `palletfit.fit`, and with a table of your own signals for the "
+    "target `points` (docs/scans.md)",
+    _COMPLETE: "a complete model with a signal, for `palletfit.fit` and `palletfit.upper_limit`",
     _BACKGROUND: "a background-only workspace, for `palletfit.fit`, and with a table of your own "
     "signals for the target `points` of the workflow (docs/scans.md)",
     _REFUSED: "the workflow cannot run it yet, for the reason below",
@@ -92,25 +95,32 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, int, int, int | str, in
                 ", ".join(workspace.pois) or "-",
                 can,
             )
+        for region, document in proposal.complete.items():
+            if document.workspace is None:
+                continue
+            label = region if len(inspection.proposals) == 1 else f"{proposal.name}/{region}"
+            can = _WORKFLOW if document.workspace.has_signal else _BACKGROUND_FIT
+            can = can if proposal.problem is None else _REFUSED
+            yield _row(label, document.workspace, can)
+    proposed = {
+        document.name
+        for proposal in inspection.proposals
+        for document in proposal.complete.values()
+    }
     for document in inspection.pairing.alone:
-        workspace = document.workspace
-        if workspace is None:
+        if document.workspace is None or document.name in proposed:
             continue
-        parameters = workspace.parameters
-        yield (
-            document.name,
-            len(workspace.channels),
-            workspace.bins,
-            sum(parameters.values()),
-            "-",
-            ", ".join(workspace.pois) or "-",
-            _NOT_YET if _has_signal(document) else _BACKGROUND,
-        )
+        can = _COMPLETE if document.workspace.has_signal else _BACKGROUND
+        yield _row(document.name, document.workspace, can)
 
 
-def _has_signal(document: Document) -> bool:
-    workspace = document.workspace
-    return workspace is not None and any(poi in workspace.parameters for poi in workspace.pois)
+def _row(
+    label: str, workspace: Workspace, can: str
+) -> tuple[str, int, int, int | str, int | str, str, str]:
+    """Make the row of a workspace without patches."""
+    parameters = sum(workspace.parameters.values())
+    pois = ", ".join(workspace.pois) or "-"
+    return label, len(workspace.channels), workspace.bins, parameters, "-", pois, can
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
@@ -154,7 +164,11 @@ def _proposal_lines(proposal: Proposal, width: int) -> Iterator[str]:
         yield from _wrapped(
             f"{region}: {pair.workspace.name} with {pair.patches.name} ({evidence})", width
         )
-    yield from _wrapped(f"labels: {', '.join(proposal.labels)}", width)
+    for region, document in proposal.complete.items():
+        kind = " (HS3)" if document.kind == "HS3" else ""
+        yield from _wrapped(f"{region}: {document.name}{kind}, complete", width)
+    if proposal.labels:
+        yield from _wrapped(f"labels: {', '.join(proposal.labels)}", width)
     for plane in proposal.planes:
         select = "" if plane.select is None else f" where {plane.select}"
         yield from _wrapped(

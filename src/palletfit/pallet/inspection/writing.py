@@ -45,7 +45,8 @@ def write(proposals: Sequence[Proposal], path: Path, *, overwrite: bool = False)
         )
     if not proposals:
         raise ConfigError(
-            "There is nothing to write: no signal patches belong to a workspace.",
+            "There is nothing to write: no signal patches belong to a workspace, and none is "
+            "complete.",
             remedy="Read what `palletfit inspect` says of each file.",
             file=path,
         )
@@ -90,8 +91,7 @@ def text_of(proposal: Proposal, folder: Path) -> str:
         *_entry({"regions": data["regions"]}),
         *(_entry({"use": data["use"]}) if "use" in data else ()),
         "",
-        *_entry({"labels": data["labels"]}),
-        "",
+        *([*_entry({"labels": data["labels"]}), ""] if "labels" in data else ()),
         *_planes(proposal),
         "# Further sections: slices, cross_section, hepdata.",
     ]
@@ -105,6 +105,9 @@ def _path_from(path: str, folder: Path) -> str:
 
 
 def _planes(proposal: Proposal) -> Iterator[str]:
+    if proposal.complete:
+        yield "# Further keys of regions: measurement, poi, fix, signal_in."
+        return
     if not proposal.planes:
         yield "# No plane: results are tables. With masses, add `planes` for contours."
         return

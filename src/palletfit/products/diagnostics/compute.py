@@ -27,14 +27,18 @@ from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_poi_bounds, conclude
 from palletfit.engine.lowering import Lowered
+from palletfit.engine.measurements import has_no_poi
 from palletfit.engine.protocol import Engine
 from palletfit.engine.records import Fit
 from palletfit.engine.refusals import check_background
 from palletfit.errors import FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch, apply_sharing
+from palletfit.products.diagnostics.background import diagnose_background
 from palletfit.products.diagnostics.impacts import Shifts, shifts
 from palletfit.products.diagnostics.parameters import (
     constraint_widths,
+    correlation_of,
+    correlations,
     covariance_of,
     invert,
     parameters_of,
@@ -94,6 +98,14 @@ def diagnose(
         The engine is not the batched one.
     """
     batched, settings = require_batched(engine, "diagnostics"), settings or DiagnosticsSettings()
+    if has_no_poi(batched.workspace, batched.settings.measurement):
+        for patch in patches:
+            try:
+                yield patch, diagnose_background(batched, patch)
+            except PalletfitError as error:
+                error.patch = patch.name
+                yield patch, error
+        return
     waiting = iter(patches)
     while chunk := list(itertools.islice(waiting, _CHUNK)):
         batches, refused = batched.lower(chunk)
@@ -333,16 +345,13 @@ class _Diagnoses:
         return np.flatnonzero(chosen)
 
     def _correlations(self, row: int, covariance: FloatArray) -> Correlations:
-        columns = np.flatnonzero(np.diag(covariance) > 0)
-        names = tuple(str(self.batch.names[row][column]) for column in columns)
-        matrix = _correlation(covariance)[np.ix_(columns, columns)]
-        return Correlations(names, tuple(tuple(line) for line in matrix.tolist()))
+        return correlations(self.batch.names[row], covariance)
 
     def _channels(self, row: int, free: Fits, covariance: FloatArray) -> tuple[Channel, ...]:
         widths = np.where(self.batch.fixed[row], 0.0, constraint_widths(self.batch, row))
         before = Position(prefit_values(self.batch, row), widths, None)
         errors = np.sqrt(np.diag(covariance))
-        after = Position(free.point[row], errors, _correlation(covariance))
+        after = Position(free.point[row], errors, correlation_of(covariance))
         return channels(self.tests, free, row, before, after)
 
     def _remarks(self, row: int, free: Fits, state: NDArray[np.str_]) -> Iterator[str]:
@@ -359,16 +368,6 @@ class _Diagnoses:
                 f"mu-hat is at its {'lower' if low else 'upper'} bound: it has no correlations, "
                 "and impacts end there"
             )
-
-
-def _correlation(covariance: FloatArray) -> FloatArray:
-    """Correlations; rows and columns of zeros stay so."""
-    errors = np.sqrt(np.diag(covariance))
-    inverse = np.where(errors > 0, 1.0 / np.where(errors > 0, errors, 1.0), 0.0)
-    matrix = covariance * np.outer(inverse, inverse)
-    # Exactly, where rounding leaves almost one.
-    np.fill_diagonal(matrix, np.where(errors > 0, 1.0, 0.0))
-    return np.asarray(np.clip(matrix, -1.0, 1.0))
 
 
 def _means(pattern: str, name: str) -> bool:

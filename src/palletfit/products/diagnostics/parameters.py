@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from palletfit.core.arrays import FloatArray
 from palletfit.engine.batch import BatchFits
 from palletfit.engine.fits import Fits
 from palletfit.engine.lowering import Lowered
-from palletfit.products.diagnostics.records import Kind, Parameter
+from palletfit.products.diagnostics.records import Correlations, Kind, Parameter
 
 #: Directions with less curvature than this, the Hessian's diagonal scaled to one, are flat.
 _FLAT = 1e-9
@@ -34,6 +36,24 @@ def covariance_of(tests: BatchFits, row: int, fits: Fits) -> tuple[FloatArray, N
     state[mobile[flat]] = "undetermined"
     covariance[np.ix_(mobile, mobile)] = inverse
     return covariance, state
+
+
+def correlation_of(covariance: FloatArray) -> FloatArray:
+    """Divide a covariance by the errors; rows and columns of zeros stay so."""
+    errors = np.sqrt(np.diag(covariance))
+    inverse = np.where(errors > 0, 1.0 / np.where(errors > 0, errors, 1.0), 0.0)
+    matrix = covariance * np.outer(inverse, inverse)
+    # Exactly, where rounding leaves almost one.
+    np.fill_diagonal(matrix, np.where(errors > 0, 1.0, 0.0))
+    return np.asarray(np.clip(matrix, -1.0, 1.0))
+
+
+def correlations(names: Sequence[str | None], covariance: FloatArray) -> Correlations:
+    """Describe the correlations of what is free and determined; a name for each column."""
+    columns = np.flatnonzero(np.diag(covariance) > 0)
+    matrix = correlation_of(covariance)[np.ix_(columns, columns)]
+    chosen = tuple(str(names[column]) for column in columns.tolist())
+    return Correlations(chosen, tuple(tuple(line) for line in matrix.tolist()))
 
 
 def constraint_widths(batch: Lowered, row: int) -> FloatArray:

@@ -60,6 +60,8 @@ _DATA: dict[str, Any] = {
 _WIDER = 1.15
 #: Impacts below this part of the largest one are none.
 _NO_IMPACT = 1e-6
+#: Title of a fit without a parameter of interest.
+_NO_POI = "fit without a parameter of interest"
 
 
 def write_patch(drawing: Drawing, product: type[Product]) -> None:
@@ -93,7 +95,7 @@ def draw_diagnostics(
     """
     title = "\n".join([*title_lines(analysis), f"{shorten(record['patch'])}, region {region}"])
     if record["status"] == "failed":
-        return {name: [_failure(title, record["error"])] for name in PLOTS}
+        return {name: [draw_failure(title, record["error"])] for name in PLOTS}
     diagnostics = Diagnostics.from_json(record)
     return {
         "pulls": draw_pulls(diagnostics, title),
@@ -104,8 +106,8 @@ def draw_diagnostics(
     }
 
 
-def _failure(title: str, error: Mapping[str, Any]) -> Figure:
-    """Make a page that gives the reason of a failure, instead of a plot."""
+def draw_failure(title: str, error: Mapping[str, Any]) -> Figure:
+    """Draw a page that gives the reason of a failure, instead of a plot."""
     words = f"Failed: {error['problem']}\n{error['remedy']}"
     lines = [part for line in words.splitlines() for part in textwrap.wrap(line, 80)]
     with mpl.rc_context(STYLE):
@@ -311,7 +313,8 @@ def draw_ranking(diagnostics: Diagnostics, title: str, *, max_parameters: int = 
             _boxes(impacts, row, impact.postfit_up, impact.postfit_down, filled=True)
         reach = max(map(_reach, shown), default=0.0) or 1.0
         impacts.set_xlim(-_WIDER * reach, _WIDER * reach)
-        impacts.set_xlabel(rf"$\Delta\hat{{\mu}}$ ({shorten(diagnostics.poi)})", loc="right")
+        of_poi = f" ({shorten(diagnostics.poi)})" if diagnostics.poi else ""
+        impacts.set_xlabel(rf"$\Delta\hat{{\mu}}${of_poi}", loc="right")
         _ranked_pulls(pulls, parameters, rows)
         _name_rows(pulls, [impact.parameter for impact in shown], rows)
         for axes, side in ((pulls, "bottom"), (impacts, "top")):
@@ -675,8 +678,10 @@ def _yield_legend(
 ) -> None:
     data = Line2D([], [], color="black", marker="o", markersize=4, linewidth=1.2)
     total = Box(**{**_HATCH, "edgecolor": "0.25"})
-    mu = diagnostics.parameter(diagnostics.poi)
-    strength = mu.value if when == "postfit" else mu.prefit_value
+    strength = 0.0
+    if diagnostics.poi:
+        mu = diagnostics.parameter(diagnostics.poi)
+        strength = mu.value if when == "postfit" else mu.prefit_value
     entries: list[Entry] = [(data, "Data"), (total, "Total uncertainty")]
     for name in reversed(names):
         words = shorten(name, 30)
@@ -703,15 +708,16 @@ def poisson_errors(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _subtitle(diagnostics: Diagnostics) -> str:
-    words = f"best fit {_strength(diagnostics)}"
-    state = diagnostics.parameter(diagnostics.poi).state
-    if state == "at_bound":
-        words += ", at its bound"
+    words = _NO_POI
+    if diagnostics.poi:
+        words = f"best fit {_strength(diagnostics)}"
+        if diagnostics.parameter(diagnostics.poi).state == "at_bound":
+            words += ", at its bound"
     return words if diagnostics.status == "ok" else f"{words} (fit not trusted)"
 
 
 def _of_pulls(pulls: Pulls) -> str:
-    words = "fit without a parameter of interest"
+    words = _NO_POI
     if pulls.mu is not None:
         words = rf"fit, {shorten(pulls.poi)} = {pulls.mu:.3g}"
     return words if pulls.status == "ok" else f"{words} (fit not trusted)"

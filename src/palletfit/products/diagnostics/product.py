@@ -33,6 +33,7 @@ class Diagnostics(Product):
     version = "diagnostics-1"
     sections = ("diagnostics",)
     engines = frozenset({"batched"})
+    needs_poi = False
     table = "diagnostics"
     caption, label, subcategory = "diagnostics.rst", "diagnostics", "diagnostics"
     compares = True

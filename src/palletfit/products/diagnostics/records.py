@@ -132,8 +132,8 @@ class Diagnostics:
     remarks
         What a reader should know.
     poi, mu_hat, mu_hat_error
-        Parameter of interest and its best fit; the uncertainty is from the curvature of the
-        likelihood, also at a bound, and None where there is none.
+        Parameter of interest and its best fit, empty and None where there is none; the uncertainty
+        is from the curvature of the likelihood, also at a bound, and None where there is none.
     twice_nll, edm, fit_reason
         Of the best fit: 2 NLL as pyhf has it, estimated distance to the minimum, and why it is
         trusted or not.
@@ -157,7 +157,7 @@ class Diagnostics:
     reasons: tuple[str, ...]
     remarks: tuple[str, ...]
     poi: str
-    mu_hat: float
+    mu_hat: float | None
     mu_hat_error: float | None
     twice_nll: float
     edm: float

@@ -85,7 +85,7 @@ class DiagnosticsResult(Result):
     reasons: list[str]
     remarks: list[str]
     poi: str
-    mu_hat: Number
+    mu_hat: MaybeNumber
     mu_hat_error: MaybeNumber
     twice_nll: Number
     edm: MaybeNumber

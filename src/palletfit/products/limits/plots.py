@@ -38,12 +38,14 @@ from palletfit.planes.style import (
     Entry,
     new_figure,
     save,
+    save_pages,
     title_lines,
     write_legend,
 )
+from palletfit.products.limits.bands import draw_bands
 from palletfit.products.limits.planes import Line, along, as_json, limit_contours, mu_field
 from palletfit.products.limits.published import compare
-from palletfit.products.limits.table import read_table
+from palletfit.products.limits.table import SIGMAS, read_table
 from palletfit.runs.product import Drawing
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,25 @@ def write_slice(drawing: Drawing) -> None:
     line = along(read_table(drawing.inputs["table"]), chosen)
     figure = draw_slice(line, analysis, chosen, level)
     save(figure, [*drawing.files["png"], *drawing.files["pdf"]])
+
+
+def write_names(drawing: Drawing) -> None:
+    """Write the plot of limits by the names of points; many take several pages of the PDF."""
+    level = drawing.settings.contour.confidence_level
+    limits = {
+        str(point["patch"]): (
+            _or_none(point["mu_obs"]),
+            [_or_none(point[f"mu_exp_{sigma}"]) for sigma in SIGMAS],
+        )
+        for point in read_table(drawing.inputs["table"]).to_dict("records")
+    }
+    axis = f"{100 * level:g}% CL upper limit"
+    pages = draw_bands(limits, title_lines(drawing.analysis), axis, None)
+    save_pages(pages, [*drawing.files["png"], *drawing.files["pdf"]])
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure:

@@ -87,6 +87,14 @@ class Limits(OfLimits):
                 "pdf": Output(("limits_slice_{slice}.pdf",)),
             },
         ),
+        Plot(
+            "plot_limit_names",
+            "names",
+            {
+                "png": Output(("limits-by-name.png",), "limits_names.rst", "upper limits by name"),
+                "pdf": Output(("limits-by-name.pdf",)),
+            },
+        ),
     )
     order = 1
 
@@ -157,6 +165,13 @@ class Limits(OfLimits):
         write_slice(drawing)
 
     @classmethod
+    def draw_names(cls, drawing: Drawing) -> None:
+        """Write the limits of complete workspaces, by their names."""
+        from palletfit.products.limits.plots import write_names
+
+        write_names(drawing)
+
+    @classmethod
     def label_of(cls, folder: Path, analysis: Analysis) -> str:
         """Say in the report that points have other limits at another minimum."""
         limits = cls.entries_made(folder, analysis) or []
@@ -170,6 +185,7 @@ class Limits(OfLimits):
         if limits is None:
             return []
         plots = plot_files(folder, "limits", analysis, ("png", "pdf", "html"))
+        plots += [path for path in [folder / "limits-by-name.png"] if path.exists()]
         minima = about_minima(limits, words=_OTHER)
         return [
             _summary(analysis, limits, settings),

@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from palletfit.errors import FitError
 from palletfit.planes.style import (
     COLOURS,
     STYLE,
@@ -23,6 +22,7 @@ from palletfit.planes.style import (
     title_lines,
     write_legend,
 )
+from palletfit.products.diagnostics.plots import draw_failure, shorten
 from palletfit.runs.product import Drawing, Product
 from palletfit.runs.results import chosen_record
 
@@ -31,22 +31,15 @@ _LOWEST = 0.1
 
 
 def write_patch(drawing: Drawing, product: type[Product]) -> None:
-    """Write the plot of the patch whose record's file has this stem.
-
-    Raises
-    ------
-    FitError
-        The scan failed.
-    """
+    """Write the plot of the patch whose record's file has this stem, or why its scan failed."""
     region, record = chosen_record(drawing.manifests, product, drawing.subject)
-    if record["status"] == "failed":
-        raise FitError(
-            f"There is no scan to draw: {record['error']['problem']}",
-            remedy=record["error"]["remedy"],
-            patch=record["patch"],
-        )
     level = drawing.settings.contour.confidence_level
-    figure = draw_mu_scan(record, drawing.analysis, region, level)
+    if record["status"] == "failed":
+        subject = f"{shorten(record['patch'])}, region {region}"
+        title = "\n".join([*title_lines(drawing.analysis), subject])
+        figure = draw_failure(title, record["error"])
+    else:
+        figure = draw_mu_scan(record, drawing.analysis, region, level)
     save(figure, [*drawing.files["png"], *drawing.files["pdf"]])
 
 

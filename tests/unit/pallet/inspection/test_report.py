@@ -10,6 +10,7 @@ import pytest
 
 from palletfit.config import load_analysis
 from palletfit.errors import ConfigError, PalletError
+from palletfit.pallet.hs3 import hs3_document
 from palletfit.pallet.inspection import inspect
 
 from . import layouts
@@ -146,18 +147,80 @@ def test_discovery_regions_without_masses(tmp_path):
     assert analysis.planes == {}
 
 
+def complete(number: int = 0) -> dict:
+    workspace = layouts.models.full("normsys")
+    workspace["observations"][0]["data"][0] += number
+    return workspace
+
+
 def test_complete_workspaces_without_a_patchset(tmp_path):
-    files = {f"point_{number}.json": layouts.models.full("normsys") for number in range(3)}
-    for number, workspace in enumerate(files.values()):
-        workspace["observations"][0]["data"][0] += number
+    files = {f"point_{number}.json": complete(number) for number in range(3)}
     inspection = look(tmp_path, files)
-    table = inspection.table(100)
-    assert table.count("fits, limits") == 4  # and the explanation
-    assert "the workflow cannot run it yet" in " ".join(table.split())
-    with pytest.raises(ConfigError, match="nothing to write"):
-        inspection.write(tmp_path / "mine.yaml")
-    with pytest.raises(ConfigError, match="There are 0 analyses"):
-        inspection.analysis()
+    rows = inspection.as_json()["likelihoods"]
+    assert [(row["name"], row["can_be_done"]) for row in rows] == [
+        (f"point_{number}", "workflow") for number in range(3)
+    ]
+    assert regions(inspection)["point_1"] == {"workspace": "point_1.json", "complete": True}
+    assert "point_1: point_1.json, complete" in inspection.table()
+    (file,) = inspection.write(tmp_path / "complete.yaml")
+    analysis, _ = load_analysis(str(file), tmp_path)
+    assert analysis.labels == ["likelihood"]
+    assert analysis.complete
+    assert set(analysis.pallet.sha256) == set(files)
+    text = file.read_text()
+    assert "labels" not in text
+    assert "# Further keys of regions: measurement, poi, fix, signal_in." in text
+    for summary, _ in prepare(inspection, tmp_path).values():
+        assert (summary["patches"], summary["poi"]) == (1, "mu_SIG")
+
+
+def test_complete_workspaces_beside_patches(tmp_path):
+    workspace = background()
+    files = {
+        "b.json": workspace,
+        "p.json": patchset(workspace, grid()),
+        "whole.json": complete(),
+        "other_background.json": background(7),
+    }
+    inspection = look(tmp_path, files)
+    grids, single = inspection.proposals
+    assert single.name == f"{grids.name}-complete"
+    assert [files["workspace"] for files in single.data["regions"].values()] == ["whole.json"]
+    rows = {row["name"]: row["can_be_done"] for row in inspection.as_json()["likelihoods"]}
+    assert list(rows.values()) == ["workflow", "workflow", "fits, points"]
+
+
+@pytest.mark.parametrize(
+    ("pois", "keys", "remark"),
+    [
+        (["mu_SIG", "norm"], {}, "the measurements second, too"),
+        (["none", "mu_SIG"], {"measurement": "second"}, "the measurements first, too"),
+        (["none", ""], {"poi": ""}, "only the background is fitted"),
+        (["", ""], {}, "only the background is fitted"),
+    ],
+)
+def test_what_a_complete_workspace_is_asked(tmp_path, pois, keys, remark):
+    workspace = complete()
+    config = workspace["measurements"][0]["config"]
+    workspace["measurements"] = [
+        {"name": name, "config": {**config, "poi": poi}}
+        for name, poi in zip(("first", "second"), pois, strict=True)
+    ]
+    inspection = look(tmp_path, {"w.json": workspace})
+    (region,) = regions(inspection).values()
+    assert region == {"workspace": "w.json", "complete": True, **keys}
+    assert remark in " ".join(inspection.table().split())
+
+
+def test_hs3_documents_are_complete_workspaces(tmp_path):
+    spec = layouts.models.full("normsys")
+    files = {"ws.json": hs3_document(spec), "bad.json": {"metadata": {"hs3_version": "0.2"}}}
+    inspection = look(tmp_path, files)
+    (region,) = regions(inspection).values()
+    assert (region["workspace"], region["complete"]) == ("ws.json", True)
+    table = " ".join(inspection.table().split())
+    assert "ws.json (HS3), complete" in table
+    assert "bad.json (HS3): HS3 0.2 with 0 distributions: " in table
 
 
 def test_a_file_of_operations_for_each_point(tmp_path):
@@ -279,7 +342,8 @@ def test_one_json_file(tmp_path, ending):
     write(tmp_path, {f"SUSY-2018-14.json{ending}": background()})
     inspection = inspect(tmp_path / f"SUSY-2018-14.json{ending}")
     (row,) = inspection.as_json()["likelihoods"]
-    assert (row["bins"], row["poi"], row["can_be_done"]) == (2, "mu_SIG", "fits, points")
+    assert (row["bins"], row["poi"], row["can_be_done"]) == (2, "mu_SIG", "background fit")
+    assert next(iter(regions(inspection).values()))["poi"] == ""
 
 
 @pytest.mark.parametrize("name", ["search.tar", "search.zip"])
@@ -400,9 +464,7 @@ def test_formats_that_others_convert(tmp_path):
     table = inspection.table()
     for word in ("RooJSONFactoryWSTool", "pyhf xml2json", "text2workspace.py", "HS3 0.2 with 1"):
         assert word in table
-    # The HS3 document is one for commands, if not for the workflow.
     assert "no likelihood in it that palletfit can fit" not in table
-    assert "`palletfit fit`, `hypotest` and `limit` take the file" in " ".join(table.split())
     del files["model.json"]
     table = look(tmp_path, files).table()
     assert "no likelihood in it that palletfit can fit" in table
@@ -510,7 +572,7 @@ def test_published_pallets_are_proposed_as_they_are_written_by_hand(shared, proj
 def test_workspaces_of_a_tool_for_reinterpretation(shared):
     inspection = inspect(shared / "workspaces" / "SUSY-2018-14-comb.json.xz")
     (row,) = inspection.as_json()["likelihoods"]
-    assert (row["channels"], row["bins"], row["can_be_done"]) == (3, 3, "fits, points")
+    assert (row["channels"], row["bins"], row["can_be_done"]) == (3, 3, "background fit")
 
 
 @pytest.mark.parametrize("source", ["", "  "])

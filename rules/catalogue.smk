@@ -1,0 +1,15 @@
+rule catalogue:
+    """One static site of all selected analyses that are at hand: results, evidence, distances."""
+    input:
+        results=site_results,
+    output:
+        site=directory("results/_catalogue"),
+    log:
+        "logs/_catalogue/site.log",
+    params:
+        settings=site_settings,
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    script:
+        "../scripts/catalogue_site.py"
