@@ -627,6 +627,7 @@ def toys(
     *,
     count: int = ToySettings().toys,
     seed: int = ToySettings().seed,
+    descents: int = ToySettings().descents,
     patches: str | Sequence[str] = "*",
     check: bool = True,
     progress: bool = False,
@@ -644,6 +645,8 @@ def toys(
         Toys of each of both hypotheses.
     seed
         Seed of the random numbers.
+    descents
+        From how many further points each fit looks for other minima.
     patches, check, progress, settings
         See :func:`hypotest`.
 
@@ -676,7 +679,7 @@ def toys(
 
     task = _task(toys, workspace, patchset, patches, {**settings, "mu": mu}, check=check)
     batched = require_batched(task.engine, "toys")
-    toy_settings = ToySettings(seed=seed)
+    toy_settings = ToySettings(seed=seed, descents=descents)
     counter = _shown("toys" if progress else None, count * len(task.patches), _TOYS)
 
     def one(patch: Patch) -> ToyResult:

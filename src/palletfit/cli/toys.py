@@ -27,8 +27,19 @@ Examples:
     help="Pseudo-experiments of each hypothesis. Default: 1000.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Default: 1.")
+@click.option(
+    "--descents", type=click.IntRange(0, 10_000), default=0,
+    help="Further points from which each fit looks for other minima. Default: 0.",
+)  # fmt: skip
 def command(
-    inputs: Inputs, output: Output, *, mu: float | None, discovery: bool, count: int, seed: int
+    inputs: Inputs,
+    output: Output,
+    *,
+    mu: float | None,
+    discovery: bool,
+    count: int,
+    seed: int,
+    descents: int,
 ) -> int:
     """Compute CLs from pseudo-experiments, beside the asymptotic formulae."""
     import palletfit
@@ -41,7 +52,7 @@ def command(
             raise click.UsageError("--discovery has a test statistic of its own, q0.")
         arguments["test_statistic"] = "q0"
     mu = 1.0 if mu is None else mu
-    results = palletfit.toys(mu=mu, count=count, seed=seed, **arguments)
+    results = palletfit.toys(mu=mu, count=count, seed=seed, descents=descents, **arguments)
     asymptotic = palletfit.hypotest(**{**arguments, "mu": mu, "progress": False})
     name = "p0" if discovery else "CLs"
     kind = arguments.get("test_statistic", "qtilde")
@@ -55,7 +66,14 @@ def command(
         results,
         command="toys",
         title=f"{tested} from {count} toys of each hypothesis: {inputs.title}",
-        settings={"mu": mu, "toys": count, "seed": seed, "test_statistic": kind, **inputs.settings},
+        settings={
+            "mu": mu,
+            "toys": count,
+            "seed": seed,
+            **({"descents": descents} if descents else {}),
+            "test_statistic": kind,
+            **inputs.settings,
+        },
         columns=[
             Column(f"{name} obs", lambda result: result.CLs_obs, f"{name} observed"),
             Column("error", lambda result: result.CLs_obs_error, f"error of {name} observed"),
