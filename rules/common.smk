@@ -11,6 +11,7 @@ from palletfit.config import parse as parse_settings
 from palletfit.core.files import read_json
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import PalletfitError
+from palletfit.core.hosts import begin_notes
 from palletfit.pallet.folders import needed_files
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import registry
@@ -20,6 +21,7 @@ from snakemake.exceptions import WorkflowError
 workflow_state.export_package(Path(workflow.basedir) / "src")
 
 RESULTS = Path("results")
+RESOURCES = Path("resources")
 STARTED = time.time()
 ANALYSIS_FOLDER = Path(workflow.basedir) / "config" / "analyses"
 
@@ -39,7 +41,9 @@ try:
     # The selected analyses, and those that they combine.
     KNOWN = with_members(ANALYSES, ANALYSIS_FOLDER)
     if workflow.is_main_process:
+        begin_notes(RESOURCES / ".unresolved")
         workflow_state.note_incomplete(RESULTS, ANALYSES)
+        workflow_state.note_left_out(RESOURCES, KNOWN, SETTINGS.download)
         workflow_state.announce()
 except PalletfitError as error:
     raise WorkflowError(str(error)) from None
@@ -354,9 +358,20 @@ def plot_outputs(product, plot):
     for name, output in plot.outputs.items():
         first, *others = (f"results/{{analysis}}/{file}" for file in output.files)
         if output.caption:
-            first = in_report(product, first, output.caption, labels_in_report(output.label))
+            first = in_report(product, first, output.caption, plot_labels(product, output))
         outputs[name] = [first, *others] if others else first
     return outputs
+
+
+def plot_labels(product, output):
+    """Make a function: the labels of a plot in the report, which say what it lacks."""
+
+    def labels(wildcards):
+        missing = product.left_out(RESULTS / wildcards.analysis, KNOWN[wildcards.analysis])
+        without = f", without {'; '.join(missing)}" if missing else ""
+        return labels_in_report(output.label.format(**wildcards) + without)
+
+    return labels
 
 
 def plot_log(plot):
@@ -446,8 +461,10 @@ def plane_of(wildcards):
 
 
 def published_tables(wildcards):
-    """Published curves of a plane; a change fetches them again."""
-    return plane_of(wildcards).published.model_dump(mode="json")
+    """Published curves of a plane; a change fetches them again, and so does a new chance."""
+    asked = workflow_state.asked_for(RESOURCES, wildcards.analysis, wildcards.plane)
+    published = plane_of(wildcards).published.model_dump(mode="json")
+    return {**published, "asked": asked} if asked else published
 
 
 def drawn(wildcards):

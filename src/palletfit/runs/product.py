@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from palletfit.core.files import read_json, write_atomically, write_json
+from palletfit.core.text import printable
 from palletfit.errors import ConfigError, StoreError
 from palletfit.runs import choice, manifest
 from palletfit.runs.store import RecordStore
@@ -479,6 +480,24 @@ class Product:
         return cls.label
 
     @classmethod
+    def left_out(cls, folder: Path, analysis: Analysis) -> list[str]:  # noqa: ARG003
+        """Say what published tables the plots of an analysis lack, and why.
+
+        Parameters
+        ----------
+        folder
+            ``results/ANALYSIS``.
+        analysis
+            The analysis.
+
+        Returns
+        -------
+        list
+            A phrase for each.
+        """
+        return []
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
         """Say at the end of a run what there is and where, if it was made by now.
 
@@ -529,6 +548,55 @@ def plot_files(folder: Path, stem: str, analysis: Analysis, endings: Sequence[st
         for ending in endings
     ]
     return [path for path in paths if path.exists()]
+
+
+def left_out(folder: Path, stem: str, analysis: Analysis) -> list[str]:
+    """Say which published curves and limits are missing in plots of planes, and why.
+
+    Parameters
+    ----------
+    folder, analysis
+        See :meth:`Product.left_out`.
+    stem
+        Of the files with the data of a plane's contour: ``contour`` or ``limit_contour``.
+    """
+    phrases = []
+    for plane in analysis.planes:
+        try:
+            content = read_json(folder / f"{stem}{analysis.plane_suffix(plane)}.json")
+        except StoreError:
+            continue
+        ending = f" in the plane {plane}" if len(analysis.planes) > 1 else ""
+        reasons = {
+            f"the published {name} contour{ending}": reason
+            for name, reason in content.get("left_out", {}).items()
+        }
+        problem = (content.get("published_limits") or {}).get("problem")
+        if problem is not None:
+            reasons[f"the published upper limits{ending}"] = problem.splitlines()[0]
+        phrases += [
+            f"{subject} ({printable(reason.rstrip('.'))})" for subject, reason in reasons.items()
+        ]
+    return phrases
+
+
+def about_left_out(folder: Path, phrases: Sequence[str]) -> list[str]:
+    """Return lines of the last words about what is left out, with the remedy.
+
+    Parameters
+    ----------
+    folder
+        ``results/ANALYSIS``.
+    phrases
+        See :meth:`Product.left_out`.
+    """
+    if not phrases:
+        return []
+    log = folder.parent.parent / "logs" / folder.name / "download_published*.log"
+    return [
+        *(f"  missing: {phrase}" for phrase in phrases),
+        f"  remedy:  {log} says where to put the files; a later run takes them, or asks again",
+    ]
 
 
 def about_minima(

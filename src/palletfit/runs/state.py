@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from palletfit.config import Analysis, Region, Settings
+from palletfit.config import Analysis, DownloadSettings, Plane, Region, Settings
 from palletfit.core.files import read_json, write_atomically
 from palletfit.core.locks import hold_until_exit
 from palletfit.core.processes import end_with
@@ -101,6 +101,56 @@ def refits(results: Path, analysis: str, region: str, product: type[Product]) ->
         return int((results / analysis / region / product.file(_COUNT)).read_text())
     except (OSError, ValueError):
         return 0
+
+
+def note_left_out(
+    resources: Path, analyses: Mapping[str, Analysis], settings: DownloadSettings
+) -> list[Path]:
+    """Count for each plane how often published tables that were left out may be there by now.
+
+    The count is a parameter of the rule that fetches them, as that of :func:`note_incomplete` is of
+    the rule that fits.
+
+    Returns
+    -------
+    list
+        The files with what was published in these planes.
+    """
+    files = []
+    for name, analysis in analyses.items():
+        for plane_name, plane in analysis.planes.items():
+            suffix = analysis.plane_suffix(plane_name)
+            path = resources / "published" / name / f"curves{suffix}.json"
+            if path.exists() and _may_be_there(path, plane, settings, name):
+                count = asked_for(resources, name, suffix) + 1
+                write_atomically(_count_of_asking(resources, name, suffix), f"{count}\n")
+                files.append(path)
+    return files
+
+
+def asked_for(resources: Path, analysis: str, suffix: str) -> int:
+    """Return how often published tables of a plane were worth asking for again."""
+    try:
+        return int(_count_of_asking(resources, analysis, suffix).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _count_of_asking(resources: Path, analysis: str, suffix: str) -> Path:
+    return resources / "published" / analysis / f".asked{suffix}"
+
+
+def _may_be_there(path: Path, plane: Plane, settings: DownloadSettings, analysis: str) -> bool:
+    try:
+        content = read_json(path)
+        if not any("problem" in entry for entry in content.values()):
+            return False
+        # It imports what computes contours: only where something is missing.
+        from palletfit.planes.overlay import is_worth_asking
+
+        return is_worth_asking(content, plane.published, settings, analysis=analysis)
+    except (StoreError, OSError, ValueError, TypeError, AttributeError):
+        return True
 
 
 def _is_complete(path: Path, region: Region, product: type[Product]) -> bool:

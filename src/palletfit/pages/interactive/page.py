@@ -54,11 +54,12 @@ def render(
     name = html.escape(analysis.name)
     level = f"limits at {100 * exclusion.confidence_level:g}% CL"
     titles = [*title_parts(analysis), *([to_html(plane.title)] if plane.title else []), level]
+    notes = _left_out(exclusion) + _minima(exclusion) + _neighbours(shown)
     lines = [
         *head(f"{name}: exclusion", style, [library, script], images="data: blob:"),
         f"<header><h1>{name}</h1><p>{'; '.join(titles)}</p></header>",
         '<main><section><div id="colouring"></div><div id="plot"></div>',
-        f"<p class=help>{_HELP}{_minima(exclusion)}{_neighbours(shown)}</p></section>",
+        f"<p class=help>{_HELP}{notes}</p></section>",
         '<aside id="panel"></aside></main>',
         _data("figure", json.loads(figure.to_json())),
         _data("details", shown),
@@ -67,6 +68,14 @@ def render(
         f"<script>{script}</script></body></html>\n",
     ]
     return "\n".join(lines)
+
+
+def _left_out(exclusion: Exclusion) -> str:
+    """Say which published contours are missing, and why, after the help."""
+    return "".join(
+        f" The published {html.escape(name)} contour is left out: {html.escape(reason)}"
+        for name, reason in exclusion.left_out.items()
+    )
 
 
 def _minima(exclusion: Exclusion) -> str:

@@ -15,7 +15,9 @@ from palletfit.runs.product import (
     Output,
     Plot,
     Product,
+    about_left_out,
     about_minima,
+    left_out,
     plot_files,
 )
 
@@ -144,6 +146,11 @@ class Hypotest(Product):
         return f"{cls.label}: {minima}" if minima else cls.label
 
     @classmethod
+    def left_out(cls, folder: Path, analysis: Analysis) -> list[str]:
+        """Say which published tables the plots lack, and why."""
+        return left_out(folder, "contour", analysis)
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Give the number of excluded points, and the paths of contours and tables."""
         points = cls.entries_made(folder, analysis)
@@ -155,6 +162,7 @@ class Hypotest(Product):
             _summary(analysis, points, settings),
             *(f"  minima:  {line}" for line in minima if line),
             *(f"  contour: {path}" for path in contours),
+            *about_left_out(folder, cls.left_out(folder, analysis)),
             f"  results: {folder / 'results.csv'} and {folder / 'results.json'}",
         ]
 

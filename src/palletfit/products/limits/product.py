@@ -14,7 +14,9 @@ from palletfit.runs.product import (
     Output,
     Plot,
     Product,
+    about_left_out,
     about_minima,
+    left_out,
     plot_files,
 )
 
@@ -164,6 +166,11 @@ class Limits(OfLimits):
         return f"{cls.label}: {minima}" if minima else cls.label
 
     @classmethod
+    def left_out(cls, folder: Path, analysis: Analysis) -> list[str]:
+        """Say which published tables the plots lack, and why."""
+        return left_out(folder, "limit_contour", analysis)
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Give the number of limits, and the paths of plots and tables."""
         limits = cls.entries_made(folder, analysis)
@@ -175,6 +182,7 @@ class Limits(OfLimits):
             _summary(analysis, limits, settings),
             *([f"  minima: {minima}"] if minima else []),
             *(f"  limits: {path}" for path in plots),
+            *about_left_out(folder, cls.left_out(folder, analysis)),
             f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}",
         ]
 
