@@ -45,6 +45,11 @@ try:
         workflow_state.note_incomplete(RESULTS, ANALYSES)
         workflow_state.note_left_out(RESOURCES, KNOWN, SETTINGS.download)
         workflow_state.announce()
+        if SETTINGS.executor.lacks_endpoint:
+            print(
+                "Warning: no endpoint is named; a plan (-n) needs none, fits do (docs/remote.md).",
+                file=sys.stderr,
+            )
 except PalletfitError as error:
     raise WorkflowError(str(error)) from None
 
@@ -561,13 +566,14 @@ def benchmark_shown():
     }
 
 
-def claim_results():
-    """Refuse to run beside another run in this folder.
+def begin():
+    """Refuse to run beside another run in this folder, or without the endpoint that fits.
 
-    Unlike Snakemake's own lock, which the profiles switch off, this one ends with its holder,
-    however that ended.
+    Unlike Snakemake's own lock, which the profiles switch off, the folder's ends with its holder,
+    however that ended. A dry-run comes not here.
     """
     try:
+        SETTINGS.executor.require_endpoint()
         workflow_state.claim(RESULTS)
     except PalletfitError as error:
         raise WorkflowError(str(error)) from None
@@ -598,7 +604,7 @@ def started(wildcards):
 
 
 onstart:
-    claim_results()
+    begin()
 
 
 onsuccess:
