@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from palletfit.core.files import read_json, write_atomically, write_json
-from palletfit.core.text import printable
+from palletfit.core.text import counted, printable
 from palletfit.errors import ConfigError, StoreError
 from palletfit.runs import choice, manifest
 from palletfit.runs.store import RecordStore
@@ -512,7 +512,10 @@ class Product:
         if entries is None:
             return []
         files = " and ".join(str(folder / f"{cls.table}.{e}") for e in reversed(cls.endings))
-        return [f"{analysis.name}: {cls.words()} of {len(entries)} points", f"  results: {files}"]
+        return [
+            f"{analysis.name}: {cls.words()} of {counted(len(entries), 'point')}",
+            f"  results: {files}",
+        ]
 
     @classmethod
     def entries_made(cls, folder: Path, analysis: Analysis) -> list[Mapping[str, Any]] | None:

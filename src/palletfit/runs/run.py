@@ -85,7 +85,11 @@ def run(
         finished = len(scan.patches) - len(open_.missing)
         with (
             Progress(
-                scan.title, total=len(scan.patches), kept=finished, unit=scan.product.unit
+                scan.title,
+                total=len(scan.patches),
+                kept=finished,
+                unit=scan.product.unit,
+                workers=workers,
             ) as progress,
             observer(scan, open_.records) if observer else nullcontext() as see,
         ):
@@ -102,7 +106,7 @@ def run(
                     record |= {name: result[name] for name in result if name not in record}
                     store.write(patch.name, record)
                     open_.records[patch.name] = record
-                    progress.advance(result["status"])
+                    progress.advance(result["status"], more=patch is not patches[-1])
                     if see is not None:
                         see(record)
                     if result["status"] == "failed":

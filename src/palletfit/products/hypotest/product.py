@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palletfit.core.text import counted
 from palletfit.errors import PalletfitError
 from palletfit.products.hypotest.neighbours import about_neighbours
 from palletfit.runs.product import (
@@ -178,6 +179,6 @@ def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: 
         else f"{excluded} excluded at {100 * level:.4g}% CL, "
     )
     return (
-        f"{analysis.name}: {len(points)} signal points, {exclusion}"
+        f"{analysis.name}: {counted(len(points), 'signal point')}, {exclusion}"
         f"{status['suspect']} suspect, {status['failed']} failed"
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from palletfit.core.text import counted
 from palletfit.errors import ConfigError
 from palletfit.runs.product import (
     Drawing,
@@ -192,7 +193,7 @@ def _summary(analysis: Analysis, limits: Sequence[Mapping[str, Any]], settings: 
     below = sum(limit["mu_obs"] is not None and limit["mu_obs"] < 1 for limit in limits)
     beyond = sum(limit["states"]["obs"] == "beyond" for limit in limits)
     return (
-        f"{analysis.name}: {len(limits)} upper limits at "
+        f"{analysis.name}: {counted(len(limits), 'upper limit')} at "
         f"{100 * settings.contour.confidence_level:.4g}% CL, {below} below mu = 1, {beyond} beyond "
         f"the bound, {status['suspect']} suspect, {status['failed']} failed"
     )
