@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from palletfit.core.files import read_json, write_atomically, write_json
 from palletfit.core.text import counted, printable
 from palletfit.errors import ConfigError, StoreError
+from palletfit.pallet.patches import file_stem
 from palletfit.runs import choice, manifest
 from palletfit.runs.store import RecordStore
 
@@ -508,6 +509,8 @@ class Product:
         analysis, settings
             The configuration.
         """
+        if cls.table is None:
+            return cls._plots_made(folder, analysis)
         entries = cls.entries_made(folder, analysis)
         if entries is None:
             return []
@@ -516,6 +519,27 @@ class Product:
             f"{analysis.name}: {cls.words()} of {counted(len(entries), 'point')}",
             f"  results: {files}",
         ]
+
+    @classmethod
+    def _plots_made(cls, folder: Path, analysis: Analysis) -> list[str]:
+        """Name the plots of chosen patches that are newer than their regions' manifests."""
+        manifests = [folder / region / f"{cls.name}.json" for region in analysis.used_regions]
+        try:
+            chosen = read_json(folder / f"{cls.name}_patches.json")
+        except StoreError:
+            return []
+        patches = [patch for names in chosen.values() for patch in names]
+        files = [
+            folder / Path(file).name
+            for patch in patches
+            for file in cls.files_of_patch(folder.name, file_stem(patch))
+            if file.endswith(".png")
+        ]
+        plots = [path for path in files if is_newer(path, manifests)]
+        if not plots:
+            return []
+        words = f"{analysis.name}: {cls.words()} of {counted(len(patches), 'point')}"
+        return [words, *(f"  plot:    {path}" for path in plots)]
 
     @classmethod
     def entries_made(cls, folder: Path, analysis: Analysis) -> list[Mapping[str, Any]] | None:

@@ -18,6 +18,7 @@ from palletfit.engine.versions import VERSIONS
 from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch
 from palletfit.runs import manifest, task
+from palletfit.runs.again import reasons
 from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.packing import pack
@@ -82,6 +83,9 @@ def run(
     """
     with _lock(scan, store, lock or scan.product.file(".lock")):
         open_ = _Open.find(scan, store)
+        again = reasons(store, open_.missing, open_.keys)
+        if again:
+            logger.info("%s: made again: %s", scan.title, "; ".join(again))
         finished = len(scan.patches) - len(open_.missing)
         with (
             Progress(

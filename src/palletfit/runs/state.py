@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from palletfit.config import Analysis, DownloadSettings, Plane, Region, Settings
 from palletfit.core.files import read_json, write_atomically
 from palletfit.core.locks import hold_until_exit
 from palletfit.core.processes import end_with
+from palletfit.core.text import counted
 from palletfit.errors import StoreError
 from palletfit.runs import registry
-from palletfit.runs.product import Product
+from palletfit.runs.product import Product, is_newer
 
 #: File that counts how often a region's records were found incomplete.
 _COUNT = ".refits"
@@ -172,8 +173,26 @@ def further(results: Path, analysis: str) -> dict[str, int]:
     return times
 
 
-def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings) -> str:
-    """Say at the end of a run where results are, and what came out."""
+def outcome(
+    results: Path,
+    analyses: Mapping[str, Analysis],
+    settings: Settings,
+    targets: Iterable[str] = (),
+    since: float = 0.0,
+) -> str:
+    """Say at the end of a run where results are, and what came out.
+
+    Parameters
+    ----------
+    results
+        The folder of all results.
+    analyses, settings
+        The configuration.
+    targets
+        Names of targets, or files, that were asked for.
+    since
+        Time when the run began.
+    """
     lines = [
         line
         for name, analysis in analyses.items()
@@ -181,4 +200,35 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
         if product.records == (analysis.points is None)
         for line in product.last_words(results / name, analysis, settings)
     ]
-    return "\n".join(lines)
+    for name in analyses:
+        folder = results / name
+        archive = folder / "hepdata.tar.gz"
+        if is_newer(archive, [folder / "results.json"]):
+            lines += [f"{name}: HEPData submission", f"  hepdata: {archive}"]
+    lines += _of_targets(results, analyses, set(targets), since)
+    text = "\n".join(lines)
+    files = [target for target in targets if target not in text and Path(target).is_file()]
+    return "\n".join([*lines, *(f"file: {target}" for target in files)])
+
+
+def _of_targets(
+    results: Path, analyses: Mapping[str, Analysis], targets: set[str], since: float
+) -> Iterator[str]:
+    """Say where the files are that only one target makes, or that are targets themselves."""
+    times = results / "_benchmark" / "times.csv"
+    if "benchmark" in targets and times.exists():
+        yield "benchmark: wall times"
+        yield f"  results: {', '.join(str(times.with_suffix(e)) for e in ('.csv', '.md', '.png'))}"
+    sent = flying = 0
+    files = [
+        path
+        for name in analyses
+        for path in (results / name).glob("*/submitted*.json")
+        if path.stat().st_mtime >= since
+    ]
+    for path in files:
+        content = read_json(path)
+        sent, flying = sent + content["sent"], flying + content["in_flight_before"]
+    if files and any(target.partition("_")[0] == "submit" for target in targets):
+        yield f"{counted(sent, 'patch', 'patches')} sent, {flying} in flight from before"
+        yield "  the same command without the target collects them and finishes"

@@ -1,0 +1,50 @@
+"""Another workflow uses this one as a module, with rules of the same names or of others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import Folder
+
+WORKFLOW = """
+module palletfit:
+    snakefile: "{snakefile}"
+    config: config
+
+use rule * from palletfit{renamed}
+
+rule mine:
+    default_target: True
+    input: "results/demo/limits.json"
+    output: "count.txt"
+    shell: "wc -c {{input}} > {{output}}"
+"""
+
+
+@pytest.mark.parametrize("renamed", ["", " as fits_*"])
+def test_known_analyses_are_found(folder: Folder, renamed: str) -> None:
+    snakefile = folder.path / "Snakefile"
+    snakefile.write_text(WORKFLOW.format(snakefile=folder.project / "Snakefile", renamed=renamed))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "1",
+            "--dry-run",
+            "--config",
+            "analyses=demo",
+        ],
+        cwd=folder.path,
+        env=folder.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "demo/combined: limits of all patches that have none yet" in done.stdout + done.stderr
