@@ -136,7 +136,7 @@ class ExecutorSettings(Model):
 
     @property
     def lacks_endpoint(self) -> bool:
-        """Whether fits go to an endpoint that is not named; a dry-run does not need it."""
+        """Say that fits go to an endpoint which is not named; a dry-run does not need it."""
         return self.kind == "globus-compute" and self.endpoint is None
 
     def require_endpoint(self) -> None:

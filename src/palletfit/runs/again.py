@@ -42,18 +42,18 @@ def reasons(store: RecordStore, missing: Iterable[Patch], keys: Mapping[str, Key
     ]
 
 
-def _reason(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _reason(record: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     key: Mapping[str, Any] = record["key"]
-    if key["digest"] == wanted["digest"]:
+    if key["digest"] == new["digest"]:
         return "of a fit that failed" if record["status"] == "failed" else "of another patch"
-    if key["workspace"] != wanted["workspace"]:
+    if key["workspace"] != new["workspace"]:
         return "of another background"
-    if key["patch"] != wanted["patch"] or key.get("options") != wanted.get("options"):
+    if key["patch"] != new["patch"] or key.get("options") != new.get("options"):
         return "of a patch that has changed"
-    if key["engine"] != wanted["engine"]:
+    if key["engine"] != new["engine"]:
         return f"of engine {key['engine']}"
-    changed = _changes(key["settings"], wanted["settings"], "fit")
-    product, other = key.get("product", {}), wanted.get("product", {})
+    changed = _changes(key["settings"], new["settings"], "fit")
+    product, other = key.get("product", {}), new.get("product", {})
     if product.get("version") != other.get("version"):
         return f"of version {product.get('version')}"
     changed += _changes(product.get("settings", {}), other.get("settings", {}))

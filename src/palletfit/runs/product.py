@@ -295,6 +295,8 @@ class Product:
         store: RecordStore,  # noqa: ARG002
         settings: Settings,  # noqa: ARG002
         part: tuple[int, int] = (1, 1),
+        *,
+        workers: int = 1,  # noqa: ARG002
     ) -> dict[str, Any]:
         """Make what is asked of a region.
 
@@ -310,6 +312,8 @@ class Product:
             The configuration.
         part
             Which part of the region, of how many.
+        workers
+            How many tasks run side by side, in each part.
 
         Returns
         -------

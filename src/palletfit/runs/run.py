@@ -159,7 +159,8 @@ def make(
         See :func:`run`.
     """
     fit = partial(run, store=store, executor=executor, settings=settings.executor, **options)
-    return scan.product.make(scan, fit, store, settings, part)
+    workers = int(options.get("workers", 1))
+    return scan.product.make(scan, fit, store, settings, part, workers=workers)
 
 
 def submit(

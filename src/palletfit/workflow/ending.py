@@ -95,8 +95,8 @@ def explain(failures: Iterable[Failure], broken: Mapping[str, str]) -> str:
         Names of the steps that failed by the path of their logs, noted or not.
     """
     noted = list(failures)
-    known = {failure.log for failure in noted if failure.log}
-    noted += [Failure(step, "", log) for log, step in broken.items() if log not in known]
+    logs = {failure.log for failure in noted if failure.log}
+    noted += [Failure(step, "", log) for log, step in broken.items() if log not in logs]
     if any(failure.reason == INTERRUPTED for failure in noted) or not noted:
         return "Interrupted. What is finished is kept; run the same command again to go on."
     by_reason: dict[str, list[Failure]] = {}
@@ -118,12 +118,12 @@ def explain(failures: Iterable[Failure], broken: Mapping[str, str]) -> str:
 
 def unknown_target(name: str, targets: Iterable[str]) -> str:
     """Say that there is no such target, and which one may be meant."""
-    known = sorted(targets)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    names = sorted(targets)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return (
         f"There is no target {name!r}, and no rule that makes a file of this name.\n"
-        f"  remedy: {hint}Targets are {', '.join(known)}."
+        f"  remedy: {hint}Targets are {', '.join(names)}."
     )
 
 
