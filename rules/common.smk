@@ -654,8 +654,8 @@ def own_rules():
 
 def describe_rules():
     """Let the list of rules say in a line each what a user would ask for, and what are steps."""
-    if not BASE.samefile(workflow.basedir):
-        return  # a module of another workflow
+    if IS_MODULE:
+        return
     workflow.list_rules = list_rules
     for each in own_rules():
         summary = inspect.cleandoc(each.docstring or "").partition("\n")[0]
@@ -691,7 +691,8 @@ TARGETS = [
     *(name for name in PRODUCTS if PRODUCTS[name] is not HYPOTEST),
     *(f"submit_{name}" for name in OTHERS if name not in CHOSEN),
 ]
-ENDING = watched_end() if workflow.is_main_process else None
+IS_MODULE = not BASE.samefile(workflow.basedir)
+ENDING = watched_end() if workflow.is_main_process and not IS_MODULE else None
 
 
 onstart:

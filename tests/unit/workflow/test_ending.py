@@ -102,7 +102,7 @@ def test_a_reason_that_steps_share_is_given_once():
 def test_an_interruption_is_no_failure():
     failures = [Failure("hypotest of a/b", ending.INTERRUPTED, "a.log")]
     assert explain(failures, {}).startswith("Interrupted. What is finished is kept")
-    assert explain([], {}).startswith("Interrupted.")
+    assert "the output above says why" in explain([], {})
 
 
 def test_a_damaged_note_costs_nothing(tmp_path):

@@ -79,10 +79,11 @@ def download(source: Source, url: str, temporary: Path, settings: DownloadSettin
     try:
         content_type = retrying(_attempt, source.kind, url, temporary, settings)
     except _TransientError as failure:
-        if isinstance(failure, _UnresolvedError):
+        if isinstance(failure, _UnresolvedError) and not is_noted(failure.host):
             note_unresolved(failure.host)
+        count = retrying.statistics["attempt_number"]
         raise UnreachableError(
-            f"{failure.problem} (attempts: {retrying.statistics['attempt_number']}).",
+            f"{failure.problem}{f' (attempts: {count})' if count > 1 else ''}.",
             remedy=f"{failure.remedy} Or else: {by_hand(source, settings)}",
             file=public_address(url),
         ) from None
