@@ -304,9 +304,6 @@ def test_without_a_size_all_workers_have_shards_and_nothing_is_made_again(folder
     assert folder.run(workers=4) == shards
     # Other workers find what there is.
     assert folder.run(workers=1) == []
-    for name in shards:
-        folder.store.path(name).unlink()
-    assert folder.run(workers=1) == sorted(named(NAMES[0], "0-999") + named(NAMES[1], "0-999"))
 
 
 def test_only_what_is_missing_is_made_and_how_it_is_split_does_not_matter(folder):
