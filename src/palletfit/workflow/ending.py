@@ -98,7 +98,7 @@ def explain(failures: Iterable[Failure], broken: Mapping[str, str]) -> str:
     logs = {failure.log for failure in noted if failure.log}
     noted += [Failure(step, "", log) for log, step in broken.items() if log not in logs]
     if not noted:
-        return "The run stopped before its end; the output above says why. What is finished is kept."
+        return "The run stopped before its end: the output above says why. All finished is kept."
     if any(failure.reason == INTERRUPTED for failure in noted):
         return "Interrupted. What is finished is kept; run the same command again to go on."
     by_reason: dict[str, list[Failure]] = {}
