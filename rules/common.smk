@@ -391,10 +391,10 @@ def plot_words(product, plot):
     """Return the message of a plot's rule."""
     subject = {
         "plane": "{wildcards.plane}",
-        "slice": "{wildcards.slice}",
-        "patch": "{wildcards.stem}",
+        "slice": " {wildcards.slice}",
+        "patch": " {wildcards.stem}",
     }
-    return f"{{wildcards.analysis}}: draw {product.words()} {subject[plot.of]}"
+    return f"{{wildcards.analysis}}{subject[plot.of]}: draw {product.words()}"
 
 
 def plot_log(plot):
