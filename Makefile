@@ -29,6 +29,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One dependency (connection-pool) has no wheel: old pip would build it in a deprecated way.
 export PIP_USE_PEP517 := 1
 
+# Snakemake does not quote the interpreter, so that each rule would fail if its path had a space; and
+# with LC_ALL=C no Python starts that finds a letter beyond ASCII in a path of its environment. Below
+# a folder with such characters, .venv is a link to an environment in the cache of the user.
+QUOTE    := '
+HERE     := '$(subst $(QUOTE),'\'',$(CURDIR))'
+ODD      := $(shell printf %s $(HERE) | LC_ALL=C tr -d 'A-Za-z0-9_./+,=@:~-' | LC_ALL=C tr -c '' x)
+CACHED    = $${XDG_CACHE_HOME:-$$HOME/.cache}/palletfit/environments
+PLACE    := $(if $(ODD),$(shell echo "$(CACHED)/$$(printf %s $(HERE) | cksum | tr ' ' -)"),$(VENV))
+
 SNAKEMAKE_CONFIG = $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake
 
 MAKEFLAGS += --no-builtin-rules
@@ -36,22 +45,24 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-BIN         := $(VENV)/bin
+BIN         := $(PLACE)/bin
 # Errors only: pip's warnings are about the machine's own configuration, not about this project.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
 # Half of an installation's time is compiling, which pip does on one processor and Python on all.
 # Some packages have files for other versions of Python, which do not compile.
-COMPILE     := $(BIN)/python -W ignore -m compileall -q -q -j 0 $(VENV)/lib || :
+COMPILE     := $(BIN)/python -W ignore -m compileall -q -q -j 0 $(PLACE)/lib || :
 # Programs that start others by name (shell rules of Snakemake, tests) find this environment's.
-IN_VENV     := PATH="$(CURDIR)/$(BIN):$$PATH"
+IN_VENV     := PATH="$(if $(ODD),,$(CURDIR)/)$(BIN):$$PATH"
+# Said before each step of a set-up, which may take a minute.
+STEP        := @echo "-"
 
 # Each stamp is the record of one finished step, newer than what the step depends on.
-WORKFLOW := $(VENV)/.installed-workflow
-PACKAGE  := $(VENV)/.installed-palletfit
-DEV      := $(VENV)/.installed-dev
-CLUSTERS := $(VENV)/.installed-clusters
-EXTRAS   := $(VENV)/.installed-extras
-DOCS     := $(VENV)/.installed-docs
+WORKFLOW := $(PLACE)/.installed-workflow
+PACKAGE  := $(PLACE)/.installed-palletfit
+DEV      := $(PLACE)/.installed-dev
+CLUSTERS := $(PLACE)/.installed-clusters
+EXTRAS   := $(PLACE)/.installed-extras
+DOCS     := $(PLACE)/.installed-docs
 
 # An environment holds absolute paths: in a copied or moved folder it is made anew.
 ifneq ($(shell cat $(WORKFLOW) 2>/dev/null),$(CURDIR))
@@ -114,6 +125,9 @@ endpoint: ## set up the Globus Compute endpoint of SITE, on its login node
 	@test -d "$(ENDPOINT)" || { \
 	    echo "error: there is no folder $(ENDPOINT)." >&2; \
 	    echo "remedy: make endpoint SITE=expanse (or another folder of profiles/)" >&2; exit 1; }
+	@test -z "$(ODD)" || { \
+	    echo "error: the path of this folder has spaces or letters beyond ASCII." >&2; \
+	    echo "remedy: move the checkout: the endpoint's environment is in it." >&2; exit 1; }
 	@test -x .venv-endpoint/bin/python || "$(PYTHON)" -m venv .venv-endpoint
 	@file=$(ENDPOINT)/requirements.txt; test -e $$file || file=envs/endpoint.txt; \
 	    .venv-endpoint/bin/python -m pip install --quiet --require-hashes -r $$file
@@ -135,7 +149,7 @@ extras: $(EXTRAS) ## add pyhf's optional backends, PyTorch and TensorFlow, and p
 
 .PHONY: clean
 clean: ## remove the environment, the site and the tools' caches, never results or downloads
-	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(PLACE) $(VENV) build .mypy_cache .pytest_cache .ruff_cache
 	@echo "Results and downloads are kept; to be rid of them, remove results/ and resources/."
 
 # A failed or interrupted installation leaves no stamp, and the next attempt starts from nothing.
@@ -151,28 +165,43 @@ $(WORKFLOW): envs/workflow.txt
 	    echo "error: $(PYTHON) cannot make virtual environments (no venv, or no ensurepip and no pip)." >&2; \
 	    echo "remedy: on Debian and Ubuntu install the package python3-venv" \
 	         "(or the one named after the version, as python3.11-venv)." >&2; exit 1; }
+	@case "$(PLACE)" in *[!A-Za-z0-9_./+,=@:~-]*) \
+	    echo "error: the path of the environment, $(PLACE), has spaces or letters beyond ASCII:" \
+	         "Snakemake cannot run there." >&2; \
+	    echo "remedy: say XDG_CACHE_HOME=/path/without/them make, or move the checkout." >&2; exit 1;; \
+	esac
 	@echo "Making the environment $(VENV) with $$("$(PYTHON)" --version): a minute or two, once."
+	@if [ -n "$(ODD)" ]; then echo "It is in $(PLACE), because this folder's name has characters" \
+	    "that Snakemake or Python cannot take there."; fi
 	@if [ -e $(EXTRAS) ]; then \
 	    echo "The optional backends go with the old one; make extras adds them again."; fi
-	@rm -rf $(VENV)
-	@if "$(PYTHON)" -c "import ensurepip" 2>/dev/null; then "$(PYTHON)" -m venv $(VENV); else \
-	    "$(PYTHON)" -m venv --without-pip $(VENV) && \
+	$(STEP) "1 of 3: an empty environment"
+	@rm -rf $(PLACE) $(VENV)
+	@if "$(PYTHON)" -c "import ensurepip" 2>/dev/null; then "$(PYTHON)" -m venv $(PLACE); else \
+	    "$(PYTHON)" -m venv --without-pip $(PLACE) && \
 	    "$(PYTHON)" -m pip --python $(BIN)/python install --quiet --no-input pip; fi
+	@if [ -n "$(ODD)" ]; then ln -sfn $(PLACE) $(VENV); fi
+	$(STEP) "2 of 3: $$(grep -c == envs/workflow.txt) packages"
 	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/workflow.txt
+	$(STEP) "3 of 3: compiling"
 	@$(COMPILE)
-	@echo "$(CURDIR)" > $@
+	@printf "%s\n" $(HERE) > $@
 
 $(PACKAGE): pyproject.toml $(WORKFLOW)
 	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@if [ -n "$(ODD)" ]; then ln -sfn $(HERE)/src $(PLACE)/source; \
+	    for file in $(PLACE)/lib/python3*/site-packages/*palletfit.pth; do \
+	        echo ../../../source > "$$file"; done; fi
 	@touch $@
 
 $(DEV): envs/dev.txt $(PACKAGE)
-	@echo "Installing what tests and linters need."
+	@echo "Installing what tests and linters need: $$(grep -c == envs/dev.txt) packages."
 	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/dev.txt
 	@$(COMPILE)
 	@touch $@
 
 $(CLUSTERS): envs/clusters.txt $(PACKAGE)
+	@echo "Installing what login nodes need: $$(grep -c == envs/clusters.txt) packages."
 	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/clusters.txt
 	@$(COMPILE)
 	@touch $@

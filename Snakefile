@@ -3,7 +3,11 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: f"{workflow.basedir}/config/config.yaml"
+# Of this workflow, also where it is a module of another one.
+BASE = Path(str(workflow.current_basedir))
+
+
+configfile: f"{BASE}/config/config.yaml"
 
 
 report: "report/workflow.rst"
@@ -28,3 +32,9 @@ rule all:
         all_manifests(),
         result_files(GRIDS),
         files_of(POINTS),
+        products_there(),
+    message:
+        "everything that was asked for is there"
+
+
+describe_rules()

@@ -26,6 +26,8 @@ for repetition in range(1, SETTINGS.benchmark.repetitions + 1):
         localrule: True
         conda:
             "../envs/workflow.yaml"
+        message:
+            "{wildcards.analysis}: time all fits with {wildcards.case}"
         script:
             "../scripts/time_fits.py"
 
@@ -56,6 +58,8 @@ rule benchmark_table:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "fold the times into a table"
     script:
         "../scripts/benchmark_table.py"
 
@@ -66,3 +70,5 @@ rule benchmark:
         "results/_benchmark/times.csv",
         "results/_benchmark/times.md",
         "results/_benchmark/times.png",
+    message:
+        "everything that was asked for is there"

@@ -23,6 +23,8 @@ rule combine_workspaces:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: combine likelihoods"
     script:
         "../scripts/combine_workspaces.py"
 
@@ -31,3 +33,5 @@ rule combine:
     """Results and plots of all selected analyses that combine others."""
     input:
         combination_products,
+    message:
+        "everything that was asked for is there"

@@ -11,19 +11,29 @@ from palletfit.config import parse as parse_settings
 from palletfit.core.files import read_json
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import PalletfitError
+from palletfit.core.hosts import begin_notes
 from palletfit.pallet.folders import needed_files
 from palletfit.pallet.patches import file_stem
 from palletfit.runs import registry
+from palletfit.workflow.ending import Ending, require_writable
 from palletfit.workflow.sources import analyses_of, at_hand, notes
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
-workflow_state.export_package(Path(workflow.basedir) / "src")
+workflow_state.export_package(BASE / "src")
 
 RESULTS = Path("results")
+RESOURCES = Path("resources")
 STARTED = time.time()
-ANALYSIS_FOLDER = Path(workflow.basedir) / "config" / "analyses"
+ANALYSIS_FOLDER = BASE / "config" / "analyses"
+#: A report is about every product that is there, a run about what was asked for.
+REPORTING = any(word.partition("=")[0] == "--report" for word in sys.argv) and (
+    "--report-after-run" not in sys.argv
+)
 
 try:
+    if workflow.is_main_process:
+        require_writable(Path.cwd())
     SETTINGS = parse_settings(
         Settings, config, file="config/config.yaml (with --config and --configfile)"
     )
@@ -39,8 +49,15 @@ try:
     # The selected analyses, and those that they combine.
     KNOWN = with_members(ANALYSES, ANALYSIS_FOLDER)
     if workflow.is_main_process:
+        begin_notes(RESOURCES / ".unresolved")
         workflow_state.note_incomplete(RESULTS, ANALYSES)
+        workflow_state.note_left_out(RESOURCES, KNOWN, SETTINGS.download)
         workflow_state.announce()
+        if SETTINGS.executor.lacks_endpoint:
+            print(
+                "Warning: no endpoint is named; a plan (-n) needs none, fits do (docs/remote.md).",
+                file=sys.stderr,
+            )
 except PalletfitError as error:
     raise WorkflowError(str(error)) from None
 
@@ -333,7 +350,7 @@ def in_report(product, file, caption, labels):
     place = {"category": "{analysis}"}
     if product.subcategory:
         place["subcategory"] = product.subcategory
-    caption = str(Path(workflow.basedir) / "report" / caption)
+    caption = str(BASE / "report" / caption)
     return report(file, caption=caption, labels=labels, **place)
 
 
@@ -361,9 +378,30 @@ def plot_outputs(product, plot):
     for name, output in plot.outputs.items():
         first, *others = (f"results/{{analysis}}/{file}" for file in output.files)
         if output.caption:
-            first = in_report(product, first, output.caption, labels_in_report(output.label))
+            first = in_report(product, first, output.caption, plot_labels(product, output))
         outputs[name] = [first, *others] if others else first
     return outputs
+
+
+def plot_labels(product, output):
+    """Make a function: the labels of a plot in the report, which say what it lacks."""
+
+    def labels(wildcards):
+        missing = product.left_out(RESULTS / wildcards.analysis, KNOWN[wildcards.analysis])
+        without = f", without {'; '.join(missing)}" if missing else ""
+        return labels_in_report(output.label.format(**wildcards) + without)
+
+    return labels
+
+
+def plot_words(product, plot):
+    """Return the message of a plot's rule."""
+    subject = {
+        "plane": "{wildcards.plane}",
+        "slice": " {wildcards.slice}",
+        "patch": " {wildcards.stem}",
+    }
+    return f"{{wildcards.analysis}}{subject[plot.of]}: draw {product.words()}"
 
 
 def plot_log(plot):
@@ -428,7 +466,9 @@ def product_files(product):
 
 def describe(product):
     """Let the list of targets say what a product is."""
-    workflow.get_rule(product.name).docstring = inspect.getdoc(product).partition("\n")[0]
+    # By its place, because a workflow that uses this one as a module may name rules otherwise.
+    latest = list(workflow.rules)[-1]
+    latest.docstring = inspect.getdoc(product).partition("\n")[0]
 
 
 def chosen_stems(analysis, product):
@@ -458,8 +498,10 @@ def plane_of(wildcards):
 
 
 def published_tables(wildcards):
-    """Published curves of a plane; a change fetches them again."""
-    return plane_of(wildcards).published.model_dump(mode="json")
+    """Published curves of a plane; a change fetches them again, and so does a new chance."""
+    asked = workflow_state.asked_for(RESOURCES, wildcards.analysis, wildcards.plane)
+    published = plane_of(wildcards).published.model_dump(mode="json")
+    return {**published, "asked": asked} if asked else published
 
 
 def drawn(wildcards):
@@ -572,14 +614,16 @@ def benchmark_shown():
     }
 
 
-def claim_results():
-    """Refuse to run beside another run in this folder.
+def begin():
+    """Refuse to run beside another run in this folder, or without the endpoint that is to fit.
 
-    Unlike Snakemake's own lock, which the profiles switch off, this one ends with its holder,
-    however that ended.
+    Unlike Snakemake's own lock, which the profiles switch off, the folder's ends with its holder,
+    however that ended. A dry-run comes not here.
     """
     try:
+        SETTINGS.executor.require_endpoint()
         workflow_state.claim(RESULTS)
+        ENDING.begin()
     except PalletfitError as error:
         raise WorkflowError(str(error)) from None
 
@@ -608,9 +652,84 @@ def started(wildcards):
     return STARTED
 
 
+def products_there():
+    """Files of other products in the report: tables and plots that an earlier run made."""
+    if not REPORTING:
+        return []
+    files = [file for name in OTHERS for file in files_of(PRODUCTS[name]) if Path(file).exists()]
+    for name in CHOSEN:
+        for analysis in GRIDS:
+            chosen = RESULTS / analysis / f"{name}_patches.json"
+            patches = read_json(chosen).values() if chosen.exists() else []
+            stems = [file_stem(patch) for region in patches for patch in region]
+            plots = [
+                file for stem in stems for file in PRODUCTS[name].files_of_patch(analysis, stem)
+            ]
+            files += [file for file in plots if Path(file).exists()]
+    files += [f"results/{analysis}/hepdata.tar.gz" for analysis in GRIDS]
+    files.append("results/_benchmark/times.csv")
+    return [file for file in files if Path(file).exists()]
+
+
+def own_rules():
+    """Rules of this workflow, without those of one that uses it as a module."""
+    return [
+        each
+        for each in workflow.rules
+        if Path(str(each.snakefile)).resolve().is_relative_to(BASE.resolve())
+    ]
+
+
+def describe_rules():
+    """Let the list of rules say in a line each what a user would ask for, and what are steps."""
+    if IS_MODULE:
+        return
+    workflow.list_rules = list_rules
+    for each in own_rules():
+        summary = inspect.cleandoc(each.docstring or "").partition("\n")[0]
+        each.docstring = summary if each.name in TARGETS else f"a step: {summary}"
+
+
+def list_rules(only_targets=False):
+    """Print what a user would ask for, and the steps below."""
+    shown = [each for each in own_rules() if each.name in TARGETS]
+    print("\n".join(f"{each.name} ({each.docstring})" for each in shown))
+    if not only_targets:
+        steps = [each for each in own_rules() if each.name not in TARGETS]
+        print("\n".join(["", *(f"{each.name} ({each.docstring})" for each in steps)]))
+
+
+def last_words():
+    """Say what there is and where, at the end of this run."""
+    asked = workflow.dag_settings.targets if workflow.dag_settings is not None else ()
+    return workflow_state.outcome(RESULTS, ANALYSES, SETTINGS, sorted(asked or ()), STARTED)
+
+
+def watched_end():
+    """Watch the run of this process for its last words."""
+    quiet = {str(level) for level in workflow.output_settings.quiet or ()}
+    ending = Ending(last_words, targets=TARGETS, terse="progress" in quiet)
+    logger.addFilter(ending.watch)
+    return ending
+
+
+#: Targets, for a hint at the one that may be meant.
+TARGETS = [
+    *("all", "combine", "hepdata", "benchmark", "submit"),
+    *(name for name in PRODUCTS if PRODUCTS[name] is not HYPOTEST),
+    *(f"submit_{name}" for name in OTHERS if name not in CHOSEN),
+]
+IS_MODULE = not BASE.samefile(workflow.basedir)
+ENDING = watched_end() if workflow.is_main_process and not IS_MODULE else None
+
+
 onstart:
-    claim_results()
+    begin()
 
 
 onsuccess:
-    print(workflow_state.outcome(RESULTS, ANALYSES, SETTINGS), file=sys.stderr)
+    ENDING.reach()
+
+
+onerror:
+    ENDING.fail()

@@ -11,6 +11,8 @@ rule download_published:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}: fetch published contours, if there are some"
     script:
         "../scripts/download_published.py"
 
@@ -38,5 +40,7 @@ rule interactive:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}: write the page to explore{wildcards.plane}"
     script:
         "../scripts/interactive.py"

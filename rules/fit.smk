@@ -18,6 +18,8 @@ rule hypotest_part:
     threads: 4
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: fit part {wildcards.scatteritem}"
     script:
         "../scripts/make_part.py"
 
@@ -44,6 +46,8 @@ rule hypotest:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: fit all patches that have no result yet"
     script:
         "../scripts/make_product.py"
 
@@ -65,6 +69,8 @@ rule neighbours:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: try the minima of neighbouring points"
     script:
         "../scripts/neighbours.py"
 
@@ -82,6 +88,8 @@ use rule hypotest_part as product_part with:
         "logs/{analysis}/{region}/{product}_{scatteritem}.tsv"
     params:
         settings=product_settings,
+    message:
+        "{wildcards.analysis}/{wildcards.region}: {wildcards.product}, part {wildcards.scatteritem}"
 
 
 use rule hypotest as product with:
@@ -98,6 +106,8 @@ use rule hypotest as product with:
         "logs/{analysis}/{region}/{product}.tsv"
     params:
         settings=product_settings,
+    message:
+        "{wildcards.analysis}/{wildcards.region}: {wildcards.product} of all patches that have none yet"
 
 
 rule submit_region:
@@ -116,6 +126,8 @@ rule submit_region:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: send the patches that have no result yet"
     script:
         "../scripts/submit.py"
 
@@ -124,6 +136,8 @@ rule submit:
     """Send all missing patches of all selected analyses to a remote executor, and return."""
     input:
         all_submissions(HYPOTEST),
+    message:
+        "everything that was asked for is there"
 
 
 # Not of products of chosen patches: what is chosen depends on results that are still to come.
@@ -137,6 +151,8 @@ use rule submit_region as submit_product with:
         asked=started,
     wildcard_constraints:
         product=any_of(name for name in OTHERS if name not in CHOSEN),
+    message:
+        "{wildcards.analysis}/{wildcards.region}: send {wildcards.product} of the patches that have none yet"
 
 
 for product in [PRODUCTS[name] for name in OTHERS if name not in CHOSEN]:
@@ -147,3 +163,5 @@ for product in [PRODUCTS[name] for name in OTHERS if name not in CHOSEN]:
             f"submit_{product.name}"
         input:
             all_submissions(product),
+        message:
+            "everything that was asked for is there"

@@ -24,6 +24,8 @@ rule hepdata_submission:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}: write the HEPData submission"
     script:
         "../scripts/hepdata_submission.py"
 
@@ -32,3 +34,5 @@ rule hepdata:
     """HEPData submissions of all selected analyses."""
     input:
         collect("results/{analysis}/hepdata.tar.gz", analysis=GRIDS),
+    message:
+        "everything that was asked for is there"

@@ -13,6 +13,8 @@ rule download_pallet:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}: fetch the pallet"
     script:
         "../scripts/download_pallet.py"
 
@@ -43,5 +45,7 @@ rule prepare_workspace:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: unpack and verify the pallet"
     script:
         "../scripts/prepare_workspace.py"

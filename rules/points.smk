@@ -21,6 +21,8 @@ rule prepare_background:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: unpack and verify the background"
     script:
         "../scripts/prepare_background.py"
 
@@ -49,5 +51,7 @@ rule fit_points:
     localrule: SETTINGS.executor.parts == 1
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: test the points of the scan"
     script:
         "../scripts/fit_points.py"

@@ -13,6 +13,8 @@ checkpoint choose_patches:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}: choose patches for {wildcards.product}"
     script:
         "../scripts/choose_patches.py"
 
@@ -38,6 +40,8 @@ for product in PRODUCTS.values():
             localrule: True
             conda:
                 "../envs/workflow.yaml"
+            message:
+                f"{{wildcards.analysis}}: write the table of {product.words()}"
             script:
                 "../scripts/aggregate.py"
 
@@ -62,6 +66,8 @@ for product in PRODUCTS.values():
             localrule: True
             conda:
                 "../envs/workflow.yaml"
+            message:
+                plot_words(product, plot)
             script:
                 "../scripts/plot.py"
 
@@ -72,5 +78,7 @@ for product in PRODUCTS.values():
                 product.name
             input:
                 product_files(product),
+            message:
+                "everything that was asked for is there"
 
         describe(product)

@@ -27,8 +27,14 @@ def main(
     """Write the page; limits and diagnostics are on it if they are beside the results."""
     chosen = analysis.plane_of_suffix(plane)
     bands = settings.contour.model_copy(update={"bands": [1, 2]})
-    segments = overlay.segments(read_json(curves))
-    exclusion = contours.exclusion(read_table(table), chosen, bands, segments)
+    published = read_json(curves)
+    exclusion = contours.exclusion(
+        read_table(table),
+        chosen,
+        bands,
+        overlay.segments(published),
+        overlay.left_out(published),
+    )
     limits = results.with_name("limits.json")
     details = interactive.details(
         read_json(results),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from palletfit.config import Analysis, Settings
 from palletfit.core.files import write_json
+from palletfit.core.text import counted
 from palletfit.errors import ConfigError
 from palletfit.executors import make_executor, open_ledger
 from palletfit.products.hypotest import Hypotest
@@ -44,7 +45,8 @@ def main(
             todo, store, executor, settings.executor, workers=workers, ledger=ledger
         )
         executor.flush()
-    logging.info("%s: %d patches sent, %d were in flight", todo.title, sent, before)
+    patches = counted(sent, *product.unit)
+    logging.info("%s: %s sent, %d were in flight", todo.title, patches, before)
     content = {"sent": sent, "in_flight_before": before, "time": time.time()}
     write_json(submitted, content)
 

@@ -62,6 +62,10 @@ class DownloadError(PalletfitError):
     """A file could not be fetched."""
 
 
+class UnreachableError(DownloadError):
+    """A file could not be fetched now, for a reason that may pass without a change here."""
+
+
 class ArchiveError(PalletfitError):
     """An archive is damaged, hostile, or lacks a file."""
 

@@ -52,6 +52,10 @@ def test_yields_that_are_no_numbers(folder: Folder, tiny: TinyPallet) -> None:
         assert f"{patch['metadata']['name']}:" in run.output
     assert "remedy:" in run.output
     assert "Traceback" not in run.output
+    # The reason is below all that Snakemake says.
+    _, last = run.output.split("At least one job did not complete successfully.")
+    assert "hypotest of tiny/SR:\n  3 of 6 patches of tiny/SR failed" in last
+    assert last.splitlines()[-1] == "  log:    logs/tiny/SR/hypotest.log"
     assert len(run.fitted) == 6  # all were tried, three have a result
     states = [record["status"] for record in folder.records().values()]
     assert sorted(states) == [*["failed"] * 3, *["ok"] * 3]

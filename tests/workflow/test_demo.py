@@ -89,7 +89,8 @@ def test_toys_and_their_report(demo: Folder) -> None:
     # Hundreds of events: the formulae nearly hold.
     difference = entry["CLs_obs"] - entry["asymptotic"]["CLs_obs"]
     assert abs(difference) < 4 * entry["CLs_obs_error"]
-    demo.run("--report", "toys.html", "toys")
+    # A report is of all that is there, without naming its target.
+    demo.run("--report", "toys.html")
     page = (demo.path / "toys.html").read_text()
     assert f"toys_{entry['patch']}.png" in page
     assert "pseudo-experiments" in page  # a caption
@@ -97,7 +98,9 @@ def test_toys_and_their_report(demo: Folder) -> None:
 
 def test_a_submission_of_it_to_hepdata(demo: Folder) -> None:
     assert "demo: 70 signal points" in demo.variables["DONE"]
-    assert demo.run("hepdata").fitted == []
+    run = demo.run("hepdata")
+    assert run.fitted == []
+    assert "demo: HEPData submission\n  hepdata: results/demo/hepdata.tar.gz" in run.output
     made = demo.path / "results" / "demo"
     assert "cls.yaml is valid HEPData data YAML" in validate(made / "hepdata.tar.gz")
     results = json.loads((made / "results.json").read_text())

@@ -50,13 +50,28 @@ def test_from_a_doi_to_a_contour_and_then_from_the_cache(
     assert "The published expected contour is left out" in run.output
     contour = json.loads((folder.path / "results/tiny/contour.json").read_bytes())
     assert contour["distance_to_published"]["observed"] is not None
+    # What is left out is said in data, page and last words.
+    assert contour["left_out"] == {"expected": "127.0.0.1 answered 404 (Not Found)."}
+    page = folder.path / "results/tiny/exclusion.html"
+    sentence = "The published expected contour is left out: 127.0.0.1 answered 404"
+    assert sentence in page.read_text()
+    missing = "missing: the published expected contour (127.0.0.1 answered 404 (Not Found))"
+    assert missing in run.output
     asked = len(loopback.requests)
 
+    # It comes back once it is in the cache; everything else is there, too.
     (folder.path / "resources/pallets/tiny.archive").unlink()
+    table = folder.path / "cache/published/tiny/expected.csv"
+    table.write_text("m1,m2\n150,0\n200,25\n250,45\n")
     folder.config["download"]["offline"] = True
     run = folder.run()
     assert run.fitted == []
     assert len(loopback.requests) == asked
+    contour = json.loads((folder.path / "results/tiny/contour.json").read_bytes())
+    assert contour["distance_to_published"]["expected"] is not None
+    assert "left_out" not in contour
+    assert sentence not in page.read_text()
+    assert "missing:" not in run.output
 
 
 def test_a_landing_page_is_explained(

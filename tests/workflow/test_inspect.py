@@ -102,5 +102,5 @@ def test_a_name_of_the_catalogue_runs_its_analysis_file(folder: Folder, project:
     folder.config["pallet"] = "ATLAS-SUSY-2018-04"
     run = folder.run("--dry-run")
     assert f"{project}/config/analyses/staus.yaml" in run.output
-    assert "results/staus/combined/hypotest.json" in run.output
+    assert "staus/combined: fit all patches that have no result yet" in run.output
     assert not (folder.path / "resources/inspected").exists()

@@ -48,6 +48,10 @@ def test_limits_and_their_plots(demo: Folder) -> None:
         assert (results / name).stat().st_size > 10_000, name
     assert json.loads((results / "limit_contour.json").read_bytes())["limit"] == 1.0
     assert "some: 4 upper limits at 95% CL, 3 below mu = 1, 0 beyond" in demo.variables["DONE"]
+    assert (
+        f"some: mu scan of 1 point\n  plot:    results/some/mu_scan_{PATCHES[2]}.png"
+        in (demo.variables["DONE"])
+    )
 
 
 def test_the_scan_is_of_the_patch_nearest_to_one(demo: Folder) -> None:

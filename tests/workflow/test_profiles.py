@@ -56,10 +56,18 @@ def test_a_profile_is_found_by_its_name(folder: Folder, tiny: TinyPallet) -> Non
     output = folder.run("-n", tiny.hypotest()).output
     assert "Using profile expanse" in output
     assert "This was a dry-run" in output
-    # Its own file counts, too: the endpoint is of no use to the executor `local`.
+    # A plan needs no endpoint, a run does; the profile's own file says that fits go to one.
     del folder.variables["PALLETFIT_ENDPOINT"]
-    output = folder.run("-n", tiny.hypotest(), succeeds=False).output
-    assert "kind globus-compute needs an endpoint" in output
+    for target in (tiny.hypotest(), "submit"):
+        output = folder.run("-n", target).output
+        assert "Warning: no endpoint is named" in output
+        assert "This was a dry-run" in output
+    output = folder.run("submit", succeeds=False).output
+    assert "There is no endpoint to fit on" in output
+    assert "make endpoint SITE=expanse" in output
+    assert "docs/remote.md" in output
+    assert "Traceback" not in output
+    assert not list(folder.path.glob("results/tiny/*"))  # nothing was begun
 
 
 @pytest.fixture

@@ -24,9 +24,22 @@ def test_a_second_run_has_nothing_to_do(finished: Finished, finished_once: Snaps
     assert first.fitted == tiny.names
     assert "results/tiny/results.csv" in first.output
     assert "results/tiny/exclusion.png" in first.output
+    # A line a step, with what steps say: no lists of files, reasons or scheduling.
+    assert "tiny/SR: fit all patches that have no result yet" in first.output
+    for noise in ("localrule", "reason:", "Select jobs", "Job stats", "Host:"):
+        assert noise not in first.output
     second = folder.run()
     assert second.idle
     assert second.fitted == []
+    # What there is comes last, also if nothing was to be done.
+    last = "  results: results/tiny/results.csv and results/tiny/results.json"
+    assert first.output.splitlines()[-1] == second.output.splitlines()[-1] == last
+
+
+def test_a_mistyped_target_is_recognized(finished: Finished) -> None:
+    folder, _ = finished
+    output = folder.run("limts", succeeds=False).output
+    assert "Did you mean 'limits'?" in output.splitlines()[-1]
 
 
 @pytest.mark.parametrize("target", ["all", "results/tiny/contour.json"])
@@ -156,7 +169,9 @@ def test_a_new_engine_version_makes_records_outdated(finished: Finished) -> None
         "from palletfit.engine.versions import VERSIONS\nVERSIONS['batched'] = 'batched-next'\n"
     )
     folder.variables[HOOK] = str(newer)
-    assert folder.run(tiny.hypotest()).fitted == tiny.names
+    run = folder.run(tiny.hypotest())
+    assert run.fitted == tiny.names
+    assert "tiny/SR: made again: 6 records are of engine batched-" in run.output
     assert folder.run(tiny.hypotest()).idle
 
 

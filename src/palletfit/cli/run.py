@@ -98,7 +98,7 @@ def _snakemake() -> list[str]:
 def _folder(folder: Path | None) -> Path:
     """Find the folder of the workflow."""
     start = Path.cwd() if folder is None else folder.absolute()
-    installed = Path(palletfit.__file__).parents[2]
+    installed = Path(palletfit.__file__).resolve().parents[2]
     choices = [start] if folder is not None else [start, *start.parents, installed]
     for choice in choices:
         if (choice / "Snakefile").is_file() and (choice / "config" / "config.yaml").is_file():

@@ -17,6 +17,7 @@ from palletfit.config.base import (
     SlurmName,
     SlurmOption,
 )
+from palletfit.errors import ConfigError
 
 
 class ClusterSettings(Model):
@@ -133,14 +134,28 @@ class ExecutorSettings(Model):
             )
         return self
 
-    @model_validator(mode="after")
-    def _endpoint_of_kind(self) -> ExecutorSettings:
-        if self.kind == "globus-compute" and self.endpoint is None:
-            raise ValueError(
-                "kind globus-compute needs an endpoint: set it, or PALLETFIT_ENDPOINT, to the "
-                "identifier that `globus-compute-endpoint list` prints on the machine where it runs"
+    @property
+    def lacks_endpoint(self) -> bool:
+        """Say that fits go to an endpoint which is not named; a dry-run does not need it."""
+        return self.kind == "globus-compute" and self.endpoint is None
+
+    def require_endpoint(self) -> None:
+        """Refuse fits on an endpoint that is not named.
+
+        Raises
+        ------
+        ConfigError
+            Says how to get and name one.
+        """
+        if self.lacks_endpoint:
+            raise ConfigError(
+                "There is no endpoint to fit on: executor.kind is globus-compute, and "
+                "executor.endpoint is not set.",
+                remedy="Set PALLETFIT_ENDPOINT (or executor.endpoint) to the identifier that "
+                "`globus-compute-endpoint list` prints on the login node. There "
+                "`make endpoint SITE=expanse`, or another folder of profiles/, sets one up; "
+                "docs/remote.md is the guide.",
             )
-        return self
 
 
 def _seconds(walltime: str) -> int:

@@ -208,9 +208,10 @@ class ToySettings(Model):
     precision: Annotated[float | None, Field(gt=0, lt=1)] = None
     """Absolute statistical uncertainty of the observed CLs at which no more toys are made; none:
     all `toys` are made."""
-    toys_per_task: Annotated[int, Field(ge=1, le=10**6)] = 2048
-    """Toys of each hypothesis in one task, preferably a multiple of 256. It does not change
-    results: each toy is independent of the task that makes it."""
+    toys_per_task: Annotated[int | None, Field(ge=1, le=10**6)] = None
+    """Toys of each hypothesis in one task, preferably a multiple of 256; none: so many, from 256
+    to 2048, that every worker gets two tasks. It does not change results: each toy is independent
+    of the task that makes it."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     """Seed of the random numbers."""
     descents: Annotated[int, Field(ge=0, le=10_000)] = 0

@@ -30,6 +30,24 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Write a number with the name of what is counted.
+
+    Parameters
+    ----------
+    count
+        The number.
+    one, many
+        The name of a single one, and of several; None: with an s.
+
+    Examples
+    --------
+    >>> counted(1, "patch", "patches"), counted(2, "shard"), counted(0, "point")
+    ('1 patch', '2 shards', '0 points')
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def columns_of(text: str) -> int:
     r"""Count the columns of a printable text: East Asian wide characters have two.
 

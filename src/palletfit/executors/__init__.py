@@ -28,9 +28,16 @@ __all__ = [
 
 
 def open_ledger(settings: ExecutorSettings, path: Path) -> Ledger | None:
-    """Open the ledger of tasks in flight, for executors whose tasks outlive this program."""
+    """Open the ledger of tasks in flight, for executors whose tasks outlive this program.
+
+    Raises
+    ------
+    ConfigError
+        They need an endpoint, and none is named.
+    """
     if settings.kind != "globus-compute":
         return None
+    settings.require_endpoint()
     return Ledger(path, str(settings.endpoint))
 
 

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from palletfit.config import ExecutorSettings
+from palletfit.core.text import counted
 from palletfit.errors import ExecutorError
 from palletfit.runs import task as worker
 from palletfit.runs.faults import DeadlineExceeded, TaskLost
@@ -278,7 +279,8 @@ class TaskQueue(Executor, Generic[T]):
             self._end(task, DeadlineExceeded(reason) if late else TaskLost(reason))
             return
         task.resent, task.requeued = task.resent + 1, 0
-        logger.warning("a task of %d patches was lost (%s); sent again", len(task.patches), reason)
+        patches = counted(len(task.patches), "patch", "patches")
+        logger.warning("a task of %s was lost (%s); sent again", patches, reason)
         self._append(task)
 
     def requeue(self, task: T, *, after: float = 0.0) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Any, Literal
 
 import contourpy
@@ -199,6 +200,8 @@ class Exclusion:
         Units of x and y, from the titles of the axes.
     other
         Contours with another minimum of the likelihood, if a point of the plane has one.
+    left_out
+        Published curves that could not be had, by name, with the reason.
     """
 
     points: pd.DataFrame
@@ -217,6 +220,7 @@ class Exclusion:
     distances: Mapping[str, Distance]
     units: tuple[str, str]
     other: OtherContours | None = None
+    left_out: Mapping[str, str] = dataclass_field(default_factory=dict)
 
     def band(self, width: int) -> FloatArray | None:
         """Compute a field that is negative inside the band of the expected contour.
@@ -267,6 +271,7 @@ class Exclusion:
             },
             "distance_to_published": _distances_json(self.distances),
             "other_minimum": None if self.other is None else self.other.as_json(),
+            **({"left_out": dict(self.left_out)} if self.left_out else {}),
         }
 
 
@@ -275,6 +280,7 @@ def exclusion(
     plane: Plane,
     settings: ContourSettings,
     published: Mapping[str, Sequence[FloatArray]],
+    left_out: Mapping[str, str] | None = None,
 ) -> Exclusion:
     """Compute the exclusion contours in one plane and their quality.
 
@@ -292,6 +298,8 @@ def exclusion(
         Confidence level, interpolation, bands and grid.
     published
         Segments of the published ``observed`` and ``expected`` curves, each of shape (n, 2).
+    left_out
+        Reasons of published curves that could not be had, by name.
 
     Raises
     ------
@@ -354,6 +362,7 @@ def exclusion(
         other=_other_contours(
             fitted, geometry, settings, level, state, allowed, published_curves, (grid_x, grid_y)
         ),
+        left_out=left_out or {},
     )
 
 

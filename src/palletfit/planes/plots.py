@@ -151,7 +151,9 @@ def draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
         for segment in segments:
             axes.plot(*segment.T, zorder=5, **style)
         entries.append((Line2D([], [], **style), f"Published {name} limit"))
-    return entries
+    empty = Line2D([], [], linestyle="none")
+    left_out = [(empty, f"Published {name} limit: left out") for name in exclusion.left_out]
+    return [*entries, *left_out]
 
 
 def draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from palletfit.core.files import read_json, write_atomically, write_json
+from palletfit.core.text import counted, printable
 from palletfit.errors import ConfigError, StoreError
+from palletfit.pallet.patches import file_stem
 from palletfit.runs import choice, manifest
 from palletfit.runs.store import RecordStore
 
@@ -322,6 +324,8 @@ class Product:
         store: RecordStore,  # noqa: ARG002
         settings: Settings,  # noqa: ARG002
         part: tuple[int, int] = (1, 1),
+        *,
+        workers: int = 1,  # noqa: ARG002
     ) -> dict[str, Any]:
         """Make what is asked of a region.
 
@@ -337,6 +341,8 @@ class Product:
             The configuration.
         part
             Which part of the region, of how many.
+        workers
+            How many tasks run side by side, in each part.
 
         Returns
         -------
@@ -527,6 +533,24 @@ class Product:
         return cls.label
 
     @classmethod
+    def left_out(cls, folder: Path, analysis: Analysis) -> list[str]:  # noqa: ARG003
+        """Say what published tables the plots of an analysis lack, and why.
+
+        Parameters
+        ----------
+        folder
+            ``results/ANALYSIS``.
+        analysis
+            The analysis.
+
+        Returns
+        -------
+        list
+            A phrase for each.
+        """
+        return []
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:  # noqa: ARG003
         """Say at the end of a run what there is and where, if it was made by now.
 
@@ -537,11 +561,37 @@ class Product:
         analysis, settings
             The configuration.
         """
+        if cls.table is None:
+            return cls._plots_made(folder, analysis)
         entries = cls.entries_made(folder, analysis)
         if entries is None:
             return []
         files = " and ".join(str(folder / f"{cls.table}.{e}") for e in reversed(cls.endings))
-        return [f"{analysis.name}: {cls.words()} of {len(entries)} points", f"  results: {files}"]
+        return [
+            f"{analysis.name}: {cls.words()} of {counted(len(entries), 'point')}",
+            f"  results: {files}",
+        ]
+
+    @classmethod
+    def _plots_made(cls, folder: Path, analysis: Analysis) -> list[str]:
+        """Name the plots of chosen patches that are newer than their regions' manifests."""
+        manifests = [folder / region / f"{cls.name}.json" for region in analysis.used_regions]
+        try:
+            chosen = read_json(folder / f"{cls.name}_patches.json")
+        except StoreError:
+            return []
+        patches = [patch for names in chosen.values() for patch in names]
+        files = [
+            folder / Path(file).name
+            for patch in patches
+            for file in cls.files_of_patch(folder.name, file_stem(patch))
+            if file.endswith(".png")
+        ]
+        plots = [path for path in files if is_newer(path, manifests)]
+        if not plots:
+            return []
+        words = f"{analysis.name}: {cls.words()} of {counted(len(patches), 'point')}"
+        return [words, *(f"  plot:    {path}" for path in plots)]
 
     @classmethod
     def entries_made(cls, folder: Path, analysis: Analysis) -> list[Mapping[str, Any]] | None:
@@ -577,6 +627,55 @@ def plot_files(folder: Path, stem: str, analysis: Analysis, endings: Sequence[st
         for ending in endings
     ]
     return [path for path in paths if path.exists()]
+
+
+def left_out(folder: Path, stem: str, analysis: Analysis) -> list[str]:
+    """Say which published curves and limits are missing in plots of planes, and why.
+
+    Parameters
+    ----------
+    folder, analysis
+        See :meth:`Product.left_out`.
+    stem
+        Of the files with the data of a plane's contour: ``contour`` or ``limit_contour``.
+    """
+    phrases = []
+    for plane in analysis.planes:
+        try:
+            content = read_json(folder / f"{stem}{analysis.plane_suffix(plane)}.json")
+        except StoreError:
+            continue
+        ending = f" in the plane {plane}" if len(analysis.planes) > 1 else ""
+        reasons = {
+            f"the published {name} contour{ending}": reason
+            for name, reason in content.get("left_out", {}).items()
+        }
+        problem = (content.get("published_limits") or {}).get("problem")
+        if problem is not None:
+            reasons[f"the published upper limits{ending}"] = problem.splitlines()[0]
+        phrases += [
+            f"{subject} ({printable(reason.rstrip('.'))})" for subject, reason in reasons.items()
+        ]
+    return phrases
+
+
+def about_left_out(folder: Path, phrases: Sequence[str]) -> list[str]:
+    """Return lines of the last words about what is left out, with the remedy.
+
+    Parameters
+    ----------
+    folder
+        ``results/ANALYSIS``.
+    phrases
+        See :meth:`Product.left_out`.
+    """
+    if not phrases:
+        return []
+    log = folder.parent.parent / "logs" / folder.name / "download_published*.log"
+    return [
+        *(f"  missing: {phrase}" for phrase in phrases),
+        f"  remedy:  {log} says where to put the files; a later run takes them, or asks again",
+    ]
 
 
 def about_minima(

@@ -18,6 +18,7 @@ from palletfit.engine.versions import VERSIONS
 from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch
 from palletfit.runs import manifest, task
+from palletfit.runs.again import reasons
 from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.packing import pack
@@ -82,10 +83,17 @@ def run(
     """
     with _lock(scan, store, lock or scan.product.file(".lock")):
         open_ = _Open.find(scan, store)
+        again = reasons(store, open_.missing, open_.keys)
+        if again:
+            logger.info("%s: made again: %s", scan.title, "; ".join(again))
         finished = len(scan.patches) - len(open_.missing)
         with (
             Progress(
-                scan.title, total=len(scan.patches), kept=finished, unit=scan.product.unit
+                scan.title,
+                total=len(scan.patches),
+                kept=finished,
+                unit=scan.product.unit,
+                workers=workers,
             ) as progress,
             observer(scan, open_.records) if observer else nullcontext() as see,
         ):
@@ -102,7 +110,7 @@ def run(
                     record |= {name: result[name] for name in result if name not in record}
                     store.write(patch.name, record)
                     open_.records[patch.name] = record
-                    progress.advance(result["status"])
+                    progress.advance(result["status"], more=patch is not patches[-1])
                     if see is not None:
                         see(record)
                     if result["status"] == "failed":
@@ -151,7 +159,8 @@ def make(
         See :func:`run`.
     """
     fit = partial(run, store=store, executor=executor, settings=settings.executor, **options)
-    return scan.product.make(scan, fit, store, settings, part)
+    workers = int(options.get("workers", 1))
+    return scan.product.make(scan, fit, store, settings, part, workers=workers)
 
 
 def submit(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from palletfit.config import Analysis, Region, Settings
+from palletfit.config import Analysis, DownloadSettings, Plane, Region, Settings
 from palletfit.core.files import read_json, write_atomically
 from palletfit.core.locks import hold_until_exit
 from palletfit.core.processes import end_with
+from palletfit.core.text import counted
 from palletfit.errors import StoreError
 from palletfit.runs import registry
-from palletfit.runs.product import Product
+from palletfit.runs.product import Product, is_newer
 
 #: File that counts how often a region's records were found incomplete.
 _COUNT = ".refits"
@@ -103,6 +104,56 @@ def refits(results: Path, analysis: str, region: str, product: type[Product]) ->
         return 0
 
 
+def note_left_out(
+    resources: Path, analyses: Mapping[str, Analysis], settings: DownloadSettings
+) -> list[Path]:
+    """Count for each plane how often published tables that were left out may be there by now.
+
+    The count is a parameter of the rule that fetches them, as that of :func:`note_incomplete` is of
+    the rule that fits.
+
+    Returns
+    -------
+    list
+        The files with what was published in these planes.
+    """
+    files = []
+    for name, analysis in analyses.items():
+        for plane_name, plane in analysis.planes.items():
+            suffix = analysis.plane_suffix(plane_name)
+            path = resources / "published" / name / f"curves{suffix}.json"
+            if path.exists() and _may_be_there(path, plane, settings, name):
+                count = asked_for(resources, name, suffix) + 1
+                write_atomically(_count_of_asking(resources, name, suffix), f"{count}\n")
+                files.append(path)
+    return files
+
+
+def asked_for(resources: Path, analysis: str, suffix: str) -> int:
+    """Return how often published tables of a plane were worth asking for again."""
+    try:
+        return int(_count_of_asking(resources, analysis, suffix).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _count_of_asking(resources: Path, analysis: str, suffix: str) -> Path:
+    return resources / "published" / analysis / f".asked{suffix}"
+
+
+def _may_be_there(path: Path, plane: Plane, settings: DownloadSettings, analysis: str) -> bool:
+    try:
+        content = read_json(path)
+        if not any("problem" in entry for entry in content.values()):
+            return False
+        # It imports what computes contours: only where something is missing.
+        from palletfit.planes.overlay import is_worth_asking
+
+        return is_worth_asking(content, plane.published, settings, analysis=analysis)
+    except (StoreError, OSError, ValueError, TypeError, AttributeError):
+        return True
+
+
 def _is_complete(path: Path, region: Region, product: type[Product]) -> bool:
     try:
         return product.is_complete(read_json(path), path.parent, region)
@@ -122,8 +173,26 @@ def further(results: Path, analysis: str) -> dict[str, int]:
     return times
 
 
-def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings) -> str:
-    """Say at the end of a run where results are, and what came out."""
+def outcome(
+    results: Path,
+    analyses: Mapping[str, Analysis],
+    settings: Settings,
+    targets: Iterable[str] = (),
+    since: float = 0.0,
+) -> str:
+    """Say at the end of a run where results are, and what came out.
+
+    Parameters
+    ----------
+    results
+        The folder of all results.
+    analyses, settings
+        The configuration.
+    targets
+        Names of targets, or files, that were asked for.
+    since
+        Time when the run began.
+    """
     lines = [
         line
         for name, analysis in analyses.items()
@@ -131,4 +200,35 @@ def outcome(results: Path, analyses: Mapping[str, Analysis], settings: Settings)
         if product.records == (analysis.points is None)
         for line in product.last_words(results / name, analysis, settings)
     ]
-    return "\n".join(lines)
+    for name in analyses:
+        folder = results / name
+        archive = folder / "hepdata.tar.gz"
+        if is_newer(archive, [folder / "results.json"]):
+            lines += [f"{name}: HEPData submission", f"  hepdata: {archive}"]
+    lines += _of_targets(results, analyses, set(targets), since)
+    text = "\n".join(lines)
+    files = [target for target in targets if target not in text and Path(target).is_file()]
+    return "\n".join([*lines, *(f"file: {target}" for target in files)])
+
+
+def _of_targets(
+    results: Path, analyses: Mapping[str, Analysis], targets: set[str], since: float
+) -> Iterator[str]:
+    """Say where the files are that only one target makes, or that are targets themselves."""
+    times = results / "_benchmark" / "times.csv"
+    if "benchmark" in targets and times.exists():
+        yield "benchmark: wall times"
+        yield f"  results: {', '.join(str(times.with_suffix(e)) for e in ('.csv', '.md', '.png'))}"
+    sent = flying = 0
+    files = [
+        path
+        for name in analyses
+        for path in (results / name).glob("*/submitted*.json")
+        if path.stat().st_mtime >= since
+    ]
+    for path in files:
+        content = read_json(path)
+        sent, flying = sent + content["sent"], flying + content["in_flight_before"]
+    if files and any(target.partition("_")[0] == "submit" for target in targets):
+        yield f"{counted(sent, 'patch', 'patches')} sent, {flying} in flight from before"
+        yield "  the same command without the target collects them and finishes"

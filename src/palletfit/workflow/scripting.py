@@ -21,6 +21,7 @@ from palletfit.errors import PalletfitError
 from palletfit.runs import registry
 from palletfit.runs.product import Product
 from palletfit.runs.state import end_with_run
+from palletfit.workflow.ending import INTERRUPTED, Failure, note_failure
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,22 @@ def run(main: Callable[..., None], namespace: Mapping[str, Any]) -> None:
             arguments = _from_command_line(main, folder)
         main(**arguments)
     except PalletfitError as error:
+        _note(rule, str(error))
         logger.error("%s", error)
         sys.exit(1)
     except KeyboardInterrupt:
+        _note(rule, INTERRUPTED)
         logger.error("Interrupted. What is finished is kept; run the same command again to go on.")
         sys.exit(130)
+
+
+def _note(rule: Any, reason: str) -> None:
+    """Note for the last words of the run why this step failed."""
+    if rule is None:
+        return
+    subject = "/".join(str(value) for value in rule.wildcards if value)
+    step = f"{rule.rule} of {subject}" if subject else str(rule.rule)
+    note_failure(Failure(step, reason, str(rule.log[0]) if rule.log else ""))
 
 
 def _set_up_logging(path: Path | None) -> None:

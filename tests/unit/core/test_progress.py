@@ -78,7 +78,63 @@ def test_what_is_counted_may_be_another_thing(lines):
 def test_nothing_to_do(lines):
     with Progress("a/b", total=3, kept=3):
         pass
-    assert lines()[-1] == "a/b: 3 of 3 patches, 0 failed, 0 s"
+    assert lines() == ["a/b: 3 patches, finished before"]
+
+
+def test_one_is_one(lines):
+    with Progress("a/b", total=1, kept=0, unit=("shard", "shards")) as counter:
+        counter.advance("ok")
+    assert lines() == ["a/b: 1 shard", "a/b: 1 of 1 shard, 0 failed, 0 s"]
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The time, which tests set."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def end_task(counter: Progress, patches: int, clock: list[float], *, told: bool = True) -> None:
+    """Count the results of a task, each of which takes a moment to be written."""
+    for number in range(patches):
+        clock[0] += 0.02
+        counter.advance("ok", more=told and number < patches - 1)
+
+
+def test_the_first_results_of_a_task_tell_no_rate(lines, clock):
+    with Progress("a/b", total=128, kept=0, workers=2) as counter:
+        for _ in range(2):
+            clock[0] += 60.0
+            end_task(counter, 32, clock)
+            # The second worker ends its first task a second later.
+            clock[0] += 1.0
+            end_task(counter, 32, clock)
+    assert lines()[1:] == [
+        "a/b: 32 of 128 patches, 0 failed",
+        "a/b: 96 of 128 patches, 0 failed, about 31 s left",
+        "a/b: 128 of 128 patches, 0 failed, 2 min 5 s",
+    ]
+
+
+def test_results_that_are_not_told_to_be_of_a_task_are_recognized_by_the_time(lines, clock):
+    with Progress("a/b", total=96, kept=0) as counter:
+        for _ in range(3):
+            clock[0] += 60.0
+            end_task(counter, 32, clock, told=False)
+    shown = lines()[1:]
+    assert shown[0] == "a/b: 1 of 96 patches, 0 failed"
+    assert shown[1] == "a/b: 33 of 96 patches, 0 failed, about 1 min 59 s left"
+
+
+def test_a_stream_of_results_tells_its_rate(lines, clock):
+    with Progress("a/b", total=400, kept=0, workers=8) as counter:
+        end_task(counter, 100, clock, told=False)
+        clock[0] += 0.1
+        for _ in range(160):
+            clock[0] += 0.1
+            counter.advance("ok")
+    assert re.fullmatch(r"a/b: \d+ of 400 patches, 0 failed, about \d+ s left", lines()[1])
 
 
 def test_an_interrupted_run_says_how_far_it_came(lines):

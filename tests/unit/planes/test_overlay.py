@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 
 import numpy as np
 import pytest
@@ -86,3 +87,57 @@ def test_published_limits_that_are_none(tmp_path, settings, caplog, text, more, 
         result = fetch_limits(tmp_path, settings, text, **more)
     assert problem in result["upper_limits"]["problem"]
     assert "The published upper limits are left out." in caplog.text
+
+
+def worth_asking(overlay_content, settings, **curves):
+    published = Published(**{name: PublishedCurve(**curve) for name, curve in curves.items()})
+    return overlay.is_worth_asking(overlay_content, published, settings, analysis="search")
+
+
+def test_what_is_left_out_is_worth_asking_for_when_circumstances_change(tmp_path, settings):
+    curve = {"file": "missing.csv", "url": "https://www.hepdata.net/missing.csv"}
+    result = json.loads(json.dumps(fetch(tmp_path, settings, observed="missing.csv")))
+    assert overlay.left_out(result) == {
+        "observed": "The CSV table is not in the download cache, and download.offline forbids "
+        "the network."
+    }
+    assert not worth_asking(result, settings, observed=curve)
+    online = settings.model_copy(update={"offline": False})
+    assert worth_asking(result, online, observed=curve)
+    (settings.cache / "published" / "search" / "missing.csv").write_text(CSV)
+    assert worth_asking(result, settings, observed=curve)
+    result = json.loads(json.dumps(fetch(tmp_path, settings, observed="missing.csv")))
+    assert overlay.left_out(result) == {}
+    assert not worth_asking(result, settings, observed=curve)
+
+
+def test_a_damaged_file_in_the_cache_is_read_again_when_it_was_replaced(tmp_path, settings):
+    table = settings.cache / "published" / "search" / "words.csv"
+    table.write_text("a,b\nx,y\n")
+    result = json.loads(json.dumps(fetch(tmp_path, settings, observed="words.csv")))
+    assert not worth_asking(result, settings, observed={"file": "words.csv"})
+    table.write_text(CSV)
+    assert worth_asking(result, settings, observed={"file": "words.csv"})
+
+
+def test_a_server_that_was_out_of_reach_is_asked_again_once_its_name_is_known(
+    tmp_path, settings, monkeypatch
+):
+    known = {"127.0.0.1"}
+
+    def look_up(host, *_):
+        if host not in known:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    online = settings.model_copy(update={"offline": False, "backoff": 0.0, "retries": 0})
+    curve = {"file": "missing.csv", "url": "https://www.hepdata.net/missing.csv"}
+    published = Published(observed=PublishedCurve(**curve))
+    result = overlay.fetch(published, tmp_path / "curves", online, analysis="search")
+    assert "www.hepdata.net cannot be resolved" in result["observed"]["reason"]
+    assert not worth_asking(result, online, observed=curve)
+    known.add("www.hepdata.net")
+    assert worth_asking(result, online, observed=curve)

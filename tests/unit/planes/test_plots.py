@@ -94,6 +94,17 @@ def test_legend_and_titles_say_what_is_drawn():
     np.testing.assert_array_equal(vertices(figure, COLOURS["suspect"]), [[300, 0]])
 
 
+def test_the_legend_says_which_published_curve_is_left_out():
+    left_out = {"expected": "The file is not there."}
+    contours = exclusion(results(), PLANE, ContourSettings(grid=60), PUBLISHED, left_out)
+    assert contours.as_json()["left_out"] == left_out
+    assert (
+        "left_out" not in exclusion(results(), PLANE, ContourSettings(grid=60), PUBLISHED).as_json()
+    )
+    texts = legend_texts(draw_exclusion(contours, ANALYSIS, PLANE))
+    assert texts[2:4] == ["Published observed limit", "Published expected limit: left out"]
+
+
 def test_lines_and_band_are_where_they_should_be():
     figure = draw(results())
     (axes,) = figure.axes

@@ -10,12 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from palletfit.config import Analysis, ContourSettings, FitSettings, Settings
+from palletfit.config import (
+    Analysis,
+    ContourSettings,
+    DownloadSettings,
+    FitSettings,
+    Settings,
+)
 from palletfit.errors import StoreError
+from palletfit.pallet.download import circumstances
 from palletfit.products.hypotest import Hypotest
 from palletfit.products.limits import Limits
 from palletfit.runs import manifest
-from palletfit.runs.state import claim, further, note_incomplete, outcome, refits
+from palletfit.runs.state import (
+    asked_for,
+    claim,
+    further,
+    note_incomplete,
+    note_left_out,
+    outcome,
+    refits,
+)
 from palletfit.runs.store import RecordStore
 
 from .. import models
@@ -253,3 +268,90 @@ def test_further_products_are_known_with_their_time(tmp_path):
     assert list(before) == [str(path) for path in paths]
     os.utime(paths[1], ns=(1, 1))
     assert further(tmp_path, "search") != before
+
+
+def with_published(cache: Path) -> tuple[dict[str, Analysis], DownloadSettings]:
+    """Give an analysis with a published contour, and settings that find it in a cache only."""
+    content = analysis().model_dump(mode="json", exclude_unset=True)
+    content["planes"]["masses"]["published"] = {"observed": {"file": "observed.csv"}}
+    known = {"search": Analysis.model_validate(content)}
+    return known, DownloadSettings(cache=cache, offline=True)
+
+
+def test_what_was_left_out_is_asked_for_again_once_it_may_be_there(tmp_path):
+    known, settings = with_published(tmp_path / "cache")
+    curves = tmp_path / "published" / "search" / "curves.json"
+    assert note_left_out(tmp_path, known, settings) == []
+    curves.parent.mkdir(parents=True)
+    state = circumstances(
+        known["search"].planes["masses"].published.observed, settings, analysis="search"
+    )
+    curves.write_text(json.dumps({"observed": {"problem": "no", "asked": state}}))
+    assert note_left_out(tmp_path, known, settings) == []
+    assert asked_for(tmp_path, "search", "") == 0
+    table = tmp_path / "cache" / "published" / "search" / "observed.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("m1,m2\n1,2\n")
+    assert note_left_out(tmp_path, known, settings) == [curves]
+    assert asked_for(tmp_path, "search", "") == 1
+    # A damaged file, or one of before this was noted, is made again.
+    for content in ('{"observed": {"problem": "no"}}', "{"):
+        curves.write_text(content)
+        assert note_left_out(tmp_path, known, settings) == [curves]
+    curves.write_text('{"observed": {"segments": []}}')
+    assert note_left_out(tmp_path, known, settings) == []
+
+
+def test_the_outcome_names_what_is_left_out_with_the_remedy(tmp_path):
+    folder = fill(tmp_path / "results").parents[1]
+    fill(tmp_path / "results", "B")
+    (folder / "results.json").write_text(json.dumps({"p": point()}))
+    contour = {"left_out": {"observed": "The server\x1b is away."}}
+    (folder / "contour.json").write_text(json.dumps(contour))
+    words = outcome(tmp_path / "results", {"search": analysis()}, Settings())
+    assert "  missing: the published observed contour (The server? is away)" in words
+    assert f"{tmp_path / 'logs' / 'search' / 'download_published*.log'} says where" in words
+    published = {"published_limits": {"problem": "It is no table.\n  remedy: Take one."}}
+    (folder / "limit_contour.json").write_text(json.dumps(published))
+    assert Limits.left_out(folder, analysis()) == ["the published upper limits (It is no table)"]
+    assert Hypotest.left_out(tmp_path / "nowhere", analysis()) == []
+
+
+def test_the_outcome_names_submissions_and_what_only_targets_make(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Path("results")
+    folder = fill(results).parents[1]
+    fill(results, "B")
+    (folder / "results.json").write_text(json.dumps({"p": point()}))
+    (folder / "hepdata.tar.gz").touch()
+    known = {"search": analysis()}
+    words = outcome(results, known, Settings())
+    assert "search: HEPData submission\n  hepdata: results/search/hepdata.tar.gz" in words
+    sent = {"sent": 5, "in_flight_before": 1, "time": 0.0}
+    (folder / "A" / "submitted.json").write_text(json.dumps(sent))
+    assert "sent" not in outcome(results, known, Settings())
+    assert "5 patches sent, 1 in flight from before" in outcome(
+        results, known, Settings(), ["submit"]
+    )
+    (results / "_benchmark").mkdir()
+    (results / "_benchmark" / "times.csv").touch()
+    assert "results/_benchmark/times.csv" in outcome(results, known, Settings(), ["benchmark"])
+    summary = folder / "A" / "summary.html"
+    summary.touch()
+    assert f"file: {summary}" in outcome(results, known, Settings(), [str(summary)])
+
+
+def test_the_outcome_names_plots_of_a_product_without_a_table(tmp_path):
+    folder = tmp_path / "search"
+    for region in ("A", "B"):
+        (folder / region).mkdir(parents=True)
+        (folder / region / "mu_scan.json").write_text("{}")
+    (folder / "mu_scan_patches.json").write_text(json.dumps({"A": ["p"], "B": ["q/r"]}))
+    assert "mu scan" not in outcome(tmp_path, {"search": analysis()}, Settings())
+    for stem in ("p", "q%2Fr"):
+        (folder / f"mu_scan_{stem}.png").touch()
+    assert outcome(tmp_path, {"search": analysis()}, Settings()).splitlines() == [
+        "search: mu scan of 2 points",
+        f"  plot:    {folder / 'mu_scan_p.png'}",
+        f"  plot:    {folder / 'mu_scan_q%2Fr.png'}",
+    ]

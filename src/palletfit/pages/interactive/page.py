@@ -58,10 +58,11 @@ def render(
     name = html.escape(analysis.name)
     level = f"limits at {100 * exclusion.confidence_level:g}% CL"
     titles = [*title_parts(analysis), *([to_html(plane.title)] if plane.title else []), level]
+    notes = _left_out(exclusion) + _minima(exclusion) + _neighbours(shown)
     lines = [
         *head(f"{name}: exclusion", style, [get_plotlyjs(), script], images="data: blob:"),
         f"<header><h1>{name}</h1><p>{'; '.join(titles)}</p></header>",
-        *_body(f"{_forbidden(plane)}{_HELP}{_minima(exclusion)}{_neighbours(shown)}", len(shown)),
+        *_body(f"{_forbidden(plane)}{_HELP}{notes}", len(shown)),
         _data("figure", json.loads(figure.to_json())),
         _data("details", shown),
         _data("colourings", colourings),
@@ -101,6 +102,14 @@ def _forbidden(plane: Plane) -> str:
     if plane.forbidden is None or not plane.forbidden.label:
         return ""
     return f"Hatched: {to_html(plane.forbidden.label)}. "
+
+
+def _left_out(exclusion: Exclusion) -> str:
+    """Say which published contours are missing, and why, after the help."""
+    return "".join(
+        f" The published {html.escape(name)} contour is left out: {html.escape(reason)}"
+        for name, reason in exclusion.left_out.items()
+    )
 
 
 def _minima(exclusion: Exclusion) -> str:

@@ -5,6 +5,11 @@ destination only when it is complete and of the expected kind.
 """
 
 from palletfit.pallet.download.cache import ARCHIVE_ENDINGS
-from palletfit.pallet.download.fetch import fetch_pallet, fetch_published, is_cached
+from palletfit.pallet.download.fetch import (
+    circumstances,
+    fetch_pallet,
+    fetch_published,
+    is_cached,
+)
 
-__all__ = ["ARCHIVE_ENDINGS", "fetch_pallet", "fetch_published", "is_cached"]
+__all__ = ["ARCHIVE_ENDINGS", "circumstances", "fetch_pallet", "fetch_published", "is_cached"]

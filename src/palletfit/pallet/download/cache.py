@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from palletfit.config import DownloadSettings
-from palletfit.errors import DownloadError
+from palletfit.errors import DownloadError, UnreachableError
 from palletfit.pallet.download.addresses import public_address
 from palletfit.pallet.download.content import Kind, check_content
 from palletfit.pallet.members import archive_format, read_head
@@ -113,7 +113,7 @@ def replacing(target: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DownloadError(
+        raise UnreachableError(
             f"The file cannot be written: {error.strerror}.",
             remedy="Check the folder's permissions and the free space.",
             file=target,

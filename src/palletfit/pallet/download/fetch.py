@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from palletfit.config import DownloadSettings, Pallet, PublishedCurve
@@ -120,14 +121,37 @@ def fetch_published(
     ConfigError
         The name of the file leads out of the cache.
     """
+    return _fetch(_table(curve, analysis), destination, settings)
+
+
+def circumstances(
+    curve: PublishedCurve, settings: DownloadSettings, *, analysis: str
+) -> dict[str, Any]:
+    """Describe what decides here whether a published curve can be fetched, as plain data.
+
+    That is the file in the cache, and whether and where the network may be used.
+    """
+    try:
+        cached = cached_file(_table(curve, analysis), settings)
+    except ConfigError:  # its name leads out of the cache
+        cached = None
+    status = cached.stat() if cached is not None else None
+    return {
+        "cached": None if status is None else [str(cached), status.st_mtime_ns, status.st_size],
+        "offline": settings.offline,
+        "allowed_hosts": sorted(settings.allowed_hosts),
+        "max_archive_bytes": settings.max_archive_bytes,
+    }
+
+
+def _table(curve: PublishedCurve, analysis: str) -> Source:
     file = Path(curve.file)
     if file.is_absolute() or ".." in file.parts or not file.parts:
         raise ConfigError(
             f"The file name {curve.file!r} of a published curve leads out of the download cache.",
             remedy="Give a plain file name in the analysis file.",
         )
-    slot = Path("published", analysis, file)
-    return _fetch(Source(curve.url, TABLE, (slot,)), destination, settings)
+    return Source(curve.url, TABLE, (Path("published", analysis, file),))
 
 
 def _doi_address(doi: str, settings: DownloadSettings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from urllib3.exceptions import InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
 from palletfit.config import DownloadSettings
+from palletfit.core.hosts import is_noted, note_unresolved
 from palletfit.core.version import __version__
-from palletfit.errors import DownloadError
+from palletfit.errors import DownloadError, UnreachableError
 from palletfit.pallet.download.addresses import check_address, join_addresses, public_address
 from palletfit.pallet.download.cache import Source, by_hand
 from palletfit.pallet.download.content import Kind, check_content
@@ -35,6 +37,8 @@ LONGEST_WAIT = 120.0
 MAX_REDIRECTS = 10
 #: Seconds between two lines of progress in a log.
 LOG_INTERVAL = 10.0
+#: Attempts to resolve the name of a host.
+NAME_ATTEMPTS = 2
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -48,10 +52,25 @@ class _TransientError(Exception):
         self.retry_after = retry_after
 
 
+class _UnresolvedError(_TransientError):
+    """The name of a host has no address; it is asked for `attempts` times."""
+
+    def __init__(self, host: str, reason: str, *, attempts: int) -> None:
+        super().__init__(
+            f"The name of the server {host} cannot be resolved{reason}",
+            remedy="Check the network (and the proxy, if HTTPS_PROXY is set).",
+        )
+        self.host = host
+        self.attempts = attempts
+
+
 def download(source: Source, url: str, temporary: Path, settings: DownloadSettings) -> None:
-    """Fetch a file from the network, in several attempts if needed."""
+    """Fetch a file from the network, in several attempts if needed.
+
+    A host whose name could not be resolved is not asked for another file in the same run.
+    """
     retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(settings.retries + 1),
+        stop=_stopping(settings.retries),
         wait=_waiting(settings.backoff),
         retry=tenacity.retry_if_exception_type(_TransientError),
         before_sleep=_log_retry,
@@ -60,12 +79,26 @@ def download(source: Source, url: str, temporary: Path, settings: DownloadSettin
     try:
         content_type = retrying(_attempt, source.kind, url, temporary, settings)
     except _TransientError as failure:
-        raise DownloadError(
-            f"{failure.problem} (attempts: {settings.retries + 1}).",
+        if isinstance(failure, _UnresolvedError) and not is_noted(failure.host):
+            note_unresolved(failure.host)
+        count = retrying.statistics["attempt_number"]
+        raise UnreachableError(
+            f"{failure.problem}{f' (attempts: {count})' if count > 1 else ''}.",
             remedy=f"{failure.remedy} Or else: {by_hand(source, settings)}",
             file=public_address(url),
         ) from None
     check_content(read_head(temporary), content_type, source.kind, file=public_address(url))
+
+
+def _stopping(retries: int) -> Callable[[tenacity.RetryCallState], bool]:
+    def stop(state: tenacity.RetryCallState) -> bool:
+        failure = state.outcome.exception() if state.outcome else None
+        attempts = retries + 1
+        if isinstance(failure, _UnresolvedError):
+            attempts = min(attempts, failure.attempts)
+        return state.attempt_number >= attempts
+
+    return stop
 
 
 def _waiting(backoff: float) -> Callable[[tenacity.RetryCallState], float]:
@@ -129,6 +162,9 @@ def _open(session: _Session, kind: Kind, url: str, settings: DownloadSettings) -
     hop = url
     for _ in range(MAX_REDIRECTS + 1):
         check_address(hop, settings, start=url)
+        host = urlsplit(hop).hostname or ""
+        if is_noted(host):
+            raise _UnresolvedError(host, ", as another file has shown", attempts=1)
         response = session.get(
             hop,
             # Not compressed on the way, so that lengths are those of the file.
@@ -274,6 +310,9 @@ def _explain(
             f"The server sent nothing for {settings.timeout:g} s",
             remedy="Check the network and try again later, or raise download.timeout.",
         )
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        host = urlsplit((error.request.url if error.request else None) or url).hostname or ""
+        return _UnresolvedError(host, reason, attempts=NAME_ATTEMPTS)
     if isinstance(error, ChunkedEncodingError | ContentDecodingError):
         return _TransientError(
             "The connection ended before the file was complete",

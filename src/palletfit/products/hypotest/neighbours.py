@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palletfit.core.files import read_json
+from palletfit.core.text import counted
 
 if TYPE_CHECKING:
     from palletfit.engine.neighbours import Outcome
@@ -75,11 +76,11 @@ def help_each_other(
     outcome = help_neighbours(BatchedEngine(dict(scan.workspace), settings), points)
     entries = _points(scan, records, outcome)
     logger.info(
-        "%s: %d points fell, CLs may jump at %d; %d ends of neighbours were followed",
+        "%s: %s fell, CLs may jump at %d; %s of neighbours were followed",
         scan.title,
-        len(outcome.fallen),
+        counted(len(outcome.fallen), "point"),
         sum(bool(entry["jump"]) for entry in entries.values()),
-        outcome.followed,
+        counted(outcome.followed, "end"),
     )
     return _content(
         scan, without_ends=lacking, rounds=outcome.rounds, followed=outcome.followed, points=entries
@@ -199,8 +200,9 @@ def about_neighbours(points: Sequence[Mapping[str, Any]]) -> str:
     marked = sum(bool(point.get("jump")) for point in points)
     parts = []
     if depths:
-        count = f"{len(depths)} point{'s' * (len(depths) > 1)}"
+        count = counted(len(depths), "point")
         parts.append(f"{count} fell by up to {max(depths):.2g} in 2 NLL with a neighbour's minimum")
     if marked:
-        parts.append(f"the lowest minimum changes between {marked} points and neighbours of theirs")
+        changing = counted(marked, "point")
+        parts.append(f"the lowest minimum changes between {changing} and neighbours of theirs")
     return "; ".join(parts)

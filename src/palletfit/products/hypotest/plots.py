@@ -26,9 +26,13 @@ def write_contour(drawing: Drawing) -> None:
             remedy="Use results.csv (CLs_obs is then p0), or set `fit.test_statistic: qtilde`.",
         )
     plane = analysis.plane_of_suffix(drawing.subject)
-    segments = overlay.segments(read_json(drawing.inputs["curves"]))
+    curves = read_json(drawing.inputs["curves"])
     exclusion = contour.exclusion(
-        read_table(drawing.inputs["table"]), plane, settings.contour, segments
+        read_table(drawing.inputs["table"]),
+        plane,
+        settings.contour,
+        overlay.segments(curves),
+        overlay.left_out(curves),
     )
     save(draw_exclusion(exclusion, analysis, plane), [*drawing.files["png"], *drawing.files["pdf"]])
     write_json(drawing.files["contour"][0], exclusion.as_json())

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palletfit.core.text import counted
 from palletfit.errors import PalletfitError
 from palletfit.products.hypotest.neighbours import about_neighbours
 from palletfit.runs.product import (
@@ -15,7 +16,9 @@ from palletfit.runs.product import (
     Output,
     Plot,
     Product,
+    about_left_out,
     about_minima,
+    left_out,
     plot_files,
 )
 
@@ -151,6 +154,11 @@ class Hypotest(Product):
         return f"{cls.label}: {minima}" if minima else cls.label
 
     @classmethod
+    def left_out(cls, folder: Path, analysis: Analysis) -> list[str]:
+        """Say which published tables the plots lack, and why."""
+        return left_out(folder, "contour", analysis)
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Give the number of excluded points, and the paths of contours and tables."""
         points = cls.entries_made(folder, analysis)
@@ -162,6 +170,7 @@ class Hypotest(Product):
             _summary(analysis, points, settings),
             *(f"  minima:  {line}" for line in minima if line),
             *(f"  contour: {path}" for path in contours),
+            *about_left_out(folder, cls.left_out(folder, analysis)),
             f"  results: {folder / 'results.csv'} and {folder / 'results.json'}",
         ]
 
@@ -177,6 +186,6 @@ def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: 
         else f"{excluded} excluded at {100 * level:.4g}% CL, "
     )
     return (
-        f"{analysis.name}: {len(points)} signal points, {exclusion}"
+        f"{analysis.name}: {counted(len(points), 'signal point')}, {exclusion}"
         f"{status['suspect']} suspect, {status['failed']} failed"
     )

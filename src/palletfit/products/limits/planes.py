@@ -35,6 +35,7 @@ def limit_contours(
     plane: Plane,
     settings: ContourSettings,
     published: Mapping[str, Sequence[FloatArray]],
+    left_out: Mapping[str, str] | None = None,
 ) -> Exclusion:
     """Find where the upper limit on mu is one, with :func:`palletfit.planes.contour.exclusion`.
 
@@ -46,7 +47,7 @@ def limit_contours(
     limits
         Table of limits, one row a signal point; perhaps with columns of another minimum, whose
         contours are then in the result, too.
-    plane, settings, published
+    plane, settings, published, left_out
         See :func:`palletfit.planes.contour.exclusion`.
 
     Raises
@@ -62,7 +63,7 @@ def limit_contours(
             for old, new in _COLUMNS.items()
             for end in endings
         }
-    return exclusion(limits.assign(**columns), plane, settings, published)
+    return exclusion(limits.assign(**columns), plane, settings, published, left_out)
 
 
 def bounded(limits: pd.DataFrame, column: str) -> pd.Series[float]:

@@ -68,7 +68,13 @@ def write_plane(drawing: Drawing) -> None:
     plane = analysis.plane_of_suffix(drawing.subject)
     published = read_json(drawing.inputs["curves"])
     limits = read_table(drawing.inputs["table"])
-    contours = limit_contours(limits, plane, drawing.settings.contour, overlay.segments(published))
+    contours = limit_contours(
+        limits,
+        plane,
+        drawing.settings.contour,
+        overlay.segments(published),
+        overlay.left_out(published),
+    )
     content = as_json(contours)
     table = published.get(overlay.LIMITS, {})
     if "points" in table:
@@ -76,7 +82,7 @@ def write_plane(drawing: Drawing) -> None:
         content["published_limits"] = comparison.as_json()
         logger.info("%s: %s", analysis.name, comparison)
     elif "problem" in table:
-        content["published_limits"] = table
+        content["published_limits"] = {"problem": table["problem"]}
     save(draw_limits(contours, analysis, plane), [*drawing.files["png"], *drawing.files["pdf"]])
     write_json(drawing.files["contour"][0], content)
 

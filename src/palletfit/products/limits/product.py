@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from palletfit.core.text import counted
 from palletfit.errors import ConfigError
 from palletfit.runs.product import (
     Drawing,
@@ -14,7 +15,9 @@ from palletfit.runs.product import (
     Output,
     Plot,
     Product,
+    about_left_out,
     about_minima,
+    left_out,
     plot_files,
 )
 
@@ -179,6 +182,11 @@ class Limits(OfLimits):
         return f"{cls.label}: {minima}" if minima else cls.label
 
     @classmethod
+    def left_out(cls, folder: Path, analysis: Analysis) -> list[str]:
+        """Say which published tables the plots lack, and why."""
+        return left_out(folder, "limit_contour", analysis)
+
+    @classmethod
     def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
         """Give the number of limits, and the paths of plots and tables."""
         limits = cls.entries_made(folder, analysis)
@@ -191,6 +199,7 @@ class Limits(OfLimits):
             _summary(analysis, limits, settings),
             *([f"  minima: {minima}"] if minima else []),
             *(f"  limits: {path}" for path in plots),
+            *about_left_out(folder, cls.left_out(folder, analysis)),
             f"  limits: {folder / 'limits.csv'} and {folder / 'limits.json'}",
         ]
 
@@ -200,7 +209,7 @@ def _summary(analysis: Analysis, limits: Sequence[Mapping[str, Any]], settings: 
     below = sum(limit["mu_obs"] is not None and limit["mu_obs"] < 1 for limit in limits)
     beyond = sum(limit["states"]["obs"] == "beyond" for limit in limits)
     return (
-        f"{analysis.name}: {len(limits)} upper limits at "
+        f"{analysis.name}: {counted(len(limits), 'upper limit')} at "
         f"{100 * settings.contour.confidence_level:.4g}% CL, {below} below mu = 1, {beyond} beyond "
         f"the bound, {status['suspect']} suspect, {status['failed']} failed"
     )

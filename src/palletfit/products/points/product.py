@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palletfit.core.text import counted
 from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product, is_newer, plot_files
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class Points(Product):
         counts = counts_of(table)
         level = f"{100 * counts['confidence_level']:.4g}% CL"
         summary = (
-            f"{folder.name}: {counts['points']} points, {counts['excluded']} excluded at {level}, "
+            f"{folder.name}: {counted(counts['points'], 'point')}, "
+            f"{counts['excluded']} excluded at {level}, "
             f"{counts['suspect']} suspect, {counts['failed']} failed"
         )
         return [

@@ -200,7 +200,13 @@ class _Run:
         ranges = scan.ranges
         unfinished = [number for number in range(len(ranges)) if not self._find(number)]
         finished = sum(entry["points"] for entry in self.entries.values())
-        with Progress(scan.title, total=scan.source.count, kept=finished) as self.progress:
+        with Progress(
+            scan.title,
+            total=scan.source.count,
+            kept=finished,
+            unit=("point", "points"),
+            workers=self.workers,
+        ) as self.progress:
             outcomes = dispatch(
                 self._tasks(unfinished),
                 self.make,

@@ -75,11 +75,13 @@ class Toys(Product):
         store: RecordStore,
         settings: Settings,
         part: tuple[int, int] = (1, 1),
+        *,
+        workers: int = 1,
     ) -> dict[str, Any]:
         """Make toys shard by shard, and in rounds if a precision is set."""
         from palletfit.products.toys.shards import make
 
-        return make(scan, fit, store, settings.toys, part)
+        return make(scan, fit, store, settings.toys, part, workers=workers)
 
     @classmethod
     def words(cls) -> str:

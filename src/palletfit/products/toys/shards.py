@@ -30,6 +30,8 @@ Record = Mapping[str, Any]
 
 #: Toys before the first comparison of the uncertainty with the wanted one.
 FIRST_ROUND = 4 * BLOCK
+#: Without a setting a worker gets about so many shards, none of which has more toys.
+_TASKS_A_WORKER, _LARGEST_SHARD = 2, 2048
 #: Smallest and largest growth of the number of toys in a further round.
 _LEAST_GROWTH, _MOST_GROWTH = 1.25, 4.0
 
@@ -78,7 +80,31 @@ def cover(toys: int, size: int, existing: Iterable[Span]) -> list[Span]:
     return spans
 
 
-def needed(records: Mapping[Span, Record], settings: ToySettings) -> tuple[list[Span], int, bool]:
+def size_of_shards(toys: int, settings: ToySettings, patches: int, workers: int) -> int:
+    """Return how many toys a new shard has, unless the settings say so.
+
+    Every worker gets :data:`_TASKS_A_WORKER` shards, so that all of them work and progress is seen.
+    No shard is smaller than a block, which is fitted as a whole, or larger than
+    :data:`_LARGEST_SHARD`.
+
+    Parameters
+    ----------
+    toys
+        Number of toys of a patch.
+    settings
+        May name the size.
+    patches, workers
+        How many there are.
+    """
+    if settings.toys_per_task is not None:
+        return settings.toys_per_task
+    share = math.ceil(toys * patches / (_TASKS_A_WORKER * workers))
+    return min(max(math.ceil(share / BLOCK), 1) * BLOCK, _LARGEST_SHARD)
+
+
+def needed(
+    records: Mapping[Span, Record], settings: ToySettings, *, patches: int = 1, workers: int = 1
+) -> tuple[list[Span], int, bool]:
     """Find the shards that are needed, as far as existing ones can tell.
 
     Parameters
@@ -87,6 +113,9 @@ def needed(records: Mapping[Span, Record], settings: ToySettings) -> tuple[list[
         Shards of one patch, from :func:`palletfit.products.toys.compute.run_shard`.
     settings
         Number of toys, or the precision.
+    patches, workers
+        How many patches are made, and how many tasks run side by side, see
+        :func:`size_of_shards`.
 
     Returns
     -------
@@ -102,7 +131,7 @@ def needed(records: Mapping[Span, Record], settings: ToySettings) -> tuple[list[
     adaptive = settings.precision is not None
     toys = min(FIRST_ROUND, settings.toys) if adaptive else settings.toys
     while True:
-        spans = cover(toys, settings.toys_per_task, records)
+        spans = cover(toys, size_of_shards(toys, settings, patches, workers), records)
         if any(span not in records for span in spans):
             return spans, toys, False
         if toys >= settings.toys or settings.precision is None:
@@ -154,6 +183,8 @@ def make(
     store: RecordStore,
     settings: ToySettings,
     part: tuple[int, int] = (1, 1),
+    *,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Make the toys of a region, shard by shard and in rounds.
 
@@ -170,6 +201,8 @@ def make(
     part
         Number of the part of the region, and the number of parts. Parts share shards, or with a
         wanted precision patches: only a process with all toys of a patch knows how many it needs.
+    workers
+        Number of tasks that run side by side, in each part.
 
     Returns
     -------
@@ -177,12 +210,14 @@ def make(
         The manifest, with an entry for every shard that is needed.
     """
     number_of_parts, by_shards = part[1], settings.precision is None
+    # The same in all parts and rounds, so that they agree on the shards.
+    share = {"patches": len(scan.patches), "workers": workers * number_of_parts}
     if number_of_parts > 1 and not by_shards:
         scan = scan.part(*part)
     entries: dict[str, dict[str, Any]] = {}
     fitted = 0
     while True:
-        shards, incomplete = _round(scan, store, settings)
+        shards, incomplete = _round(scan, store, settings, share)
         round_ = replace(scan, patches=shards)
         if number_of_parts > 1 and by_shards:
             round_ = round_.part(*part)
@@ -198,14 +233,14 @@ def make(
 
 
 def _round(
-    scan: Scan, store: RecordStore, settings: ToySettings
+    scan: Scan, store: RecordStore, settings: ToySettings, share: Mapping[str, int]
 ) -> tuple[tuple[Patch, ...], set[str]]:
     """Find the shards of the next round, existing ones included, and patches that lack one."""
     records = recorded(scan, store)
     shards: list[Patch] = []
     open_: set[str] = set()
     for patch in scan.patches:
-        spans, _, complete = needed(records[patch.name], settings)
+        spans, _, complete = needed(records[patch.name], settings, **share)
         shards += [shard(patch, *span) for span in spans]
         if not complete:
             open_.add(patch.name)

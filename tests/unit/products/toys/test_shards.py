@@ -27,7 +27,14 @@ from palletfit.products.toys import table as toy_tables
 from palletfit.products.toys.compute import BLOCK, HYPOTHESES, Toys, compute
 from palletfit.products.toys.plots import draw_toys
 from palletfit.products.toys.results import ToyResult, enough, merge
-from palletfit.products.toys.shards import FIRST_ROUND, cover, following, needed, shard
+from palletfit.products.toys.shards import (
+    FIRST_ROUND,
+    cover,
+    following,
+    needed,
+    shard,
+    size_of_shards,
+)
 from palletfit.runs import manifest as manifests
 from palletfit.runs import run as runs
 from palletfit.runs import scan
@@ -271,6 +278,32 @@ def test_every_shard_is_a_record(folder):
     assert (record["status"], record["values"]) == ("ok", {"m1": 100, "m2": 50})
     assert record["key"]["options"] == {"of": NAMES[0], "first": 256, "count": 256}
     assert folder.run() == []
+
+
+@pytest.mark.parametrize(
+    ("toys", "patches", "workers", "size"),
+    [
+        (1000, 1, 1, 512),
+        (1000, 1, 2, 256),
+        (1000, 1, 64, 256),
+        (1000, 8, 2, 2048),
+        (10_000, 1, 4, 1280),
+        (10_000, 1, 1, 2048),
+        (10**6, 3, 16, 2048),
+    ],
+)
+def test_toys_split_themselves_over_the_workers(toys, patches, workers, size):
+    assert size_of_shards(toys, ToySettings(), patches, workers) == size
+    assert size_of_shards(toys, ToySettings(toys_per_task=7), patches, workers) == 7
+
+
+def test_without_a_size_all_workers_have_shards_and_nothing_is_made_again(folder):
+    folder.toys = {"toys": 1000}
+    spans = ("0-255", "256-511", "512-767", "768-999")
+    shards = sorted(named(NAMES[0], *spans) + named(NAMES[1], *spans))
+    assert folder.run(workers=4) == shards
+    # Other workers find what there is.
+    assert folder.run(workers=1) == []
 
 
 def test_only_what_is_missing_is_made_and_how_it_is_split_does_not_matter(folder):
