@@ -230,7 +230,8 @@ class SignalLikelihood:
     order
         Order of parameters and data.
     alive
-        True if a sample with the parameter of interest has a yield other than zero.
+        True if a sample with the parameter of interest has a yield other than zero, whatever its
+        shape uncertainties are.
 
     Raises
     ------
@@ -250,7 +251,7 @@ class SignalLikelihood:
         if not signals:
             # It adds nothing: its parameter of interest has no effect.
             patch = replace(patch, operations=[*operations, _without_signal(workspace, poi)])
-        self.alive = any(np.any(sample["data"]) for sample in signals)
+        self.alive = any(_has_yields(sample) for sample in signals)
         with background.lock:
             self.batch: Lowered = engine.lower_one(
                 patch, "Use another back end, such as spey.get_backend('pyhf')."
@@ -505,12 +506,19 @@ class DataSet:
     def free(self) -> Minimum:
         """Fit with the signal strength free."""
         with self.likelihood.lock:
+            if not self.likelihood.alive:
+                return self.at(float(self._nested[1].point[0, self.fits.poi]))
             return self._minimum(self._nested[1])
 
     def at(self, mu: float) -> Minimum:
         """Fit with the signal strength fixed."""
         with self.likelihood.lock:
-            return self._minimum(self.fits_at(mu))
+            if self.likelihood.alive:
+                return self._minimum(self.fits_at(mu))
+            # Without signal it is the same fit for every signal strength.
+            minimum = self._minimum(self.fits_at(0.0))
+            minimum.point[self.fits.poi] = mu
+            return minimum
 
     def fits_at(self, mu: float) -> Fits:
         """Fit with the signal strength fixed; the lock is held."""
@@ -639,6 +647,12 @@ class AsimovSet(DataSet):
 
 def _carries(sample: Spec, poi: str) -> bool:
     return any(entry["name"] == poi and entry["type"] == NORM for entry in sample["modifiers"])
+
+
+def _has_yields(sample: Spec) -> bool:
+    shapes = [entry["data"] for entry in sample["modifiers"] if entry["type"] == "histosys"]
+    sides = [shape[side] for shape in shapes for side in ("hi_data", "lo_data")]
+    return any(np.any(np.asarray(table, dtype=float) != 0) for table in (sample["data"], *sides))
 
 
 def _signals(workspace: Spec, poi: str) -> list[Spec]:

@@ -25,10 +25,12 @@ from palletfit.backends.likelihood import (
     as_json,
     shared_background,
 )
+from palletfit.config import Combination, parse
 from palletfit.core.arrays import FloatArray
 from palletfit.core.version import __version__
 from palletfit.engine.toys.draws import draw, key_of, make_source
 from palletfit.errors import PalletError
+from palletfit.pallet.combination import combine
 from palletfit.pallet.files import read_pallet_json
 
 log = logging.getLogger("Spey")
@@ -74,12 +76,12 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
     >>> import spey
     >>> from palletfit.pallet.demo import demo_patchset, demo_workspace
     >>> workspace = demo_workspace()
-    >>> patch = demo_patchset(workspace)["patches"][0]
+    >>> patch = demo_patchset(workspace)["patches"][3]
     >>> model = spey.get_backend("palletfit")(
     ...     signal_patch=patch["patch"], background_only_model=workspace, analysis="demo"
     ... )
-    >>> 0 < model.exclusion_confidence_level()[0] < 1
-    True
+    >>> round(1 - float(model.exclusion_confidence_level()[0]), 4)
+    0.0021
     """
 
     name = "palletfit"
@@ -208,6 +210,44 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
             return order.data(toys.data, toys.aux) if include_auxiliary else order.main(toys.data)
 
         return sampler
+
+    def combine(self, other: BackendBase, **rules: Any) -> PalletfitBackend:
+        """Make one likelihood of two, whose common parameters enter once.
+
+        Parameters
+        ----------
+        other
+            Another one of this back end. Others are combined as independent ones, by
+            ``spey.UnCorrStatisticsCombiner``.
+        rules
+            Fields of :class:`palletfit.config.Combination`; by default parameters of one name are
+            one parameter, ``correlate={"by": "name"}``. The members are ``left`` and ``right``.
+
+        Raises
+        ------
+        NotImplementedError
+            The other one is of another back end.
+        ConfigError, PalletError
+            See :func:`palletfit.pallet.combination.combine`.
+        """
+        if not isinstance(other, PalletfitBackend):
+            raise NotImplementedError(f"{self.name} is not combined with {other.name}")
+        pair = {"left": self._likelihood, "right": other._likelihood}
+        settings = parse(
+            Combination,
+            {
+                "correlate": {"by": "name"},
+                **rules,
+                "members": {name: {"analysis": name} for name in pair},
+            },
+            file="the arguments of combine",
+        )
+        members = {
+            name: (likelihood.background.workspace, _patchset(likelihood.operations))
+            for name, likelihood in pair.items()
+        }
+        combined = combine(members, settings, [])
+        return PalletfitBackend(combined.patchset["patches"][0]["patch"], combined.workspace)
 
     # ------------------------------------------------------------------ the four fits
 
@@ -441,6 +481,20 @@ def _check(options: Mapping[str, Any]) -> None:
             f"The fits of palletfit know no option {unknown[0] if unknown else 'constraints'!r}.",
             remedy="Leave it out, or use another back end.",
         )
+
+
+def _patchset(operations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write the patchset of one patch, as combinations take it."""
+    return {
+        "metadata": {
+            "description": "one signal",
+            "digests": {},
+            "labels": [],
+            "references": {"hepdata": ""},
+        },
+        "patches": [{"metadata": {"name": "signal", "values": []}, "patch": list(operations)}],
+        "version": "1.0.0",
+    }
 
 
 def _operations(source: Source | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
