@@ -520,6 +520,11 @@ class DataSet:
             minimum.point[self.fits.poi] = mu
             return minimum
 
+    def mu_error(self) -> float:
+        """Compute the standard deviation of the free fit's signal strength; NaN without one."""
+        with self.likelihood.lock:
+            return float(self.fits.mu_errors(self._nested[1])[0])
+
     def fits_at(self, mu: float) -> Fits:
         """Fit with the signal strength fixed; the lock is held."""
         if mu == 0.0:
