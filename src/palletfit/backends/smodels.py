@@ -113,7 +113,7 @@ class UpperLimitComputer(PyhfUpperLimitComputer):  # type: ignore[misc]
             minimum = data.at(float(mu))
         else:
             minimum = self._asimov(data, float(asimov * mu)).at(float(mu))
-        return self._told(minimum, f"the fit at mu = {mu:g}").nll
+        return self._warned(minimum, f"the fit at mu = {mu:g}").nll
 
     def nll_min(
         self,
@@ -122,7 +122,7 @@ class UpperLimitComputer(PyhfUpperLimitComputer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Compute the minimum of -log L, where it is, and the error of the signal strength."""
         data, minimum = self._free(evaluationType, negative=allowNegativeSignals)
-        self._told(minimum, "the free fit")
+        self._warned(minimum, "the free fit")
         return {
             "muhat": float(minimum.point[self._likelihood.poi]),
             "sigma_mu": self._error(data),
@@ -228,7 +228,7 @@ class UpperLimitComputer(PyhfUpperLimitComputer):  # type: ignore[misc]
         fixed, background = data.at(mu), data.at(0.0)
         asimov = self._asimov(data, 0.0)
         for minimum, title in ((free, "the free fit"), (fixed, f"the fit at mu = {mu:g}")):
-            self._told(minimum, title)
+            self._warned(minimum, title)
         q = profile_statistic(
             "qtilde",
             mu,
@@ -240,7 +240,7 @@ class UpperLimitComputer(PyhfUpperLimitComputer):  # type: ignore[misc]
         q_asimov = 2 * (asimov.at(mu).nll - asimov.free().nll)
         return p_values("qtilde", max(q, 0.0), max(q_asimov, 0.0))
 
-    def _told(self, minimum: Minimum, title: str) -> Minimum:
+    def _warned(self, minimum: Minimum, title: str) -> Minimum:
         """Warn of a minimum without proof."""
         if not minimum.trusted:
             logger.warning(f"{self.name}: {title} has no proven minimum: {minimum.reason}")
