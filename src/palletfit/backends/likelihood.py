@@ -11,7 +11,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -534,9 +534,9 @@ class DataSet:
     def _fit(self, mu: float) -> Fits:
         tests, (background, free) = self.fits, self._nested
         fixed = self._new(mu)
-        starts = {SUGGESTED: tests.batch.init, "free": free.point, **self._near(mu)}
-        if self._brief(fixed, starts, mu):
+        if self._brief(fixed, mu):
             return fixed
+        starts = {SUGGESTED: tests.batch.init, "free": free.point, **self._near(mu)}
         tests.fitter.fit(fixed, {**starts, **tests.fitter.displaced_starts(2, 1)})
         tests.search.lower("fixed", fixed, background, free)
         tests.search.exchange(fixed, "background", background)
@@ -557,24 +557,25 @@ class DataSet:
         background, free = self._nested
         return {0.0: background, float(free.point[0, self.fits.poi]): free, **self._searched}
 
-    def _brief(self, fixed: Fits, starts: Mapping[str, FloatArray], mu: float) -> bool:
+    def _brief(self, fixed: Fits, mu: float) -> bool:
         """Fit without a search where that is enough.
 
-        Searches at a lower and at a higher signal strength saw one minimum only, and all starts,
-        which come from both sides, end at the same one here.
+        Searches at a lower and at a higher signal strength saw one minimum only, and starts at
+        the nearest fits on both sides, and between these, end at the same one here.
         """
-        fitted = self._thorough()
-        below = max((other for other in fitted if other < mu), default=None)
-        above = min((other for other in fitted if other > mu), default=None)
-        if below is None or above is None:
+        searched = self._thorough()
+        sides = _around(searched, mu)
+        if sides is None or any(
+            searched[side].multimodal()[0] or not searched[side].converged[0] for side in sides
+        ):
             return False
-        sides = {"below": fitted[below], "above": fitted[above]}
-        if any(fits.multimodal()[0] or not fits.converged[0] for fits in sides.values()):
-            return False
+        fitted = {**dict(self._at.pairs()), **searched}
+        below, above = _around(fitted, mu) or sides
+        low, high, part = fitted[below].point, fitted[above].point, (mu - below) / (above - below)
+        starts = {"below": low, "above": high, "between": low + part * (high - low)}
         tests = self.fits
-        points = {name: fits.point for name, fits in sides.items()}
-        tests.fitter.fit(fixed, {**starts, **points})
-        if fixed.multimodal()[0] or not fixed.converged[0] or fixed.agreed()[0] < len(points) + 1:
+        tests.fitter.fit(fixed, starts)
+        if fixed.multimodal()[0] or not fixed.converged[0] or fixed.agreed()[0] < len(starts):
             return False
         tests.fitter.sharpen(fixed, tests.rows, SHARP)
         return bool(fixed.converged[0])
@@ -633,8 +634,7 @@ class AsimovSet(DataSet):
 
     def _fit(self, mu: float) -> Fits:
         fixed = self._new(mu)
-        starts = {SUGGESTED: self.fits.batch.init, "source": self.source, **self._near(mu)}
-        return fixed if self._brief(fixed, starts, mu) else self._search(mu)
+        return fixed if self._brief(fixed, mu) else self._search(mu)
 
     def _search(self, mu: float) -> Fits:
         tests, fixed = self.fits, self._new(mu)
@@ -648,6 +648,13 @@ class AsimovSet(DataSet):
         tests.fitter.sharpen(fixed, tests.rows, SHARP)
         self._searched[mu] = fixed
         return fixed
+
+
+def _around(strengths: Iterable[float], mu: float) -> tuple[float, float] | None:
+    """Give the nearest signal strengths below and above one; None if a side has none."""
+    below = [strength for strength in strengths if strength < mu]
+    above = [strength for strength in strengths if strength > mu]
+    return (max(below), min(above)) if below and above else None
 
 
 def _carries(sample: Spec, poi: str) -> bool:
