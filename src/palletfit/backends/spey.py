@@ -118,6 +118,10 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
     ) -> ModelConfig:
         """Describe the parameters, in pyhf's order.
 
+        The suggested values are those of the background-only fit to the observed data: where spey
+        makes a fit itself, for the Asimov data of its combinations or for toys, its optimizer
+        begins at the lowest minimum.
+
         Parameters
         ----------
         allow_negative_signal
@@ -134,7 +138,7 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
         return ModelConfig(
             poi_index=int(np.flatnonzero(columns == poi)[0]),
             minimum_poi=likelihood.least_strength,
-            suggested_init=batch.init[0][columns].tolist(),
+            suggested_init=self._background_only()[columns].tolist(),
             suggested_bounds=list(
                 zip(lower[columns].tolist(), upper[columns].tolist(), strict=True)
             ),
@@ -382,6 +386,13 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ in and out
 
+    def _background_only(self) -> FloatArray:
+        """Give the parameters of the background-only fit; the measurement's where it has none."""
+        batch = self._likelihood.batch
+        conditions = self._conditions(batch.data[0], batch.aux[0], negative=False)
+        minimum = self._likelihood.data_set(conditions).at(0.0)
+        return minimum.point if minimum.trusted else batch.init[0]
+
     def _point(self, pars: Sequence[float] | FloatArray) -> FloatArray:
         likelihood = self._likelihood
         return likelihood.order.point(np.asarray(pars, dtype=float), likelihood.batch.init[0])
@@ -402,8 +413,8 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
         aux: FloatArray,
         *,
         negative: bool,
-        bounds: Bounds | None,
-        fixed: Mapping[int, float],
+        bounds: Bounds | None = None,
+        fixed: Mapping[int, float] | None = None,
     ) -> Conditions:
         likelihood = self._likelihood
         lowest = max(likelihood.least_strength, _LOWEST) if negative else 0.0

@@ -71,7 +71,7 @@ def test_wrong_sizes_are_errors():
         order.point(np.ones(1), batch.init[0])
 
 
-@settings(histfactory.FIXED, max_examples=25)
+@settings(histfactory.FIXED, max_examples=10)
 @given(histfactory.cases())
 def test_of_random_likelihoods(case):
     batches, _, specs = histfactory.lower(case)

@@ -109,12 +109,11 @@ def check_against_pyhf(background, operations, *, rel=1e-9):
     config, rng = tested.config(), np.random.default_rng(7)
     assert config.parameter_names == list(model.config.par_names)
     assert config.poi_index == model.config.poi_index
-    assert config.suggested_init == model.config.suggested_init()
     assert config.suggested_fixed == model.config.suggested_fixed()
     bounds, others = np.array(model.config.suggested_bounds()), np.array(config.suggested_bounds)
     others[config.poi_index] = bounds[config.poi_index]
     assert np.array_equal(bounds, others)
-    fixed, init = np.array(config.suggested_fixed), np.array(config.suggested_init)
+    fixed, init = np.array(config.suggested_fixed), np.array(model.config.suggested_init())
     for _ in range(3):
         moved = np.clip(init + 0.1 * rng.normal(size=len(init)), *bounds.T)
         point = np.where(fixed, init, moved)
@@ -326,12 +325,35 @@ def test_bounds_of_a_caller_are_kept(small):
     assert nll == pytest.approx(tested.likelihood(poi_test=2.0), abs=1e-8)
 
 
-def test_its_own_optimizer_finds_the_same_asimov_data(small):
-    workspace, entry, _ = small
+def test_its_own_optimizer_begins_at_the_lowest_minimum(small):
+    workspace, entry, pdf = small
     model = model_of(workspace, entry["patch"])
-    data = model.generate_asimov_data()
     _, parameters = model.likelihood(poi_test=0.0, return_parameters=True)
-    assert data == pytest.approx(model.backend.expected_data(parameters), rel=2e-3)
+    assert model.backend.config().suggested_init == parameters.tolist()
+    data = model.generate_asimov_data()
+    assert data == pytest.approx(model.backend.expected_data(parameters), rel=1e-6)
+    # From the measurement's values it goes there, too.
+    start = {"init_pars": pdf.config.suggested_init()}
+    assert model.generate_asimov_data(**start) == pytest.approx(data, rel=2e-3)
+
+
+def test_asimov_data_where_the_optimizer_of_spey_does_not_move():
+    spec = models.narrow(trap=True)
+    operations = [{"op": "remove", "path": "/channels/1/samples/1"}, *adding(8.0, channel=1)]
+    model = model_of(spec, operations)
+    _, parameters = model.likelihood(poi_test=0.0, return_parameters=True)
+    best = model.backend.expected_data(parameters)
+    assert model.generate_asimov_data() == pytest.approx(best, rel=1e-6)
+    nominal = [
+        entry if name != "mu_SIG" else 0.0
+        for name, entry in zip(
+            model.backend.config().parameter_names,
+            model.backend._likelihood.batch.init[0][model.backend._likelihood.order.columns],
+            strict=True,
+        )
+    ]
+    stuck = model.generate_asimov_data(init_pars=nominal)
+    assert stuck != pytest.approx(best, rel=1e-3)
 
 
 # --------------------------------------------------------------------------- toys, combinations
@@ -403,7 +425,6 @@ def test_combination_with_other_back_ends():
     assert together.likelihood(poi_test=0.8) == pytest.approx(sum_of_both, abs=1e-9)
     (excluded,) = together.exclusion_confidence_level()
     assert one.exclusion_confidence_level()[0] < excluded < 1
-    assert together.poi_upper_limit() < one.poi_upper_limit()
 
 
 # --------------------------------------------------------------------------- odd input
