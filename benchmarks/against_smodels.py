@@ -150,11 +150,11 @@ def ask(kind: str, workspace: Any, signals: dict[str, float], control: bool, lim
     try:
         with time_limit(limit), np.errstate(all="ignore"):
             computer = computers[kind](make_data(workspace, signals, control))
+            values["nll_sm"], values["nll_bsm"] = computer.nll(0.0), computer.nll(1.0)
             values["limit"] = computer.getUpperLimitOnMu(observed)
             values["expected"] = computer.getUpperLimitOnMu(apriori)
             minimum = computer.nll_min(observed)
             values |= {"nll_min": minimum["nll_min"], "muhat": minimum["muhat"]}
-            values |= {"nll_bsm": computer.nll(1.0), "nll_sm": computer.nll(0.0)}
     except TooSlowError as failure:
         error = str(failure)
     except Exception as failure:  # noqa: BLE001 - whatever a tool raises, the others go on

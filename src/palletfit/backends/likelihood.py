@@ -42,6 +42,13 @@ Source = str | Path | Mapping[str, Any]
 _BACKGROUNDS, _DATA_SETS, _STRENGTHS = 8, 16, 512
 #: Where the curvature of the likelihood in mu is taken, if mu is zero.
 _OFF_ZERO = 1e-6
+#: NLL where no parameters are possible. Infinite values would leave tools without CLs: their
+#: difference on the data and on Asimov data is not a number.
+IMPOSSIBLE = 1e10
+#: Observed counts below this are none: SModelS writes 1e-8 for that.
+_NOTHING = 1e-7
+#: So many steps at most lead from a possible signal strength to another one.
+_STEPS = 40
 #: Name of the sample that carries the parameter of interest of a patch without signal.
 _NO_SIGNAL = "(no signal)"
 
@@ -197,8 +204,8 @@ class Minimum:
     Attributes
     ----------
     nll
-        Negative log-likelihood with all constants, as pyhf's; infinite where no parameters are
-        possible.
+        Negative log-likelihood with all constants, as pyhf's; :data:`IMPOSSIBLE` where there are no
+        parameters with a likelihood.
     point
         Parameters in the columns of the batch, ``(K,)``.
     trusted, reason
@@ -418,6 +425,8 @@ class DataSet:
     """
 
     def __init__(self, likelihood: SignalLikelihood, conditions: Conditions) -> None:
+        main = np.where(conditions.main < _NOTHING, 0.0, conditions.main)
+        conditions = replace(conditions, main=main)
         self.likelihood, self.conditions = likelihood, conditions
         batch = likelihood.batch
         fixed, init = batch.fixed.copy(), batch.init.copy()
@@ -540,6 +549,7 @@ class DataSet:
         tests.fitter.fit(fixed, {**starts, **tests.fitter.displaced_starts(2, 1)})
         tests.search.lower("fixed", fixed, background, free)
         tests.search.exchange(fixed, "background", background)
+        self._reach(fixed, mu)
         conditions = self.conditions
         if conditions.lower[tests.poi] <= mu <= conditions.upper[tests.poi]:
             tests.nest(free, fixed)
@@ -580,6 +590,32 @@ class DataSet:
         tests.fitter.sharpen(fixed, tests.rows, SHARP)
         return bool(fixed.converged[0])
 
+    def _reach(self, fixed: Fits, mu: float) -> None:
+        """Fit where all starts are impossible, on the way from a signal strength that is not.
+
+        A negative signal needs parameters that make room for it.
+        """
+        if np.isfinite(fixed.value[0]):
+            return
+        fitted = {**dict(self._at.pairs()), **self._thorough()}
+        possible = {other: fits for other, fits in fitted.items() if np.isfinite(fits.value[0])}
+        if not possible:
+            return
+        at = min(possible, key=lambda other: abs(other - mu))
+        point, step, tests = possible[at].point, mu - at, self.fits
+        for _ in range(_STEPS):
+            following = mu if abs(step) >= abs(mu - at) else at + step
+            fits = self._new(following)
+            tests.fitter.fit(fits, {"followed": point})
+            if not np.isfinite(fits.value[0]):
+                step /= 2
+                continue
+            at, point, step = following, fits.point, 2 * step
+            if at == mu:
+                tests.fitter.fit(fixed, {"followed": point})
+                tests.search.explore(fixed, tests.rows)
+                return
+
     def _near(self, mu: float) -> dict[str, FloatArray]:
         """Start from the fit at the nearest signal strength."""
         distances = {
@@ -596,7 +632,7 @@ class DataSet:
     def _minimum(self, fits: Fits) -> Minimum:
         tests = self.fits
         if not np.isfinite(fits.value[0]):
-            return Minimum(np.inf, fits.point[0], False, "no parameters are possible")
+            return Minimum(IMPOSSIBLE, fits.point[0].copy(), False, "no parameters are possible")
         if not fits.converged[0]:
             tests.explain(fits, tests.rows)
         (record,) = fit_records(tests.batch, fits, brief=True)
@@ -645,6 +681,7 @@ class AsimovSet(DataSet):
             starts["fixed"] = observed.point
         tests.fitter.fit(fixed, starts)
         tests.search.lower("asimov", fixed, *relatives)
+        self._reach(fixed, mu)
         tests.fitter.sharpen(fixed, tests.rows, SHARP)
         self._searched[mu] = fixed
         return fixed

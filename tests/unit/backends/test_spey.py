@@ -452,10 +452,47 @@ def test_yields_below_zero():
     assert 0 < only.exclusion_confidence_level()[0] < 1
 
 
-def test_impossible_signal_strengths_have_no_likelihood():
-    model = model_of(models.counting(expected=5.0, observed=3.0) | {}, [])
-    assert model.likelihood(poi_test=-0.9) == np.inf
-    assert np.isfinite(model.likelihood(poi_test=-0.4))
+def test_impossible_signal_strengths_are_excluded():
+    background = models.counting(expected=5.0, observed=3.0)
+    background["channels"][0]["samples"].pop()
+    model = model_of(background, adding(-10.0))
+    assert model.likelihood(poi_test=1.0) == likelihoods.IMPOSSIBLE
+    assert model.likelihood(poi_test=0.4) < 10
+    assert model.exclusion_confidence_level() == [1.0]
+    assert model.exclusion_confidence_level(expected=APRIORI)[2] == 1.0
+    assert 0.4 < model.poi_upper_limit() < 0.5
+
+
+def test_parameters_make_room_for_negative_yields():
+    """The suggested parameters, and those of other fits, are impossible at mu = 2."""
+    wide = {"name": "scale", "type": "normsys", "data": {"hi": 2.0, "lo": 0.5}}
+    background = models.counting(5.0, 50.0, 30.0, wide)
+    background["channels"][0]["samples"].pop()
+    model = model_of(background, adding(-40.0))
+    pdf = model_of_pyhf(background, adding(-40.0))
+    data = pyhf.Workspace(background).data(pdf)
+    for mu in (1.4, 2.0):
+        # One parameter is left, so that a fine scan finds the minimum.
+        scan = [
+            float(pdf.logpdf([mu, value] if pdf.config.poi_index == 0 else [value, mu], data)[0])
+            for value in np.linspace(-5.0, 5.0, 4001)
+        ]
+        lowest = -np.nanmax(scan)
+        assert model.likelihood(poi_test=mu) == pytest.approx(lowest, abs=1e-4)
+
+
+def test_tiny_counts_are_none():
+    """SModelS writes 1e-8 where nothing is observed."""
+    background = models.workspace(
+        {"SR": [models.sample("bkg", [0.5, 3.0], models.MODIFIERS["normsys"])]}, {"SR": [1e-8, 4.0]}
+    )
+    model = model_of(background, adding(-0.4, 2.0))
+    without = copy.deepcopy(background)
+    without["observations"][0]["data"] = [0.0, 4.0]
+    for mu in (0.5, 2.0):
+        alike = model_of(without, adding(-0.4, 2.0)).likelihood(poi_test=mu)
+        assert model.likelihood(poi_test=mu) == pytest.approx(alike, abs=1e-6)
+    assert 0 < model.exclusion_confidence_level()[0] < 1
 
 
 def test_arrays_of_numpy_are_taken():
