@@ -464,21 +464,30 @@ def test_impossible_signal_strengths_are_excluded():
 
 
 def test_parameters_make_room_for_negative_yields():
-    """The suggested parameters, and those of other fits, are impossible at mu = 2."""
-    wide = {"name": "scale", "type": "normsys", "data": {"hi": 2.0, "lo": 0.5}}
-    background = models.counting(5.0, 50.0, 30.0, wide)
-    background["channels"][0]["samples"].pop()
-    model = model_of(background, adding(-40.0))
-    pdf = model_of_pyhf(background, adding(-40.0))
+    """All starts are impossible at mu = 1.5: both bins need their parameter far away."""
+    shapes = [
+        {
+            "name": f"bin{number}",
+            "type": "histosys",
+            "data": {
+                "hi_data": [14.0 if number == other else 10.0 for other in range(2)],
+                "lo_data": [6.0 if number == other else 10.0 for other in range(2)],
+            },
+        }
+        for number in range(2)
+    ]
+    background = models.workspace(
+        {"SR": [models.sample("bkg", [10.0, 10.0], *shapes)]}, {"SR": [5.0, 5.0]}
+    )
+    model, pdf = (make(background, adding(-12.0, -12.0)) for make in (model_of, model_of_pyhf))
     data = pyhf.Workspace(background).data(pdf)
-    for mu in (1.4, 2.0):
-        # One parameter is left, so that a fine scan finds the minimum.
-        scan = [
-            float(pdf.logpdf([mu, value] if pdf.config.poi_index == 0 else [value, mu], data)[0])
-            for value in np.linspace(-5.0, 5.0, 4001)
-        ]
-        lowest = -np.nanmax(scan)
-        assert model.likelihood(poi_test=mu) == pytest.approx(lowest, abs=1e-4)
+    for mu in (1.5, 2.0):
+        # Both bins are alike, so that a scan of one value finds the minimum.
+        points = np.full((4001, 3), np.linspace(0.0, 5.0, 4001)[:, None])
+        points[:, pdf.config.poi_index] = mu
+        with np.errstate(all="ignore"):
+            scan = [float(pdf.logpdf(point, data)[0]) for point in points]
+        assert model.likelihood(poi_test=mu) == pytest.approx(-np.nanmax(scan), abs=1e-4)
 
 
 def test_tiny_counts_are_none():
