@@ -46,7 +46,7 @@ _OFF_ZERO = 1e-6
 #: difference on the data and on Asimov data is not a number.
 IMPOSSIBLE = 1e10
 #: Observed counts below this are none: SModelS writes 1e-8 for that.
-_NOTHING = 1e-7
+_LEAST_COUNT = 1e-7
 #: So many steps at most lead from a possible signal strength to another one.
 _STEPS = 40
 #: Name of the sample that carries the parameter of interest of a patch without signal.
@@ -425,7 +425,7 @@ class DataSet:
     """
 
     def __init__(self, likelihood: SignalLikelihood, conditions: Conditions) -> None:
-        main = np.where(conditions.main < _NOTHING, 0.0, conditions.main)
+        main = np.where(conditions.main < _LEAST_COUNT, 0.0, conditions.main)
         conditions = replace(conditions, main=main)
         self.likelihood, self.conditions = likelihood, conditions
         batch = likelihood.batch

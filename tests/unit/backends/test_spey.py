@@ -483,11 +483,11 @@ def test_parameters_make_room_for_negative_yields():
     data = pyhf.Workspace(background).data(pdf)
     for mu in (1.5, 2.0):
         # Both bins are alike, so that a scan of one value finds the minimum.
-        points = np.full((4001, 3), np.linspace(0.0, 5.0, 4001)[:, None])
+        points = np.full((501, 3), np.linspace(0.0, 5.0, 501)[:, None])
         points[:, pdf.config.poi_index] = mu
         with np.errstate(all="ignore"):
             scan = [float(pdf.logpdf(point, data)[0]) for point in points]
-        assert model.likelihood(poi_test=mu) == pytest.approx(-np.nanmax(scan), abs=1e-4)
+        assert model.likelihood(poi_test=mu) == pytest.approx(-np.nanmax(scan), abs=2e-3)
 
 
 def test_tiny_counts_are_none():
