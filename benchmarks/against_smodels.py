@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,14 @@ def make_data(workspace: Any, signals: dict[str, float], control: bool) -> Any:
                 "type": "CR" if is_control else "SR",
             }
         )
-    return PyhfData(dict(signals), workspace, regions, includeCRs=control, jsonFileName="model")
+    return PyhfData(
+        dict(signals),
+        workspace,
+        regions,
+        includeCRs=control,
+        globalInfo=SimpleNamespace(id="benchmark"),
+        jsonFileName="model",
+    )
 
 
 def ask(kind: str, workspace: Any, signals: dict[str, float], control: bool, limit: int) -> Answers:

@@ -152,6 +152,25 @@ def test_values_are_those_of_pyhf_in_published_likelihoods(shared, archive, fold
     check_against_pyhf(workspace, patchset["patches"][3]["patch"])
 
 
+@pytest.mark.study
+@pytest.mark.parametrize(
+    ("archive", "folder"),
+    [
+        ("1Lbb-likelihoods-hepdata", ""),
+        ("3L-RJ-likelihoods", ""),
+        ("SUSY-2018-31_likelihoods", "RegionB/"),
+    ],
+)
+def test_cls_are_those_of_hypothesis_tests_in_published_likelihoods(shared, archive, folder):
+    workspace, patchset = published(shared, archive, folder)
+    patchset["patches"] = patchset["patches"][::20]
+    results = palletfit.hypotest(workspace, patchset, check=False)
+    for entry in patchset["patches"]:
+        result = results[entry["metadata"]["name"]]
+        (excluded,) = model_of(workspace, entry["patch"]).exclusion_confidence_level()
+        assert 1 - excluded == pytest.approx(result.p_values.CLs_obs, abs=1e-8)
+
+
 def published(shared, archive, folder):
     with tarfile.open(shared / "pallets" / f"{archive}.tar.gz") as members:
         by_name = {member.name.removeprefix("./"): member for member in members}
