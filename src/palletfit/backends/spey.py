@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from spey import BackendBase, ExpectationType
 from spey.base.model_config import ModelConfig
 
 from palletfit.backends.likelihood import (
+    AsimovSet,
     Conditions,
+    DataSet,
     Minimum,
     SignalLikelihood,
     Source,
@@ -352,7 +355,10 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
         _check(options)
         fixed = self._fixed(poi_test)
         mu = fixed.pop(self._likelihood.poi, None)
-        fits = self._asimov(expected, test_statistics, par_bounds, fixed)
+        fits: DataSet = self._asimov(expected, test_statistics, par_bounds)
+        if fixed:
+            # The Asimov data are those of the fit with all of them free.
+            fits = self._likelihood.data_set(replace(fits.conditions, fixed=fixed))
         minimum = fits.free() if mu is None else fits.at(mu)
         return self._answer(minimum, mu, return_parameters=return_parameters)
 
@@ -367,21 +373,15 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
     ) -> tuple[float | dict[int | str, float], float]:
         """Compute the minimum of -log L on Asimov data, and where it is."""
         _check(options)
-        minimum = self._asimov(expected, test_statistics, par_bounds, {}).free()
+        minimum = self._asimov(expected, test_statistics, par_bounds).free()
         self._warn(minimum, None)
         return self._values(minimum, poi_indices), minimum.nll
 
     def _asimov(
-        self,
-        expected: ExpectationType,
-        test_statistic: str,
-        bounds: Bounds | None,
-        fixed: Mapping[int, float],
-    ) -> Any:
+        self, expected: ExpectationType, test_statistic: str, bounds: Bounds | None
+    ) -> AsimovSet:
         negative = test_statistic in ("q", "qmu")
-        conditions = self._conditions(
-            *self._data(expected, None), negative=negative, bounds=bounds, fixed=fixed
-        )
+        conditions = self._conditions(*self._data(expected, None), negative=negative, bounds=bounds)
         return self._likelihood.asimov(conditions, 1.0 if test_statistic == "q0" else 0.0)
 
     # ------------------------------------------------------------------ in and out

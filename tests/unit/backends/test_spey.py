@@ -330,6 +330,11 @@ def test_other_parameters_by_name_and_index(small):
     assert at[1] == pytest.approx(tested.likelihood(poi_test=1.0), abs=1e-9)
     assert nll <= at[1]
     assert tested.likelihood(poi_test={poi: 1.0, name: at[0][name]}) == pytest.approx(at[1])
+    _, background = tested.likelihood(poi_test=0.0, return_parameters=True)
+    data = tested.backend.expected_data(background)
+    on_asimov = tested.asimov_likelihood(poi_test={poi: 1.0, name: 1.02})
+    on_data = tested.likelihood(poi_test={poi: 1.0, name: 1.02}, data=data)
+    assert on_asimov == pytest.approx(on_data, abs=1e-8)
     with pytest.raises(PalletError, match="no parameter 'lumni'"):
         tested.likelihood(poi_test={"lumni": 1.0})
 
