@@ -8,10 +8,11 @@ Every likelihood that spey asks of its pyhf back end on the way (at a signal str
 minimum, on the data and on Asimov data) is asked of palletfit afterwards, on the same data. So the
 table shows how often either is lower, where lower is right.
 
-spey and spey-pyhf: ``pip install spey spey-pyhf``. spey-pyhf uses JAX where it is installed. Its
-tests have a time limit each (``--limit``). The CPU time of palletfit is that of a new signal of a
-background that is known, as in a scan. (The first signal also reads the background, which is a line
-of its own.) With ``--upper-limits`` the observed upper limit is computed instead of the CLs.
+spey and spey-pyhf: ``pip install spey spey-pyhf``. spey-pyhf uses JAX where it is installed,
+unless ``--without-jax`` is given. Its tests have a time limit each (``--limit``). The CPU time of
+palletfit is that of a new signal of a background that is known, as in a scan. (The first signal
+also reads the background, which is a line of its own.) With ``--upper-limits`` the observed upper
+limit is computed instead of the CLs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import logging
 import signal
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -97,6 +99,8 @@ def main() -> None:
     use_one_thread()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
+    if arguments.without_jax:
+        sys.modules["jax"] = None  # type: ignore[assignment]
     workspace, spec, _ = read_pallet(arguments)
     patches = spec["patches"]
     environment = {**machine(), **{name: version(name) for name in ("spey", "spey-pyhf", "jax")}}
@@ -130,6 +134,9 @@ def _parser() -> Any:
     )
     options.add_argument(
         "--upper-limits", action="store_true", help="compute observed upper limits, not CLs"
+    )
+    options.add_argument(
+        "--without-jax", action="store_true", help="let spey-pyhf use NumPy, as without JAX"
     )
     return options
 
