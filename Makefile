@@ -51,6 +51,7 @@ PACKAGE  := $(VENV)/.installed-palletfit
 DEV      := $(VENV)/.installed-dev
 CLUSTERS := $(VENV)/.installed-clusters
 EXTRAS   := $(VENV)/.installed-extras
+DOCS     := $(VENV)/.installed-docs
 
 # An environment holds absolute paths: in a copied or moved folder it is made anew.
 ifneq ($(shell cat $(WORKFLOW) 2>/dev/null),$(CURDIR))
@@ -91,6 +92,12 @@ lint: $(DEV) ## check style, types, words, and the workflow's rules
 	$(BIN)/python .ci/check_words.py $(WORDS)
 	$(IN_VENV) snakemake --lint
 
+# Warnings are errors: a link that leads nowhere, a docstring that cannot be read, a cell that fails.
+.PHONY: docs
+docs: $(DOCS) ## build the documentation's site in build/docs, with its notebook executed
+	@$(IN_VENV) python -m sphinx --quiet --fail-on-warning --fresh-env -c docs -d build/doctrees . build/docs
+	@echo "The site: build/docs/index.html"
+
 .PHONY: profiles
 profiles: ## link the profiles to where `snakemake --profile NAME` looks
 	@mkdir -p "$(SNAKEMAKE_CONFIG)"
@@ -127,8 +134,8 @@ clusters: $(CLUSTERS) ## add what fits in jobs of a Slurm cluster need, on its l
 extras: $(EXTRAS) ## add pyhf's optional backends, PyTorch and TensorFlow, with pyhs3 and SModelS (gigabytes)
 
 .PHONY: clean
-clean: ## remove the environment and the tools' caches, never results or downloads
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove the environment, the site and the tools' caches, never results or downloads
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
 	@echo "Results and downloads are kept; to be rid of them, remove results/ and resources/."
 
 # A failed or interrupted installation leaves no stamp, and the next attempt starts from nothing.
@@ -170,6 +177,12 @@ $(CLUSTERS): envs/clusters.txt $(PACKAGE)
 	@$(COMPILE)
 	@touch $@
 
+$(DOCS): envs/docs.txt $(PACKAGE)
+	@echo "Installing what builds the documentation's site."
+	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/docs.txt
+	@$(COMPILE)
+	@touch $@
+
 $(EXTRAS): envs/extras.txt envs/pytorch.txt $(PACKAGE)
 	@echo "Installing PyTorch, TensorFlow, pyhs3 and SModelS: some minutes."
 	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/extras.txt
@@ -195,3 +208,4 @@ lock: ## resolve envs/*.in to envs/*.txt (needs uv)
 	$(LOCK) envs/endpoint-cuda.in -c envs/dev.txt -o envs/endpoint-cuda.txt
 	$(LOCK) envs/endpoint-kubernetes.in -c envs/dev.txt -o envs/endpoint-kubernetes.txt
 	$(LOCK) envs/extras.in -c envs/dev.txt -o envs/extras.txt
+	$(LOCK) envs/docs.in -c envs/dev.txt -c envs/extras.txt -o envs/docs.txt

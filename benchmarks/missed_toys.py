@@ -58,7 +58,9 @@ def main() -> None:
     engine = BatchedEngine(workspace, FitSettings(mu=MU))
     rows: list[dict[str, Any]] = []
     for name in names:
-        toys = Toys(engine, by_name[name], ToySettings(seed=arguments.seed))
+        toys = Toys(
+            engine, by_name[name], ToySettings(seed=arguments.seed, descents=arguments.descents)
+        )
         for hypothesis in HYPOTHESES:
             row = searched(toys, hypothesis, arguments.pairs, arguments.starts, arguments.seed)
             rows.append({"patch": name, "hypothesis": hypothesis, **row})
@@ -72,6 +74,9 @@ def _parser() -> ArgumentParser:
     options.add_argument("--patch", nargs="+", help="names of patches (the first one)")
     options.add_argument("--pairs", type=positive, default=1024, help="toys of each hypothesis")
     options.add_argument("--starts", type=positive, default=10, help="further starts of each fit")
+    options.add_argument(
+        "--descents", type=int, default=0, help="descents of each fit (toys.descents)"
+    )
     options.add_argument("--seed", type=positive, default=1, help="seed of toys and starts")
     return options
 

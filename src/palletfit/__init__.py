@@ -8,6 +8,7 @@ beside it; see :mod:`palletfit.api`.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from palletfit.core.version import __version__
@@ -59,7 +60,9 @@ def __getattr__(name: str) -> Any:
         from palletfit import api
 
         return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Python offers close names of those that `dir` lists.
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message, name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

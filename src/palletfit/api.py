@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from palletfit.config import (
     DiagnosticsSettings,
@@ -41,6 +42,7 @@ from palletfit.pallet.hs3 import hs3_document, is_hs3, read_hs3, read_workspace,
 from palletfit.pallet.limits import check_depth
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import Patchset, parse_patchset, patch_name
+from palletfit.results import Result, Results
 
 if TYPE_CHECKING:
     from palletfit.core.progress import Progress
@@ -80,74 +82,6 @@ PatchSource = Source | Sequence[Mapping[str, Any]] | Patchset
 #: Origin of settings in errors.
 _ARGUMENTS = "the arguments of the call"
 _TOYS = ("toy", "toys")
-
-
-class HasRow(Protocol):
-    """A result with a row of a table."""
-
-    def row(self) -> dict[str, Any]:
-        """Give the result's plain numbers by column."""
-
-
-Result = TypeVar("Result", bound=HasRow)
-
-
-@dataclass(frozen=True)
-class Results(Mapping[str, Result], Generic[Result]):
-    """Results by patch name, in the order of the patchset.
-
-    Attributes
-    ----------
-    results
-        Those that there are.
-    errors
-        Why patches have no result, by name.
-    values_of
-        Values of each patch (masses, for example), by name.
-    labels
-        Names of these values.
-    """
-
-    results: Mapping[str, Result]
-    errors: Mapping[str, PalletfitError] = field(default_factory=dict)
-    values_of: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
-    labels: Sequence[str] = ()
-
-    def __getitem__(self, name: str) -> Result:
-        if name in self.errors:
-            raise self.errors[name]
-        return self.results[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    @property
-    def only(self) -> Result:
-        """The result, where there is one; reading a failed one raises its error.
-
-        Raises
-        ------
-        ValueError
-            There are several.
-        """
-        (name,) = self.values_of
-        return self[name]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Make one plain row a patch, failed ones included, for ``pandas.DataFrame``."""
-        table = []
-        for name, values in self.values_of.items():
-            row: dict[str, Any] = {"patch": name, **dict(zip(self.labels, values, strict=True))}
-            result = self.results.get(name)
-            if result is None:
-                row |= {"status": "failed", "remark": self.errors[name].problem}
-            else:
-                row |= result.row()
-            table.append(row)
-        return table
 
 
 def hypotest(
@@ -216,7 +150,7 @@ def hypotest(
     >>> test.only.p_values.CLs_obs < 1e-6
     True
     """
-    task = _task(workspace, patchset, patches, {**settings, "mu": mu}, check=check)
+    task = _task(hypotest, workspace, patchset, patches, {**settings, "mu": mu}, check=check)
     return _gather(task, task.engine.hypotests, "hypotest" if progress else None)
 
 
@@ -270,7 +204,7 @@ def fit(
     >>> abs(without_signal.twice_nll - background.twice_nll) < 1
     True
     """
-    task = _task_of_one(workspace, patch, settings, needs_poi=False)
+    task = _task_of_one(fit, workspace, patch, settings, needs_poi=False)
     return _fit(task, task.patches[0], mu)
 
 
@@ -314,7 +248,7 @@ def fits(
     >>> best["DEMO_C1N2_Wh_700_0"].parameters["mu_SIG"] >= 0
     True
     """
-    task = _task(workspace, patchset, patches, settings, check=check, needs_poi=False)
+    task = _task(fits, workspace, patchset, patches, settings, check=check, needs_poi=False)
     answer = _one_by_one(lambda patch: _fit(task, patch, mu))
     return _gather(task, answer, "fit" if progress else None)
 
@@ -365,7 +299,7 @@ def pulls(
     """
     from palletfit.products.diagnostics.pulls import pulls as pulls_of
 
-    task = _task(workspace, patchset, patches, settings, check=check, needs_poi=False)
+    task = _task(pulls, workspace, patchset, patches, settings, check=check, needs_poi=False)
     require_batched(task.engine, "pulls")
     answer = _one_by_one(lambda patch: pulls_of(task.engine, patch, task.fixed(mu)))
     return _gather(task, answer, "pulls" if progress else None)
@@ -424,7 +358,9 @@ def goodness_of_fit(
     """
     from palletfit.engine import goodness
 
-    task = _task(workspace, patchset, patches, settings, check=check, needs_poi=False)
+    task = _task(
+        goodness_of_fit, workspace, patchset, patches, settings, check=check, needs_poi=False
+    )
     if count:
         require_batched(task.engine, "toys")
     counter = _shown("toys" if progress and count else None, count * len(task.patches), _TOYS)
@@ -494,7 +430,7 @@ def upper_limit(
     """
     from palletfit.products.limits import compute
 
-    task = _task_of_one(workspace, patch, settings)
+    task = _task_of_one(upper_limit, workspace, patch, settings)
     search = _limit_settings(tolerance, mu_max)
     ((_, limits),) = compute.upper_limits(task.engine, task.patches, confidence_level, search)
     if isinstance(limits, PalletfitError):
@@ -550,7 +486,7 @@ def upper_limits(
     """
     from palletfit.products.limits import compute
 
-    task = _task(workspace, patchset, patches, settings, check=check)
+    task = _task(upper_limits, workspace, patchset, patches, settings, check=check)
     search = _limit_settings(tolerance, mu_max)
 
     def limits_of(subset: Sequence[Patch]) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
@@ -613,7 +549,7 @@ def mu_scan(
     """
     from palletfit.products.mu_scan import compute
 
-    task = _task(workspace, patchset, patches, settings, check=check)
+    task = _task(mu_scan, workspace, patchset, patches, settings, check=check)
     mu_values = None if mu_range is None else list(mu_range)
     grid = parse(MuScanSettings, {"points": points, "range": mu_values}, file=_ARGUMENTS)
     search = _limit_settings(tolerance, mu_max)
@@ -672,7 +608,7 @@ def diagnose(
     """
     from palletfit.products.diagnostics import compute
 
-    task = _task(workspace, patchset, patches, settings, check=check)
+    task = _task(diagnose, workspace, patchset, patches, settings, check=check)
     chosen = {"impacts": impacts, "parameters": list(parameters)}
     scope = parse(DiagnosticsSettings, chosen, file=_ARGUMENTS)
 
@@ -738,7 +674,7 @@ def toys(
     from palletfit.products.toys.compute import Toys
     from palletfit.products.toys.results import merge
 
-    task = _task(workspace, patchset, patches, {**settings, "mu": mu}, check=check)
+    task = _task(toys, workspace, patchset, patches, {**settings, "mu": mu}, check=check)
     batched = require_batched(task.engine, "toys")
     toy_settings = ToySettings(seed=seed)
     counter = _shown("toys" if progress else None, count * len(task.patches), _TOYS)
@@ -853,6 +789,7 @@ class _Task:
 
 
 def _task(
+    call: Callable[..., Any],
     workspace: Source,
     patchset: PatchSource | None,
     patches: str | Sequence[str],
@@ -862,13 +799,24 @@ def _task(
     needs_poi: bool = True,
 ) -> _Task:
     """Read a workspace and the chosen patches, and make the engine that answers the question."""
+    _check_settings(call, settings)
     content = _content(workspace)
+    patterns = [patches] if isinstance(patches, str) else list(patches)
     if patchset is None:
+        if patterns != ["*"]:
+            raise ConfigError(
+                f"There is no patchset from which `patches={patches!r}` could choose.",
+                remedy="Give the patchset, or leave out `patches`.",
+            )
         if check:
             _check_workspace(content, _title(workspace, "workspace"))
         return _task_for(content, None, (), settings, needs_poi=needs_poi)
     parsed = _patchset(content, patchset, workspace, check=check)
-    patterns = [patches] if isinstance(patches, str) else patches
+    if not patterns:
+        raise ConfigError(
+            "`patches` is an empty list, which chooses no patch.",
+            remedy="Name patches or patterns, or leave `patches` out for all of them.",
+        )
     for pattern in patterns:
         if not parsed.select([pattern]):
             names = [patch.name for patch in parsed.patches]
@@ -882,7 +830,28 @@ def _task(
     return _task_for(content, chosen, parsed.labels, settings, needs_poi=needs_poi)
 
 
+def _check_settings(call: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Refuse names that are neither settings nor arguments of the call.
+
+    Raises
+    ------
+    ConfigError
+        A name is unknown; the remedy offers close ones.
+    """
+    names = [*FitSettings.model_fields, *(entry.name for entry in fields(Question))]
+    for name in settings:
+        if name not in names:
+            arguments = [*signature(call).parameters][:-1]
+            raise ConfigError(
+                f"{call.__name__} has no argument or setting {name!r}.",
+                remedy=f"{did_you_mean(name, [*names, *arguments])}The settings are "
+                f"{', '.join(sorted(names))}; help(palletfit.{call.__name__}) explains all.",
+                file=_ARGUMENTS,
+            )
+
+
 def _task_of_one(
+    call: Callable[..., Any],
     workspace: Source,
     patch: Patch | Mapping[str, Any] | None,
     settings: Mapping[str, Any],
@@ -890,6 +859,7 @@ def _task_of_one(
     needs_poi: bool = True,
 ) -> _Task:
     """Read a workspace, and make the engine that answers for one patch."""
+    _check_settings(call, settings)
     chosen = None if patch is None else [_patch(patch)]
     return _task_for(_content(workspace), chosen, (), settings, needs_poi=needs_poi)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import signal
@@ -15,11 +17,19 @@ from typing import Any
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from palletfit.config import Analysis, parse
+from palletfit.pages.live.page import Run, render
+from palletfit.pages.live.snapshot import Point, Snapshot
+from palletfit.products.hypotest import Hypotest
 
 from ..browser import Browser, browser
 from .conftest import Folder
 from .pallets import TinyPallet
 
+#: A number that there is not.
+EMPTY = "\N{EN DASH}"
 EVIL = "<script>document.title='evil'</script><b>S_350_40</b>"
 
 
@@ -180,6 +190,7 @@ def explored(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Folder:
     (cache / "observed.csv").write_text("x,y\n250,0\n280,20\n300,40\n")
     plane = pallet.analysis["planes"]["masses"]
     plane["published"] = {"observed": {"file": "observed.csv"}}
+    plane["forbidden"] = {"y_above": "x - 100", "label": "$m_1 < m_2$"}
     pallet.write()
     folder.config["download"] = {"offline": True, "cache": str(folder.path / "cache")}
     folder.config["live"] = {"enabled": False}
@@ -194,6 +205,30 @@ def opened(folder: Folder, shown: Browser) -> None:
     """Open the interactive page and wait until it is drawn."""
     shown.open(folder.path / "results/tiny/exclusion.html")
     shown.wait(lambda: shown.driver.execute_script("return document.body.dataset.ready"))
+
+
+def snapshot(folder: Folder) -> Snapshot:
+    """A snapshot of a run with all that the live page can show."""
+    results = json.loads((folder.path / "results/tiny/results.json").read_text())
+    points = tuple(
+        Point(name, tuple(entry["mass_hypotheses"]), "ok", 0.1, 0.1)
+        for name, entry in results.items()
+    )
+    return Snapshot(
+        region="A",
+        part="",
+        executor="globus-compute, 12 workers",
+        state="running",
+        began=0.0,
+        written=100.0,
+        total=12345,
+        kept=1000,
+        counts={"ok": 2000, "suspect": 1, "failed": 1},
+        labels=("m1", "m2"),
+        points=points,
+        stride=1,
+        failures=((EVIL, "A_reason_without_a_space_" * 9),),
+    )
 
 
 def point(shown: Browser, name: str) -> Any:
@@ -245,7 +280,7 @@ def test_the_legend_switches_curves(explored: Folder, chromium: Browser) -> None
 
     assert lines() == {
         **dict.fromkeys(("band1", "expected", "observed", "published_observed"), True),
-        **dict.fromkeys(("points_ok", "points_failed"), True),
+        **dict.fromkeys(("forbidden", "rests_on", "points_ok", "points_failed"), True),
         "band2": False,
     }
     toggles = {
@@ -281,6 +316,140 @@ def test_points_can_be_coloured_by_their_values(explored: Folder, chromium: Brow
     chromium.all("#colouring button")[0].click()
     chromium.wait(lambda: fills() == plain)
     assert chromium.complaints() == []
+
+
+def test_points_are_reached_by_keyboard(explored: Folder, chromium: Browser) -> None:
+    opened(explored, chromium)
+    script = "document.getElementById('plot').focus()"
+    chromium.driver.execute_script(script)
+
+    def press(*keys: str) -> None:
+        ActionChains(chromium.driver).send_keys(*keys).perform()
+
+    def rings() -> list[str]:
+        script = """
+            return document.getElementById('plot').layout.shapes
+                .map(({ xanchor, yanchor, line }) => `${xanchor} ${yanchor} ${line.dash}`);
+        """
+        return chromium.driver.execute_script(script)
+
+    press(Keys.ARROW_RIGHT)
+    first = chromium.text("#panel h2")
+    assert first
+    assert first in chromium.text("#brief")
+    press(Keys.ARROW_RIGHT)
+    second = chromium.text("#panel h2")
+    assert second != first
+    press(Keys.ENTER, Keys.ARROW_LEFT)
+    assert chromium.text("#panel h2") != second
+    dashes = [ring.split()[-1] for ring in rings()]
+    assert dashes == ["solid", "dot"]
+    (kept,) = chromium.all("#rows tr.kept")
+    assert kept.get_attribute("data-name") == second
+    press(Keys.ESCAPE)
+    assert not chromium.all("#rows tr.kept")
+    assert chromium.complaints() == []
+
+
+def test_the_table_is_sorted_filtered_and_copied(explored: Folder, chromium: Browser) -> None:
+    opened(explored, chromium)
+
+    def column(title: str) -> list[str]:
+        script = """
+            const heads = [...document.querySelectorAll('#rows th')];
+            const index = heads.findIndex((head) => head.textContent === arguments[0]);
+            return [...document.querySelectorAll('#rows tbody tr')]
+                .map((row) => row.children[index].textContent);
+        """
+        return chromium.driver.execute_script(script, title)
+
+    def sort(title: str) -> None:
+        (button,) = [item for item in chromium.all("#rows th button") if item.text == title]
+        button.click()
+
+    assert len(column("point")) == 12
+    assert EVIL in column("point")
+    sort("CLs observed")
+    values = [float(text) for text in column("CLs observed") if text != EMPTY]
+    assert len(values) == 11
+    assert values == sorted(values)
+    assert column("CLs observed")[-1] == EMPTY  # the failed one
+    sort("CLs observed")
+    assert chromium.all("#rows th[aria-sort=descending]")
+    assert [float(text) for text in column("CLs observed")[:-1]] == values[::-1]
+    field = chromium.all("#filter")[0]
+    field.send_keys("m1>200 ok")
+    assert set(column("status")) == {"ok"}
+    assert column("m1")
+    assert min(map(float, column("m1"))) > 200
+    field.clear()
+    field.send_keys("<script>")
+    assert column("point") == [EVIL]
+    chromium.all("#copy")[0].click()
+    copied = chromium.all("#csv")[0].get_attribute("value")
+    ((name, *rest),) = csv.reader(copied.splitlines()[1:])
+    assert name == EVIL
+    header = copied.splitlines()[0].split(",")
+    assert header[:3] == ["patch", "m1", "m2"]
+    results = json.loads((explored.path / "results/tiny/results.json").read_text())
+    shown = float(rest[header.index("CLs_obs") - 1])
+    assert shown == pytest.approx(results[EVIL]["CLs_obs"], rel=1e-5)
+    chromium.all("#rows tbody button")[0].click()
+    assert "kept" in chromium.text("#panel .pinned")
+    assert chromium.complaints() == []
+
+
+def test_both_pages_suit_a_phone_and_the_dark(explored: Folder, chromium: Browser) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    live = explored.path / "results/tiny/live.html"
+    regions = {"A": [snapshot(explored)]}
+    analysis = TinyPallet(explored.path / "again", count=12).analysis
+    live.write_text(
+        render(
+            Run(parse(Analysis, {**analysis, "name": "tiny"}, file="a"), Hypotest, 0.95, 5.0),
+            regions,
+            0.0,
+        )
+    )
+    width = "return document.documentElement.scrollWidth"
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    try:
+        chromium.open(live)
+        assert chromium.driver.execute_script(width) == 390
+        assert chromium.driver.execute_script(ground) == "rgb(22, 24, 27)"
+        opened(explored, chromium)
+        assert chromium.driver.execute_script(width) == 390
+        assert chromium.driver.execute_script(ground) == "rgb(22, 24, 27)"
+        paper = "return document.querySelector('#plot .bg, #plot .main-svg').style"
+        assert "rgb(22, 24, 27)" in chromium.driver.execute_script(f"{paper}.cssText")
+        # A finger on a point shows it below, and no text over the plot.
+        mark = point(chromium, "S_300_20")
+        ActionChains(chromium.driver).move_to_element(mark).click().perform()
+        chromium.wait(lambda: "S_300_20" in chromium.text("#brief"))
+        assert not chromium.all(".hoverlayer .hovertext")
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        live.unlink()
+    assert chromium.complaints() == []
+
+
+def test_the_label_lies_along_the_border(explored: Folder, chromium: Browser) -> None:
+    opened(explored, chromium)
+    script = """
+        const text = document.querySelector('.annotation-text').getBoundingClientRect();
+        const axes = document.querySelector('.nsewdrag').getBoundingClientRect();
+        return [text.left - axes.left, axes.right - text.right,
+                text.top - axes.top, axes.bottom - text.bottom];
+    """
+    chromium.wait(lambda: min(chromium.driver.execute_script(script)) >= -1)
+    angle = chromium.driver.execute_script(
+        "return document.getElementById('plot').layout.annotations[0].textangle"
+    )
+    assert -90 < angle < -10
 
 
 def test_the_page_is_the_same_again_and_in_the_report(explored: Folder) -> None:

@@ -28,7 +28,9 @@ _BINS = 40
 Bands = Mapping[str, tuple[float | None, Sequence[float | None]]]
 
 
-def draw_bands(results: Bands, title: str, axis: str, line: float | None) -> list[Figure]:
+def draw_bands(
+    results: Bands, title: str, axis: str, line: float | None, *, rows: int = _ROWS
+) -> list[Figure]:
     """Draw observed values and expected bands of signals, one below the other.
 
     Parameters
@@ -41,9 +43,11 @@ def draw_bands(results: Bands, title: str, axis: str, line: float | None) -> lis
         Title of the axis.
     line
         Value that is marked; None marks none.
+    rows
+        Signals of one page.
     """
     names = list(results)
-    pages = [names[first : first + _ROWS] for first in range(0, len(names), _ROWS)]
+    pages = [names[first : first + rows] for first in range(0, len(names), rows)]
     return [
         _page({name: results[name] for name in page}, title.split("; "), axis, line)
         for page in pages

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from palletfit.config.base import (
     Model,
@@ -200,6 +206,17 @@ class ToySettings(Model):
     results: each toy is independent of the task that makes it."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     """Seed of the random numbers."""
+    descents: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """From how many further points each fit of a toy looks for other minima. docs/toys.md says how
+    many minima are missed with how many, and what they cost."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is younger than keys of shards where it has its default value."""
+        content: dict[str, Any] = plain(self)
+        if content.get("descents") == 0:
+            del content["descents"]
+        return content
 
 
 class ToyTargetSettings(ToySettings):

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from palletfit.config import Analysis
-from palletfit.planes.colours import COLOURS
+from palletfit.planes.colours import COLOURS, DARK, SURFACES
 from palletfit.planes.mathtext import to_html
 
 
@@ -43,15 +43,33 @@ def head(
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
         f"img-src {images}; form-action 'none'; base-uri 'none'"
     )
-    colours = "".join(f"--{name}:{value};" for name, value in COLOURS.items())
     yield "<!DOCTYPE html>"
     yield f'<html lang="en"{attributes}><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    yield '<meta name="viewport" content="width=device-width">'
+    yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
     if refresh is not None:
-        yield f'<noscript><meta http-equiv="refresh" content="{refresh:g}"></noscript>'
+        yield f'<noscript><meta http-equiv="refresh" content="{max(1, round(refresh))}"></noscript>'
     yield f'<link rel="icon" href="data:,"><title>{title}</title>'
-    yield f"<style>:root{{{colours}}}\n{style}</style></head><body>"
+    yield f"<style>{_variables()}\n{style}</style></head><body>"
+
+
+def _variables() -> str:
+    """Write the colours as variables of CSS, with those of dark pages."""
+    light = COLOURS | {name: colours[0] for name, colours in SURFACES.items()}
+    dark = DARK | {name: colours[1] for name, colours in SURFACES.items()}
+    words = [
+        "".join(f"--{name}:{colour};" for name, colour in colours.items())
+        for colours in (light, dark)
+    ]
+    return (
+        f":root{{color-scheme:light dark;{words[0]}}}\n"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{words[1]}}}}}"
+    )
+
+
+def in_the_dark() -> dict[str, str]:
+    """Return the dark colour of each light one, for plots that scripts draw."""
+    return {COLOURS[name]: colour for name, colour in DARK.items()} | dict(SURFACES.values())
 
 
 def title_parts(analysis: Analysis) -> list[str]:

@@ -22,3 +22,29 @@ COLOURS = {
     "two_sigma": "#fbf1bf",
     "signal": "#8b1a1a",
 }
+
+#: The same on a dark background, for pages whose reader prefers that.
+DARK = {
+    "observed": "#ff8f80",
+    "expected": "#f2f2f2",
+    "published": "#6fb7ff",
+    "other": "#3fd6a8",
+    "band1": "#6f5f12",
+    "band2": "#403a1c",
+    "points": "#b9b9b9",
+    "suspect": "#ff9d4d",
+    "failed": "#ff6b6b",
+}
+#: Further colours of pages by their use, light and dark.
+SURFACES = {
+    "page": ("white", "#16181b"),
+    "raised": ("#f4f4f4", "#24272c"),
+    "text": ("#222", "#e4e4e4"),
+    "muted": ("#666", "#a3a8ae"),
+    "faint": ("#ddd", "#3a3e44"),
+    "axis": ("#333", "#c4c4c4"),
+    "fitted": ("#4a7fa8", "#6aa3d0"),
+    "forbidden": ("#ededed", "#2b2e33"),
+    "hatch": ("#a6a6a6", "#565b62"),
+    "border": ("#777", "#8b9097"),
+}

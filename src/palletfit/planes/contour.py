@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import contourpy
@@ -29,6 +29,8 @@ from palletfit.planes.interpolation import (
     LeaveOneOut,
     field,
     leave_one_out,
+    predict,
+    rests_alone,
 )
 
 State = Literal[
@@ -74,10 +76,19 @@ class Line:
         Shape (n, 2), in the units of the axes; a closed line ends with its first vertex.
     closed
         Whether the line is closed.
+    points_inside
+        Number of fitted points inside a closed line; None of another line. An island around no
+        point is there by the interpolation alone.
     """
 
     vertices: FloatArray
     closed: bool
+    points_inside: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True of a line that closes around no point."""
+        return self.points_inside == 0
 
 
 @dataclass(frozen=True)
@@ -92,15 +103,24 @@ class Curve:
         would lie outside the allowed part of the plane).
     lines
         Pieces of the contour.
+    rests_on
+        Patches of which each alone holds the contour where it is: the other points put it on the
+        other side. Points on the border of all points are not tried.
     """
 
     state: State
     lines: tuple[Line, ...]
+    rests_on: tuple[str, ...] = ()
 
 
 def curve_label(name: str, curve: Curve) -> str:
     """Write the label of a curve, with the reason if there is no contour."""
     return name if curve.state == "contour" else f"{name}: {_STATE_LABELS[curve.state]}"
+
+
+#: Words of legends for what contours rest on.
+ON_ONE_POINT = "A contour rests on this point alone"
+ON_NO_POINT = "Island around no point"
 
 
 def other_label(name: str, minimum: str) -> str:
@@ -220,6 +240,16 @@ class Exclusion:
             np.maximum(np.minimum(low, high) - self.level, self.level - np.maximum(low, high))
         )
 
+    def rests_on(self, bands: Sequence[int] = (1, 2)) -> pd.DataFrame:
+        """Select the points of which one alone holds a contour, or the border of a band, there."""
+        shown = [
+            curve
+            for name, curve in self.curves.items()
+            if name in MAIN or name.endswith(tuple(map(str, bands)))
+        ]
+        names = {name for curve in shown for name in curve.rests_on}
+        return self.points[self.points["patch"].isin(names)]
+
     def as_json(self) -> dict[str, Any]:
         """Convert the result to plain data; missing numbers are None."""
         return {
@@ -281,15 +311,27 @@ def exclusion(
     grid_x, grid_y = np.empty(0), np.empty(0)
     fields: dict[str, FloatArray] = {}
     errors: dict[str, LeaveOneOut] = {}
+    rests_on: dict[str, tuple[str, ...]] = {}
     if state is None:
         grid_x, grid_y = geometry.axes(settings.grid)
         values = field(geometry, significance, settings, grid_x, grid_y)
         fields = {name: values[..., i] for i, name in enumerate(names.values())}
-        main = significance[:, : len(MAIN)]
-        errors = leave_one_out(geometry, main, fitted["patch"].tolist(), MAIN, settings, level)
+        main, bands = np.split(significance, [len(MAIN)], axis=1)
+        inner, predicted = predict(geometry, main, settings)
+        patches = fitted["patch"].to_numpy()[inner]
+        errors = leave_one_out(main[inner], predicted, patches.tolist(), MAIN, level)
+        if bands.size:
+            predicted = np.hstack([predicted, predict(geometry, bands, settings)[1]])
+        alone = rests_alone(significance[inner], predicted, level)
+        rests_on = {name: tuple(patches[alone[:, i]]) for i, name in enumerate(names.values())}
     allowed = _allowed_part(forbidden, geometry)
+    positions = fitted[["x", "y"]].to_numpy(dtype=np.float64)
     curves = {
-        name: _curve(significance[:, i], fields.get(name), (grid_x, grid_y), level, state, allowed)
+        name: _supported(
+            _curve(significance[:, i], fields.get(name), (grid_x, grid_y), level, state, allowed),
+            positions,
+            rests_on.get(name, ()),
+        )
         for i, name in enumerate(names.values())
     }
     published_curves = {name: tuple(segments) for name, segments in published.items() if segments}
@@ -372,6 +414,22 @@ def _curve(
     cell = np.array([np.ptp(axis) / (len(axis) - 1) for axis in grid])
     lines = [line for line in _clip(vertices, allowed) if _size(line.vertices / cell) > SPECK]
     return Curve("contour" if lines else "masked", tuple(lines))
+
+
+def _supported(curve: Curve, positions: FloatArray, rests_on: tuple[str, ...]) -> Curve:
+    """Count the points inside closed lines, and add the points that a contour rests on."""
+    if curve.state != "contour":
+        return curve
+    points = shapely.points(positions)
+    lines = [
+        replace(
+            line, points_inside=int(shapely.contains(shapely.Polygon(line.vertices), points).sum())
+        )
+        if line.closed
+        else line
+        for line in curve.lines
+    ]
+    return Curve(curve.state, tuple(lines), rests_on)
 
 
 def _distances(
@@ -481,8 +539,14 @@ def _curve_json(curve: Curve) -> dict[str, Any]:
     return {
         "state": curve.state,
         "lines": [
-            {"closed": line.closed, "vertices": line.vertices.tolist()} for line in curve.lines
+            {
+                "closed": line.closed,
+                "points_inside": line.points_inside,
+                "vertices": line.vertices.tolist(),
+            }
+            for line in curve.lines
         ],
+        "rests_on": list(curve.rests_on),
     }
 
 

@@ -23,6 +23,9 @@ from palletfit.core.arrays import FloatArray
 TOLERANCE = 1e-9
 #: Points that far from the contour, in units of significance, count as near.
 NEAR = 1.0
+#: Least difference between a point and the interpolation of the others, in units of significance,
+#: from which on the contour next to it rests on this point alone.
+ALONE = 0.25
 
 
 @dataclass(frozen=True)
@@ -153,46 +156,77 @@ def field(
     return values.reshape(len(grid_y), len(grid_x), -1)
 
 
-def leave_one_out(
-    geometry: Geometry,
-    significance: FloatArray,
-    patches: list[str],
-    curves: Sequence[str],
-    settings: ContourSettings,
-    level: float,
-) -> dict[str, LeaveOneOut]:
-    """Interpolate each inner point from all others, and compare it with its value.
+def predict(
+    geometry: Geometry, significance: FloatArray, settings: ContourSettings
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Interpolate each inner point from all others.
 
     Parameters
     ----------
-    geometry, significance, patches
-        The points, their values of shape (points, columns), and their names.
-    curves
-        Names of the first columns, which are compared.
+    geometry, significance
+        The points, and their values of shape (points, columns).
     settings
         Kind of interpolation.
-    level
-        Value on the contour.
+
+    Returns
+    -------
+    indices, values
+        Indices of the points inside the convex hull, shape (inner,), and the values that the other
+        points give there, shape (inner, columns).
     """
     to_border = shapely.distance(shapely.points(geometry.scaled), geometry.hull.exterior)
     inner = np.flatnonzero(to_border > TOLERANCE)
     predicted = np.empty((len(inner), significance.shape[1]))
     for row, index in enumerate(inner):
-        remaining = np.delete(np.arange(len(patches)), index)
+        remaining = np.delete(np.arange(len(significance)), index)
         interpolate = _interpolator(
             geometry.scaled[remaining], significance[remaining], settings.interpolation
         )
         predicted[row] = interpolate(geometry.scaled[[index]])[0]
-    names = [patches[index] for index in inner]
+    return inner, predicted
+
+
+def leave_one_out(
+    true: FloatArray, predicted: FloatArray, names: list[str], curves: Sequence[str], level: float
+) -> dict[str, LeaveOneOut]:
+    """Compare the values of inner points with what the other points give there.
+
+    Parameters
+    ----------
+    true, predicted
+        Values of shape (inner, curves), the second from :func:`predict`.
+    names
+        Names of the inner points.
+    curves
+        Names of the columns.
+    level
+        Value on the contour.
+    """
     errors = {}
     for column, name in enumerate(curves):
-        true, guess = significance[inner, column], predicted[:, column]
-        near = np.abs(true - level) < NEAR
+        values, guess = true[:, column], predicted[:, column]
+        near = np.abs(values - level) < NEAR
         errors[name] = LeaveOneOut(
-            all_points=_residuals(true, guess, names, np.ones_like(near), level),
-            near_contour=_residuals(true, guess, names, near, level),
+            all_points=_residuals(values, guess, names, np.ones_like(near), level),
+            near_contour=_residuals(values, guess, names, near, level),
         )
     return errors
+
+
+def rests_alone(true: FloatArray, predicted: FloatArray, level: float) -> npt.NDArray[np.bool_]:
+    """Mark values that alone hold a contour where it is.
+
+    Without such a point the others put it on the other side of the contour, and not narrowly so.
+
+    Parameters
+    ----------
+    true, predicted
+        Values of inner points and what the other points give there, of one shape.
+    level
+        Value on the contour.
+    """
+    flipped = (predicted > level) != (true > level)
+    return np.asarray(flipped & (np.abs(predicted - true) > ALONE))
 
 
 def _residuals(

@@ -15,11 +15,13 @@ from matplotlib.transforms import ScaledTranslation
 
 from palletfit.config import Analysis, Plane
 from palletfit.core.arrays import FloatArray
-from palletfit.planes.contour import Curve, Exclusion, curve_label
+from palletfit.planes.contour import ON_NO_POINT, ON_ONE_POINT, Curve, Exclusion, curve_label
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
 from palletfit.planes.view import view
 
 PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
+#: Line style of islands around no point.
+ISLANDS = (0, (1, 1.2))
 OTHER_LINES = {"observed": "-", "expected": "--"}
 #: Largest number of points with which CLs is written next to each.
 FEW_POINTS = 12
@@ -55,6 +57,7 @@ def draw_exclusion(
             *draw_other(axes, exclusion),
             *draw_published(axes, exclusion),
             *draw_points(axes, exclusion),
+            *draw_support(axes, exclusion),
         ]
         draw_forbidden(axes, exclusion, plane)
         if len(exclusion.points) <= FEW_POINTS if show_cls is None else show_cls:
@@ -131,7 +134,8 @@ def _fill(axes: Axes, exclusion: Exclusion, field: FloatArray, colour: str) -> N
 def draw_curve(axes: Axes, curve: Curve, **style: Any) -> Line2D:
     """Draw all pieces of a curve, and return a handle for the legend."""
     for line in curve.lines:
-        axes.plot(*line.vertices.T, zorder=4, solid_joinstyle="round", **style)
+        drawn = {**style, "linestyle": ISLANDS} if line.is_empty else style
+        axes.plot(*line.vertices.T, zorder=4, solid_joinstyle="round", **drawn)
     return Line2D([], [], **style)
 
 
@@ -179,6 +183,30 @@ def draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
             rows["x"], rows["y"], linestyle="none", zorder=6, clip_on=False, **style
         )
         entries.append((marks, label.format(count=len(rows))))
+    return entries
+
+
+def draw_support(axes: Axes, exclusion: Exclusion) -> list[Entry]:
+    """Mark where contours rest on one point alone, or on none."""
+    entries: list[Entry] = []
+    rows = exclusion.rests_on()
+    if len(rows):
+        (marks,) = axes.plot(
+            rows["x"],
+            rows["y"],
+            linestyle="none",
+            marker="o",
+            markersize=8,
+            markerfacecolor="none",
+            markeredgecolor="0.25",
+            markeredgewidth=0.8,
+            zorder=6,
+            clip_on=False,
+        )
+        entries.append((marks, f"{ON_ONE_POINT} ({len(rows)})"))
+    if any(line.is_empty for curve in exclusion.curves.values() for line in curve.lines):
+        line = Line2D([], [], color=COLOURS["observed"], linestyle=ISLANDS, linewidth=2.0)
+        entries.append((line, ON_NO_POINT))
     return entries
 
 

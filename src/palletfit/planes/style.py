@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +45,8 @@ STYLE: dict[Any, Any] = {
 }
 
 
+#: Ratio of width to height that several pages in one PNG approach.
+_ASPECT = 1.4
 #: Resolution of PNG files.
 _DPI = 200
 #: Metadata by ending, without the time of creation and the version of matplotlib.
@@ -86,12 +89,21 @@ def write_legend(figure: Figure, lines: Sequence[str], entries: Sequence[Entry])
     )
 
 
+class Shown(Figure):
+    """Figure that notebooks show, also without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        with io.BytesIO() as buffer:
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+
 def new_figure(width: float, height: float, *, h_pad: float | None = None) -> Figure:
     """Make an empty figure of a size in inches, without a window.
 
     The vertical distance between axes is `h_pad` inches (None: matplotlib's default).
     """
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=h_pad))
+    figure = Shown(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=h_pad))
     FigureCanvasAgg(figure)
     return figure
 
@@ -138,7 +150,7 @@ def save(figure: Figure, paths: Sequence[Path]) -> None:
 
 
 def save_pages(figures: Sequence[Figure], paths: Sequence[Path]) -> None:
-    """Write figures as one PNG, below each other, or as one PDF, with one page each.
+    """Write figures as one PNG, side by side in rows, or as one PDF, with one page each.
 
     Parameters
     ----------
@@ -158,7 +170,7 @@ def save_pages(figures: Sequence[Figure], paths: Sequence[Path]) -> None:
                 for figure in figures:
                     pages.savefig(figure)
         else:
-            content = _stacked([_pixels(figure) for figure in figures])
+            content = _tiled([_pixels(figure) for figure in figures])
             imsave(path, content, dpi=_DPI, metadata=_UNNAMED[".png"])
 
 
@@ -171,14 +183,26 @@ def _pixels(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray((255 * content).round(), dtype=np.uint8)
 
 
-def _stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Stack images below each other on a white background."""
-    width = max(image.shape[1] for image in images)
+def _tiled(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Arrange images in rows on a white background, so that the whole is no long strip."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    columns = min(
+        range(1, len(images) + 1),
+        key=lambda count: abs(
+            math.log(count * width / (math.ceil(len(images) / count) * height) / _ASPECT)
+        ),
+    )
     padded = [
-        np.pad(image, ((0, 0), (0, width - image.shape[1]), (0, 0)), constant_values=255)
+        np.pad(
+            image,
+            ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)),
+            constant_values=255,
+        )
         for image in images
     ]
-    return np.vstack(padded)
+    padded += [np.full_like(padded[0], 255)] * (-len(padded) % columns)
+    rows = [np.hstack(padded[first : first + columns]) for first in range(0, len(padded), columns)]
+    return np.vstack(rows)
 
 
 def _writing(paths: Sequence[Path]) -> Iterator[Path]:

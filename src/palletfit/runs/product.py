@@ -455,6 +455,18 @@ class Product:
         return [f"results/{name}/{file}" for file in files]
 
     @classmethod
+    def shown_files(cls, analysis: Analysis, settings: Settings) -> list[str]:
+        """Return the names of those of :meth:`files_of` that a browser shows.
+
+        Parameters
+        ----------
+        analysis, settings
+            The configuration.
+        """
+        paths = cls.files_of(analysis.name, analysis, settings)
+        return [Path(path).name for path in paths if path.endswith((".png", ".csv"))]
+
+    @classmethod
     def files_of_patch(cls, name: str, stem: str) -> list[str]:
         """Return the plots of a chosen patch, see :meth:`files_of`."""
         return [

@@ -368,3 +368,39 @@ def test_analyses_are_valid_and_their_expressions_use_their_labels(name):
         result = run(results, plane)
         assert result.units == ("GeV", "GeV")
         assert result.curves["observed"].state == "too_few_points"
+
+
+def test_an_island_around_no_point_is_told_from_one_around_points():
+    ring = run(disc())
+    (line,) = ring.curves["observed"].lines
+    assert line.closed
+    assert line.points_inside == 21  # points of a grid of 40 by 40 within 100 of the centre
+    assert not line.is_empty
+    # The interpolation exceeds the level between four points that are all below it.
+    x, y = lattice(6, 6, 0, 600)
+    height = np.where((np.abs(x - 300) < 120) & (np.abs(y - 200) < 80), LEVEL - 0.02, LEVEL - 2)
+    height = np.where((x == 0) & (y == 0), LEVEL + 1, height)
+    bump = run(results_of(height, x, y), grid=150)
+    inner = [line for line in bump.curves["observed"].lines if line.closed]
+    assert [line.points_inside for line in inner] == [0]
+    assert inner[0].is_empty
+    plain = bump.as_json()["curves"]["observed"]["lines"]
+    assert 0 in [line["points_inside"] for line in plain]
+    assert None in [line["points_inside"] for line in plain]
+
+
+def test_points_on_which_a_contour_rests_alone_are_named():
+    x, y = lattice(11, 9)
+    height = LEVEL + (500 - x) / 200
+    straight = run(results_of(height, x, y), grid=50)
+    assert straight.curves["observed"].rests_on == ()
+    assert straight.rests_on().empty
+    lonely = (x == 300) & (y == 200)
+    island = run(results_of(np.where(lonely, LEVEL - 0.5, height), x, y), grid=50)
+    alone = island.curves["observed"].rests_on
+    assert "signal_300_200" in alone
+    assert island.rests_on()["patch"].tolist() == list(alone)
+    assert island.as_json()["curves"]["observed"]["rests_on"] == list(alone)
+    # A point that the others put on the other side narrowly.
+    changed = np.where((x == 500) & (y == 200), LEVEL + 0.2, height)
+    assert run(results_of(changed, x, y), grid=50).curves["observed"].rests_on == ()

@@ -179,3 +179,14 @@ def test_files_are_reproducible(tmp_path):
 def test_other_formats_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="format"):
         save(draw(results()), [tmp_path / "exclusion.bmp"])
+
+
+def test_points_on_which_a_contour_rests_are_marked():
+    table = results(count=17)
+    assert not any("alone" in text for text in legend_texts(draw(table)))
+    table.loc[table["patch"] == "signal_300_200", [*CURVES]] = 0.2
+    figure = draw(table)
+    (text,) = [text for text in legend_texts(figure) if "alone" in text]
+    (ring,) = [line for line in figure.axes[0].lines if line.get_markersize() == 8]
+    assert [300, 200] in ring.get_xydata().tolist()
+    assert text == f"A contour rests on this point alone ({len(ring.get_xydata())})"

@@ -20,7 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[3]
 ENVS = ROOT / "envs"
 LOCKS = [
-    *("worker", "workflow", "clusters", "dev", "extras"),
+    *("worker", "workflow", "clusters", "dev", "docs", "extras"),
     *("endpoint", "endpoint-cuda", "endpoint-kubernetes"),
 ]
 
@@ -135,6 +135,7 @@ def needed(pin: Locked, platform: dict[str, str]) -> bool:
     [
         ("worker", "workflow"),
         ("workflow", "clusters"),
+        ("workflow", "docs"),
         ("clusters", "dev"),
         ("worker", "endpoint"),
         ("endpoint", "endpoint-cuda"),
@@ -151,10 +152,17 @@ def test_larger_environment_contains_the_smaller(smaller, larger):
             assert needed(large[package], platform) >= needed(pin, platform), package
 
 
-def test_extras_fit_into_the_other_environments():
-    extras, others = locked("extras"), locked("dev")
-    for package in extras.keys() & others.keys():
-        assert extras[package].version == others[package].version, package
+@pytest.mark.parametrize("name", ["docs", "extras"])
+def test_environment_fits_into_that_of_developers(name):
+    ours, others = locked(name), locked("dev")
+    for package in ours.keys() & others.keys():
+        assert ours[package].version == others[package].version, package
+
+
+def test_docs_and_extras_fit_into_one_environment():
+    docs, extras = locked("docs"), locked("extras")
+    for package in docs.keys() & extras.keys():
+        assert docs[package].version == extras[package].version, package
 
 
 def test_torch_is_pinned_and_its_dependencies_are_locked():

@@ -30,6 +30,7 @@ from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import OUTCOMES, PATIENT, Lanes, Minima, Solver
 from palletfit.engine.reach import Reach
 from palletfit.engine.toys.compact import Compact, compact
+from palletfit.engine.toys.descents import descend
 from palletfit.engine.toys.profiled import SOFT, WALL_WIDTH, ProfiledModel, ProfileSolver
 
 #: The edm at which a fit ends; where its last step leads is known to much better than this.
@@ -57,9 +58,18 @@ _SHARP = 15
 _MIRRORED, _SIZEABLE = 24, 0.3
 #: How many products of parameters are looked at.
 _PRODUCTS = 12
+#: Every second descent begins with all parameters displaced at random, by so many prefit standard
+#: deviations. For the others one parameter is held at these distances from the minimum.
+_DISPLACEMENT, _DISTANCES = (0.5, 1.0), (2.0, -2.0, 1.0, -1.0, 3.0, -3.0)
+#: How many steps a descent takes, before them with a parameter held, and how often points without
+#: a likelihood are brought half-way back.
+_DESCENT, _FOLLOWING, _BACK = 12, 5, 2
+#: A descent has returned if no parameter is further away from the minimum than so many prefit
+#: standard deviations.
+_ELSEWHERE = 0.5
 #: Points from which a few steps are taken, of each kind: the lowest ones, if they are not higher
 #: than this.
-_PROBED, _NEAR = (2, 5), (5.0, 60.0)
+_PROBED, _NEAR = (2, 5, 3), (5.0, 60.0, 2.0)
 #: Evaluations from these points. After the first number so many points of each data set go on, if
 #: the NLL is not higher than the first of these; after the second number those are promising where
 #: it is not higher than the second, and a parameter is further away from the minimum than so many
@@ -160,10 +170,13 @@ class Ensemble:
         The engine whose solver and arrays are used.
     batch
         The patch, lowered; its first row counts.
+    descents
+        From how many further points each fit descends (:mod:`palletfit.engine.toys.descents`).
     """
 
-    def __init__(self, engine: BatchedEngine, batch: Lowered) -> None:
+    def __init__(self, engine: BatchedEngine, batch: Lowered, *, descents: int = 0) -> None:
         self.engine, self.batch, self.poi = engine, batch, batch.layout.poi
+        self.descents = descents
         layout = batch.layout
         normsys, histosys = layout.codes
         kinked = kinks(normsys, layout.norm).any() or kinks(histosys, layout.hist).any()
@@ -208,10 +221,10 @@ class Ensemble:
         """
         starts = self._starts(sets, start)
         fixed, searched = self.search(sets, starts, mu)
-        self._leap(sets, fixed, mu)
+        self._leap(sets, fixed, start, mu)
         free, more = self.search(sets, [fixed.point, *starts], None)
         self.resume(sets, free, np.flatnonzero(fixed.clipped), fixed.point, None)
-        self._leap(sets, free, None)
+        self._leap(sets, free, start, None)
         if not self.convex:
             self._exchange(sets, fixed, free, mu)
         above = fixed.converged & ~(free.value <= fixed.value + _NESTED)
@@ -231,7 +244,7 @@ class Ensemble:
             Where the parameter of interest is fixed; None leaves it free.
         """
         best, _ = self.search(sets, self._starts(sets, start), mu)
-        self._leap(sets, best, mu)
+        self._leap(sets, best, start, mu)
         return best
 
     def _exchange(self, sets: DataSets, fixed: Ends, free: Ends, mu: float) -> None:
@@ -465,20 +478,22 @@ class Ensemble:
 
     # ------------------------------------------------------------------ other valleys
 
-    def _leap(self, sets: DataSets, best: Ends, mu: float | None) -> None:
+    def _leap(self, sets: DataSets, best: Ends, generated: FloatArray, mu: float | None) -> None:
         """Look from minima at points that may lie in a lower valley, and fit from promising ones.
 
         Parameters get the other sign, and products of parameters fill or empty bins
-        (:mod:`palletfit.engine.reach`). The lowest points of each data set take a few steps.
+        (:mod:`palletfit.engine.reach`). Where :attr:`descents` are asked for, further points
+        descend once. The lowest points of each data set take a few steps.
         """
         if not self.profiled or self.convex:
             return
         rows = np.flatnonzero(best.converged)
         shared, solver = self._model.shared, ProfileSolver(self._profile)
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             if not len(rows):
                 return
-            owner, points, lowest = self._valleys(sets, best, rows, mu)
+            around = generated if self.descents and number == 0 else None
+            owner, points, lowest = self._valleys(sets, best, rows, around, mu)
             for steps, highest, count in zip(_STEPS, _HIGHEST, (_LEFT, _CONTINUED), strict=True):
                 lanes = self._narrow(sets.take(owner), points, mu, SOFT)
                 ends = solver.minimise(lanes, _TOLERANCE, predict=True, limit=steps)
@@ -494,8 +509,8 @@ class Ensemble:
                 owner, points, lowest = owner[order], points[order], lowest[order]
             before = best.value.copy()
             seen = np.zeros(len(sets), dtype=int)
-            for number in range(_CONTINUED):
-                chosen = rank == number
+            for order_of_fit in range(_CONTINUED):
+                chosen = rank == order_of_fit
                 if not chosen.any():
                     break
                 at = owner[chosen]
@@ -504,9 +519,21 @@ class Ensemble:
             rows = np.flatnonzero(best.value < before - _SAME)
 
     def _valleys(
-        self, sets: DataSets, best: Ends, rows: NDArray[np.int64], mu: float | None
+        self,
+        sets: DataSets,
+        best: Ends,
+        rows: NDArray[np.int64],
+        generated: FloatArray | None,
+        mu: float | None,
     ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
         """Choose points that may lie in other valleys than minima.
+
+        Parameters
+        ----------
+        sets, best, rows, mu
+            Data, minima so far, data sets that are looked at, and the fixed parameter of interest.
+        generated
+            What has generated the data, if points around it descend.
 
         Returns
         -------
@@ -518,9 +545,14 @@ class Ensemble:
         lowest = np.full(len(sets), np.inf)
         lowest[rows] = self._values(sets, rows, best.point[rows])
         owners, points = [], []
-        kinds = (self._other_signs(best, rows), self._products(sets, best, rows, mu))
-        for (owner, point), count, near in zip(kinds, _PROBED, _NEAR, strict=True):
-            rise = self._values(sets, owner, point) - lowest[owner]
+        kinds = [self._other_signs(best, rows), self._products(sets, best, rows, mu)]
+        values = [self._values(sets, owner, point) for owner, point in kinds]
+        if generated is not None:
+            owner, point, value = self._descended(sets, best, rows, generated, mu)
+            kinds.append((owner, point))
+            values.append(value)
+        for (owner, point), value, count, near in zip(kinds, values, _PROBED, _NEAR, strict=False):
+            rise = value - lowest[owner]
             if near == _NEAR[0]:
                 # A parabola, which has the constraint's curvature at least, rises by more.
                 distance = (point - best.point[owner])[:, shared] / self._widths[shared]
@@ -578,6 +610,58 @@ class Ensemble:
         if mu is None:
             seeds.point[:, self.poi] = strength[seeds.position]
         return rows[seeds.position], seeds.point
+
+    def _descended(
+        self,
+        sets: DataSets,
+        best: Ends,
+        rows: NDArray[np.int64],
+        generated: FloatArray,
+        mu: float | None,
+    ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
+        """Descend from points elsewhere, and leave out what returns to the minimum.
+
+        Every second time all parameters are displaced from what has generated the data; else one
+        parameter is held away from the minimum until the others have followed.
+
+        Returns
+        -------
+        tuple
+            Data sets ``(n,)``, points ``(n, K)``, and their NLL with the soft wall, ``(n,)``.
+        """
+        lower, upper, shared = self.batch.lower[0], self.batch.upper[0], self._model.shared
+        columns = self._bent[~self.batch.fixed[0, self._bent]]
+        single = min(self.descents // 2, len(_DISTANCES) * len(columns))
+        drawn = self.descents - single
+        random = np.random.default_rng(2)
+        sizes = random.uniform(*_DISPLACEMENT, (drawn, 1))
+        moves = sizes * self._widths * random.standard_normal((drawn, len(generated)))
+        displaced = np.tile(np.clip(generated + moves, lower, upper), (len(rows), 1))
+        beside = np.repeat(best.point[rows], single, axis=0)
+        distance, number = np.divmod(np.arange(single), max(len(columns), 1))
+        column = np.tile(columns[number], len(rows)) if single else np.zeros(0, dtype=int)
+        moved = beside[np.arange(len(beside)), column] + (
+            np.tile(np.array(_DISTANCES)[distance], len(rows)) * self._widths[column]
+        )
+        beside[np.arange(len(beside)), column] = np.clip(moved, lower[column], upper[column])
+        owner = np.concatenate([np.repeat(rows, drawn), np.repeat(rows, single)])
+        point = np.concatenate([displaced, beside])
+        if mu is not None:
+            point[:, self.poi] = mu
+        for _ in range(_BACK):
+            nowhere = np.flatnonzero(~np.isfinite(self._values(sets, owner, point)))
+            point[nowhere] = 0.5 * (point[nowhere] + generated)
+        lanes = self._narrow(sets.take(owner), point, mu, SOFT)
+        follow = np.arange(len(displaced), len(owner))
+        followers = lanes.take(follow)
+        position = np.zeros(self.batch.lower.shape[1], dtype=int)
+        position[shared] = np.arange(len(shared))
+        followers.fixed[np.arange(len(follow)), position[column]] = True
+        lanes.start[follow], _ = descend(self._profile, followers, _FOLLOWING)
+        point[:, shared], value = descend(self._profile, lanes, _DESCENT)
+        moved = np.abs(point - best.point[owner])[:, shared] / self._widths[shared]
+        elsewhere = np.isfinite(value) & (moved.max(axis=1, initial=0.0) > _ELSEWHERE)
+        return owner[elsewhere], point[elsewhere], value[elsewhere]
 
     @cached_property
     def _reach(self) -> Reach:

@@ -264,6 +264,32 @@ class ProfiledModel:
         point
             Shared parameters, ``(L, m)``.
         """
+        at = self._at(state, point)
+        rates, gamma, rate, weight, curved = at.rates, at.gamma, at.rate, at.weight, at.curved
+        soft = at.soft
+        jacobian, by_local = self._jacobians(rates, gamma)
+        mixed = (curved * rates.scaled)[:, :, None] * jacobian + weight[:, :, None] * by_local
+        hessian = np.swapaxes(jacobian * curved[:, :, None], 1, 2) @ jacobian
+        hessian = hessian - np.swapaxes(mixed * soft[:, :, None], 1, 2) @ mixed
+        self._add_curvature(hessian, rates, weight, gamma)
+        gradient = (weight[:, None, :] @ jacobian)[:, 0]
+        inverse = np.where(rate > SMALLEST, 1.0 / np.maximum(rate, SMALLEST), 0.0)
+        fisher = (inverse[:, None, :] @ (jacobian * jacobian))[:, 0]
+        term, pull, prior = at.constraints
+        np.einsum("...ii->...i", hessian)[...] += prior
+        return Derivatives(
+            value=at.value + term,
+            gradient=gradient + pull,
+            hessian=hessian,
+            fisher=fisher + prior,
+            rates=rate,
+            jacobian=jacobian,
+            inverse=inverse,
+            prior=prior,
+        )
+
+    def _at(self, state: Mapping[str, Any], point: FloatArray) -> _At:
+        """Compute rates, terms and their derivatives by the rates at shared parameters."""
         data = state["data"]
         aux, local_aux = np.split(state["aux"], [self.size], axis=1)
         local = self.model.local
@@ -286,25 +312,27 @@ class ProfiledModel:
         stiff = curved * rates.scaled * rates.scaled + local.precision
         stiff = stiff + np.where(local.factor > 0, local_aux / (gamma * gamma), 0.0)
         soft = np.where(inner & (stiff > 0), 1.0 / np.where(stiff > 0, stiff, 1.0), 0.0)
-        jacobian, by_local = self._jacobians(rates, gamma)
-        mixed = (curved * rates.scaled)[:, :, None] * jacobian + weight[:, :, None] * by_local
-        hessian = np.swapaxes(jacobian * curved[:, :, None], 1, 2) @ jacobian
-        hessian = hessian - np.swapaxes(mixed * soft[:, :, None], 1, 2) @ mixed
-        self._add_curvature(hessian, rates, weight, gamma)
-        gradient = (weight[:, None, :] @ jacobian)[:, 0]
-        inverse = np.where(rate > SMALLEST, 1.0 / np.maximum(rate, SMALLEST), 0.0)
-        fisher = (inverse[:, None, :] @ (jacobian * jacobian))[:, 0]
-        term, pull, prior = _constraints(point, aux, state["precision"], state["factor"])
-        np.einsum("...ii->...i", hessian)[...] += prior
-        return Derivatives(
-            value=value + term,
-            gradient=gradient + pull,
-            hessian=hessian,
-            fisher=fisher + prior,
-            rates=rate,
+        constraints = _constraints(point, aux, state["precision"], state["factor"])
+        return _At(rates, gamma, rate, value, weight, curved, soft, constraints)
+
+    def linearize(self, state: Mapping[str, Any], point: FloatArray) -> Linear:
+        """Compute the profile NLL, its gradient, and what a Gauss-Newton step needs.
+
+        Parameters
+        ----------
+        state, point
+            As :meth:`evaluate`.
+        """
+        at = self._at(state, point)
+        jacobian, _ = self._jacobians(at.rates, at.gamma)
+        scaled = at.curved * at.rates.scaled
+        term, pull, prior = at.constraints
+        return Linear(
+            value=at.value + term,
+            gradient=(at.weight[:, None, :] @ jacobian)[:, 0] + pull,
             jacobian=jacobian,
-            inverse=inverse,
-            prior=prior,
+            curvature=np.maximum(at.curved - scaled * scaled * at.soft, 0.0),
+            prior=np.broadcast_to(prior, point.shape),
         )
 
     def values(self, state: Mapping[str, Any], point: FloatArray) -> FloatArray:
@@ -400,6 +428,57 @@ class ProfiledModel:
         diagonal[:, norms] += (rates.curvature @ of_class[:, :, None])[:, :, 0]
         if model.hist:
             diagonal[:, : model.hist] += rates.moved.even_curvature * (factor @ model.even)
+
+
+class Linear(NamedTuple):
+    """The profile NLL of lanes at a point, with rates that are linear around it.
+
+    Attributes
+    ----------
+    value, gradient
+        ``(L,)`` and ``(L, m)``.
+    jacobian, curvature
+        Derivatives of the rates by the shared parameters, ``(L, B, m)``, and second derivatives of
+        the bins' terms by the rates, local parameters following, ``(L, B)``; none is negative.
+    prior
+        Second derivatives of the constraint terms, ``(L, m)``.
+    """
+
+    value: FloatArray
+    gradient: FloatArray
+    jacobian: FloatArray
+    curvature: FloatArray
+    prior: FloatArray
+
+
+class _At(NamedTuple):
+    """The likelihood at a point, by bin.
+
+    Attributes
+    ----------
+    rates
+        Before local parameters.
+    gamma, rate
+        Best local parameters, and rates with them, ``(L, B)``.
+    value
+        NLL without the constraint terms of shared parameters, ``(L,)``.
+    weight, curved
+        First and second derivatives of the Poisson terms by the rates, ``(L, B)``.
+    soft
+        How far local parameters follow: one over their second derivatives, zero at a bound,
+        ``(L, B)``.
+    constraints
+        See :func:`_constraints`.
+    """
+
+    rates: _Rates
+    gamma: Any
+    rate: Any
+    value: Any
+    weight: Any
+    curved: Any
+    soft: Any
+    constraints: tuple[Any, Any, Any]
 
 
 class _Corner(NamedTuple):

@@ -15,20 +15,25 @@ import plotly.graph_objects as go
 
 from palletfit.config import Plane
 from palletfit.core.arrays import FloatArray
-from palletfit.planes.colours import COLOURS
-from palletfit.planes.contour import Curve, Exclusion, curve_label
+from palletfit.planes.colours import COLOURS, SURFACES
+from palletfit.planes.contour import ON_NO_POINT, ON_ONE_POINT, Curve, Exclusion, curve_label
 from palletfit.planes.mathtext import to_html
 from palletfit.planes.view import view
 
 _FONT = '"DejaVu Sans", "Segoe UI", "Helvetica Neue", Arial, sans-serif'
 #: Digits after the point of coordinates, relative to the range of the axes.
 _DIGITS = 5
+_PAGE, _TEXT, _AXIS, _BORDER, _FORBIDDEN, _HATCH = (
+    SURFACES[name][0] for name in ("page", "text", "axis", "border", "forbidden", "hatch")
+)
+#: Name of the annotation that the script of the page puts along the forbidden part.
+FORBIDDEN = "forbidden"
 #: Markers by status.
 _MARKERS: dict[str, dict[str, Any]] = {
     "ok": {"symbol": "circle", "color": COLOURS["points"], "size": 6},
     "suspect": {
         "symbol": "diamond",
-        "color": "white",
+        "color": _PAGE,
         "size": 10,
         "line": {"color": COLOURS["suspect"], "width": 2},
     },
@@ -64,35 +69,37 @@ def draw(
         *_forbidden(exclusion, plane, high, digits),
         _curve("expected", "Expected limit", exclusion.curves["expected"], digits),
         _curve("observed", "Observed limit", exclusion.curves["observed"], digits),
+        *_islands(exclusion, digits),
         *_other(exclusion, digits),
         *_published(exclusion, digits),
+        *_rests_on(exclusion, shown_bands),
         *_points(exclusion.points, details),
     ]
     axis = {
         "showline": True,
-        "linecolor": "#333",
+        "linecolor": _AXIS,
         "mirror": True,
         "ticks": "inside",
         "ticklen": 7,
-        "tickcolor": "#333",
+        "tickcolor": _AXIS,
         "showgrid": False,
         "zeroline": False,
-        "minor": {"ticks": "inside", "ticklen": 3.5, "tickcolor": "#333"},
+        "minor": {"ticks": "inside", "ticklen": 3.5, "tickcolor": _AXIS},
     }
     layout = {
-        "font": {"family": _FONT, "size": 13, "color": "#222"},
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
+        "font": {"family": _FONT, "size": 13, "color": _TEXT},
+        "paper_bgcolor": _PAGE,
+        "plot_bgcolor": _PAGE,
         "margin": {"l": 76, "r": 40, "t": 20, "b": 60},
         "hovermode": "closest",
         "hoverdistance": 12,
         "hoverlabel": {
-            "bgcolor": "white",
-            "bordercolor": "#888",
+            "bgcolor": _PAGE,
+            "bordercolor": _BORDER,
             "align": "left",
-            "font": {"color": "#222"},
+            "font": {"color": _TEXT},
         },
-        "modebar": {"orientation": "v", "bgcolor": "rgba(255,255,255,0.8)"},
+        "modebar": {"orientation": "v", "bgcolor": _PAGE, "color": _BORDER, "activecolor": _AXIS},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "xaxis": {**axis, "range": [low[0], high[0]], "title": {"text": to_html(plane.x_title)}},
         "yaxis": {**axis, "range": [low[1], high[1]], "title": {"text": to_html(plane.y_title)}},
@@ -179,10 +186,10 @@ def _forbidden(
         name="Forbidden",
         meta="forbidden",
         mode="lines",
-        line={"color": "#777", "width": 0.8},
+        line={"color": _BORDER, "width": 0.8},
         fill="toself",
-        fillcolor="#ededed",
-        fillpattern={"shape": "/", "fgcolor": "#a6a6a6", "bgcolor": "#ededed", "size": 9},
+        fillcolor=_FORBIDDEN,
+        fillpattern={"shape": "/", "fgcolor": _HATCH, "bgcolor": _FORBIDDEN, "size": 9},
         hoverinfo="skip",
         showlegend=False,
     )
@@ -191,7 +198,7 @@ def _forbidden(
 def _label(
     exclusion: Exclusion, plane: Plane, low: FloatArray, high: FloatArray
 ) -> Iterator[dict[str, Any]]:
-    """Write the label of the forbidden part at its border."""
+    """Write the label of the forbidden part; the script of the page puts it along the border."""
     if plane.forbidden is None or not plane.forbidden.label or exclusion.forbidden is None:
         return
     border = exclusion.forbidden
@@ -200,28 +207,76 @@ def _label(
         return
     x, y = visible[len(visible) // 2]
     yield {
+        "name": FORBIDDEN,
         "x": float(x),
         "y": float(y),
         "text": to_html(plane.forbidden.label),
         "showarrow": False,
-        "bgcolor": "#ededed",
-        "borderpad": 2,
-        "font": {"size": 12, "color": "#444"},
-        "xanchor": "right",
-        "xshift": -14,
+        "bgcolor": _FORBIDDEN,
+        "borderpad": 1,
+        "font": {"size": 12, "color": _TEXT},
+        "xanchor": "center",
+        "yanchor": "middle",
     }
+
+
+def border(exclusion: Exclusion, plane: Plane) -> list[list[float]]:
+    """Give points of the border of the forbidden part, which its label follows; maybe none."""
+    if plane.forbidden is None or exclusion.forbidden is None or not len(exclusion.forbidden):
+        return []
+    low, high = _range(exclusion)
+    outline = exclusion.forbidden
+    points = np.concatenate([outline[::10], outline[-1:]])
+    return [[x, y] for x, y in np.round(points, _digits(high - low)).tolist()]
 
 
 def _curve(kind: str, name: str, curve: Curve, digits: int) -> go.Scatter:
     width, dash = {"observed": (2.6, "solid"), "expected": (2.0, "dash")}[kind]
     return go.Scatter(
-        **_lines([line.vertices for line in curve.lines], digits),
+        **_lines([line.vertices for line in curve.lines if not line.is_empty], digits),
         name=curve_label(name, curve),
         meta=kind,
         mode="lines",
         line={"color": COLOURS[kind], "width": width, "dash": dash},
         hoverinfo="skip",
     )
+
+
+def _islands(exclusion: Exclusion, digits: int) -> Iterator[go.Scatter]:
+    """Yield the closed pieces of contours around no point, if there are some."""
+    for kind in ("expected", "observed"):
+        curve = exclusion.curves[kind]
+        lines = [line.vertices for line in curve.lines if line.is_empty]
+        if lines:
+            yield go.Scatter(
+                **_lines(lines, digits),
+                name=f"{ON_NO_POINT}, {kind}",
+                meta=f"island_{kind}",
+                mode="lines",
+                line={"color": COLOURS[kind], "width": 2.0, "dash": "dot"},
+                hoverinfo="skip",
+            )
+
+
+def _rests_on(exclusion: Exclusion, bands: Sequence[int]) -> Iterator[go.Scatter]:
+    """Yield rings around the points of which one alone holds a contour where it is."""
+    rows = exclusion.rests_on(bands)
+    if len(rows):
+        yield go.Scatter(
+            x=rows["x"].tolist(),
+            y=rows["y"].tolist(),
+            name=f"{ON_ONE_POINT} ({len(rows)})",
+            meta="rests_on",
+            mode="markers",
+            marker={
+                "symbol": "circle-open",
+                "color": _BORDER,
+                "size": 14,
+                "line": {"width": 1.2, "color": _BORDER},
+            },
+            cliponaxis=False,
+            hoverinfo="skip",
+        )
 
 
 def _other(exclusion: Exclusion, digits: int) -> Iterator[go.Scatter]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import gzip
 import html
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,17 +15,19 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from palletfit.config import Analysis, Plane
-from palletfit.pages.document import head, title_parts
-from palletfit.pages.interactive.figure import draw
+from palletfit.pages.document import head, in_the_dark, title_parts
+from palletfit.pages.interactive.figure import border, draw
 from palletfit.planes.contour import Exclusion
 from palletfit.planes.mathtext import to_html
 from palletfit.planes.quantities import CLS, LIMIT, SCALE, SHOWN, Quantity
 
 _FOLDER = Path(__file__).parent
 _HELP = (
-    "Hover over a point for its numbers, click it to keep them. Click an entry of the legend to "
-    "switch it, twice to see it alone. Drag to zoom; click twice to go back."
+    "Hover over a point for its numbers, click or tap it to keep them. With the keyboard: arrow "
+    "keys go from point to point, Enter keeps one, Escape frees it. Click an entry of the legend "
+    "to switch it, twice to see it alone. Drag to zoom; click twice to go back."
 )
+_WORDS = "words, or as m1&gt;500 CLs_obs&lt;0.05"
 
 
 def render(
@@ -47,7 +52,6 @@ def render(
         Bands that are visible at first. Other bands of `exclusion` can be switched on.
     """
     style, script = ((_FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
-    library = get_plotlyjs()
     figure = draw(exclusion, plane, details, shown_bands)
     shown = {str(name): details[name] for name in exclusion.points["patch"] if name in details}
     colourings = list(_colourings(figure.data, shown, exclusion.confidence_level))
@@ -55,18 +59,48 @@ def render(
     level = f"limits at {100 * exclusion.confidence_level:g}% CL"
     titles = [*title_parts(analysis), *([to_html(plane.title)] if plane.title else []), level]
     lines = [
-        *head(f"{name}: exclusion", style, [library, script], images="data: blob:"),
+        *head(f"{name}: exclusion", style, [get_plotlyjs(), script], images="data: blob:"),
         f"<header><h1>{name}</h1><p>{'; '.join(titles)}</p></header>",
-        '<main><section><div id="colouring"></div><div id="plot"></div>',
-        f"<p class=help>{_HELP}{_minima(exclusion)}{_neighbours(shown)}</p></section>",
-        '<aside id="panel"></aside></main>',
+        *_body(f"{_forbidden(plane)}{_HELP}{_minima(exclusion)}{_neighbours(shown)}", len(shown)),
         _data("figure", json.loads(figure.to_json())),
         _data("details", shown),
         _data("colourings", colourings),
-        f"<script>{library}</script>",
+        _data("border", border(exclusion, plane)),
+        _data("dark", in_the_dark()),
+        f'<script type="text/plain" id="library">{_packed_library()}</script>',
         f"<script>{script}</script></body></html>\n",
     ]
     return "\n".join(lines)
+
+
+def _body(words: str, points: int) -> Iterator[str]:
+    """Write the places that the script of the page fills."""
+    yield '<main><section id="left"><div id="colouring"></div>'
+    label = f"Plot of {points} signal points; arrow keys go from point to point"
+    yield f'<div id="plot" tabindex="0" role="group" aria-label="{label}"></div>'
+    yield '<p id="brief" aria-live="polite"></p>'
+    yield f"<p class=help>{words}</p></section>"
+    yield '<aside id="panel" aria-label="The chosen point"></aside></main>'
+    yield '<section id="points"><h2>Points</h2><p class="controls"><label>Show only '
+    yield f'<input id="filter" type="search" placeholder="{_WORDS}" size="34"></label>'
+    yield '<button type="button" id="copy">Copy as CSV</button>'
+    yield '<span id="count" role="status"></span></p>'
+    yield '<textarea id="csv" readonly hidden rows="8" aria-label="The points as CSV"></textarea>'
+    yield '<div id="rows" tabindex="0" role="region" aria-label="Table of points"></div></section>'
+
+
+@functools.cache
+def _packed_library() -> str:
+    """Compress Plotly, which is nearly all of a page, to two fifths; browsers can unpack it."""
+    packed = gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode()
+
+
+def _forbidden(plane: Plane) -> str:
+    """Say which part is hatched, also where the plot has no space for the label."""
+    if plane.forbidden is None or not plane.forbidden.label:
+        return ""
+    return f"Hatched: {to_html(plane.forbidden.label)}. "
 
 
 def _minima(exclusion: Exclusion) -> str:

@@ -1,9 +1,9 @@
-"""Show live pages in a browser on another machine, through ssh.
+"""Show live pages and results in a browser on another machine, through ssh.
 
     python -m palletfit.live results --port 8765
 
-serves the live pages of all analyses below results/, and nothing else, to this machine alone (the
-loopback interface). On the machine with the browser:
+serves the live pages, plots, tables and records below results/, and report.html or report.zip
+beside it, to this machine alone (the loopback interface). On the machine with the browser:
 
     ssh -L 8765:127.0.0.1:8765 THIS_MACHINE
 
@@ -14,26 +14,48 @@ from __future__ import annotations
 
 import argparse
 import html
+import os
 import re
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from palletfit.config import NAME_PATTERN
 from palletfit.errors import ConfigError
 
-#: Paths that are served.
-_PATH = re.compile(rf"/({NAME_PATTERN})/(live(?:-[a-z_]+)?\.html)")
+#: Types of the files that are served, by the ending of their names.
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".jsonl": "text/plain; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".png": "image/png",
+    ".pdf": "application/pdf",
+    ".gz": "application/gzip",
+    ".zip": "application/zip",
+    ".parquet": "application/vnd.apache.parquet",
+}
+#: Reports of Snakemake, which are beside the folder of results.
+_REPORTS = ("report.html", "report.zip")
+#: Endings of the files of an analysis that the list names, in its order.
+_LISTED = (".html", ".png", ".csv")
+#: Live page that is opened at once if there is nothing else.
+_LIVE = re.compile(rf"/{NAME_PATTERN}/live(?:-[a-z_]+)?\.html")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+_STYLE = (
+    ":root{color-scheme:light dark}body{max-width:60rem;margin:1.5rem auto;padding:0 1rem;"
+    "font:15px/1.6 sans-serif;overflow-wrap:anywhere}li{margin:.1rem 0}"
+)
 
 
 class Server(ThreadingHTTPServer):
-    """Server of live pages on the loopback interface.
+    """Server of live pages and results on the loopback interface.
 
     Parameters
     ----------
@@ -49,15 +71,49 @@ class Server(ThreadingHTTPServer):
         self.results = results
         super().__init__(("127.0.0.1", port), _Handler)
 
-    def pages(self) -> list[str]:
-        """List the paths of existing pages."""
-        files = sorted(self.results.glob("*/live*.html"))
-        paths = (f"/{path.parent.name}/{path.name}" for path in files)
-        return [path for path in paths if _PATH.fullmatch(path)]
+    def listed(self) -> dict[str, list[str]]:
+        """List the names of the files to look at, by analysis; reports are of no analysis."""
+        folder = self.results.resolve()
+        reports = [name for name in _REPORTS if (folder.parent / name).is_file()]
+        files = {
+            analysis.name: [
+                path.name
+                for ending in _LISTED
+                for path in sorted(analysis.glob(f"*{ending}"), key=_rank)
+            ]
+            for analysis in sorted(path for path in folder.glob("*") if path.is_dir())
+        }
+        return {name: names for name, names in {"": reports, **files}.items() if names}
+
+    def find(self, path: str) -> Path | None:
+        """Return the file of a path; None if it is none of those that are served.
+
+        Parameters
+        ----------
+        path
+            Path of a request, such as ``/demo/live.html``.
+        """
+        parts = unquote(path).split("/")[1:]
+        hidden = any(part in ("", "..") or part.startswith(".") or "\0" in part for part in parts)
+        if hidden or Path(parts[-1]).suffix not in _TYPES:
+            return None
+        folder = self.results.resolve()
+        if len(parts) == 1:
+            folder = folder.parent
+            if parts[0] not in _REPORTS:
+                return None
+        file = folder.joinpath(*parts).resolve()
+        # A link may lead out of the folder.
+        return file if file.is_relative_to(folder) and file.is_file() else None
+
+
+def _rank(path: Path) -> tuple[bool, str]:
+    """Order live pages before all others."""
+    return not path.name.startswith("live"), path.name
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Handler that answers with a page, or with the list of pages."""
+    """Handler that answers with a file, or with the list of files."""
 
     server: Server
     server_version, sys_version = "palletfit", ""
@@ -67,47 +123,61 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host", "").partition(":")[0] not in _LOOPBACK:
             self._answer(HTTPStatus.FORBIDDEN, "This server answers to 127.0.0.1 only.")
         elif self.path == "/":
-            self._answer_with_list(self.server.pages())
-        elif (match := _PATH.fullmatch(self.path)) is not None:
-            try:
-                page = (self.server.results / match[1] / match[2]).read_text("utf-8")
-            except OSError:
-                self._answer(HTTPStatus.NOT_FOUND, "There is no such page (yet).")
-            else:
-                self._answer(HTTPStatus.OK, page)
+            self._answer_with_list(self.server.listed())
+        elif (file := self.server.find(self.path)) is not None:
+            self._answer_with_file(file)
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "Only live pages are served.")
+            words = "There is no such page (yet); only results and reports are served."
+            self._answer(HTTPStatus.NOT_FOUND, words)
 
     do_HEAD = do_GET  # noqa: N815
 
-    def _answer_with_list(self, pages: Sequence[str]) -> None:
-        if len(pages) == 1:
+    def _answer_with_list(self, listed: Mapping[str, Sequence[str]]) -> None:
+        paths = [f"/{name}/{file}" for name, files in listed.items() for file in files]
+        if len(paths) == 1 and _LIVE.fullmatch(paths[0]):
             self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", pages[0])
+            self.send_header("Location", paths[0])
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        links = "".join(
-            f'<li><a href="{quote(path)}">{html.escape(path.strip("/"))}</a></li>' for path in pages
-        )
-        self._answer(HTTPStatus.OK, f"<ul>{links}</ul>" if pages else "There is no page yet.")
+        lines = []
+        for name, files in listed.items():
+            base = f"/{name}/" if name else "/"
+            links = "".join(
+                f'<li><a href="{quote(base + file)}">{html.escape(file)}</a></li>' for file in files
+            )
+            lines.append(f"<h2>{html.escape(name) or 'report'}</h2><ul>{links}</ul>")
+        self._answer(HTTPStatus.OK, "".join(lines) or "There is no page yet.")
+
+    def _answer_with_file(self, file: Path) -> None:
+        try:
+            with file.open("rb") as content:
+                self._head(HTTPStatus.OK, _TYPES[file.suffix], os.fstat(content.fileno()).st_size)
+                if self.command == "GET":
+                    shutil.copyfileobj(content, self.wfile)
+        except ConnectionError:
+            self.close_connection = True  # the browser went to another page
+        except OSError:
+            self._answer(HTTPStatus.NOT_FOUND, "The file cannot be read.")
 
     def _answer(self, status: HTTPStatus, text: str) -> None:
-        if not text.startswith("<!DOCTYPE"):
-            text = (
-                '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-                '<meta http-equiv="refresh" content="2"><link rel="icon" href="data:,">'
-                f"<title>palletfit</title></head><body>{text}</body></html>\n"
-            )
-        content = text.encode()
+        content = (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            '<meta http-equiv="refresh" content="2"><link rel="icon" href="data:,">'
+            f"<title>palletfit</title><style>{_STYLE}</style></head><body>{text}</body></html>\n"
+        ).encode()
+        self._head(status, _TYPES[".html"], len(content))
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def _head(self, status: HTTPStatus, kind: str, size: int) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Log no requests."""

@@ -6,8 +6,9 @@ import html
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -46,17 +47,31 @@ class Run:
         Confidence level of the contour.
     interval
         Seconds between two versions of the page.
+    results
+        Files beside the page that the workflow makes of the fits, and whether they exist.
     """
 
     analysis: Analysis
     product: type[Product]
     confidence_level: float
     interval: float
+    results: Mapping[str, bool] = field(default_factory=dict)
 
 
 def silence(interval: float) -> float:
     """Compute the seconds without news after which a run seems to have been killed."""
     return max(_SILENT_INTERVALS * interval, _SILENT_SECONDS)
+
+
+def seconds(interval: float) -> str:
+    """Write an interval for people: two digits, and no tenths from ten on.
+
+    Examples
+    --------
+    >>> seconds(7.20794), seconds(5.0), seconds(28.83176), seconds(0.031)
+    ('7.2', '5', '29', '0.031')
+    """
+    return f"{interval:.0f}" if interval >= 10 else f"{interval:.2g}"
 
 
 def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> str:
@@ -78,13 +93,14 @@ def render(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> s
     data = {
         "state": state,
         "written": f"{now:.3f}",
-        "interval": f"{interval:g}",
-        "silence": f"{silence(interval):g}",
+        "interval": seconds(interval),
+        "silence": seconds(silence(interval)),
     }
     attributes = "".join(f' data-{name}="{value}"' for name, value in data.items())
     lines = [
         *head(title, style, [script], attributes=attributes, refresh=interval),
         *_header(run, state, now),
+        *_results(run.results, state),
         *_table(run, regions, now),
         *_planes(run, regions),
         *_failures(regions),
@@ -119,17 +135,36 @@ def _header(run: Run, state: str, now: float) -> Iterator[str]:
     )
 
 
+def _results(files: Mapping[str, bool], state: str) -> Iterator[str]:
+    """Link the results, which the workflow writes after the fits."""
+    if not files:
+        return
+    links = ", ".join(
+        f'<a href="{quote(name)}">{html.escape(name)}</a>'
+        if exists or state == "ended"
+        else html.escape(name)
+        for name, exists in files.items()
+    )
+    words = "Results" if state == "ended" else "Results, when the workflow has ended"
+    earlier = " (links lead to those of an earlier run)" if state != "ended" else ""
+    yield f"<p class=results>{words}: {links}{earlier if any(files.values()) else ''}</p>"
+
+
 def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(moment)).strip()
 
 
 def _table(run: Run, regions: Mapping[str, Sequence[Snapshot]], now: float) -> Iterator[str]:
     names = ("region", "", *_STATUSES, "of", "from before", "rate", "remaining", "executor")
-    yield "<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr></thead>"
+    head = "".join(f"<th scope=col>{name}</th>" for name in names)
+    yield f"<table><thead><tr>{head}</tr></thead>"
     yield "<tbody>"
     for region, snapshots in regions.items():
         cells = _row(run, snapshots, now) if snapshots else ["", *[""] * 8, "waiting"]
-        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        row = "".join(
+            f'<td data-label="{name}">{cell}</td>' if name and cell else f"<td>{cell}</td>"
+            for name, cell in zip(names[1:], cells, strict=True)
+        )
         yield f"<tr><th scope=row>{html.escape(region)}</th>{row}</tr>"
     yield "</tbody></table>"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,9 @@ from palletfit.planes.view import view
 
 #: Size of the picture, and margins around the axes: left, top, right, bottom.
 _WIDTH, _HEIGHT = 720, 500
-_LEFT, _TOP, _RIGHT, _BOTTOM = 68, 14, 18, 52
+_LEFT, _TOP, _RIGHT, _BOTTOM = 84, 14, 18, 58
+#: Width of a letter of the label along the forbidden part, on a phone.
+_LETTER = 11.0
 #: Shift of sub- and superscripts.
 _SHIFTS = {"sub": 4, "sup": -5}
 
@@ -231,11 +234,11 @@ def _axes(frame: _Frame) -> Iterator[str]:
     for tick in ticks(frame.lower[0], frame.upper[0]):
         x = frame.to_picture(np.array([[tick, frame.lower[1]]]))[0, 0]
         yield f'<path class="grid" d="M{x:.1f} {_TOP}V{bottom}"/>'
-        yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>'
+        yield f'<text x="{x:.1f}" y="{bottom + 6}" dy=".8em" text-anchor="middle">{tick:g}</text>'
     for tick in ticks(frame.lower[1], frame.upper[1]):
         y = frame.to_picture(np.array([[frame.lower[0], tick]]))[0, 1]
         yield f'<path class="grid" d="M{_LEFT} {y:.1f}H{right}"/>'
-        yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        yield f'<text x="{_LEFT - 8}" y="{y:.1f}" dy=".35em" text-anchor="end">{tick:g}</text>'
     yield f'<path class="axes" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>'
 
 
@@ -250,10 +253,10 @@ def ticks(low: float, high: float) -> list[float]:
 def _titles(plane: Plane) -> Iterator[str]:
     bottom = _HEIGHT - _BOTTOM
     x, y = (to_svg(to_html(title)) for title in (plane.x_title, plane.y_title))
-    position = f'x="{_WIDTH - _RIGHT}" y="{bottom + 42}"'
+    position = f'x="{_WIDTH - _RIGHT}" y="{bottom + 46}"'
     yield f'<text class="title" {position} text-anchor="end">{x}</text>'
     yield (
-        f'<text class="title" transform="translate(18 {_TOP}) rotate(-90)" '
+        f'<text class="title" transform="translate(20 {_TOP}) rotate(-90)" '
         f'text-anchor="end">{y}</text>'
     )
 
@@ -274,8 +277,17 @@ def _forbidden(plane: Plane, frame: _Frame) -> Iterator[str]:
     if len(line) < 2:
         return
     yield f'<path class="border" d="{_path(frame.to_picture(line))}"/>'
-    if plane.forbidden.label:
-        yield _along(frame.to_picture(line), to_svg(to_html(plane.forbidden.label)))
+    label = to_svg(to_html(plane.forbidden.label or ""))
+    path = frame.to_picture(line)
+    # On a phone the letters are larger; where they would be cut off there is no label.
+    if label and _LETTER * _letters(label) < np.linalg.norm(path[-1] - path[0]):
+        yield _along(path, label)
+
+
+def _letters(label: str) -> int:
+    """Count the letters of a label without its tags; accents over letters are not counted."""
+    text = html.unescape(re.sub(r"<[^>]*>", "", label))
+    return sum(not unicodedata.combining(letter) and letter != "\u200b" for letter in text)
 
 
 def _along(line: FloatArray, label: str) -> str:

@@ -108,7 +108,8 @@ def observer(page: Page, settings: Settings, *, workers: int) -> Observer | None
     if not settings.live.enabled:
         return None
     level, interval = settings.contour.confidence_level, settings.live.interval
-    run = Run(page.analysis, page.product, level, interval)
+    results = dict.fromkeys(page.product.shown_files(page.analysis, settings), False)
+    run = Run(page.analysis, page.product, level, interval, results)
     executor = f"{settings.executor.kind}, {workers} worker{'s' * (workers != 1)}"
 
     @contextmanager
@@ -191,7 +192,9 @@ class Watching:
                 snapshot = self._snapshot(state)
             write_atomically(self._page.snapshot, snapshot.as_text(), durable=False)
             # The page shows the actual interval, which may exceed the configured one.
-            run = replace(self._content, interval=self._pause)
+            folder = self._page.path.parent
+            files = {name: (folder / name).exists() for name in self._content.results}
+            run = replace(self._content, interval=self._pause, results=files)
             page = render(run, self._regions(snapshot), snapshot.written)
             write_atomically(self._page.path, page, durable=False)
         except Exception as error:  # noqa: BLE001  a page must not end the fits

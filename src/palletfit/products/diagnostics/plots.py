@@ -137,7 +137,7 @@ def draw_pulls(
     max_parameters
         Largest number of parameters: those that the fit pulls or constrains most are drawn.
     per_page
-        Parameters of one page.
+        Largest number of parameters of one page.
 
     Returns
     -------
@@ -156,18 +156,21 @@ def draw_pulls(
         and parameter.error is not None
     ]
     # All pages have about the same length.
-    count = max(1, math.ceil(len(constrained) / per_page))
-    size = math.ceil(len(constrained) / count)
-    pages = [constrained[number * size : (number + 1) * size] for number in range(count)]
+    rows = [*constrained, *factors]
+    count = max(1, math.ceil(len(rows) / per_page))
+    size = math.ceil(len(rows) / count)
+    pages = [range(number * size, (number + 1) * size) for number in range(count)]
     words = (
         _subtitle(diagnostics) if isinstance(diagnostics, Diagnostics) else _of_pulls(diagnostics)
     )
     figures = []
     for number, page in enumerate(pages):
-        last = number == count - 1
         of = f" ({number + 1} of {count})" if count > 1 else ""
         text = f"{title}\n{words}{of}"
-        figures.append(_pull_page(text, page, factors if last else []))
+        split = len(constrained)
+        above = constrained[page.start : min(page.stop, split)]
+        below = factors[max(page.start - split, 0) : max(page.stop - split, 0)]
+        figures.append(_pull_page(text, above, below))
     return figures
 
 

@@ -57,6 +57,13 @@ class Hypotest(Product):
         return {}
 
     @classmethod
+    def shown_files(cls, analysis: Analysis, settings: Settings) -> list[str]:
+        """Return the page of each plane first; p0 of q0 has none."""
+        files = super().shown_files(analysis, settings)
+        suffixes = map(analysis.plane_suffix, analysis.planes if cls.plots_of(settings) else ())
+        return [*(f"exclusion{suffix}.html" for suffix in suffixes), *files]
+
+    @classmethod
     def result_model(cls) -> type[Result]:
         """Return the schema of a result."""
         from palletfit.products.hypotest.schema import HypotestResult

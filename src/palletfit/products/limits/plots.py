@@ -21,6 +21,7 @@ from palletfit.core.arrays import FloatArray
 from palletfit.core.files import read_json, write_json
 from palletfit.planes import overlay
 from palletfit.planes.contour import Exclusion, curve_label, other_label
+from palletfit.planes.placement import Obstacles, put_beside
 from palletfit.planes.plots import (
     OTHER_LINES,
     draw_curve,
@@ -28,6 +29,7 @@ from palletfit.planes.plots import (
     draw_other,
     draw_points,
     draw_published,
+    draw_support,
     set_view,
 )
 from palletfit.planes.style import (
@@ -54,6 +56,8 @@ _PALE = 0.45
 _MARGIN = 0.02
 #: Sizes of the numbers beside points, and the width of a digit in parts of them.
 _SMALLEST, _LARGEST, _ASPECT = 3.5, 7.5, 0.62
+#: Height of a number in parts of its size, and its smallest distance from the point.
+_HEIGHT, _GAP = 0.85, 2.2
 
 
 def write_plane(drawing: Drawing) -> None:
@@ -108,8 +112,7 @@ def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure
             *draw_other(axes, contours),
             *draw_published(axes, contours),
         ]
-        marked = draw_points(axes, contours)
-        _write_numbers(axes, contours)
+        marked = [*draw_points(axes, contours), *draw_support(axes, contours)]
         draw_forbidden(axes, contours, plane)
         axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
         axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
@@ -120,6 +123,7 @@ def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure
             level += r"; $>$: beyond the bound of the fit"
         words = [plane.title] if plane.title else []
         write_legend(figure, [*title_lines(analysis), *words, level], [*entries, *marked])
+        _write_numbers(axes, contours)
         figure.canvas.draw()
     return figure
 
@@ -180,34 +184,75 @@ def _curves(axes: Axes, contours: Exclusion) -> list[Entry]:
 
 
 def _write_numbers(axes: Axes, contours: Exclusion) -> None:
+    """Write the observed limits beside their points; all that is drawn must be there already."""
     halo = [patheffects.withStroke(linewidth=1.4, foreground="white", alpha=0.75)]
     shown = contours.points[contours.points["state_obs"].isin(["found", "beyond"])]
     texts = [
         f">{short(point['mu_max'])}" if point["state_obs"] == "beyond" else short(point["mu_obs"])
         for point in shown.to_dict("records")
     ]
-    sizes = _sizes(axes, shown[["x", "y"]].to_numpy(dtype=float), texts)
-    for text, size, point in zip(texts, sizes, shown.to_dict("records"), strict=True):
+    points = shown[["x", "y"]].to_numpy(dtype=float)
+    sizes = _sizes(axes, points, texts)
+    boxes = np.array(
+        [
+            (_ASPECT * size * len(text), _HEIGHT * size)
+            for size, text in zip(sizes, texts, strict=True)
+        ]
+    ).reshape(-1, 2)
+    positions = _on_page(axes, points)
+    centres = put_beside(positions, boxes, _obstacles(axes, contours), _GAP)
+    for text, size, point, shift, state in zip(
+        texts, sizes, points, centres - positions, shown["state_obs"], strict=True
+    ):
         axes.annotate(
             text,
-            (point["x"], point["y"]),
-            xytext=(0, 2.5),
+            tuple(point),
+            xytext=tuple(shift),
             textcoords="offset points",
             horizontalalignment="center",
-            verticalalignment="bottom",
+            verticalalignment="center_baseline",
             fontsize=size,
             color="black",
-            fontstyle="italic" if point["state_obs"] == "beyond" else "normal",
+            fontstyle="italic" if state == "beyond" else "normal",
             path_effects=halo,
             zorder=8,  # over the label of the forbidden part
             clip_on=False,
         )
 
 
+def _obstacles(axes: Axes, contours: Exclusion) -> Obstacles:
+    """Collect what numbers should not cover: ticks, curves, the forbidden part and its label."""
+    frame = np.reshape(axes.bbox.extents, (2, 2)) * 72 / axes.figure.dpi
+    ticks = float(mpl.rcParams["xtick.major.size"])
+    curves = [
+        _on_page(axes, line.vertices)
+        for curve in [
+            *contours.curves.values(),
+            *(contours.other.curves if contours.other else {}).values(),
+        ]
+        for line in curve.lines
+    ]
+    curves += [
+        _on_page(axes, segment) for segments in contours.published.values() for segment in segments
+    ]
+    areas = []
+    if contours.forbidden is not None and len(contours.forbidden) > 1:
+        border = contours.forbidden
+        top = max(float(axes.get_ylim()[1]), float(border[:, 1].max()))
+        corners = np.array([[border[-1, 0], top], [border[0, 0], top]])
+        areas.append(_on_page(axes, np.concatenate([border, corners])))
+    return Obstacles(frame + np.array([[ticks], [-ticks]]), curves, areas)
+
+
+def _on_page(axes: Axes, points: FloatArray) -> FloatArray:
+    """Convert coordinates to points of the page, shape (n, 2)."""
+    return np.asarray(axes.transData.transform(points) * 72 / axes.figure.dpi)
+
+
 def _sizes(axes: Axes, points: FloatArray, texts: Sequence[str]) -> list[float]:
     """Choose sizes of numbers so that neighbours in a row do not cover each other."""
     axes.figure.canvas.draw()  # the layout fixes the positions
-    positions = axes.transData.transform(points) * 72 / axes.figure.dpi
+    positions = _on_page(axes, points)
     sizes = []
     for position, text in zip(positions, texts, strict=True):
         across, up = np.abs(positions - position).T

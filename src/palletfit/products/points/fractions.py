@@ -14,9 +14,12 @@ from palletfit.config import Analysis, Plane
 from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError
 from palletfit.planes.coordinates import plane_points
+from palletfit.runs.results import EXPECTED_COLUMNS
 
 #: Rows that are read together.
 _ROWS = 65_536
+#: Numbers of points of a plane between which a contour is drawn instead of bins.
+LEAST, FEW = 3, 300
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,36 @@ def excluded_fraction(table: Path, analysis: Analysis, plane: Plane, level: floa
     return Fraction(x, y, points, excluded, failed, level)
 
 
-def _pieces(table: Path, analysis: Analysis, plane: Plane) -> Iterator[pd.DataFrame]:
-    columns = [*analysis.labels, "CLs_obs", "CLs_exp_0"]
+def few_points(table: Path, analysis: Analysis, plane: Plane) -> pd.DataFrame | None:
+    """Read the points of a plane if they are few, so that a contour says more than bins.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        Rows as :func:`palletfit.planes.contour.exclusion` takes them; None if there are more than
+        :data:`FEW` points, fewer than three, or two at one place.
+
+    Raises
+    ------
+    ConfigError
+        An expression of the plane is wrong.
+    """
+    columns = ["name", *analysis.labels, "region", "status", "CLs_obs", *EXPECTED_COLUMNS]
+    pieces: list[pd.DataFrame] = []
+    for rows in _pieces(table, analysis, plane, columns):
+        pieces.append(rows)
+        if sum(map(len, pieces)) > FEW:
+            return None
+    points = pd.concat(pieces)
+    if len(points) < LEAST or points.duplicated(["x", "y"]).any():
+        return None
+    return points.drop(columns=["x", "y"]).rename(columns={"name": "patch"})
+
+
+def _pieces(
+    table: Path, analysis: Analysis, plane: Plane, columns: list[str] | None = None
+) -> Iterator[pd.DataFrame]:
+    columns = columns or [*analysis.labels, "CLs_obs", "CLs_exp_0"]
     with pq.ParquetFile(table) as file:
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
             yield plane_points(batch.to_pandas(), plane, unique=False)

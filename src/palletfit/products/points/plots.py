@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from palletfit.config import Analysis, Plane
+from palletfit.planes.contour import exclusion
+from palletfit.planes.plots import draw_exclusion
 from palletfit.planes.style import COLOURS, STYLE, new_figure, save, title_lines
-from palletfit.products.points.fractions import Fraction, excluded_fraction
+from palletfit.products.points.fractions import Fraction, excluded_fraction, few_points
 from palletfit.runs.product import Drawing
 
 #: Lightness grows with the fraction, in print in grey and for the colour-blind, too.
@@ -20,11 +22,16 @@ COLOUR_MAP = "viridis"
 
 
 def write_plane(drawing: Drawing) -> None:
-    """Write the plot of a plane."""
-    analysis, level = drawing.analysis, drawing.settings.contour.confidence_level
-    plane = analysis.plane_of_suffix(drawing.subject)
-    fraction = excluded_fraction(drawing.inputs["table"], analysis, plane, level)
-    save(draw_fraction(fraction, analysis, plane), [*drawing.files["png"], *drawing.files["pdf"]])
+    """Write the plot of a plane: a contour between few points, fractions in bins of many."""
+    analysis, settings = drawing.analysis, drawing.settings.contour
+    plane, table = analysis.plane_of_suffix(drawing.subject), drawing.inputs["table"]
+    points = few_points(table, analysis, plane)
+    if points is not None:
+        figure = draw_exclusion(exclusion(points, plane, settings, {}), analysis, plane)
+    else:
+        fraction = excluded_fraction(table, analysis, plane, settings.confidence_level)
+        figure = draw_fraction(fraction, analysis, plane)
+    save(figure, [*drawing.files["png"], *drawing.files["pdf"]])
 
 
 def draw_fraction(fraction: Fraction, analysis: Analysis, plane: Plane) -> Figure:

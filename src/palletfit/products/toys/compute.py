@@ -45,7 +45,7 @@ TESTED, ALTERNATIVE = "tested", "alternative"
 HYPOTHESES = (TESTED, ALTERNATIVE)
 #: Of so many patches a worker keeps the fits of the observed data, for their next shard.
 _KEPT_PATCHES = 4
-_prepared: OrderedDict[tuple[int, str, int], Toys] = OrderedDict()
+_prepared: OrderedDict[tuple[int, str, int, int], Toys] = OrderedDict()
 
 
 def compute(
@@ -71,7 +71,7 @@ def compute(
 
 def _toys(engine: BatchedEngine, patch: Patch, settings: ToySettings) -> Toys:
     """Give the maker of a patch's shards; it keeps its engine alive, so that the id stays valid."""
-    key = id(engine), patch.digest, settings.seed
+    key = id(engine), patch.digest, settings.seed, settings.descents
     if key not in _prepared:
         _prepared[key] = Toys(engine, replace(patch, name=patch.options["of"]), settings)
         while len(_prepared) > _KEPT_PATCHES:
@@ -105,7 +105,7 @@ class Toys:
     patch
         Signal patch.
     settings
-        Seed.
+        Seed, and how deep the fits search.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class Toys:
         fits = engine.data_fits(patch)
         self.batch, self.poi = self._not_below_zero(fits.batch), fits.batch.layout.poi
         self._check_bounds(1.0 if discovery else self.mu)
-        self.ensemble = Ensemble(engine, self.batch)
+        self.ensemble = Ensemble(engine, self.batch, descents=settings.descents)
         self.data = DataSets(self.batch.data, self.batch.aux)
         tested, alternative = ("background", "fixed") if discovery else ("fixed", "background")
         self.observed = self._observe(fits, tested)
@@ -256,6 +256,7 @@ class Toys:
             "count": count,
             "observed": self.observed,
             "convex": self.ensemble.convex,
+            **({"descents": self.settings.descents} if self.settings.descents else {}),
             **({"remarks": self.remarks} if self.remarks else {}),
         }
         for hypothesis in HYPOTHESES:

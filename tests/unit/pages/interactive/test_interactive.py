@@ -5,6 +5,9 @@ The whole package is tested here: its modules are parts of one page.
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import html
 import json
 import re
@@ -12,6 +15,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 from scipy.stats import norm
 
 from palletfit.config import Analysis, ContourSettings
@@ -430,7 +434,7 @@ def test_hostile_names_and_titles_cannot_run():
     chosen = chosen.model_copy(update={"title": EVIL})
     text = page(make(names), chosen=chosen)
     assert EVIL not in text.replace(json.dumps(EVIL).replace("</", "\\u003c/"), "")
-    assert text.count("<script>") == 2  # Plotly, and the page's own
+    assert text.count("<script>") == 1  # the page's own; it unpacks Plotly
     drawn = data(text, "figure")
     assert drawn["layout"]["xaxis"]["title"]["text"] == html.escape(EVIL)
     assert drawn["layout"]["annotations"][0]["text"] == html.escape(EVIL)
@@ -460,14 +464,57 @@ def test_titles_need_no_latex():
 def test_the_same_input_gives_the_same_bytes():
     first, second = page(make()), page(make())
     assert first == second
-    assert len(first) < 7_000_000
-    assert not re.search(r'(?:src|href)="(?!data:)', first.replace(library(), ""))
+    assert len(first) < 2_500_000
+    assert not re.search(r'(?:src|href)="(?!data:)', first)
 
 
-def library() -> str:
-    from plotly.offline import get_plotlyjs
+def test_plotly_is_packed_and_may_run_unpacked():
+    text = page(make())
+    (packed,) = re.findall(r'<script type="text/plain" id="library">([^<]*)</script>', text)
+    library = gzip.decompress(base64.b64decode(packed))
+    assert library.decode() == get_plotlyjs()
+    digest = base64.b64encode(hashlib.sha256(library).digest()).decode()
+    assert f"'sha256-{digest}'" in text
 
-    return get_plotlyjs()
+
+def test_what_a_contour_rests_on_is_marked():
+    records = make()
+    assert "rests_on" not in traces(page(records, bands=(1,)))
+    lonely = record("signal_300_100", {"m1": 300.0, "m2": 100.0}, LEVEL - 0.5)
+    drawn = traces(page({**records, "signal_300_100": lonely}, bands=(1,)))
+    ring = drawn["rests_on"]
+    assert [300, 100] in [[x, y] for x, y in zip(ring["x"], ring["y"], strict=True)]
+    assert ring["name"] == f"A contour rests on this point alone ({len(ring['x'])})"
+    assert "hoverinfo" in ring
+
+
+def test_the_border_of_the_forbidden_part_is_there_for_its_label():
+    text = page(make())
+    border = np.array(data(text, "border"))
+    np.testing.assert_allclose(border[:, 1], border[:, 0] - 100, atol=0.1)
+    assert data(text, "figure")["layout"]["annotations"][0]["name"] == "forbidden"
+    assert "Hatched: <i>m</i><sub>1</sub> &lt; " in text
+    plain = analysis(forbidden=None)
+    assert data(page(make(), chosen=plain), "border") == []
+
+
+def test_every_colour_of_the_plot_has_one_for_the_dark():
+    failed = {"signal_900_0": record("signal_900_0", {"m1": 900.0, "m2": 0.0}, 0.0, "failed")}
+    text = page({**with_other(make(statuses={"signal_0_0": "suspect"})), **failed})
+    dark = data(text, "dark")
+
+    def colours(value, key=""):
+        if isinstance(value, dict):
+            return {c for name, inner in value.items() for c in colours(inner, name)}
+        if isinstance(value, list):
+            return {c for inner in value for c in colours(inner, key)}
+        return {value} if key.lower().endswith("color") and isinstance(value, str) else set()
+
+    figure = data(text, "figure")
+    del figure["layout"]["template"]
+    assert colours(figure) <= set(dark)
+    assert not set(dark.values()) & {"black", "white"}
+    assert "prefers-color-scheme:dark" in text
 
 
 def test_without_anything_to_draw_there_is_a_page():

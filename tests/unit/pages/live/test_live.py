@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from palletfit.config import Analysis, Settings
+from palletfit.config import Analysis, Forbidden, Settings
 from palletfit.errors import ConfigError
 from palletfit.pages import live
 from palletfit.pages.live import watching
@@ -92,7 +92,7 @@ def watch(folder: Path, kept=(), *, page=None, clock=None, interval: float = 5.0
 def cells(page: str, region: str) -> list[str]:
     """What the row of a region says."""
     (row,) = re.findall(rf"<tr><th scope=row>{region}</th>(.*?)</tr>", page)
-    return [re.sub("<[^>]*>", "", cell) for cell in re.findall("<td>(.*?)</td>", row)][1:]
+    return [re.sub("<[^>]*>", "", cell) for cell in re.findall("<td[^>]*>(.*?)</td>", row)][1:]
 
 
 def test_counts_rate_remaining_and_failures(tmp_path):
@@ -405,7 +405,7 @@ def test_a_reader_is_told_how_long_the_next_page_takes(tmp_path):
     seen._pause = 148.5
     seen.write("running")
     page = page_of(tmp_path).path.read_text()
-    assert 'data-interval="148.5"' in page
+    assert 'data-interval="148"' in page
     assert 'data-silence="594"' in page
 
 
@@ -461,18 +461,58 @@ def test_a_page_that_cannot_be_written_is_given_up_with_a_word(tmp_path, caplog)
     assert caplog.text.count("The live page is not written any more") == 1
 
 
+@pytest.mark.parametrize(
+    ("interval", "words"), [(7.20794, "7.2"), (5.0, "5"), (28.83176, "29"), (0.3, "0.3")]
+)
+def test_intervals_are_written_for_people(interval, words):
+    text = render(Run(analysis(), Hypotest, 0.95, interval), {"A": [snapshot()]}, 0.0)
+    assert f'data-interval="{words}"' in text
+    assert "20794" not in text
+
+
+def test_results_are_linked_when_they_are_there(tmp_path):
+    page = page_of(tmp_path)
+    observer = live.observer(page, Settings(), workers=1)
+    with observer(make(folder=tmp_path), {}):
+        text = page.path.read_text()
+        assert "exclusion.html" in text
+        assert 'href="exclusion.html"' not in text
+    text = page.path.read_text()
+    assert 'Results: <a href="exclusion.html">exclusion.html</a>, <a href="results.csv">' in text
+    discovery = Settings.model_validate({"fit": {"test_statistic": "q0"}})
+    assert Hypotest.shown_files(page.analysis, discovery) == ["results.csv"]
+    (page.path.parent / "exclusion.html").write_text("earlier")
+    with observer(make(folder=tmp_path), {}):
+        text = page.path.read_text()
+        assert '<a href="exclusion.html">' in text
+        assert "earlier run" in text
+
+
+def test_a_label_that_would_be_cut_off_is_left_out():
+    long = "$m(\\tilde{\\chi}) < m(b)$ and many more words than fit"
+    for label, shown in (("$m_1 < m_2$", True), (long * 2, False)):
+        plane = (
+            analysis()
+            .planes["masses"]
+            .model_copy(update={"forbidden": Forbidden(y_above="x - 100", label=label)})
+        )
+        points = [("A", Point(f"p{i}", (100.0 * i, 50.0 * i), "ok")) for i in range(9)]
+        assert ('class="along"' in draw(plane, ["m1", "m2"], points, CLS, 0.95)) is shown
+
+
 # --------------------------------------------------------------------------- the server
 
 
 @pytest.fixture
 def served(tmp_path):
     """Ask a running server for a path: status, headers and content."""
+    results = tmp_path / "project" / "results"
     for name in ("search", "other"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "results.json").write_text("{}")
-    (tmp_path / "search" / "live.html").write_text("<!DOCTYPE html>\nthe page")
-    (tmp_path / "search" / "live-limits.html").write_text("<!DOCTYPE html>\nlimits")
-    with Server(tmp_path, 0) as server:
+        (results / name).mkdir(parents=True)
+        (results / name / "results.json").write_text("{}")
+    (results / "search" / "live.html").write_text("<!DOCTYPE html>\nthe page")
+    (results / "search" / "live-limits.html").write_text("<!DOCTYPE html>\nlimits")
+    with Server(results, 0) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
 
@@ -484,39 +524,88 @@ def served(tmp_path):
             connection.close()
             return answer.status, dict(answer.headers), content
 
+        ask.results = results
         yield ask
         server.shutdown()
         thread.join()
 
 
-def test_only_live_pages_are_served(served, tmp_path):
+def test_results_and_the_report_are_served(served):
     status, headers, content = served("/search/live.html")
     assert (status, content) == (200, "<!DOCTYPE html>\nthe page")
     assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
     assert served("/search/live.html", method="HEAD")[2] == ""
     assert served("/search/live-limits.html")[0] == 200
-    (tmp_path / "live.html").write_text("outside")
+    records = served.results / "search" / "A b" / "fits"
+    records.mkdir(parents=True)
+    (records / "signal.json").write_text('{"status": "ok"}')
+    (served.results.parent / "report.html").write_text("<!DOCTYPE html>\nreport")
+    for path, kind, words in (
+        ("/search/results.json", "application/json", "{}"),
+        ("/search/A%20b/fits/signal.json", "application/json", '{"status": "ok"}'),
+        ("/report.html", "text/html; charset=utf-8", "<!DOCTYPE html>\nreport"),
+    ):
+        status, headers, content = served(path)
+        assert (status, headers["Content-Type"], content) == (200, kind, words), path
+
+
+def test_nothing_else_is_served(served):
+    results = served.results
+    outside = results.parent.parent / "secret.json"
+    outside.write_text("secret")
+    (results.parent / "secret.json").write_text("secret")
+    (results / "live.html").write_text("of no analysis")
+    (results / "search" / "link.json").symlink_to(outside)
+    (results / "search" / ".hidden.json").write_text("secret")
+    (results / "search" / "notes.txt").write_text("secret")
+    (results / "search" / "folder.json").mkdir()
     for path in (
-        "/search/results.json",
         "/other/live.html",
+        "/live.html",
+        "/secret.json",
         "/../live.html",
-        "/search/../live.html",
-        "/%2e%2e/live.html",
+        "/search/../../secret.json",
+        "/%2e%2e/secret.json",
+        "/search/..%2f..%2fsecret.json",
+        "/search//results.json",
+        "/search/link.json",
+        "/search/.hidden.json",
+        "/search/notes.txt",
+        "/search/folder.json",
+        "/search/a%00.json",
         "/search/live.html?x",
         "/search/",
+        "search/live.html",
     ):
-        assert served(path)[0] == 404, path
+        status, _, content = served(path)
+        assert status in (400, 404), path
+        assert "secret" not in content
     assert served("/search/live.html", method="POST")[0] == 501
 
 
-def test_the_list_of_pages(served, tmp_path):
+def test_the_list_of_pages(served):
+    results = served.results
+    (results.parent / "report.html").write_text("report")
+    (results / "search" / "exclusion.html").write_text("page")
+    (results / "search" / "a<b>.csv").write_text("")
     content = served("/")[2]
-    assert '<a href="/search/live.html">' in content
-    assert '<a href="/search/live-limits.html">' in content
-    (tmp_path / "search" / "live-limits.html").unlink()
+    links = re.findall('<a href="([^"]*)">', content)
+    assert links == [
+        "/report.html",
+        "/search/live-limits.html",
+        "/search/live.html",
+        "/search/exclusion.html",
+        "/search/a%3Cb%3E.csv",
+    ]
+    assert "a&lt;b&gt;.csv" in content
+    for path in ("report.html", "results/search/exclusion.html", "results/search/a<b>.csv"):
+        (results.parent / path).unlink()
+    (results / "search" / "live-limits.html").unlink()
+    # The only page is opened at once.
     status, headers, _ = served("/")
     assert (status, headers["Location"]) == (302, "/search/live.html")
-    (tmp_path / "search" / "live.html").unlink()
+    (results / "search" / "live.html").unlink()
     assert "no page yet" in served("/")[2]
 
 

@@ -195,15 +195,38 @@ def test_plots_of_a_failure_say_why(tmp_path):
     save_pages(drawn["pulls"], [tmp_path / "failed.png"])
 
 
-def test_pages_are_below_each_other(tmp_path):
+def test_no_page_of_pulls_is_longer_than_the_others(found):
+    # As many parameters without a constraint as there are with one.
+    free = [
+        replace(found.parameters[0], name=f"free_{n}", pull=None, prefit_width=None, error=1.0)
+        for n in range(40)
+    ]
+    figures = draw_pulls(replace(found, parameters=(*found.parameters, *free)), TITLE, per_page=20)
+    rows = [sum(len(row_names(axes)) for axes in figure.axes) for figure in figures]
+    assert sum(rows) == len(found.parameters) + 40
+    assert max(rows) <= 20
+    assert max(figure.get_figheight() for figure in figures) < 7
+
+
+def test_pages_are_side_by_side(tmp_path):
+    figures = [new_figure(1.0, 1.0) for _ in range(5)]
+    figures[3].patch.set_facecolor("black")
+    save_pages(figures, [tmp_path / "pages.png"])
+    image = imread(tmp_path / "pages.png")
+    assert image.shape[:2] == (400, 600)
+    assert image[300, 100, 0] == 0.0  # the fourth begins the second row
+    assert image[300, 500, 0] == image[100, 100, 0] == 1.0
+
+
+def test_pages_of_several_sizes_are_whole_and_the_same_again(tmp_path):
     figures = [new_figure(2.0, 1.0), new_figure(1.0, 2.0)]
     figures[1].patch.set_facecolor("black")
     for name in ("one", "two"):
         save_pages(figures, [tmp_path / f"{name}.png", tmp_path / f"{name}.pdf"])
     image = imread(tmp_path / "one.png")
-    assert image.shape[:2] == (600, 400)
-    assert image[300, 100, 0] == 0.0
-    assert image[300, 300, 0] == image[100, 300, 0] == 1.0
+    assert image.shape[:2] == (400, 800)
+    assert image[300, 500, 0] == 0.0
+    assert image[300, 700, 0] == image[300, 100, 0] == 1.0
     assert b"/Count 2" in (tmp_path / "one.pdf").read_bytes()
     for ending in ("png", "pdf"):
         one, two = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("one", "two"))
