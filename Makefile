@@ -145,7 +145,7 @@ env: $(DEV) ## only make the environment: workflow, tests and linters
 clusters: $(CLUSTERS) ## add what fits in jobs of a Slurm cluster need, on its login node
 
 .PHONY: extras
-extras: $(EXTRAS) ## add pyhf's optional backends, PyTorch and TensorFlow, and pyhs3 (gigabytes)
+extras: $(EXTRAS) ## add pyhf's optional backends, PyTorch and TensorFlow, with pyhs3 and SModelS (gigabytes)
 
 .PHONY: clean
 clean: ## remove the environment, the site and the tools' caches, never results or downloads
@@ -213,7 +213,7 @@ $(DOCS): envs/docs.txt $(PACKAGE)
 	@touch $@
 
 $(EXTRAS): envs/extras.txt envs/pytorch.txt $(PACKAGE)
-	@echo "Installing PyTorch, TensorFlow and pyhs3: some minutes."
+	@echo "Installing PyTorch, TensorFlow, pyhs3 and SModelS: some minutes."
 	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/extras.txt
 	@$(PIP_INSTALL) --no-compile -r envs/pytorch.txt
 	@$(COMPILE)

@@ -230,3 +230,36 @@ def test_live_counts_pages_and_their_time(pallet, tmp_path):
     assert with_page["page_bytes"] > 5000
     assert 0 < with_page["page_seconds"] < with_page["fits"]
     assert "| with | 1 |" in done.stdout
+
+
+def test_against_spey_counts_which_likelihood_is_lower(load):
+    script = load("against_spey")
+    points = [
+        script.Point("one", 0.5, 10.0, 0.1, 0.3, [2e-3, -2e-6, 1e-7]),
+        script.Point("two", 0.5, 20.0, 0.1, None, [float("nan")], peer_error="ValueError"),
+    ]
+    rows = dict(
+        line.strip("| ").split(" | ") for line in script.table(points, 1.0).splitlines()[2:]
+    )
+    assert rows["without an answer: palletfit, pyhf"] == "0, 1"
+    assert rows["ours higher by more than 1e-06"] == "1"
+    assert rows["pyhf higher by more than 0.001"] == "1"
+    assert rows["pyhf not a number"] == "1"
+    assert rows["largest difference of values"] == "0.2"
+    assert rows["ratio"] == "30.00 (20.00 to 40.00)"
+
+
+def test_against_spey_stops_a_test_that_catches_exceptions(load):
+    script = load("against_spey")
+
+    def endless():
+        with script.time_limit(1):
+            while True:
+                try:
+                    while True:
+                        pass
+                except Exception:  # noqa: BLE001, S110
+                    pass
+
+    _, error = script.timed(endless)
+    assert error == "TooSlowError: longer than 1 s"

@@ -21,7 +21,7 @@ FLOORS = (
     {"engine", "planes"},
     {"runs"},
     {"products"},
-    {"executors", "pages"},
+    {"executors", "pages", "backends"},
     {"workflow", "publish", "cli"},
 )
 #: Modules beside the packages: entries from outside, which may import anything.
