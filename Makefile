@@ -39,9 +39,13 @@ MAKEFLAGS += --no-builtin-rules
 BIN         := $(VENV)/bin
 # Errors only: pip's warnings are about the machine's own configuration, not about this project.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
+# Locked environments are complete: there is nothing to resolve.
+PIP_LOCKED  := $(PIP_INSTALL) --no-compile --no-deps --require-hashes
 # Half of an installation's time is compiling, which pip does on one processor and Python on all.
-# Some packages have files for other versions of Python, which do not compile.
-COMPILE     := $(BIN)/python -W ignore -m compileall -q -q -j 0 $(VENV)/lib || :
+# Some packages have files for other versions of Python, which do not compile. Their own tests, a
+# fifth of it all, are never imported.
+COMPILE     := $(BIN)/python -W ignore -m compileall -q -q -j 0 \
+                   -x 'site-packages/.*/tests/' $(VENV)/lib || :
 # Programs that start others by name (shell rules of Snakemake, tests) find this environment's.
 IN_VENV     := PATH="$(CURDIR)/$(BIN):$$PATH"
 
@@ -151,7 +155,7 @@ $(WORKFLOW): envs/workflow.txt
 	@if "$(PYTHON)" -c "import ensurepip" 2>/dev/null; then "$(PYTHON)" -m venv $(VENV); else \
 	    "$(PYTHON)" -m venv --without-pip $(VENV) && \
 	    "$(PYTHON)" -m pip --python $(BIN)/python install --quiet --no-input pip; fi
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/workflow.txt
+	@$(PIP_LOCKED) -r envs/workflow.txt
 	@$(COMPILE)
 	@echo "$(CURDIR)" > $@
 
@@ -161,20 +165,20 @@ $(PACKAGE): pyproject.toml $(WORKFLOW)
 
 $(DEV): envs/dev.txt $(PACKAGE)
 	@echo "Installing what tests and linters need."
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/dev.txt
+	@$(PIP_LOCKED) -r envs/dev.txt
 	@$(COMPILE)
 	@touch $@
 
 $(CLUSTERS): envs/clusters.txt $(PACKAGE)
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/clusters.txt
+	@$(PIP_LOCKED) -r envs/clusters.txt
 	@$(COMPILE)
 	@touch $@
 
+# Not compiled: most of their files are never imported, and the others are compiled then.
 $(EXTRAS): envs/extras.txt envs/pytorch.txt $(PACKAGE)
 	@echo "Installing PyTorch, TensorFlow and pyhs3: some minutes."
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/extras.txt
+	@$(PIP_LOCKED) -r envs/extras.txt
 	@$(PIP_INSTALL) --no-compile -r envs/pytorch.txt
-	@$(COMPILE)
 	@touch $@
 
 # The largest environment is resolved first and binds the others, so that all of them agree.
