@@ -48,9 +48,13 @@ MAKEFLAGS += --no-builtin-rules
 BIN         := $(PLACE)/bin
 # Errors only: pip's warnings are about the machine's own configuration, not about this project.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
+# Locked environments are complete: there is nothing to resolve.
+PIP_LOCKED  := $(PIP_INSTALL) --no-compile --no-deps --require-hashes
 # Half of an installation's time is compiling, which pip does on one processor and Python on all.
-# Some packages have files for other versions of Python, which do not compile.
-COMPILE     := $(BIN)/python -W ignore -m compileall -q -q -j 0 $(PLACE)/lib || :
+# Some packages have files for other versions of Python, which do not compile. Their own tests, a
+# fifth of it all, are never imported.
+COMPILE     := $(BIN)/python -W ignore -m compileall -q -q -j 0 \
+                   -x 'site-packages/.*/tests/' $(PLACE)/lib || :
 # Programs that start others by name (shell rules of Snakemake, tests) find this environment's.
 IN_VENV     := PATH="$(if $(ODD),,$(CURDIR)/)$(BIN):$$PATH"
 # Said before each step of a set-up, which may take a minute.
@@ -182,7 +186,7 @@ $(WORKFLOW): envs/workflow.txt
 	    "$(PYTHON)" -m pip --python $(BIN)/python install --quiet --no-input pip; fi
 	@if [ -n "$(ODD)" ]; then ln -sfn $(PLACE) $(VENV); fi
 	$(STEP) "2 of 3: $$(grep -c == envs/workflow.txt) packages"
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/workflow.txt
+	@$(PIP_LOCKED) -r envs/workflow.txt
 	$(STEP) "3 of 3: compiling"
 	@$(COMPILE)
 	@printf "%s\n" $(HERE) > $@
@@ -196,27 +200,27 @@ $(PACKAGE): pyproject.toml $(WORKFLOW)
 
 $(DEV): envs/dev.txt $(PACKAGE)
 	@echo "Installing what tests and linters need: $$(grep -c == envs/dev.txt) packages."
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/dev.txt
+	@$(PIP_LOCKED) -r envs/dev.txt
 	@$(COMPILE)
 	@touch $@
 
 $(CLUSTERS): envs/clusters.txt $(PACKAGE)
 	@echo "Installing what login nodes need: $$(grep -c == envs/clusters.txt) packages."
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/clusters.txt
+	@$(PIP_LOCKED) -r envs/clusters.txt
 	@$(COMPILE)
 	@touch $@
 
 $(DOCS): envs/docs.txt $(PACKAGE)
 	@echo "Installing what builds the documentation's site."
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/docs.txt
+	@$(PIP_LOCKED) -r envs/docs.txt
 	@$(COMPILE)
 	@touch $@
 
+# Not compiled: most of their files are never imported, and the others are compiled then.
 $(EXTRAS): envs/extras.txt envs/pytorch.txt $(PACKAGE)
 	@echo "Installing PyTorch, TensorFlow, pyhs3 and SModelS: some minutes."
-	@$(PIP_INSTALL) --no-compile --require-hashes -r envs/extras.txt
+	@$(PIP_LOCKED) -r envs/extras.txt
 	@$(PIP_INSTALL) --no-compile -r envs/pytorch.txt
-	@$(COMPILE)
 	@touch $@
 
 # The largest environment is resolved first and binds the others, so that all of them agree.

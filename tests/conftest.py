@@ -1,5 +1,6 @@
 """Set-up shared by all tests."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from .loopback import Loopback, serve
 # Before NumPy is imported: a pool of BLAS threads in every test process slows them all down.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# What is imported and collected stays to the end: looking for garbage in it costs seconds.
+gc.disable()
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -33,8 +37,10 @@ LONGEST = (
     "workflow/test_published.py",
     "unit/products/toys/test_compute.py",
     "workflow/",
+    "unit/test_reported.py",
     "unit/engine/",
     "unit/products/",
+    "unit/test_api.py",
     "unit/executors/",
 )
 
@@ -68,6 +74,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return next((i for i, start in enumerate(LONGEST) if file.startswith(start)), len(LONGEST))
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, but not in what was collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,14 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import palletfit
 
-from ..workflow.conftest import Folder, Run
+from ..workflow.conftest import Folder, Run, end_runs
 from ..workflow.pallets import TinyPallet
 from .stack import Stack
 from .stack.processes import processes, until
@@ -64,8 +65,27 @@ class Site:
         return self.folder.run(*target, succeeds=succeeds, timeout=timeout)
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """A run that goes on meanwhile; its output is in the file ``output``."""
+    def running(self, *arguments: str) -> Iterator[Future[int]]:
+        """A run that goes on meanwhile to its end; its output is in the file ``output``."""
+        target = arguments or (self.pallet.hypotest(),)
+        status = self.folder.begin(*target, output=self.folder.path / "output")
+        try:
+            yield status
+        finally:
+            if not status.done():
+                end_runs()
+                status.exception(timeout=30)
+
+    def finish(self, status: Future[int], *, succeeds: bool = True) -> str:
+        """Wait for a run's end, and return its output."""
+        code = status.result(timeout=200)
+        output = (self.folder.path / "output").read_text()
+        assert (code == 0) is succeeds, output + self.stack.logs()
+        return output
+
+    @contextmanager
+    def running_alone(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A run for the test to end, in the very processes that a user's has."""
         with (
             (self.folder.path / "output").open("w") as output,
             subprocess.Popen(
@@ -88,13 +108,6 @@ class Site:
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-
-    def finish(self, process: subprocess.Popen[str], *, succeeds: bool = True) -> str:
-        """Wait for a run's end, and return its output."""
-        process.wait(timeout=200)
-        output = (self.folder.path / "output").read_text()
-        assert (process.returncode == 0) is succeeds, output + self.stack.logs()
-        return output
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         """What a user's `kill -9`, or a closed laptop, does to the run and its jobs."""

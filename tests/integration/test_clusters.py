@@ -126,7 +126,7 @@ def test_a_patch_that_kills_or_blocks_its_workers_fails_alone(login: Login) -> N
 def test_killed_workers_and_a_cancelled_block_cost_nothing_but_time(login: Login) -> None:
     login.set_cluster(gpus_per_node=1)
     login.hold()
-    with login.running() as process:
+    with login.running() as run:
         login.until_held()
         for pid in login.held():
             os.kill(pid, signal.SIGKILL)
@@ -137,7 +137,7 @@ def test_killed_workers_and_a_cancelled_block_cost_nothing_but_time(login: Login
         # Slurm gives them some seconds, in which they might fit.
         until(lambda: not held & set(login.fitters()), 60, "workers stay")
         login.release()
-        output = login.finish(process)
+        output = login.finish(run)
     assert "died; sent again" in output
     assert "has ended" in output
     login.assert_all_fitted_once()
@@ -182,7 +182,7 @@ def test_a_run_that_ends_early_ends_its_jobs(login: Login, end: signal.Signals) 
             }
         ),
     }
-    with login.running() as process:
+    with login.running_alone() as process:
         login.until_held()
         os.killpg(process.pid, end)
         process.wait(timeout=30)

@@ -98,7 +98,7 @@ def test_a_published_pallet_survives_all_faults(
     folder.config["download"]["cache"] = str(shared)
     site.hold()
     assert "32 patches sent" in site.run("submit").output
-    with site.running("all") as process:
+    with site.running_alone("all") as process:
         # Nodes with a GPU there are three.
         until(lambda: len(site.held()) == 3, 90, "no workers", services.endpoint.logs)
         os.kill(site.held()[0], signal.SIGKILL)

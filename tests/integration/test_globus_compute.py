@@ -89,7 +89,7 @@ def test_a_killed_run_is_taken_up(site: Site, moment: str) -> None:
     before = site.tasks
     if moment != "some collected":
         site.hold()
-    with site.running() as process:
+    with site.running_alone() as process:
         if moment == "some collected":
             until(lambda: len(site.folder.records()) >= 2, 60, "no records")
         else:
@@ -109,14 +109,14 @@ def test_a_killed_run_is_taken_up(site: Site, moment: str) -> None:
 def test_a_killed_worker_costs_nothing_but_time(site: Site) -> None:
     site.hold()
     before = site.tasks
-    with site.running() as process:
+    with site.running() as run:
         site.until_sent(before)
         site.until_running()
         for pid in site.stack.worker_pids():
             os.kill(pid, signal.SIGKILL)
         time.sleep(2.0)
         site.release()
-        output = site.finish(process)
+        output = site.finish(run)
     assert "died; sent again" in output
     site.assert_all_fitted_once()
 
@@ -147,7 +147,7 @@ def test_a_block_that_ends_costs_nothing_but_time(site: Site, end: str) -> None:
     site.set(endpoint_config={"label": end}, retries=3)
     site.hold()
     before = site.tasks
-    with site.running() as process:
+    with site.running() as run:
         site.until_sent(before)
         site.until_running()
         *_, job = site.stack.slurm.squeue()
@@ -156,7 +156,7 @@ def test_a_block_that_ends_costs_nothing_but_time(site: Site, end: str) -> None:
             lambda: job.id not in [item.id for item in site.stack.slurm.squeue()], 60, "job stays"
         )
         site.release()
-        output = site.finish(process)
+        output = site.finish(run)
     assert "its block of nodes ended" in output
     site.assert_all_fitted_once()
 
@@ -167,7 +167,7 @@ def test_a_killed_user_endpoint_is_noticed_by_the_deadline(site: Site) -> None:
     site.hold()
     before = site.tasks
     known = set(site.stack.user_endpoint_pids())
-    with site.running() as process:
+    with site.running() as run:
         site.until_sent(before)
         site.until_running()
         for pid in set(site.stack.user_endpoint_pids()) - known:
@@ -176,7 +176,7 @@ def test_a_killed_user_endpoint_is_noticed_by_the_deadline(site: Site) -> None:
         site.stack.slurm.cancel_all()
         until(lambda: not site.stack.worker_pids(), 60, "workers stay")
         site.release()
-        output = site.finish(process)
+        output = site.finish(run)
     assert "no result within 45 s" in output
     site.assert_all_fitted_once()
 
@@ -190,10 +190,10 @@ def test_an_endpoint_that_is_started_later_gets_its_tasks(site: Site) -> None:
     assert "globus-compute-endpoint start" in refused
     site.set(preflight=False)
     before = site.tasks
-    with site.running() as process:
+    with site.running() as run:
         site.until_sent(before)
         site.start_endpoint()
-        site.finish(process)
+        site.finish(run)
     site.assert_all_fitted_once()
 
 
@@ -201,12 +201,12 @@ def test_a_broker_that_restarts_loses_nothing(site: Site) -> None:
     site.set(deadline=60)
     site.hold()
     before = site.tasks
-    with site.running() as process:
+    with site.running() as run:
         site.until_sent(before)
         site.until_running()
         site.stack.broker.restart()
         site.release()
-        site.finish(process)
+        site.finish(run)
     site.assert_all_fitted_once()
 
 
@@ -390,7 +390,7 @@ def test_a_ledger_whose_last_line_has_no_end_stops_no_run(site: Site) -> None:
 def test_tokens_that_are_revoked_while_results_are_awaited(site: Site, renewed: bool) -> None:
     site.hold()
     before = site.tasks
-    with site.running() as process:
+    with site.running() as run:
         site.until_sent(before)
         if renewed:
             site.stack.service.revoke_tokens()
@@ -398,7 +398,7 @@ def test_tokens_that_are_revoked_while_results_are_awaited(site: Site, renewed: 
             site.stack.service.web.fail("/v[23]/", 401, times=1000)
             time.sleep(2.0)
         site.release()
-        output = site.finish(process, succeeds=renewed)
+        output = site.finish(run, succeeds=renewed)
     if not renewed:
         assert "refuses the credentials" in output
         assert "python -m palletfit.login" in output

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -85,6 +87,28 @@ class Folder:
         assert (status == 0) is succeeds, output
         return Run(output, sorted(self.fitted_since(began)))
 
+    def begin(self, *arguments: str, output: Path, timeout: float = 600) -> Future[int]:
+        """Begin a run that goes on meanwhile, and let its exit status come later."""
+        status: Future[int] = Future()
+        command, environment = self.command(*arguments)[_PROGRAM:], self.environment()
+
+        def run() -> None:
+            try:
+                code = _SNAKEMAKE.run(
+                    command,
+                    folder=self.project,
+                    environment=environment,
+                    output=output,
+                    timeout=timeout,
+                )
+            except BaseException as error:  # noqa: BLE001  whoever waits has to see it
+                status.set_exception(error)
+            else:
+                status.set_result(code)
+
+        Thread(target=run, daemon=True).start()
+        return status
+
     def environment(self) -> dict[str, str]:
         """A plain environment; nothing of the test process's own settings."""
         hidden = re.compile(r"PYTEST|PYTHONDONTWRITEBYTECODE|OMP_|OPENBLAS_|MKL_")
@@ -108,6 +132,11 @@ class Folder:
             for record in self.records().values()
             if record.get("worker", {}).get("began", 0.0) >= moment
         ]
+
+
+def end_runs() -> None:
+    """End the run that goes on in the forking process, if there is one."""
+    _SNAKEMAKE.close()
 
 
 @dataclass(frozen=True)

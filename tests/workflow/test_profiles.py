@@ -130,7 +130,7 @@ def test_what_a_login_node_needs_is_added_with_one_command(login: Path) -> None:
         make(login, "clusters")
     (line,) = (login / "pip").read_text().splitlines()
     assert line.startswith("install")
-    assert line.endswith("--require-hashes -r envs/clusters.txt")
+    assert line.endswith("--no-deps --require-hashes -r envs/clusters.txt")
 
 
 def test_a_site_that_is_not_there_is_said(login: Path) -> None:

@@ -24,13 +24,14 @@ HEARTBEAT = 5
 DEFAULTS: dict[str, Any] = {
     "provider": "slurm",
     "partition": "debug",
-    "walltime": "00:05:00",
+    # Blocks outlive tests that need none: a new one costs more than most tests.
+    "walltime": "00:20:00",
     "workers": 2,
     "nodes": 1,
     "blocks": 1,
     "gres": None,
     "retries": 0,
-    "idle": 20,
+    "idle": 90,
     "worker_init": "",
     # Means nothing, but another label is another configuration: it gets a user endpoint of its own.
     "label": "",

@@ -66,7 +66,8 @@ def main() -> int:
 def wait(owner: int, program: int) -> int:
     """The reason to end: a signal, or 0 when the program has ended; reaps orphans meanwhile."""
     while True:
-        told = signal.sigtimedwait(TOLD, 0.2)
+        # Its children's ends are signals; only the owner has to be looked for.
+        told = signal.sigtimedwait(TOLD, 1.0)
         if told and told.si_signo != signal.SIGCHLD:
             return told.si_signo
         if gone(owner):

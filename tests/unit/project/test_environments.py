@@ -7,7 +7,7 @@ import re
 import sys
 import tomllib
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import pytest
@@ -72,6 +72,30 @@ def locked(name: str) -> dict[str, Locked]:
     return found
 
 
+def complete(name: str, wanted: list[Requirement]) -> None:
+    """Follow requirements, as the packages that are installed here state them, to their ends."""
+    pins = locked(name)
+    followed = set()
+    while wanted:
+        requirement = wanted.pop()
+        package, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if (package, extras) in followed:
+            continue
+        followed.add((package, extras))
+        assert package in pins, f"{package} is not in envs/{name}.txt"
+        assert requirement.specifier.contains(pins[package].version, prereleases=True), requirement
+        try:
+            stated = distribution(package).requires or []
+        except PackageNotFoundError:
+            continue  # of an environment that is not this one
+        wanted += [
+            needed
+            for needed in map(Requirement, stated)
+            if needed.marker is None
+            or any(needed.marker.evaluate({"extra": extra}) for extra in extras | {""})
+        ]
+
+
 def conda(name: str) -> dict[str, str]:
     """Pinned dependencies of ``envs/NAME.yaml``; the version is empty where there is none."""
     data = yaml.safe_load((ENVS / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -116,6 +140,20 @@ def test_lock_holds_the_direct_dependencies(name):
     for package, requirement in direct(name).items():
         assert package in pins, f"{package} is missing in envs/{name}.txt; run make lock"
         assert pins[package].version in requirement.specifier, f"{package}; run make lock"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_is_complete(name):
+    """pip installs what is locked and resolves nothing."""
+    complete(name, list(direct(name).values()))
+
+
+def test_a_lock_that_misses_a_dependency_is_seen(monkeypatch):
+    pins = locked("worker")
+    del pins["jsonschema"]  # only pyhf needs it
+    monkeypatch.setattr(sys.modules[__name__], "locked", lambda _: pins)
+    with pytest.raises(AssertionError, match=r"jsonschema is not in envs/worker\.txt"):
+        complete("worker", list(direct("worker").values()))
 
 
 #: Where a larger environment must have what a smaller one has.

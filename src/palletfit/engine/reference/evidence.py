@@ -164,9 +164,11 @@ class Likelihood:
                 up[index] = min(up[index] + _STEP, self.upper[index])
                 down[index] = max(down[index] - _STEP, self.lower[index])
                 width = up[index] - down[index]
-                gradient[index] = (self.twice_nll(up) - self.twice_nll(down)) / (2 * width)
-                difference = self._rates(up) - self._rates(down)
-                jacobian[index] = difference / width
+                # Value and rates of one point after each other: they share what pyhf evaluates.
+                above, rates_above = self.twice_nll(up), self._rates(up)
+                below, rates_below = self.twice_nll(down), self._rates(down)
+                gradient[index] = (above - below) / (2 * width)
+                jacobian[index] = (rates_above - rates_below) / width
             rates = self._rates(parameters)
             weights = np.divide(1.0, rates, out=np.zeros_like(rates), where=rates > 0)
             information = (jacobian * weights) @ jacobian.T
@@ -178,9 +180,11 @@ class Likelihood:
 
     def _constraint_curvature(self, parameters: FloatArray) -> FloatArray:
         auxdata = self.data[self.model.config.nmaindata :]
+        # The model's own constraint_logpdf evaluates all its rates, too.
+        constraints = self.model.constraint_model
 
         def nll(point: FloatArray) -> float:
-            return -float(np.sum(self.model.constraint_logpdf(auxdata, point)))
+            return -float(np.sum(constraints.make_pdf(point).log_prob(auxdata)))
 
         curvature = np.zeros(len(parameters))
         if not auxdata.size:  # no constraint terms

@@ -8,6 +8,7 @@ lowest minimum counts.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
 import operator
@@ -166,18 +167,45 @@ def _clip_rates(model: Any) -> None:
     """
     import pyhf
 
-    unclipped = model.logpdf
-
     def logpdf(parameters: Any, data: Any) -> Any:
-        value = unclipped(parameters, data)
         library = pyhf.tensorlib
-        observed = library.astensor(data)[: model.config.nmaindata]
-        rates = model.expected_actualdata(library.astensor(parameters))
+        all_data = library.astensor(data)
+        # One density for both: pyhf's own functions evaluate all modifiers for each.
+        density = model.make_pdf(library.astensor(parameters))
+        value = library.reshape(density.log_prob(all_data), (1,))
+        rates = density[0].expected_data()
+        observed = all_data[: model.config.nmaindata]
         empty = observed <= EMPTY
         excess = library.where(empty & (rates < 0), rates, library.zeros(rates.shape))
         return value + library.sum(excess)
 
     model.logpdf = logpdf
+
+
+def _keep_last_density(model: Any) -> None:
+    """Let pyhf make the density at a point once, and not again for its value and for its rates.
+
+    pyhf evaluates all modifiers for each of them, which is most of what a fit costs.
+    Points of other backends than NumPy may be traced, and are not compared.
+    """
+    import pyhf
+
+    make = model.make_pdf
+    last: tuple[Any, bytes, Any] = (None, b"", None)
+
+    def make_pdf(parameters: Any) -> Any:
+        nonlocal last
+        library = pyhf.tensorlib
+        if library.name != "numpy":
+            return make(parameters)
+        point = np.asarray(parameters).tobytes()
+        known_library, known_point, density = last
+        if library is not known_library or point != known_point:
+            density = make(parameters)
+            last = (library, point, density)
+        return density
+
+    model.make_pdf = make_pdf
 
 
 def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, FloatArray]:
@@ -204,6 +232,7 @@ def build_model(spec: Mapping[str, Any], settings: FitSettings) -> tuple[Any, Fl
             },
             validate=False,
         )
+        _keep_last_density(model)
         _clip_rates(model)
         return model, np.asarray(workspace.data(model), dtype=float)
     except (
@@ -338,8 +367,13 @@ def software_versions(settings: FitSettings) -> dict[str, str]:
     """Versions of what a result depends on."""
     backend = {"pytorch": "torch"}.get(settings.backend, settings.backend)
     names = dict.fromkeys(("pyhf", "numpy", "scipy", "iminuit", backend))
-    versions = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **versions}
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+@functools.cache
+def _version(distribution: str) -> str:
+    """Read a distribution's version once a process: its metadata are kilobytes of text."""
+    return importlib.metadata.version(distribution)
 
 
 @dataclass

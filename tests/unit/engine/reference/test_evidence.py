@@ -10,7 +10,9 @@ import numpy as np
 import pyhf
 import pytest
 
+from palletfit.config import FitSettings
 from palletfit.engine.reference.evidence import Likelihood, polish
+from palletfit.engine.reference.hypotests import build_model
 
 from ... import models
 
@@ -195,6 +197,47 @@ def test_nothing_expected_and_nothing_observed():
 def test_without_a_finite_likelihood_the_edm_is_infinite():
     likelihood = Likelihood(*models.model_and_data(models.counting(3.0, 0.0, 2.0)), None)
     assert likelihood.evidence(np.array([0.0])).edm == np.inf
+
+
+def test_a_point_is_evaluated_once_for_value_rates_and_constraints(monkeypatch):
+    """Modifiers are most of what a fit costs."""
+    model, data = build_model(models.full(*EVERY_MODIFIER), FitSettings(engine="reference"))
+    evaluated = []
+    evaluate = model.main_model.expected_data
+
+    def counting(parameters, **options):
+        evaluated.append(np.array(parameters))
+        return evaluate(parameters, **options)
+
+    monkeypatch.setattr(model.main_model, "expected_data", counting)
+    likelihood = Likelihood(model, data, None)
+    init = np.asarray(model.config.suggested_init(), dtype=float)
+    likelihood.evidence(init)
+    # Two for each derivative, and the point itself before and after them.
+    assert len(evaluated) == 2 * model.config.npars + 2
+    # A point that was changed in place is another one.
+    first = likelihood.twice_nll(init)
+    init[model.config.poi_index] += 0.5
+    second = likelihood.twice_nll(init)
+    assert first != second
+    plain, _ = models.model_and_data(models.full(*EVERY_MODIFIER))
+    assert second == -2 * float(plain.logpdf(init, data)[0])
+    np.testing.assert_array_equal(likelihood._rates(init), plain.expected_actualdata(init))
+
+
+def test_a_density_is_not_kept_for_another_backend():
+    model, data = build_model(models.full("normsys", "staterror"), FitSettings(engine="reference"))
+    likelihood = Likelihood(model, data, None)
+    init = np.asarray(model.config.suggested_init(), dtype=float)
+    wide = likelihood.twice_nll(init)
+    pyhf.set_backend("numpy", precision="32b")
+    try:
+        narrow = np.asarray(model.expected_actualdata(init))
+    finally:
+        pyhf.set_backend("numpy", precision="64b")
+    assert narrow.dtype == np.float32
+    assert likelihood._rates(init).dtype == np.float64
+    assert likelihood.twice_nll(init) == wide
 
 
 GRADIENT = """
