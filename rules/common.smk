@@ -400,6 +400,7 @@ def plot_words(product, plot):
         "plane": "{wildcards.plane}",
         "slice": " {wildcards.slice}",
         "patch": " {wildcards.stem}",
+        "names": "",
     }
     return f"{{wildcards.analysis}}{subject[plot.of]}: draw {product.words()}"
 

@@ -110,8 +110,9 @@ def hypotest(
         Show on the standard error how far the fits are.
     settings
         Further fields of :class:`palletfit.config.FitSettings`, such as
-        ``test_statistic="q0"``, ``backend="jax"`` or ``engine="reference"``; and `poi`, `fix` and
-        `signal_in`, see :class:`palletfit.engine.measurements.Question`.
+        ``test_statistic="q0"``, ``backend="jax"`` or ``engine="reference"``; and `poi`, `fix`,
+        `signal_in`, `signal` and `uncertainties`, see
+        :class:`palletfit.engine.measurements.Question`.
 
     Returns
     -------
@@ -148,6 +149,13 @@ def hypotest(
 
     >>> test = palletfit.hypotest(workspace, poi="mu_ttbar", test_statistic="q0")
     >>> test.only.p_values.CLs_obs < 1e-6
+    True
+
+    A signal may be the yields of a model of one's own, here with an uncertainty of 20%:
+
+    >>> mine = {"SR_high": [0.2, 0.9, 2.4]}
+    >>> test = palletfit.hypotest(workspace, signal=mine, uncertainties={"theory": 0.2})
+    >>> 0 < test.only.p_values.CLs_obs < 1
     True
     """
     task = _task(hypotest, workspace, patchset, patches, {**settings, "mu": mu}, check=check)
@@ -876,10 +884,10 @@ def _task_for(
     needs_poi: bool,
 ) -> _Task:
     """Let the measurement ask the question that is in the settings; no patches: it is complete."""
-    fields = dict(settings)
-    parts = {name: fields.pop(name) for name in ("poi", "fix", "signal_in") if name in fields}
-    question = Question(**parts)
-    fit_settings = parse(FitSettings, fields, file=_ARGUMENTS)
+    asked = {entry.name for entry in fields(Question)}
+    question = Question(**{name: value for name, value in settings.items() if name in asked})
+    of_fits = {name: value for name, value in settings.items() if name not in asked}
+    fit_settings = parse(FitSettings, of_fits, file=_ARGUMENTS)
     prepared = ask(content, fit_settings.measurement, question, patches, needs_poi=needs_poi)
     engine = make_engine(prepared.workspace, fit_settings)
     complete = [Patch(name="", values=(), operations=())]

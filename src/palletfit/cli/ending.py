@@ -20,6 +20,8 @@ _OPTIONS = {
     # A measurement's own entry has this name, too.
     r"(?<!measurement's )`poi`": "`--poi`",
     r"`signal_in`": "`--signal-in`",
+    r"`signal`": "`--signal`",
+    r"`uncertainties`": "`--uncertainty`",
     r"`mu`|`fit\.mu`": "`--mu`",
     r"`fit\.measurement`": "`--measurement`",
     r"`fit\.minimum`": "`--minimum`",

@@ -202,6 +202,12 @@ def _inputs(options: dict[str, Any], *, verbose: bool) -> Inputs:
         if value is not None:
             settings[name] = value
     fixed = dict(map(_fixed, options.pop("fix")))
+    signal = dict(_numbers(text, "--signal") for text in options.pop("signal"))
+    sizes = [_numbers(text, "--uncertainty") for text in options.pop("uncertainty")]
+    if signal:
+        settings["signal"] = signal
+    if sizes:
+        settings["uncertainties"] = {name: numbers[0] for name, numbers in sizes}
     return Inputs(
         workspace=files[0],
         patchset=options.pop("patchset"),
@@ -223,6 +229,21 @@ def _fixed(text: str) -> tuple[str, float | None]:
         raise click.BadParameter(
             error.message, param_hint="'--fix'", ctx=click.get_current_context()
         ) from None
+
+
+def _numbers(text: str, option: str) -> tuple[str, list[float]]:
+    """Read ``NAME=NUMBER,NUMBER``; an uncertainty has one number."""
+    name, equals, values = text.rpartition("=")
+    numbers = values.split(",")
+    hint, context = f"'{option}'", click.get_current_context()
+    if not equals or not name:
+        raise click.BadParameter(f"{text!r} is not NAME=NUMBER.", param_hint=hint, ctx=context)
+    if option == "--uncertainty" and len(numbers) > 1:
+        raise click.BadParameter(f"{text!r} has two numbers.", param_hint=hint, ctx=context)
+    try:
+        return name, [NUMBER.convert(value.strip(), None, None) for value in numbers]
+    except click.BadParameter as error:
+        raise click.BadParameter(error.message, param_hint=hint, ctx=context) from None
 
 
 _FILE = click.Path(exists=False, dir_okay=True, path_type=str)
@@ -269,6 +290,19 @@ _QUESTION: _Options = [
         metavar="CHANNEL[:BIN]",
         help="Add a signal of one event there; bins are counted from 1. The parameter of interest "
         "is then the number of its events.",
+    ),
+    click.option(
+        "--signal",
+        multiple=True,
+        metavar="CHANNEL=EVENTS[,...]",
+        help="Add a signal with these events in the channel's bins, which the parameter of "
+        "interest multiplies. May be given several times.",
+    ),
+    click.option(
+        "--uncertainty",
+        multiple=True,
+        metavar="NAME=SIZE",
+        help="Relative uncertainty of all events of --signal. May be given several times.",
     ),
 ]
 _STATISTIC: _Options = [

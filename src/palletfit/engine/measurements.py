@@ -1,8 +1,8 @@
 """Questions to a workspace other than the one that its measurement asks.
 
 Another parameter of interest, or none; parameters that are fixed; a signal of one event in a
-region. Each becomes a change of the workspace before any engine reads it, so that every engine and
-every product answers it.
+region, or of given yields. Each becomes a change of the workspace before any engine reads it, so
+that every engine and every product answers it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from palletfit.pallet.patches import Patch, apply_sharing
 NONE = "(no parameter of interest)"
 #: Sample that brings one event into a region.
 SIGNAL = "signal_of_one_event"
+#: Sample of yields that a caller gives, and its strength where the measurement names none.
+YIELDS, SIGNAL_STRENGTH = "signal", "mu"
 #: The bound of the number of events is so many times what is expected and observed, and more.
 _ROOM, _MORE = 10.0, 10.0
 
@@ -42,11 +44,19 @@ class Question:
     signal_in
         Channel, or ``CHANNEL:BIN`` with bins counted from 1, that gets a signal of one event. The
         parameter of interest is then the number of its events.
+    signal
+        Expected events of a signal in the bins of each channel that has some, by the channel's
+        name; one number for a channel of one bin. The parameter of interest multiplies them.
+    uncertainties
+        Relative uncertainties of all yields of that signal (normsys), by name. One whose name the
+        background has, too, is correlated with it.
     """
 
     poi: str | None = None
     fix: Mapping[str, float | None] = field(default_factory=dict)
     signal_in: str | None = None
+    signal: Mapping[str, float | Sequence[float]] | None = None
+    uncertainties: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,19 +136,23 @@ class _Asker:
         poi = old if question.poi is None else question.poi
         workspace, fixed = self.workspace, dict(question.fix)
         changed: dict[str, Spec] = {}
-        if question.signal_in is not None:
-            if question.poi is not None:
-                raise PalletError(
-                    "A signal of one event has a parameter of interest of its own, and not "
-                    f"{question.poi!r}.",
-                    remedy="Leave out `poi`, or `signal_in`.",
-                )
+        if question.signal is not None or question.signal_in is not None:
+            self._check_signal(question)
             if old in parameters_of(workspace) and old not in fixed:
                 fixed[old] = 0.0
                 self.remarks.append(f"the workspace's own signal strength {old!r} is fixed at 0")
-            workspace, settings = self._with_signal(question.signal_in)
+            workspace, settings = (
+                self._with_signal(question.signal_in)
+                if question.signal_in is not None
+                else self._with_yields(question, old)
+            )
             poi = settings["name"]
             changed[poi] = settings
+        elif question.uncertainties:
+            raise PalletError(
+                "`uncertainties` are those of a `signal`, and there is none.",
+                remedy="Give the yields with `signal`, or leave `uncertainties` out.",
+            )
         elif not poi:
             if needs_poi:
                 raise self._without_poi(question)
@@ -153,6 +167,20 @@ class _Asker:
         if changed or poi != old:
             workspace = self._with_config(workspace, poi, changed)
         return Prepared(workspace, "" if poi == NONE else poi, tuple(self.remarks))
+
+    def _check_signal(self, question: Question) -> None:
+        """Refuse a second signal, and a parameter of interest beside the events' own."""
+        if question.signal is not None and (not self.complete or question.signal_in is not None):
+            raise PalletError(
+                "A `signal` of yields has to be the only one.",
+                remedy="Leave out patches and `signal_in`, or `signal`.",
+            )
+        if question.signal_in is not None and question.poi is not None:
+            raise PalletError(
+                "A signal of one event has a parameter of interest of its own, and not "
+                f"{question.poi!r}.",
+                remedy="Leave out `poi`, or `signal_in`.",
+            )
 
     def _with_config(self, workspace: Spec, poi: str, changed: Mapping[str, Spec]) -> Spec:
         """Change parameter of interest and settings of parameters in the measurement."""
@@ -267,6 +295,108 @@ class _Asker:
         channels[position] = {**channel, "samples": [*channel["samples"], sample]}
         settings = {"name": poi, "inits": [1.0], "bounds": [[0.0, _ROOM * room]]}
         return {**self.workspace, "channels": channels}, settings
+
+    # ------------------------------------------------------------------ a signal of yields
+
+    def _with_yields(self, question: Question, old: str) -> tuple[Spec, Spec]:
+        """Add a signal to the channels that have some; give the settings of its strength, too."""
+        kinds = parameters_of(self.workspace)
+        poi = question.poi or (old if old and old not in kinds else SIGNAL_STRENGTH)
+        if question.poi == "" or poi in kinds:
+            raise PalletError(
+                f"The strength of the signal cannot be {poi!r}."
+                if question.poi
+                else "A signal has a parameter of interest.",
+                remedy="Choose a name with `poi` that the workspace does not have, or leave it "
+                "out.",
+            )
+        modifiers = [_normfactor(poi)]
+        for name, size in question.uncertainties.items():
+            modifiers.append(self._uncertainty(name, size, kinds))
+        observed = {entry["name"]: entry["data"] for entry in self.workspace["observations"]}
+        yields = _signal_yields(
+            question.signal or {}, {name: len(data) for name, data in observed.items()}
+        )
+        channels = [
+            {
+                **channel,
+                "samples": [
+                    *channel["samples"],
+                    {
+                        "name": _unused(YIELDS, channel),
+                        "data": yields[channel["name"]],
+                        "modifiers": modifiers,
+                    },
+                ],
+            }
+            if channel["name"] in yields
+            else channel
+            for channel in self.workspace["channels"]
+        ]
+        present = [
+            entry for entry in self.measurement["config"]["parameters"] if entry["name"] == poi
+        ]
+        settings = present[0] if present else {"name": poi, "inits": [1.0], "bounds": [[0.0, 10.0]]}
+        return {**self.workspace, "channels": channels}, settings
+
+    def _uncertainty(
+        self, name: str, size: float, kinds: Mapping[str, tuple[str, int]]
+    ) -> dict[str, Any]:
+        """Make the modifier of a relative uncertainty of the signal."""
+        if not (isinstance(size, (int, float)) and 0 <= size < 1):
+            raise PalletError(
+                f"The relative uncertainty {name!r} of the signal is {size!r}.",
+                remedy="Give a number from 0 to below 1: 0.1 is 10%.",
+            )
+        if name in kinds and kinds[name][0] not in ("normsys", "histosys"):
+            raise PalletError(
+                f"The uncertainty {name!r} of the signal has the name of a parameter of the "
+                f"workspace that is no systematic uncertainty ({kinds[name][0]}).",
+                remedy="Choose another name.",
+            )
+        data = {"lo": 1.0 - size, "hi": 1.0 + size}
+        return {"name": name, "type": "normsys", "data": data}
+
+
+def _signal_yields(
+    signal: Mapping[str, float | Sequence[float]], bins: Mapping[str, int]
+) -> dict[str, list[float]]:
+    """Check the yields of a signal, by channel."""
+    yields: dict[str, list[float]] = {}
+    for name, given in signal.items():
+        if name not in bins:
+            raise PalletError(
+                f"The workspace has no channel {name!r}, which should have a signal.",
+                remedy=f"{did_you_mean(name, bins)}It has {_listed(bins)}.",
+            )
+        values = [given] if isinstance(given, (int, float)) else list(given)
+        if len(values) != bins[name]:
+            raise PalletError(
+                f"The signal has {len(values)} yields in the channel {name!r}, which has "
+                f"{bins[name]} bins.",
+                remedy="Give one number for each bin.",
+            )
+        yields[name] = [float(value) for value in values]
+        wrong = [value for value in yields[name] if not 0 <= value < float("inf")]
+        if wrong:
+            raise PalletError(
+                f"The signal has a yield of {wrong[0]:g} in the channel {name!r}.",
+                remedy="Give finite numbers of events, zero or above.",
+            )
+    if not any(value > 0 for values in yields.values() for value in values):
+        raise PalletError(
+            "The signal has no events in any channel.",
+            remedy="Give the expected events of the channels that have some.",
+        )
+    return yields
+
+
+def _unused(name: str, channel: Spec) -> str:
+    """Give a name that no sample of a channel has."""
+    taken = {sample["name"] for sample in channel["samples"]}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _measurement(workspace: Spec, name: str | None) -> Spec:

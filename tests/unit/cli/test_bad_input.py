@@ -80,6 +80,8 @@ def bad(files, likelihood):
         ((*HYPOTEST, "--fix"), "'--fix' requires an argument", "palletfit hypotest --help"),
         ((*HYPOTEST, "--fix", "scale=9"), "outside of its bounds", ""),
         ((*HYPOTEST, "--signal-in", "S"), "no channel 'S'", "'CR', 'SR'"),
+        ((*HYPOTEST, "--signal", "SR=1"), "1 yields in the channel 'SR'", "each bin"),
+        ((*HYPOTEST, "--uncertainty", "theory=0.1"), "`--uncertainty`", "`--signal`"),
         ((*HYPOTEST, "--signal-in", "SR:3"), "no bin 3", "its last one is 2"),
         ((*HYPOTEST, "--mu", "-1"), "not in the range", "--help"),
         ((*HYPOTEST, "--mu", "nan"), "finite number", ""),

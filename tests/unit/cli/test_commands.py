@@ -134,6 +134,15 @@ def test_a_limit_in_events(palletfit, likelihood) -> None:
     assert f"{limits.observed.mu:#.4g}" in result.stdout
 
 
+def test_the_yields_of_a_user(palletfit, likelihood) -> None:
+    words = ("hypotest", "background.json", "--signal", "SR=1.0,2.5", "--uncertainty", "theory=0.2")
+    plain = entry(palletfit(*words, "--json"))
+    test = library.hypotest(
+        likelihood["background"], signal={"SR": [1.0, 2.5]}, uncertainties={"theory": 0.2}
+    ).only
+    assert plain["CLs_obs"] == pytest.approx(test.p_values.CLs_obs, abs=1e-9)
+
+
 def test_a_limit_beyond_the_bound_says_so(palletfit) -> None:
     result = palletfit("limit", "counting.json", "--mu-max", "0.01", "--tolerance", "0.01")
     assert "> 0.01" in result.stdout

@@ -118,6 +118,45 @@ def test_a_signal_of_one_event_is_that_of_a_user() -> None:
     assert limits.remarks == ()
 
 
+def test_a_signal_of_yields_is_that_of_a_patch() -> None:
+    background = models.background(*KINDS)
+    uncertainties = {"theory": 0.2}
+    ours = palletfit.hypotest(
+        background, signal={"SR": [1.0, 2.5]}, uncertainties=uncertainties
+    ).only
+    sample = models.signal([1.0, 2.5])
+    sample["modifiers"] = [
+        {"name": models.POI, "type": "normfactor", "data": None},
+        {"name": "theory", "type": "normsys", "data": {"lo": 0.8, "hi": 1.2}},
+    ]
+    operations = [{"op": "add", "path": "/channels/0/samples/-", "value": sample}]
+    by_patch = palletfit.hypotest(background, operations).only
+    assert ours.p_values.CLs_obs == pytest.approx(by_patch.p_values.CLs_obs, rel=1e-9)
+    assert ours.p_values.CLs_exp == pytest.approx(by_patch.p_values.CLs_exp, rel=1e-9)
+    assert ours.status == "ok"
+    limit = palletfit.upper_limit(background, signal={"SR": [1.0, 2.5]})
+    assert limit.observed.mu > 0
+
+
+def test_the_signal_of_the_workspace_is_off_beside_yields(complete: dict) -> None:
+    result = palletfit.hypotest(complete, signal={"SR": [1.0, 2.5]}).only
+    alone = palletfit.hypotest(models.background(*KINDS), signal={"SR": [1.0, 2.5]}).only
+    assert result.p_values.CLs_obs == pytest.approx(alone.p_values.CLs_obs, abs=1e-6)
+    assert "'mu_SIG' is fixed at 0" in result.remarks[0]
+
+
+def test_a_channel_of_one_bin_and_a_taken_name() -> None:
+    spec = models.background()
+    for part in (*spec["channels"], *spec["observations"]):
+        if part["name"] == "SR":
+            for holder in part.get("samples", [part]):
+                holder["data"] = holder["data"][:1]
+    spec["channels"][0]["samples"][0]["name"] = "signal"
+    prepared = ask(spec, None, Question(signal={"SR": 2.0}, poi="strength"))
+    added = prepared.workspace["channels"][0]["samples"][-1]
+    assert (added["name"], added["data"], prepared.poi) == ("signal_", [2.0], "strength")
+
+
 def test_a_signal_without_a_bin_is_spread_and_says_so() -> None:
     prepared = ask(models.background(), None, Question(signal_in="CR"))
     (sample,) = prepared.workspace["channels"][1]["samples"][1:]
@@ -155,6 +194,25 @@ def test_a_channel_whose_name_has_a_colon() -> None:
         ({"signal_in": "SR:3"}, "no bin 3", "its last one is 2"),
         ({"signal_in": "SR:0"}, "no bin 0", "counted from 1"),
         ({"signal_in": "SR", "poi": "norm"}, "of its own, and not 'norm'", "Leave out"),
+        ({"signal": {"S": 1.0}}, "no channel 'S'", "It has 'CR', 'SR'"),
+        ({"signal": {"SR": 1.0}}, "1 yields in the channel 'SR', which has 2", "each bin"),
+        ({"signal": {"SR": [1.0, -0.1]}}, "yield of -0.1", "zero or above"),
+        ({"signal": {"SR": [1.0, float("nan")]}}, "yield of nan", "finite"),
+        ({"signal": {"SR": [0.0, 0.0]}}, "no events", "that have some"),
+        ({"signal": {"SR": [1.0, 1.0]}, "poi": "norm"}, "cannot be 'norm'", "does not have"),
+        ({"signal": {"SR": [1.0, 1.0]}, "poi": ""}, "A signal has a parameter", "leave it out"),
+        ({"signal": {"SR": [1.0, 1.0]}, "signal_in": "SR"}, "only one", "Leave out"),
+        ({"uncertainties": {"theory": 0.2}}, "there is none", "Give the yields"),
+        (
+            {"signal": {"SR": [1.0, 1.0]}, "uncertainties": {"theory": 1.5}},
+            "'theory' of the signal is 1.5",
+            "0.1 is 10%",
+        ),
+        (
+            {"signal": {"SR": [1.0, 1.0]}, "uncertainties": {"norm": 0.1}},
+            "no systematic uncertainty",
+            "another name",
+        ),
     ],
 )
 def test_a_question_without_an_answer(
