@@ -884,9 +884,9 @@ def _task_for(
     needs_poi: bool,
 ) -> _Task:
     """Let the measurement ask the question that is in the settings; no patches: it is complete."""
-    asked = {entry.name for entry in fields(Question)}
-    question = Question(**{name: value for name, value in settings.items() if name in asked})
-    of_fits = {name: value for name, value in settings.items() if name not in asked}
+    of_question = {entry.name for entry in fields(Question)}
+    question = Question(**{name: value for name, value in settings.items() if name in of_question})
+    of_fits = {name: value for name, value in settings.items() if name not in of_question}
     fit_settings = parse(FitSettings, of_fits, file=_ARGUMENTS)
     prepared = ask(content, fit_settings.measurement, question, patches, needs_poi=needs_poi)
     engine = make_engine(prepared.workspace, fit_settings)

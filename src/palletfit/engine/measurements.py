@@ -363,13 +363,13 @@ def _signal_yields(
 ) -> dict[str, list[float]]:
     """Check the yields of a signal, by channel."""
     yields: dict[str, list[float]] = {}
-    for name, given in signal.items():
+    for name, entry in signal.items():
         if name not in bins:
             raise PalletError(
                 f"The workspace has no channel {name!r}, which should have a signal.",
                 remedy=f"{did_you_mean(name, bins)}It has {_listed(bins)}.",
             )
-        values = [given] if isinstance(given, (int, float)) else list(given)
+        values = [entry] if isinstance(entry, (int, float)) else list(entry)
         if len(values) != bins[name]:
             raise PalletError(
                 f"The signal has {len(values)} yields in the channel {name!r}, which has "
@@ -393,8 +393,8 @@ def _signal_yields(
 
 def _unused(name: str, channel: Spec) -> str:
     """Give a name that no sample of a channel has."""
-    taken = {sample["name"] for sample in channel["samples"]}
-    while name in taken:
+    names = {sample["name"] for sample in channel["samples"]}
+    while name in names:
         name += "_"
     return name
 
