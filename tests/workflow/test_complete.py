@@ -109,7 +109,7 @@ def test_a_complete_workspace_as_a_source(folder: Folder) -> None:
     folder.config["pallet"] = str(folder.path / "whole.json")
     run = folder.run("--dry-run")
     assert "whole: whole.json, complete" in run.output
-    assert "results/whole/whole/hypotest.json" in run.output
+    assert "whole/whole: fit all patches that have no result yet" in run.output
 
 
 def published(shared: Path, folder: Path, name: str) -> Path:
