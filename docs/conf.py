@@ -51,7 +51,7 @@ nitpick_ignore_regex = [
     # Modules are for readers of the source.
     ("py:mod", ".*"),
     ("py:.*", r"palletfit\.pallet\.inspection\.(finding|pairing|proposal|writing)\..*"),
-    ("py:class", r"palletfit\.api\.Result"),  # a type variable
+    ("py:class", r"palletfit\.(api|results)\.Result"),  # a type variable
 ]
 
 html_theme = "furo"

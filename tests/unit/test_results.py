@@ -132,7 +132,7 @@ def test_unknown_settings_offer_close_names(content: tuple[dict, dict]) -> None:
     for name, close in (("bakend", "backend"), ("progres", "progress"), ("sgnal_in", "signal_in")):
         with pytest.raises(ConfigError, match=f"no argument or setting '{name}'") as error:
             palletfit.hypotest(*content, **{name: True})
-        assert f"Did you mean {close!r}?" in error.value.remedy
+        assert f"Did you mean {close!r}" in error.value.remedy
     with pytest.raises(ConfigError, match="fit has no argument") as error:
         palletfit.fit(content[0], tolerance=0.1)
     assert "Did you mean 'nll_tolerance'" in error.value.remedy
