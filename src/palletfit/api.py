@@ -687,7 +687,7 @@ def toys(
 
     task = _task(toys, workspace, patchset, patches, {**settings, "mu": mu}, check=check)
     batched = require_batched(task.engine, "toys")
-    toy_settings = ToySettings(seed=seed, descents=descents)
+    toy_settings = parse(ToySettings, {"seed": seed, "descents": descents}, file=_ARGUMENTS)
     counter = _shown("toys" if progress else None, count * len(task.patches), _TOYS)
 
     def one(patch: Patch) -> ToyResult:

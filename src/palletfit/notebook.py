@@ -142,10 +142,10 @@ def _has_bands(result: Any) -> bool:
 
 def _is_discovery(result: Any) -> bool:
     """Return whether a result is the test of a discovery, where p0 stands for CLs and CLsb."""
-    if not isinstance(result, HypotestResult):
-        return False
-    values = result.p_values
-    return values.CLs_obs == values.CLsb_obs and values.CLb_obs < 1
+    if isinstance(result, ToyResult):
+        return result.test_statistic == "q0"
+    # Asimov data have a signal then, and the background is tested.
+    return isinstance(result, HypotestResult) and result.fits["asimov_fixed"].mu == 0.0
 
 
 def _draw_bands(

@@ -162,6 +162,13 @@ def shared_background(source: Source, measurement: str | None = None) -> SharedB
 def _read(content: Any, path: Path, measurement: str | None) -> SharedBackground:
     workspace = read_hs3(content) if isinstance(content, dict) and is_hs3(content) else content
     check_workspace(workspace, path)
+    names = [entry["name"] for entry in workspace["measurements"]]
+    if measurement not in (None, *names):
+        raise PalletError(
+            f"The workspace has no measurement {measurement!r}.",
+            remedy=f"It has {', '.join(map(repr, names))}.",
+            file=path,
+        )
     settings = FitSettings(measurement=measurement)
     return SharedBackground(workspace, BatchedEngine(workspace, settings))
 
@@ -405,12 +412,16 @@ class SignalLikelihood:
 
     def data_set(self, conditions: Conditions) -> DataSet:
         """Give the fits under some conditions."""
-        return self._data_sets.get(conditions.key, lambda: DataSet(self, conditions))
+        with self.lock:
+            return self._data_sets.get(conditions.key, lambda: DataSet(self, conditions))
 
     def asimov(self, conditions: Conditions, mu: float) -> AsimovSet:
         """Give the fits of the Asimov data that a fit at a signal strength expects."""
         key = mu, conditions.key
-        return self._asimov_sets.get(key, lambda: AsimovSet(self, self.data_set(conditions), mu))
+        with self.lock:
+            return self._asimov_sets.get(
+                key, lambda: AsimovSet(self, self.data_set(conditions), mu)
+            )
 
 
 class DataSet:
@@ -564,6 +575,8 @@ class DataSet:
 
     def _thorough(self) -> dict[float, Fits]:
         """Give the fits by signal strength whose lower minima were searched for."""
+        if "_nested" not in self.__dict__:  # it is being made
+            return dict(self._searched)
         background, free = self._nested
         return {0.0: background, float(free.point[0, self.fits.poi]): free, **self._searched}
 
@@ -655,7 +668,14 @@ class AsimovSet(DataSet):
 
     def __init__(self, likelihood: SignalLikelihood, data: DataSet, mu: float) -> None:
         self.data, self.mu = data, mu
-        self.source = data.fits_at(mu).point.copy()
+        fits = data.fits_at(mu)
+        if not np.isfinite(fits.value[0]):
+            raise PalletError(
+                f"No parameters are possible at a signal strength of {mu:g}, so that there are no "
+                "Asimov data: a bin where nothing is expected has events.",
+                remedy="Give the bin a small expected yield, or leave it out.",
+            )
+        self.source = fits.point.copy()
         main, aux = likelihood.expected(self.source[0])
         super().__init__(likelihood, replace(data.conditions, main=main, aux=aux))
 
@@ -666,7 +686,8 @@ class AsimovSet(DataSet):
         free = self._new(None)
         self.fits.fitter.fit(free, {"source": self.source})
         self.fits.fitter.sharpen(free, rows, SHARP)
-        return (free if self.mu == 0.0 else self._search(0.0)), free
+        there = self.mu == 0.0 == float(free.point[0, self.fits.poi])
+        return (free if there else self._search(0.0)), free
 
     def _fit(self, mu: float) -> Fits:
         fixed = self._new(mu)
@@ -695,7 +716,8 @@ def _around(strengths: Iterable[float], mu: float) -> tuple[float, float] | None
 
 
 def _carries(sample: Spec, poi: str) -> bool:
-    return any(entry["name"] == poi and entry["type"] == NORM for entry in sample["modifiers"])
+    modifiers = sample.get("modifiers", ())
+    return any(entry["name"] == poi and entry["type"] == NORM for entry in modifiers)
 
 
 def _has_yields(sample: Spec) -> bool:

@@ -245,7 +245,13 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
             {
                 "correlate": {"by": "name"},
                 **rules,
-                "members": {name: {"analysis": name} for name in pair},
+                "members": {
+                    name: {
+                        "analysis": name,
+                        "measurement": likelihood.background.engine.settings.measurement,
+                    }
+                    for name, likelihood in pair.items()
+                },
             },
             file="the arguments of combine",
         )

@@ -202,12 +202,12 @@ def _inputs(options: dict[str, Any], *, verbose: bool) -> Inputs:
         if value is not None:
             settings[name] = value
     fixed = dict(map(_fixed, options.pop("fix")))
-    signal = dict(_numbers(text, "--signal") for text in options.pop("signal"))
-    sizes = [_numbers(text, "--uncertainty") for text in options.pop("uncertainty")]
+    signal = _once(options.pop("signal"), "--signal")
+    sizes = _once(options.pop("uncertainty"), "--uncertainty")
     if signal:
         settings["signal"] = signal
     if sizes:
-        settings["uncertainties"] = {name: numbers[0] for name, numbers in sizes}
+        settings["uncertainties"] = {name: numbers[0] for name, numbers in sizes.items()}
     return Inputs(
         workspace=files[0],
         patchset=options.pop("patchset"),
@@ -229,6 +229,21 @@ def _fixed(text: str) -> tuple[str, float | None]:
         raise click.BadParameter(
             error.message, param_hint="'--fix'", ctx=click.get_current_context()
         ) from None
+
+
+def _once(texts: Sequence[str], option: str) -> dict[str, list[float]]:
+    """Read numbers by name, each name once."""
+    numbers: dict[str, list[float]] = {}
+    for text in texts:
+        name, values = _numbers(text, option)
+        if name in numbers:
+            raise click.BadParameter(
+                f"{name!r} is there twice.",
+                param_hint=f"'{option}'",
+                ctx=click.get_current_context(),
+            )
+        numbers[name] = values
+    return numbers
 
 
 def _numbers(text: str, option: str) -> tuple[str, list[float]]:

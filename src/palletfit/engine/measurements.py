@@ -10,12 +10,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 from palletfit.engine.parameters import measurement_of
 from palletfit.engine.records import BestFit
 from palletfit.engine.refusals import parameters_of
-from palletfit.engine.samples import NORM, Spec, Unsupported
+from palletfit.engine.samples import ALPHA, NORM, Spec, Unsupported
 from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet.patches import Patch, apply_sharing
 
@@ -108,6 +109,12 @@ def ask(
         The workspace has no such measurement, parameter, channel or bin, or a parameter cannot be
         what it should be.
     """
+    for name in ("signal", "uncertainties", "fix"):
+        if not isinstance(getattr(question, name) or {}, Mapping):
+            raise PalletError(
+                f"`{name}` is no mapping from names to numbers.",
+                remedy=f"Give a dictionary, such as {name}={{'NAME': 0.1}}.",
+            )
     try:
         if patches is not None and needs_poi and question == Question():
             return Prepared(workspace, _measurement(workspace, measurement)["config"]["poi"])
@@ -136,6 +143,11 @@ class _Asker:
         poi = old if question.poi is None else question.poi
         workspace, fixed = self.workspace, dict(question.fix)
         changed: dict[str, Spec] = {}
+        if question.uncertainties and question.signal is None:
+            raise PalletError(
+                "`uncertainties` are those of a `signal`, and there is none.",
+                remedy="Give the yields with `signal`, or leave `uncertainties` out.",
+            )
         if question.signal is not None or question.signal_in is not None:
             self._check_signal(question)
             if old in parameters_of(workspace) and old not in fixed:
@@ -148,11 +160,6 @@ class _Asker:
             )
             poi = settings["name"]
             changed[poi] = settings
-        elif question.uncertainties:
-            raise PalletError(
-                "`uncertainties` are those of a `signal`, and there is none.",
-                remedy="Give the yields with `signal`, or leave `uncertainties` out.",
-            )
         elif not poi:
             if needs_poi:
                 raise self._without_poi(question)
@@ -302,16 +309,18 @@ class _Asker:
         """Add a signal to the channels that have some; give the settings of its strength, too."""
         kinds = parameters_of(self.workspace)
         poi = question.poi or (old if old and old not in kinds else SIGNAL_STRENGTH)
+        while not question.poi and poi in kinds:
+            poi += "_"
         if question.poi == "" or poi in kinds:
             raise PalletError(
-                f"The strength of the signal cannot be {poi!r}."
-                if question.poi
-                else "A signal has a parameter of interest.",
+                "A signal has a parameter of interest."
+                if question.poi == ""
+                else f"The strength of the signal cannot be {poi!r}.",
                 remedy="Choose a name with `poi` that the workspace does not have, or leave it "
                 "out.",
             )
         modifiers = [_normfactor(poi)]
-        for name, size in question.uncertainties.items():
+        for name, size in (question.uncertainties or {}).items():
             modifiers.append(self._uncertainty(name, size, kinds))
         observed = {entry["name"]: entry["data"] for entry in self.workspace["observations"]}
         yields = _signal_yields(
@@ -336,25 +345,39 @@ class _Asker:
         present = [
             entry for entry in self.measurement["config"]["parameters"] if entry["name"] == poi
         ]
-        settings = present[0] if present else {"name": poi, "inits": [1.0], "bounds": [[0.0, 10.0]]}
+        settings = {"name": poi, "inits": [1.0], **(present[0] if present else {})}
+        settings.setdefault("bounds", [[0.0, self._largest_strength(yields, observed)]])
         return {**self.workspace, "channels": channels}, settings
+
+    def _largest_strength(
+        self, yields: Mapping[str, Sequence[float]], observed: Mapping[str, Sequence[float]]
+    ) -> float:
+        """Give room for many times what is expected and observed in the bins with signal."""
+        events = room = 0.0
+        for channel in self.workspace["channels"]:
+            for index, value in enumerate(yields.get(channel["name"], ())):
+                if value > 0:
+                    expected = sum(entry["data"][index] for entry in channel["samples"])
+                    events += value
+                    room += observed[channel["name"]][index] + max(expected, 0.0)
+        return max(10.0, _ROOM * (_MORE + room) / events)
 
     def _uncertainty(
         self, name: str, size: float, kinds: Mapping[str, tuple[str, int]]
     ) -> dict[str, Any]:
         """Make the modifier of a relative uncertainty of the signal."""
-        if not (isinstance(size, (int, float)) and 0 <= size < 1):
+        if not (isinstance(size, Real) and 0 <= size < 1):
             raise PalletError(
                 f"The relative uncertainty {name!r} of the signal is {size!r}.",
                 remedy="Give a number from 0 to below 1: 0.1 is 10%.",
             )
-        if name in kinds and kinds[name][0] not in ("normsys", "histosys"):
+        if name in kinds and kinds[name][0] != ALPHA:
             raise PalletError(
                 f"The uncertainty {name!r} of the signal has the name of a parameter of the "
                 f"workspace that is no systematic uncertainty ({kinds[name][0]}).",
                 remedy="Choose another name.",
             )
-        data = {"lo": 1.0 - size, "hi": 1.0 + size}
+        data = {"lo": 1.0 - float(size), "hi": 1.0 + float(size)}
         return {"name": name, "type": "normsys", "data": data}
 
 
@@ -369,7 +392,13 @@ def _signal_yields(
                 f"The workspace has no channel {name!r}, which should have a signal.",
                 remedy=f"{did_you_mean(name, bins)}It has {_listed(bins)}.",
             )
-        values = [entry] if isinstance(entry, (int, float)) else list(entry)
+        several = isinstance(entry, Iterable) and not isinstance(entry, str)
+        values: list[Any] = list(entry) if several else [entry]  # type: ignore[arg-type]
+        if not all(isinstance(value, Real) for value in values):
+            raise PalletError(
+                f"The signal has yields in the channel {name!r} that are no numbers.",
+                remedy="Give one number for each bin.",
+            )
         if len(values) != bins[name]:
             raise PalletError(
                 f"The signal has {len(values)} yields in the channel {name!r}, which has "

@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 import palletfit
 from palletfit.backends import likelihood as likelihoods
+from palletfit.engine.fitter import Fitter
 from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet.demo import demo_patchset, demo_workspace
 from palletfit.pallet.files import read_pallet_json
@@ -650,6 +651,80 @@ def test_threads_share_a_background():
     for thread in threads:
         thread.join()
     assert [together[number] for number in range(2)] == pytest.approx(alone, abs=1e-9)
+
+
+def test_all_fits_hold_the_lock(monkeypatch):
+    background = models.background("normsys", "staterror", observed=(62.0, 39.0))
+    model = model_of(background, adding(8.0, 14.0))
+    lock = model.backend._likelihood.lock
+    fit = Fitter.fit
+
+    def checked(*arguments, **options):
+        assert lock._is_owned()
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(Fitter, "fit", checked)
+    model.significance()
+    model.asimov_likelihood(poi_test=1.0)
+    model.exclusion_confidence_level()
+
+
+def test_an_impossible_background_has_no_asimov_data():
+    empty = models.counting(2.0, 0.0, 1.0)
+    sample = empty["channels"][0]["samples"].pop()
+    operations = [{"op": "add", "path": "/channels/0/samples/-", "value": sample}]
+    model = model_of(empty, operations)
+    with pytest.raises(PalletError, match="no Asimov data"):
+        model.exclusion_confidence_level()
+
+
+def test_nothing_expected_and_nothing_observed():
+    empty = models.counting(2.0, 0.0, 0.0)
+    sample = empty["channels"][0]["samples"].pop()
+    operations = [{"op": "add", "path": "/channels/0/samples/-", "value": sample}]
+    _, root, _, _ = model_of(empty, operations).significance()
+    assert np.isfinite(root)
+
+
+def test_an_asimov_fit_at_zero_beside_bounds_without_it(small):
+    workspace, entry, _ = small
+    model = model_of(workspace, entry["patch"])
+    at_zero = model.backend.asimov_negative_loglikelihood(poi_test=0.0)
+    config = model.backend.config()
+    bounds = [list(bound) for bound in config.suggested_bounds]
+    bounds[config.poi_index] = [0.5, 10.0]
+    fresh = model_of(workspace, entry["patch"])
+    beside = fresh.backend.asimov_negative_loglikelihood(poi_test=0.0, par_bounds=bounds)
+    assert beside == pytest.approx(at_zero, abs=1e-6)
+
+
+def test_a_combination_keeps_the_measurements():
+    background = models.background("normsys", observed=(61.0, 39.0))
+    first = background["measurements"][0]
+    fixed = [{"name": "scale", "inits": [0.0], "fixed": True}]
+    config = {**first["config"], "parameters": [*first["config"]["parameters"], *fixed]}
+    background["measurements"].append({"name": "second", "config": config})
+    name = models.background("normsys")["channels"][0]["samples"][0]["modifiers"][0]["name"]
+    fixed[0]["name"] = name
+    one = backend.PalletfitBackend(adding(8.0, 14.0), background, measurement="second")
+    other = copy.deepcopy(background)
+    for part in (*other["channels"], *other["observations"]):
+        part["name"] += "_other"
+    other["observations"] = [
+        {**entry, "data": [count + 1.0 for count in entry["data"]]}
+        for entry in other["observations"]
+    ]
+    two = backend.PalletfitBackend(adding(8.0, 14.0), other, measurement="second")
+    both = one.combine(two)
+    apart = sum(each.negative_loglikelihood(1.0) for each in (one, two))
+    # The constraint of the fixed parameter, with its constant, enters once.
+    once = apart - 0.5 * np.log(2.0 * np.pi)
+    assert both.negative_loglikelihood(1.0) == pytest.approx(once, abs=1e-6)
+
+
+def test_a_measurement_that_is_not_there():
+    with pytest.raises(PalletError, match="no measurement 'missing'"):
+        backend.PalletfitBackend(adding(1.0, 2.0), models.background(), measurement="missing")
 
 
 def test_a_model_is_sent_to_another_process():

@@ -82,6 +82,7 @@ def bad(files, likelihood):
         ((*HYPOTEST, "--signal-in", "S"), "no channel 'S'", "'CR', 'SR'"),
         ((*HYPOTEST, "--signal", "SR=1"), "1 yields in the channel 'SR'", "each bin"),
         ((*HYPOTEST, "--uncertainty", "theory=0.1"), "`--uncertainty`", "`--signal`"),
+        ((*HYPOTEST, "--signal", "SR=1,2", "--signal", "SR=3,4"), "'SR' is there twice", ""),
         ((*HYPOTEST, "--signal-in", "SR:3"), "no bin 3", "its last one is 2"),
         ((*HYPOTEST, "--mu", "-1"), "not in the range", "--help"),
         ((*HYPOTEST, "--mu", "nan"), "finite number", ""),

@@ -138,6 +138,35 @@ def test_a_signal_of_yields_is_that_of_a_patch() -> None:
     assert limit.observed.mu > 0
 
 
+def test_an_uncertainty_of_a_name_of_the_background_is_correlated() -> None:
+    background = models.background("normsys")
+    name = background["channels"][0]["samples"][0]["modifiers"][0]["name"]
+    ours = palletfit.hypotest(
+        background, signal={"SR": [8.0, 14.0]}, uncertainties={name: 0.2}
+    ).only
+    sample = models.signal([8.0, 14.0])
+    shared = {"name": name, "type": "normsys", "data": {"lo": 0.8, "hi": 1.2}}
+    sample["modifiers"] = [sample["modifiers"][0], shared]
+    operations = [{"op": "add", "path": "/channels/0/samples/-", "value": sample}]
+    by_patch = palletfit.hypotest(background, operations).only
+    assert ours.p_values.CLs_obs == pytest.approx(by_patch.p_values.CLs_obs, rel=1e-9)
+    apart = palletfit.hypotest(
+        background, signal={"SR": [8.0, 14.0]}, uncertainties={"theory": 0.2}
+    ).only
+    assert abs(apart.p_values.CLs_obs - ours.p_values.CLs_obs) > 1e-6
+
+
+def test_a_discovery_does_not_depend_on_the_size_of_the_signal() -> None:
+    background = models.background("normsys", observed=(70.0, 60.0))
+    values = [
+        palletfit.hypotest(
+            background, signal={"SR": [0.8 * size, 1.4 * size]}, test_statistic="q0"
+        ).only.p_values.CLs_obs
+        for size in (0.01, 1.0, 10.0)
+    ]
+    assert values == pytest.approx([values[1]] * 3, rel=1e-5)
+
+
 def test_the_signal_of_the_workspace_is_off_beside_yields(complete: dict) -> None:
     result = palletfit.hypotest(complete, signal={"SR": [1.0, 2.5]}).only
     alone = palletfit.hypotest(models.background(*KINDS), signal={"SR": [1.0, 2.5]}).only
@@ -203,6 +232,13 @@ def test_a_channel_whose_name_has_a_colon() -> None:
         ({"signal": {"SR": [1.0, 1.0]}, "poi": ""}, "A signal has a parameter", "leave it out"),
         ({"signal": {"SR": [1.0, 1.0]}, "signal_in": "SR"}, "only one", "Leave out"),
         ({"uncertainties": {"theory": 0.2}}, "there is none", "Give the yields"),
+        (
+            {"signal_in": "SR:1", "uncertainties": {"theory": 0.2}},
+            "there is none",
+            "Give the yields",
+        ),
+        ({"signal": [1.0, 2.0]}, "`signal` is no mapping", "dictionary"),
+        ({"signal": {"SR": "34"}}, "no numbers", "each bin"),
         (
             {"signal": {"SR": [1.0, 1.0]}, "uncertainties": {"theory": 1.5}},
             "'theory' of the signal is 1.5",

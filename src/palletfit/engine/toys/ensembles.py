@@ -651,6 +651,8 @@ class Ensemble:
         for _ in range(_BACK):
             nowhere = np.flatnonzero(~np.isfinite(self._values(sets, owner, point)))
             point[nowhere] = 0.5 * (point[nowhere] + generated)
+            if mu is not None:
+                point[:, self.poi] = mu
         lanes = self._narrow(sets.take(owner), point, mu, SOFT)
         follow = np.arange(len(displaced), len(owner))
         followers = lanes.take(follow)

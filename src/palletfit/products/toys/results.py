@@ -32,7 +32,7 @@ from palletfit.products.toys.compute import ALTERNATIVE, HYPOTHESES, TESTED
 #: Test statistics closer than this are equal: fits know them no better.
 TIE = 1e-6
 #: What shards of one result have in common.
-_SAME = ("patch", "digest", "seed", "mu", "test_statistic")
+_SAME = ("patch", "digest", "seed", "mu", "test_statistic", "descents")
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _ordered(shards: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         raise StoreError("There are no toys.", remedy="Make a shard of them first.")
     patch = ordered[0]["patch"]
     for name in _SAME:
-        if any(shard[name] != ordered[0][name] for shard in ordered):
+        if any(shard.get(name) != ordered[0].get(name) for shard in ordered):
             raise StoreError(
                 f"Shards of toys differ in {name!r}.",
                 remedy="Merge shards of one patch, test and seed only.",
