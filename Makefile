@@ -153,7 +153,7 @@ extras: $(EXTRAS) ## add pyhf's optional backends, PyTorch and TensorFlow, with 
 
 .PHONY: clean
 clean: ## remove the environment, the site and the tools' caches, never results or downloads
-	rm -rf $(PLACE) $(VENV) build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf "$(PLACE)" "$(VENV)" build .mypy_cache .pytest_cache .ruff_cache
 	@echo "Results and downloads are kept; to be rid of them, remove results/ and resources/."
 
 # A failed or interrupted installation leaves no stamp, and the next attempt starts from nothing.
@@ -180,7 +180,7 @@ $(WORKFLOW): envs/workflow.txt
 	@if [ -e $(EXTRAS) ]; then \
 	    echo "The optional backends go with the old one; make extras adds them again."; fi
 	$(STEP) "1 of 3: an empty environment"
-	@rm -rf $(PLACE) $(VENV)
+	@rm -rf "$(PLACE)" "$(VENV)"
 	@if "$(PYTHON)" -c "import ensurepip" 2>/dev/null; then "$(PYTHON)" -m venv $(PLACE); else \
 	    "$(PYTHON)" -m venv --without-pip $(PLACE) && \
 	    "$(PYTHON)" -m pip --python $(BIN)/python install --quiet --no-input pip; fi

@@ -11,5 +11,7 @@ rule catalogue:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    message:
+        "write the site of the catalogue"
     script:
         "../scripts/catalogue_site.py"

@@ -537,6 +537,8 @@ def site_results(wildcards):
     """Results of the selected analyses that are at hand; upper limits, if they were asked for."""
     names = [name for name, item in GRIDS.items() if at_hand(item, RESULTS, SETTINGS.download)]
     limits = [RESULTS / name / "limits.json" for name in names]
+    if SETTINGS.fit.test_statistic == "q0":  # it has none
+        limits = []
     return [*result_files(names), *[str(path) for path in limits if path.exists()]]
 
 
@@ -568,7 +570,7 @@ def hepdata_contours(ending):
 def hepdata_limits(wildcards):
     """Upper limits, if they were asked for before."""
     path = RESULTS / wildcards.analysis / "limits.json"
-    return [str(path)] if path.exists() else []
+    return [str(path)] if path.exists() and SETTINGS.fit.test_statistic != "q0" else []
 
 
 def hepdata_said(wildcards):
@@ -716,7 +718,7 @@ def watched_end():
 
 #: Targets, for a hint at the one that may be meant.
 TARGETS = [
-    *("all", "combine", "hepdata", "benchmark", "submit"),
+    *("all", "catalogue", "combine", "hepdata", "benchmark", "submit"),
     *(name for name in PRODUCTS if PRODUCTS[name] is not HYPOTEST),
     *(f"submit_{name}" for name in OTHERS if name not in CHOSEN),
 ]

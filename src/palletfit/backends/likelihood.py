@@ -686,8 +686,8 @@ class AsimovSet(DataSet):
         free = self._new(None)
         self.fits.fitter.fit(free, {"source": self.source})
         self.fits.fitter.sharpen(free, rows, SHARP)
-        there = self.mu == 0.0 == float(free.point[0, self.fits.poi])
-        return (free if there else self._search(0.0)), free
+        same = self.mu == 0.0 == float(free.point[0, self.fits.poi])
+        return (free if same else self._search(0.0)), free
 
     def _fit(self, mu: float) -> Fits:
         fixed = self._new(mu)

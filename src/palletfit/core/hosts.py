@@ -46,7 +46,7 @@ def is_noted(host: str) -> bool:
 def resolvable(urls: Iterable[str]) -> bool:
     """Say whether the host of one of some addresses has a name that can be resolved, or a proxy."""
     hosts = {urlsplit(url).hostname or "" for url in urls} - {""}
-    if hosts and urllib.request.getproxies():
+    if hosts and urllib.request.getproxies().keys() - {"no"}:
         return True
     resolved: list[str] = []
 

@@ -116,11 +116,13 @@ def _fixed_costs(
         curve = shapely.LineString(line)
         shapely.prepare(curve)
         cost += _CURVE * shapely.intersects(boxes, curve)
-    inside = (np.abs(candidates[:, :, None] - points) < half[:, :, None] + 1.0).all(axis=-1)
-    distance = np.linalg.norm(candidates[:, :, None] - points, axis=-1)
-    to_point = np.diagonal(distance, axis1=0, axis2=2).T
-    astray = (distance < to_point[:, :, None]).any(axis=-1)
-    return np.asarray(cost + _POINT * inside.sum(axis=-1) + _ASTRAY * astray)
+    inside, astray = np.zeros(cost.shape), np.zeros(cost.shape, dtype=bool)
+    for number, places in enumerate(candidates):
+        offset = places[:, None] - points
+        inside[number] = (np.abs(offset) < half[number] + 1.0).all(axis=-1).sum(axis=-1)
+        distance = np.linalg.norm(offset, axis=-1)
+        astray[number] = (distance < distance[:, number, None]).any(axis=-1)
+    return np.asarray(cost + _POINT * inside + _ASTRAY * astray)
 
 
 def _overlap(

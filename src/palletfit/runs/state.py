@@ -219,6 +219,10 @@ def _of_targets(
     if "benchmark" in targets and times.exists():
         yield "benchmark: wall times"
         yield f"  results: {', '.join(str(times.with_suffix(e)) for e in ('.csv', '.md', '.png'))}"
+    site = results / "_catalogue" / "index.html"
+    if "catalogue" in targets and site.exists():
+        yield "catalogue: a site of what was fitted"
+        yield f"  page:    {site}"
     sent = flying = 0
     files = [
         path

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from palletfit.core.text import counted
+from palletfit.core.text import counted, printable_lines
 from palletfit.errors import ConfigError
 
 #: File in which the steps of a run note why they failed, relative to its folder.
@@ -194,7 +194,7 @@ class Ending:
         try:
             # At the end of a process Snakemake has left the folder of the run.
             with contextlib.chdir(self._folder):
-                words = self._last_words()
+                words = printable_lines(self._last_words())
         except OSError:  # the folder is gone
             return
         if words:

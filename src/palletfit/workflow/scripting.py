@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from palletfit.config import Analysis, Settings, load_analyses, parse, read_yaml, with_members
+from palletfit.core.text import printable_lines
 from palletfit.errors import PalletfitError
 from palletfit.runs import registry
 from palletfit.runs.product import Product
@@ -75,14 +76,24 @@ def _note(rule: Any, reason: str) -> None:
     note_failure(Failure(step, reason, str(rule.log[0]) if rule.log else ""))
 
 
+class _Printable(logging.Formatter):
+    """Lines without characters of untrusted names that could control a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        return printable_lines(super().format(record))
+
+
 def _set_up_logging(path: Path | None) -> None:
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(_Printable("%(message)s"))
+    handlers: list[logging.Handler] = [terminal]
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(path, mode="w", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for name in ("pyhf", "jax", "absl", "matplotlib", "fontTools"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -68,6 +68,12 @@ def test_one_host_with_a_name_is_enough(monkeypatch, asked):
     assert not hosts.resolvable([])
 
 
+def test_exceptions_from_a_proxy_are_none(monkeypatch, asked):
+    monkeypatch.setenv("no_proxy", "localhost")
+    assert not hosts.resolvable(["https://a.example/x"])
+    assert asked == ["a.example"]
+
+
 def test_a_proxy_resolves_names_itself(monkeypatch, asked):
     monkeypatch.setenv("https_proxy", "http://proxy.example:8080")
     assert hosts.resolvable(["https://a.example/x"])

@@ -14,6 +14,7 @@ import pytest
 from palletfit.config import Analysis, DownloadSettings, load_analysis
 from palletfit.errors import ConfigError
 from palletfit.publish import site
+from palletfit.publish.site.gather import entry_of
 from palletfit.runs import manifest
 from palletfit.runs.store import RecordStore
 from palletfit.workflow.sources import at_hand
@@ -39,7 +40,7 @@ def analysis() -> Analysis:
         {
             "name": "1Lbb",
             "title": f"{EVIL}; $x^2$",
-            "pallet": {"url": "https://www.hepdata.net/a.tar.gz"},
+            "pallet": {"doi": "10.17182/hepdata.90607.v3/r3"},
             "regions": {"SR": {"workspace": "b.json", "patchset": "p.json"}},
             "labels": ["m1", "m2"],
             "planes": {"masses": PLANE},
@@ -182,3 +183,11 @@ def test_an_analysis_is_at_hand_where_it_can_be_fitted(
     (results / "1Lbb").mkdir(parents=True)
     (results / "1Lbb" / "results.json").touch()
     assert at_hand(analysis, results, offline)
+
+
+def test_a_pallet_of_ones_own_is_not_the_published_one(analysis: Analysis) -> None:
+    found = entry_of(analysis)
+    assert found is not None
+    assert found[1].file == "1Lbb"
+    foreign = analysis.model_dump(exclude_none=True) | {"pallet": {"path": "mine"}}
+    assert entry_of(Analysis.model_validate(foreign)) is None

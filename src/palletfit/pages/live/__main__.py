@@ -95,7 +95,7 @@ class Server(ThreadingHTTPServer):
         """
         parts = unquote(path).split("/")[1:]
         hidden = any(part in ("", "..") or part.startswith(".") or "\0" in part for part in parts)
-        if hidden or Path(parts[-1]).suffix not in _TYPES:
+        if not parts or hidden or Path(parts[-1]).suffix not in _TYPES:
             return None
         folder = self.results.resolve()
         if len(parts) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,8 +126,13 @@ def _unique(names: Sequence[str]) -> list[str]:
     unique: list[str] = []
     for name in names:
         usable = name.strip("_") and name not in unique
-        unique.append(name if usable else f"region{len(unique) + 1}")
+        unique.append(name if usable else _numbered([*names, *unique], len(unique) + 1))
     return unique
+
+
+def _numbered(others: Sequence[str], first: int) -> str:
+    """Give a name with a number, counted from the first one, that is not among others."""
+    return next(f"region{n}" for n in itertools.count(first) if f"region{n}" not in others)
 
 
 def _grouped(pairs: Sequence[Pair]) -> tuple[list[list[Pair]], list[str]]:
@@ -193,7 +199,8 @@ def _region_names(pairs: Sequence[Pair], top: str) -> list[str]:
     for first, second in zip(workspaces, patches, strict=True):
         candidates = [text for text in (second, first, f"{first}_{second}") if text.strip("_")]
         unused = [text for text in candidates if text not in names]
-        names.append(unused[0] if unused else f"region{len(names) + 1}")
+        others = [*workspaces, *patches, *names]
+        names.append(unused[0] if unused else _numbered(others, len(names) + 1))
     return names
 
 

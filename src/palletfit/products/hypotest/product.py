@@ -164,7 +164,8 @@ class Hypotest(Product):
         points = cls.entries_made(folder, analysis)
         if points is None:
             return []
-        contours = plot_files(folder, "exclusion", analysis, ("png", "pdf", "html"))
+        kinds = ("png", "pdf", "html") if cls.plots_of(settings) else ()
+        contours = plot_files(folder, "exclusion", analysis, kinds)
         minima = [about_minima(points), about_neighbours(points)]
         return [
             _summary(analysis, points, settings),

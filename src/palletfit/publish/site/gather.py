@@ -127,9 +127,14 @@ class Fitted:
 
 
 def entry_of(analysis: Analysis) -> tuple[str, Likelihood] | None:
-    """Return the name and content of an analysis in the catalogue, if it is there."""
+    """Return the name and content of an analysis in the catalogue, if it is there.
+
+    It has the name of the analysis file and its archive, so that a pallet of one's own is not taken
+    for a published one.
+    """
+    doi = analysis.pallet.doi if analysis.pallet is not None else None
     for name, likelihood in catalogue().items():
-        if likelihood.file == analysis.name:
+        if likelihood.file == analysis.name and doi is not None and doi == likelihood.doi:
             return name, likelihood
     return None
 
@@ -160,7 +165,10 @@ def gather(analysis: Analysis, results: Path) -> Fitted | None:
     fitted = [record for record in records if record["status"] != "failed"]
     evidence, doubts = _evidence(fitted)
     planes = []
-    for name in analysis.planes:
+    key: Mapping[str, Any] = next((record["key"] for record in records), {})
+    # A contour beside p0 is of an earlier run.
+    discovery = key.get("settings", {}).get("test_statistic") == "q0"
+    for name in () if discovery else analysis.planes:
         suffix = analysis.plane_suffix(name)
         try:
             contour = read_json(folder / f"contour{suffix}.json")
@@ -184,7 +192,7 @@ def gather(analysis: Analysis, results: Path) -> Fitted | None:
         images={"Upper limits": by_name} if by_name.exists() else {},
         evidence=evidence,
         doubts=doubts,
-        key=next((record["key"] for record in records), {}),
+        key=key,
         engines=Counter(str(record["engine"]) for record in fitted),
         missing=missing,
     )

@@ -244,7 +244,9 @@ def _distances(is_published: bool, contour: Mapping[str, Any]) -> Iterator[str]:
             if is_published
             else "The analysis file names no published contour."
         )
-        yield f"<p>Distance to the published contour: none. {reason}</p>"
+        left_out = "; ".join(contour.get("left_out", {}).values())
+        why = f" {_text(left_out)}" if left_out else ""
+        yield f"<p>Distance to the published contour: none. {reason}{why}</p>"
         return
     units = contour["units"]
     unit = units["x"] if units["x"] == units["y"] else "units of the axes"
@@ -428,4 +430,5 @@ def _link(address: str, content: str) -> str:
 
 def _text(content: str) -> str:
     """Escape a text of any origin for HTML, and for its attributes."""
-    return html.escape(printable(content))
+    # Formulas have thin spaces, which are none that terminals are guarded against.
+    return html.escape(printable("".join(" " if c.isspace() else c for c in content)))

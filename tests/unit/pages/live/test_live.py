@@ -632,3 +632,10 @@ def test_the_page_keeps_its_size_in_bounds():
     page = render(Run(analysis(), Hypotest, 0.95, 5.0), {"A": [shown]}, 0.0)
     assert len(page) < 1_500_000
     assert len(json.loads(shown.as_text())["points"]) == MOST_POINTS
+
+
+def test_a_path_without_a_slash_is_no_file(tmp_path: Path) -> None:
+    with Server(tmp_path, 0) as server:
+        assert server.find("x") is None
+        assert server.find("") is None
+        assert server.find("/..%2fx.html") is None

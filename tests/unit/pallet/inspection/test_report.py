@@ -11,7 +11,7 @@ import pytest
 from palletfit.config import load_analysis
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.hs3 import hs3_document
-from palletfit.pallet.inspection import inspect
+from palletfit.pallet.inspection import inspect, proposal
 
 from . import layouts
 from .layouts import background, grid, look, patch, patchset, prepare, source, write
@@ -587,3 +587,8 @@ def test_a_source_that_is_not_there(tmp_path):
     source(tmp_path, "empty.zip", {})
     with pytest.raises(PalletError, match="no file in it"):
         inspect(tmp_path / "empty.zip")
+
+
+def test_numbered_regions_do_not_take_the_names_of_others() -> None:
+    assert proposal._unique(["region2", ""]) == ["region2", "region3"]
+    assert proposal._unique(["", "region1"]) == ["region2", "region1"]
