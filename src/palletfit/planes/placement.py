@@ -117,8 +117,8 @@ def _fixed_costs(
         shapely.prepare(curve)
         cost += _CURVE * shapely.intersects(boxes, curve)
     inside, astray = np.zeros(cost.shape), np.zeros(cost.shape, dtype=bool)
-    for number, places in enumerate(candidates):
-        offset = places[:, None] - points
+    for number, centres in enumerate(candidates):
+        offset = centres[:, None] - points
         inside[number] = (np.abs(offset) < half[number] + 1.0).all(axis=-1).sum(axis=-1)
         distance = np.linalg.norm(offset, axis=-1)
         astray[number] = (distance < distance[:, number, None]).any(axis=-1)

@@ -130,9 +130,9 @@ def _unique(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _numbered(others: Sequence[str], first: int) -> str:
+def _numbered(names: Sequence[str], first: int) -> str:
     """Give a name with a number, counted from the first one, that is not among others."""
-    return next(f"region{n}" for n in itertools.count(first) if f"region{n}" not in others)
+    return next(f"region{n}" for n in itertools.count(first) if f"region{n}" not in names)
 
 
 def _grouped(pairs: Sequence[Pair]) -> tuple[list[list[Pair]], list[str]]:
@@ -199,8 +199,8 @@ def _region_names(pairs: Sequence[Pair], top: str) -> list[str]:
     for first, second in zip(workspaces, patches, strict=True):
         candidates = [text for text in (second, first, f"{first}_{second}") if text.strip("_")]
         unused = [text for text in candidates if text not in names]
-        others = [*workspaces, *patches, *names]
-        names.append(unused[0] if unused else _numbered(others, len(names) + 1))
+        taken_names = [*workspaces, *patches, *names]
+        names.append(unused[0] if unused else _numbered(taken_names, len(names) + 1))
     return names
 
 

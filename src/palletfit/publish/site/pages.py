@@ -245,8 +245,7 @@ def _distances(is_published: bool, contour: Mapping[str, Any]) -> Iterator[str]:
             else "The analysis file names no published contour."
         )
         left_out = "; ".join(contour.get("left_out", {}).values())
-        why = f" {_text(left_out)}" if left_out else ""
-        yield f"<p>Distance to the published contour: none. {reason}{why}</p>"
+        yield f"<p>Distance to the published contour: none. {f'{reason} {_text(left_out)}'.strip()}</p>"
         return
     units = contour["units"]
     unit = units["x"] if units["x"] == units["y"] else "units of the axes"
