@@ -244,8 +244,8 @@ def _distances(is_published: bool, contour: Mapping[str, Any]) -> Iterator[str]:
             if is_published
             else "The analysis file names no published contour."
         )
-        left_out = "; ".join(contour.get("left_out", {}).values())
-        yield f"<p>Distance to the published contour: none. {f'{reason} {_text(left_out)}'.strip()}</p>"
+        reasons = [reason, *map(_text, contour.get("left_out", {}).values())]
+        yield f"<p>Distance to the published contour: none. {' '.join(reasons)}</p>"
         return
     units = contour["units"]
     unit = units["x"] if units["x"] == units["y"] else "units of the axes"
