@@ -500,7 +500,8 @@ def upper_limits(
     def limits_of(subset: Sequence[Patch]) -> Iterator[tuple[Patch, Limits | PalletfitError]]:
         return compute.upper_limits(task.engine, subset, confidence_level, search)
 
-    return _gather(task, limits_of, "limits" if progress else None)
+    results = _gather(task, limits_of, "limits" if progress else None)
+    return replace(results, confidence_level=confidence_level)
 
 
 def mu_scan(
@@ -565,7 +566,8 @@ def mu_scan(
     def scans_of(subset: Sequence[Patch]) -> Iterator[tuple[Patch, MuScan | PalletfitError]]:
         return compute.scans(task.engine, subset, confidence_level, grid, search)
 
-    return _gather(task, scans_of, "scans" if progress else None)
+    results = _gather(task, scans_of, "scans" if progress else None)
+    return replace(results, confidence_level=confidence_level)
 
 
 def diagnose(

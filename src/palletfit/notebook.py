@@ -46,10 +46,19 @@ def draw(
     x: str | None,
     y: str | None,
     select: str | None,
-    confidence_level: float,
+    confidence_level: float | None,
 ) -> Figure:
     """Draw results; see :meth:`palletfit.results.Results.plot`."""
-    settings = parse(ContourSettings, {"confidence_level": confidence_level}, file=_ARGUMENTS)
+    computed = results.confidence_level
+    if computed is not None and confidence_level not in (None, computed):
+        raise ConfigError(
+            f"These limits were computed at a confidence level of {computed:g}, and not "
+            f"{confidence_level:g}.",
+            remedy="Compute them with that `confidence_level`, or leave it out here.",
+        )
+    levels = (confidence_level, computed, 0.95)
+    level = next(level for level in levels if level is not None)
+    settings = parse(ContourSettings, {"confidence_level": level}, file=_ARGUMENTS)
     if patch is not None and patch not in results.values_of:
         names = [*results.values_of]
         raise ConfigError(

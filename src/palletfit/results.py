@@ -46,12 +46,15 @@ class Results(Mapping[str, Result], Generic[Result]):
         Values of each patch (masses, for example), by name.
     labels
         Names of these values.
+    confidence_level
+        Confidence level of the limits that results have; None where they have none.
     """
 
     results: Mapping[str, Result]
     errors: Mapping[str, PalletfitError] = field(default_factory=dict)
     values_of: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
     labels: Sequence[str] = ()
+    confidence_level: float | None = None
 
     def __getitem__(self, name: str) -> Result:
         if name in self.errors:
@@ -128,7 +131,7 @@ class Results(Mapping[str, Result], Generic[Result]):
         x: str | None = None,
         y: str | None = None,
         select: str | None = None,
-        confidence_level: float = 0.95,
+        confidence_level: float | None = None,
     ) -> Figure:
         """Draw the results.
 
@@ -146,7 +149,7 @@ class Results(Mapping[str, Result], Generic[Result]):
         select
             Condition on the labels for the points of the plane, such as ``"m3 == 60"``.
         confidence_level
-            Confidence level of the contours.
+            Confidence level of the contours of CLs, by default 0.95. Limits have their own.
 
         Returns
         -------
@@ -156,7 +159,8 @@ class Results(Mapping[str, Result], Generic[Result]):
         Raises
         ------
         ConfigError
-            There is no such patch or label, or such results are drawn for one patch only.
+            There is no such patch or label, or such results are drawn for one patch only; or the
+            limits have another confidence level.
         PalletfitError
             The patch failed.
         """

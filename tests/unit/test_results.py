@@ -146,3 +146,22 @@ def test_no_choice_of_patches_is_silently_empty(content: tuple[dict, dict]) -> N
         palletfit.hypotest(*content, patches=[])
     with pytest.raises(ConfigError, match=r"patches='nothing\*'"):
         palletfit.fits(content[0], patches="nothing*", poi="")
+
+
+def test_limits_are_drawn_with_the_level_they_were_computed_at(content: tuple[dict, dict]) -> None:
+    limits = palletfit.upper_limits(*content, tolerance=0.1, confidence_level=0.9)
+    assert limits.confidence_level == 0.9
+    name = next(iter(limits))
+    (axes, *_) = limits.plot(name).axes
+    assert "90% CL" in texts(axes.figure)
+    with pytest.raises(ConfigError, match=r"computed at a confidence level of 0\.9"):
+        limits.plot(confidence_level=0.95)
+
+
+def test_a_strong_exclusion_is_no_discovery() -> None:
+    strong = palletfit.hypotest(models.counting(6000.0, 3000.0, 3000.0))
+    assert strong.only.p_values.CLs_obs == 0.0
+    (axes, *_) = strong.plot().axes
+    assert axes.get_xlabel() == "CLs"
+    clear = palletfit.hypotest(models.counting(20.0, 50.0, 250.0), test_statistic="q0")
+    assert clear.plot().axes[0].get_xlabel() == "p0"

@@ -538,6 +538,11 @@ class Analysis(Model):
             raise ValueError("regions: a combination has one region only")
         if self.combine is not None and self.points is not None:
             raise ValueError("points need a pallet: a combination takes its members' patches")
+        if "hepdata" in self.regions:
+            raise ValueError(
+                "regions.hepdata: this folder of results is that of HEPData submissions, so give "
+                "the region another name"
+            )
         for name, region in self.regions.items():
             if self.combine is not None and region.members:
                 raise ValueError(f"regions.{name}: a combination has no workspace and patchset")

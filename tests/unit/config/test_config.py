@@ -119,6 +119,7 @@ def test_all_wrong_settings_are_named_at_once():
         ),
         ({"regions": {}}, "regions: Dictionary should have at least 1 item"),
         ({"regions": {"S/R": MINIMAL["regions"]["SR"]}}, "regions.S/R"),
+        ({"regions": {"hepdata": MINIMAL["regions"]["SR"]}}, "regions.hepdata: this folder"),
         ({"name": "../other"}, "name: String should match pattern"),
         ({"name": "new\n"}, "name: String should match pattern"),
         ({"use": ["CR"]}, "use names regions that do not exist: CR (there are SR)"),
