@@ -5,8 +5,9 @@
 Toys of both hypotheses are drawn and fitted as ever. Then both fits of each toy are repeated from
 further starts: all parameters of what generated the toy are displaced at random, by half to one
 prefit width (`--starts`, drawn for each toy). Each fit also starts where the other one ended.
-Printed are the toys whose q changes by more than 0.01, with the parameters that differ most, and
-CPU seconds of both. One thread.
+With `--deeper` the same toys are fitted with so many descents, too (`toys.descents`). Printed are
+the toys whose q changes by more than 0.01, with the parameters that differ most; how many fits of
+each kind end more than 0.01 in 2 NLL above the lowest end of all; and CPU seconds. One thread.
 """
 
 from __future__ import annotations
@@ -62,7 +63,14 @@ def main() -> None:
             engine, by_name[name], ToySettings(seed=arguments.seed, descents=arguments.descents)
         )
         for hypothesis in HYPOTHESES:
-            row = searched(toys, hypothesis, arguments.pairs, arguments.starts, arguments.seed)
+            row = searched(
+                toys,
+                hypothesis,
+                arguments.pairs,
+                arguments.starts,
+                arguments.seed,
+                arguments.deeper,
+            )
             rows.append({"patch": name, "hypothesis": hypothesis, **row})
     print(table(rows))
     write(arguments.output, {"machine": machine(), "rows": rows})
@@ -77,6 +85,7 @@ def _parser() -> ArgumentParser:
     options.add_argument(
         "--descents", type=int, default=0, help="descents of each fit (toys.descents)"
     )
+    options.add_argument("--deeper", type=int, default=0, help="descents of a further search")
     options.add_argument("--seed", type=positive, default=1, help="seed of toys and starts")
     return options
 
@@ -84,18 +93,26 @@ def _parser() -> ArgumentParser:
 def table(rows: list[dict[str, Any]]) -> str:
     """Write one line for each patch and hypothesis."""
     columns = ("patch", "hypothesis", "toys", "missed", "largest", "failed")
+    counts, seconds = ("fits", "starts", "deeper"), ("cpu_fits", "cpu_search", "cpu_deeper")
     cells = [
-        [*(row[name] for name in columns), f"{row['cpu_fits']:.1f}", f"{row['cpu_search']:.1f}"]
+        [*(row[name] for name in (*columns, *counts)), *(f"{row[name]:.1f}" for name in seconds)]
         for row in rows
     ]
-    return markdown((*columns, "CPU s of the fits", "of the search"), cells)
+    titles = ("fits too high", "with starts", "with descents")
+    return markdown(
+        (*columns, *titles, "CPU s of the fits", "of the starts", "with descents"), cells
+    )
 
 
-def searched(toys: Toys, hypothesis: str, pairs: int, starts: int, seed: int) -> dict[str, Any]:
-    """Fit toys, search deeply, and count whose q changes."""
+def searched(
+    toys: Toys, hypothesis: str, pairs: int, starts: int, seed: int, deeper: int
+) -> dict[str, Any]:
+    """Fit toys, search deeply, and count whose q changes and which fits are too high."""
     random = np.random.default_rng([seed, HYPOTHESES.index(hypothesis)])
     missed: list[dict[str, Any]] = []
-    largest, failed, cpu = 0.0, 0, np.zeros(2)
+    largest, failed, cpu = 0.0, 0, np.zeros(3)
+    too_high = np.zeros(3, dtype=int)
+    ensemble = Ensemble(toys.engine, toys.batch, descents=deeper)
     for first in range(0, pairs, BLOCK):
         numbers = np.arange(first, min(first + BLOCK, pairs))
         sets = toys.draw(hypothesis, numbers)
@@ -106,7 +123,13 @@ def searched(toys: Toys, hypothesis: str, pairs: int, starts: int, seed: int) ->
         q = _statistic(toys, fits)
         converged = fits.converged.copy()
         deepen(toys.ensemble, sets, fits, toys.sources[hypothesis].point, toys.mu, starts, random)
-        cpu += middle - began, time.process_time() - middle
+        last = time.process_time()
+        searches = [ends, {"fixed": fits.fixed, "free": fits.free}]
+        if deeper:
+            descended = ensemble.pairs(sets, toys.sources[hypothesis].point, toys.mu)
+            searches.append({"fixed": descended.fixed, "free": descended.free})
+        cpu += middle - began, last - middle, time.process_time() - last
+        too_high[: len(searches)] += _too_high(searches)
         change = np.where(converged, _statistic(toys, fits) - q, 0.0)
         largest = max(largest, float(np.abs(change).max()))
         failed += int(np.sum(~converged))
@@ -124,10 +147,25 @@ def searched(toys: Toys, hypothesis: str, pairs: int, starts: int, seed: int) ->
         "missed": len(missed),
         "largest": round(largest, 3),
         "failed": failed,
+        "fits": int(too_high[0]),
+        "starts": int(too_high[1]),
+        "deeper": int(too_high[2]) if deeper else "",
         "cpu_fits": float(cpu[0]),
         "cpu_search": float(cpu[1]),
+        "cpu_deeper": float(cpu[2]),
         "toys_missed": missed,
     }
+
+
+def _too_high(searches: list[dict[str, Ends]]) -> list[int]:
+    """Count the fits of each search that end above the lowest end of all."""
+    counts = [0] * len(searches)
+    for kind in ("fixed", "free"):
+        values = np.array(
+            [np.where(search[kind].converged, search[kind].value, np.inf) for search in searches]
+        )
+        counts = list(counts + np.sum(2 * (values - values.min(axis=0)) > MISSED, axis=1))
+    return counts
 
 
 def _copy(ends: Ends) -> Ends:

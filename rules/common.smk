@@ -539,7 +539,8 @@ def site_results(wildcards):
     limits = [RESULTS / name / "limits.json" for name in names]
     if SETTINGS.fit.test_statistic == "q0":  # it has none
         limits = []
-    return [*result_files(names), *[str(path) for path in limits if path.exists()]]
+    asked = workflow.dag_settings is not None and "limits" in workflow.dag_settings.targets
+    return [*result_files(names), *[str(path) for path in limits if asked or path.exists()]]
 
 
 def site_settings(wildcards):

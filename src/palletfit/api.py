@@ -33,8 +33,9 @@ from palletfit.config import (
     ToySettings,
     parse,
 )
+from palletfit.core.text import did_you_mean
 from palletfit.engine.choose import make_engine, require_batched
-from palletfit.engine.measurements import Question, ask, did_you_mean, without_poi
+from palletfit.engine.measurements import Question, ask, without_poi
 from palletfit.engine.records import BestFit, HypotestResult
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.pallet import patchset as pallet

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from palletfit.cli.plots import draw_goodness, draw_parameters
 from palletfit.config import ContourSettings, Plane, parse
+from palletfit.core.text import did_you_mean
 from palletfit.engine.goodness import GoodnessOfFit
-from palletfit.engine.measurements import did_you_mean
 from palletfit.engine.records import BestFit, HypotestResult
 from palletfit.errors import ConfigError
 from palletfit.planes.contour import exclusion
 from palletfit.planes.plots import draw_exclusion
+from palletfit.products.diagnostics.fit_plots import draw_goodness, draw_parameters
 from palletfit.products.diagnostics.plots import PULLS_A_PAGE, draw_pulls, shorten
 from palletfit.products.diagnostics.pulls import Pulls
 from palletfit.products.diagnostics.records import Diagnostics

@@ -218,6 +218,11 @@ class UpperLimitComputer(PyhfUpperLimitComputer):  # type: ignore[misc]
 
     def _cls(self, mu: float, evaluation: NllEvalType, sigmas: int) -> float:
         """Compute observed or expected CLs."""
+        if sigmas not in range(-2, 3):
+            raise PalletError(
+                f"There is no expected CLs of {sigmas} standard deviations.",
+                remedy="Ask for one from -2 to 2.",
+            )
         values = self._test(mu, evaluation)
         if sigmas:
             return float(values.CLs_exp[2 + sigmas])

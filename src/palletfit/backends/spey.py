@@ -107,7 +107,8 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
     def __reduce__(self) -> tuple[Any, ...]:
         # The lowered background belongs to its process.
         background = self._likelihood.background
-        return type(self), (self._arguments[0], background.workspace, self._arguments[2])
+        arguments = self._arguments[0], background.workspace, self._arguments[2]
+        return type(self), arguments, {"random": self.random}
 
     # ------------------------------------------------------------------ the model
 

@@ -46,7 +46,7 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, show: tuple[str
     )
 
     def figures() -> list[Any]:
-        from palletfit.cli.plots import draw_parameters
+        from palletfit.products.diagnostics.fit_plots import draw_parameters
 
         return [draw_parameters(fit, inputs.title_of(name)) for name, fit in results.items()]
 
@@ -56,7 +56,7 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, show: tuple[str
 
 def _check_patterns(patterns: Sequence[str], names: Collection[str]) -> None:
     """Refuse a pattern that no parameter fits; of fits that failed none is known."""
-    from palletfit.engine.measurements import did_you_mean
+    from palletfit.core.text import did_you_mean
 
     for pattern in patterns:
         if names and not any(_fits(name, pattern) for name in names):

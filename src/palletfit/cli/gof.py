@@ -53,7 +53,7 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, count: int, see
     )
 
     def figures() -> list[Any]:
-        from palletfit.cli.plots import draw_goodness
+        from palletfit.products.diagnostics.fit_plots import draw_goodness
 
         return [draw_goodness(result, inputs.title_of(name)) for name, result in results.items()]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from palletfit.config.analysis import PALLET_SOURCES, Analysis, CombinationMember
 from palletfit.config.base import merge, parse
 from palletfit.config.settings import Settings
+from palletfit.core.text import did_you_mean
 from palletfit.errors import ConfigError
 
 
@@ -243,11 +243,9 @@ def _find_analysis(name: str, folder: Path, *, base: Path) -> Path:
     names = sorted(entry.stem for entry in folder.glob("*.yaml"))
     if name in names:
         return path
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
     raise ConfigError(
         f"There is no analysis {name!r}.",
-        remedy=f"{hint}Known ones: {', '.join(names)}; "
+        remedy=f"{did_you_mean(name, names)}Known ones: {', '.join(names)}; "
         "or give the path of a YAML file shaped like config/analyses/demo.yaml.",
         file=folder,
     )

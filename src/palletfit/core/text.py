@@ -1,8 +1,10 @@
-"""Texts of unknown origin in a terminal: characters that do nothing, and their width in columns."""
+"""Texts for a terminal: names of unknown origin, their width in columns, counts and close names."""
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
 
 def printable(line: str) -> str:
@@ -89,3 +91,18 @@ def shortened(text: str, columns: int) -> str:
             break
         last = end + last
     return f"{first}\N{HORIZONTAL ELLIPSIS}{last}"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Write a question that offers close names, or nothing.
+
+    Examples
+    --------
+    >>> did_you_mean("mu_sig", ["mu_SIG", "lumi"])
+    "Did you mean 'mu_SIG'? "
+    """
+    by_lower = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
+    if not close:
+        return ""
+    return f"Did you mean {' or '.join(repr(by_lower[other]) for other in close)}? "

@@ -7,12 +7,12 @@ that every engine and every product answers it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
+from palletfit.core.text import did_you_mean
 from palletfit.engine.parameters import measurement_of
 from palletfit.engine.records import BestFit
 from palletfit.engine.refusals import parameters_of
@@ -502,21 +502,6 @@ def without_poi(fit: BestFit) -> BestFit:
         errors={names[index]: fit.errors[names[index]] for index in positions},
         covariance=fit.covariance[positions][:, positions],
     )
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Write a question that offers close names, or nothing.
-
-    Examples
-    --------
-    >>> did_you_mean("mu_sig", ["mu_SIG", "lumi"])
-    "Did you mean 'mu_SIG'? "
-    """
-    by_lower = {other.lower(): other for other in names}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
-    if not close:
-        return ""
-    return f"Did you mean {' or '.join(repr(by_lower[other]) for other in close)}? "
 
 
 def _normfactors(kinds: Mapping[str, tuple[str, int]]) -> str:

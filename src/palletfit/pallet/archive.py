@@ -8,7 +8,6 @@ compressed or not, has that file under any name.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from palletfit.config import DownloadSettings
 from palletfit.core.patterns import starred
+from palletfit.core.text import did_you_mean
 from palletfit.errors import ArchiveError, ConfigError
 from palletfit.pallet.members import (
     Budget,
@@ -361,12 +361,11 @@ def _match(
 
 def _missing(name: str, paths: Iterable[PurePosixPath], archive: Path) -> ArchiveError:
     names = [str(path) for path in paths]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
     remainder = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return ArchiveError(
         f"The archive has no file {name!r}.",
-        remedy=f"{hint}Its files are: {', '.join(map(repr, names[:20])) or 'none'}{remainder}. "
+        remedy=f"{did_you_mean(name, names)}Its files are: "
+        f"{', '.join(map(repr, names[:20])) or 'none'}{remainder}. "
         "Correct the name in the analysis file.",
         file=archive,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import difflib
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from palletfit.core.text import counted, printable_lines
+from palletfit.core.text import counted, did_you_mean, printable_lines
 from palletfit.errors import ConfigError
 
 #: File in which the steps of a run note why they failed, relative to its folder.
@@ -121,11 +120,9 @@ def explain(failures: Iterable[Failure], broken: Mapping[str, str]) -> str:
 def unknown_target(name: str, targets: Iterable[str]) -> str:
     """Say that there is no such target, and which one may be meant."""
     names = sorted(targets)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
     return (
         f"There is no target {name!r}, and no rule that makes a file of this name.\n"
-        f"  remedy: {hint}Targets are {', '.join(names)}."
+        f"  remedy: {did_you_mean(name, names)}Targets are {', '.join(names)}."
     )
 
 

@@ -731,3 +731,4 @@ def test_a_model_is_sent_to_another_process():
     model = model_of(EXAMPLE, adding(12.0, 11.0))
     copied = pickle.loads(pickle.dumps(model.backend))  # noqa: S301
     assert spey.StatisticalModel(copied, "copy").likelihood() == model.likelihood()
+    assert copied.random.normal() == model.backend.random.normal()

@@ -9,7 +9,8 @@ import pyhf
 import pytest
 
 import palletfit
-from palletfit.engine.measurements import NONE, Question, ask, did_you_mean
+from palletfit.core.text import did_you_mean
+from palletfit.engine.measurements import NONE, Question, ask
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch
 

@@ -64,6 +64,8 @@ _DISPLACEMENT, _DISTANCES = (0.5, 1.0), (2.0, -2.0, 1.0, -1.0, 3.0, -3.0)
 #: How many steps a descent takes, before them with a parameter held, and how often points without
 #: a likelihood are brought half-way back.
 _DESCENT, _FOLLOWING, _BACK = 12, 5, 2
+#: Descents of so many numbers are made together: each of some ten arrays has them.
+_ROOM = 4_000_000
 #: A descent has returned if no parameter is further away from the minimum than so many prefit
 #: standard deviations.
 _ELSEWHERE = 0.5
@@ -548,7 +550,12 @@ class Ensemble:
         kinds = [self._other_signs(best, rows), self._products(sets, best, rows, mu)]
         values = [self._values(sets, owner, point) for owner, point in kinds]
         if generated is not None:
-            owner, point, value = self._descended(sets, best, rows, generated, mu)
+            together = max(1, _ROOM // (self.descents * best.point.shape[1]))
+            pieces = [
+                self._descended(sets, best, rows[first : first + together], generated, mu)
+                for first in range(0, len(rows), together)
+            ]
+            owner, point, value = map(np.concatenate, zip(*pieces, strict=True))
             kinds.append((owner, point))
             values.append(value)
         for (owner, point), value, count, near in zip(kinds, values, _PROBED, _NEAR, strict=False):

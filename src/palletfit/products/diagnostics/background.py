@@ -9,18 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from palletfit.engine.engine import BatchedEngine
-from palletfit.engine.fit_records import fit_records
 from palletfit.engine.measurements import NONE
-from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.diagnostics.parameters import (
     constraint_widths,
     correlation_of,
     correlations,
-    covariance_of,
-    parameters_of,
     prefit_values,
 )
+from palletfit.products.diagnostics.pulls import lowest_fit
 from palletfit.products.diagnostics.records import Diagnostics
 from palletfit.products.diagnostics.yields import Channel, Position, Prediction, Yields, channels
 
@@ -38,37 +35,24 @@ def diagnose_background(engine: BatchedEngine, patch: Patch) -> Diagnostics:
         The fit has no finite minimum.
     """
     began = time.perf_counter()
-    batch = engine.lower_one(patch, "Leave this workspace out, or use cabinetry for it.")
-    tests = engine.batch_fits(batch)
     # What stands for the parameter of interest scales nothing, and stays at zero.
-    fits = tests.lowest(0.0)
-    if not np.isfinite(fits.value[0]):
-        raise FitError(
-            "The fit found no finite minimum.",
-            remedy="Look at the yields: a bin with events has to expect some.",
-            patch=patch.name,
-        )
-    covariance, state = covariance_of(tests, 0, fits)
-    record = fit_records(batch, fits)[0]
+    fit = lowest_fit(engine, patch, 0.0)
+    tests, fits, record, covariance = fit.tests, fit.fits, fit.record, fit.covariance
+    batch = tests.batch
     widths = np.where(batch.fixed[0], 0.0, constraint_widths(batch, 0))
     before = Position(prefit_values(batch, 0), widths, None)
     after = Position(fits.point[0], np.sqrt(np.diag(covariance)), correlation_of(covariance))
-    parameters = parameters_of(batch, 0, fits.point[0], covariance, state)
-    loose = [parameter.name for parameter in parameters if parameter.state == "undetermined"]
-    remarks = [*batch.remarks[0], _REMARK]
-    if loose:
-        remarks.append(f"not determined by the data: {', '.join(loose)}")
     return Diagnostics(
         status="ok" if record.trusted else "suspect",
         reasons=() if record.trusted else (f"background fit: {record.reason}",),
-        remarks=tuple(remarks),
+        remarks=(*fit.remarks, _REMARK),
         poi="",
         mu_hat=None,
         mu_hat_error=None,
         twice_nll=record.twice_nll,
         edm=record.edm,
         fit_reason=record.reason,
-        parameters=tuple(parameter for parameter in parameters if parameter.name != NONE),
+        parameters=fit.parameters,
         correlations=correlations(batch.names[0], covariance),
         impacts=(),
         channels=tuple(_without_none(entry) for entry in channels(tests, fits, 0, before, after)),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from palletfit.core.arrays import FloatArray
+from palletfit.engine.batch import BatchFits
 from palletfit.engine.choose import require_batched
+from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fit_records import fit_records
+from palletfit.engine.fits import Fits
 from palletfit.engine.measurements import NONE
 from palletfit.engine.protocol import Engine
-from palletfit.engine.records import Status, finite
+from palletfit.engine.records import Fit, Status, finite
 from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.diagnostics.parameters import covariance_of, parameters_of
@@ -62,6 +66,69 @@ class Pulls:
         return plain
 
 
+class LowestFit(NamedTuple):
+    """The lowest minimum of one fit, with the parameters there.
+
+    Attributes
+    ----------
+    tests, fits
+        The fit, in a batch of one.
+    record
+        Its evidence.
+    covariance
+        Of the parameters, ``(K, K)``.
+    parameters
+        All of the model, what stands for a missing parameter of interest left out.
+    remarks
+        What a reader should know.
+    """
+
+    tests: BatchFits
+    fits: Fits
+    record: Fit
+    covariance: FloatArray
+    parameters: tuple[Parameter, ...]
+    remarks: tuple[str, ...]
+
+
+def lowest_fit(engine: BatchedEngine, patch: Patch, mu: float | None) -> LowestFit:
+    """Fit one patch, and describe its parameters.
+
+    Parameters
+    ----------
+    engine, patch, mu
+        See :func:`pulls`.
+
+    Raises
+    ------
+    PalletError
+        The patch does not apply, or the engine does not support its model.
+    FitError
+        The fit has no finite minimum.
+    """
+    batch = engine.lower_one(patch, "Leave this likelihood out, or use cabinetry for it.")
+    tests = engine.batch_fits(batch)
+    fits = tests.lowest(mu)
+    if not np.isfinite(fits.value[0]):
+        raise FitError(
+            "The fit found no finite minimum.",
+            remedy="Look at the yields: a bin with events has to expect some.",
+            patch=patch.name,
+        )
+    covariance, state = covariance_of(tests, 0, fits)
+    parameters = parameters_of(batch, 0, fits.point[0], covariance, state)
+    loose = [parameter.name for parameter in parameters if parameter.state == "undetermined"]
+    undetermined = [f"not determined by the data: {', '.join(loose)}"] if loose else []
+    return LowestFit(
+        tests,
+        fits,
+        fit_records(batch, fits)[0],
+        covariance,
+        tuple(parameter for parameter in parameters if parameter.name != NONE),
+        (*batch.remarks[0], *undetermined),
+    )
+
+
 def pulls(engine: Engine, patch: Patch, mu: float | None = None) -> Pulls:
     """Fit one patch, and compute the pulls of its parameters.
 
@@ -83,30 +150,14 @@ def pulls(engine: Engine, patch: Patch, mu: float | None = None) -> Pulls:
     ConfigError
         The engine is not the batched one.
     """
-    batched = require_batched(engine, "pulls")
-    batch = batched.lower_one(patch, "Leave this patch out, or use cabinetry for it.")
-    tests = batched.batch_fits(batch)
-    fits = tests.lowest(mu)
-    if not np.isfinite(fits.value[0]):
-        raise FitError(
-            "The fit found no finite minimum.",
-            remedy="Look at the yields: a bin with events has to expect some.",
-            patch=patch.name,
-        )
-    covariance, state = covariance_of(tests, 0, fits)
-    parameters = parameters_of(batch, 0, fits.point[0], covariance, state)
-    record = fit_records(batch, fits)[0]
-    poi = str(batch.names[0][tests.poi])
-    loose = [parameter.name for parameter in parameters if parameter.state == "undetermined"]
-    remarks = [*batch.remarks[0]]
-    if loose:
-        remarks.append(f"not determined by the data: {', '.join(loose)}")
+    fit = lowest_fit(require_batched(engine, "pulls"), patch, mu)
+    poi = str(fit.tests.batch.names[0][fit.tests.poi])
     return Pulls(
         poi="" if poi == NONE else poi,
-        mu=None if poi == NONE else record.mu,
-        twice_nll=record.twice_nll,
-        reason=record.reason,
-        status="ok" if record.trusted else "suspect",
-        parameters=tuple(parameter for parameter in parameters if parameter.name != NONE),
-        remarks=tuple(remarks),
+        mu=None if poi == NONE else fit.record.mu,
+        twice_nll=fit.record.twice_nll,
+        reason=fit.record.reason,
+        status="ok" if fit.record.trusted else "suspect",
+        parameters=fit.parameters,
+        remarks=fit.remarks,
     )

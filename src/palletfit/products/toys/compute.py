@@ -43,6 +43,8 @@ from palletfit.pallet.patches import Patch
 #: Hypotheses, and the numbers that go into their keys.
 TESTED, ALTERNATIVE = "tested", "alternative"
 HYPOTHESES = (TESTED, ALTERNATIVE)
+#: Said where descents were asked for and none are made.
+NO_DESCENTS = "toys.descents does nothing with this backend and these interpolation codes"
 #: Of so many patches a worker keeps the fits of the observed data, for their next shard.
 _KEPT_PATCHES = 4
 _prepared: OrderedDict[tuple[int, str, int, int], Toys] = OrderedDict()
@@ -129,7 +131,8 @@ class Toys:
         tested, alternative = ("background", "fixed") if discovery else ("fixed", "background")
         self.observed = self._observe(fits, tested)
         below = [BELOW_ZERO] if self._below_zero(fits) else []
-        self.remarks = [*self.batch.remarks[0], *below]
+        idle = settings.descents and not (self.ensemble.profiled or self.ensemble.convex)
+        self.remarks = [*self.batch.remarks[0], *below, *([NO_DESCENTS] if idle else [])]
         self.sources = {
             TESTED: self._source(fits, tested, TESTED),
             ALTERNATIVE: self._source(fits, alternative, ALTERNATIVE),

@@ -14,6 +14,8 @@ from palletfit.engine.toys.compact import compact
 from palletfit.engine.toys.descents import descend
 from palletfit.engine.toys.ensembles import SOFT, DataSets, Ensemble
 from palletfit.engine.toys.profiled import ProfiledModel, ProfileSolver
+from palletfit.pallet.patches import Patch
+from palletfit.products.toys.compute import Toys as Maker
 from palletfit.products.toys.product import Toys
 
 from ... import models
@@ -110,3 +112,30 @@ def test_keys_of_shards_know_of_descents_only_where_there_are_any() -> None:
     deeper = Settings.model_validate({"toys": {"descents": 24}})
     assert Toys.of(deeper).settings == {"toys": {"seed": 1, "descents": 24}}
     assert ToySettings.model_validate({"seed": 1}).descents == 0
+
+
+def test_descents_do_not_depend_on_how_many_are_made_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = models.full("normsys", "histosys", "staterror")
+    batch = lower(spec)
+    sets, start = toys(batch), batch.init[0]
+
+    def values() -> tuple[np.ndarray, np.ndarray]:
+        ensemble = Ensemble(BatchedEngine(spec, FitSettings()), batch, descents=6)
+        pairs = ensemble.pairs(sets, start, 1.0)
+        return pairs.fixed.value, pairs.free.value
+
+    together = values()
+    monkeypatch.setattr("palletfit.engine.toys.ensembles._ROOM", 1)
+    for one, all_of_them in zip(values(), together, strict=True):
+        np.testing.assert_allclose(one, all_of_them, atol=1e-9)
+
+
+def test_descents_that_cannot_be_made_are_said() -> None:
+    settings = FitSettings(normsys="code1")
+    spec = models.full("normsys", "histosys")
+    idle = Maker(BatchedEngine(spec, settings), Patch("p", (), []), ToySettings(descents=4))
+    assert any("does nothing" in remark for remark in idle.remarks)
+    made = Maker(BatchedEngine(spec, FitSettings()), Patch("p", (), []), ToySettings(descents=4))
+    assert made.remarks == []

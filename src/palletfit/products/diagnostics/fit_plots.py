@@ -1,4 +1,4 @@
-"""Plots that only commands draw: goodness of fit, parameters."""
+"""Plots of one fit: its parameters, and its goodness on the distributions of toys."""
 
 from __future__ import annotations
 
