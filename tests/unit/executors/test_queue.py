@@ -211,8 +211,8 @@ def test_an_error_that_cannot_be_noted_reaches_its_task_and_ends_the_rest(queue,
         raise OSError("no room")
 
     transport.on_give_up = fail
-    transport.on_look = lambda tasks: [queue.fail(task, ValueError("bad")) for task in tasks[:1]]
     futures = [submit(queue), submit(queue)]
+    transport.on_look = lambda tasks: [queue.fail(task, ValueError("bad")) for task in tasks[:1]]
     with pytest.raises(ValueError, match="bad"):
         futures[0].result(timeout=20)
     with pytest.raises(ExecutorError, match="no room"):
