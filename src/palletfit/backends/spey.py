@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -402,7 +403,7 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
 
     def _point(self, pars: Sequence[float] | FloatArray) -> FloatArray:
         likelihood = self._likelihood
-        return likelihood.order.point(np.asarray(pars, dtype=float), likelihood.batch.init[0])
+        return likelihood.order.point(_numbers(pars, "parameters"), likelihood.batch.init[0])
 
     def _data(
         self, expected: ExpectationType, data: Sequence[float] | None
@@ -410,7 +411,7 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
         likelihood = self._likelihood
         batch = likelihood.batch
         if data is not None:
-            return likelihood.order.split(np.asarray(data, dtype=float), batch.aux[0])
+            return likelihood.order.split(_numbers(data, "data"), batch.aux[0])
         main = likelihood.nominal if expected == ExpectationType.apriori else batch.data[0]
         return main, batch.aux[0]
 
@@ -431,6 +432,7 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
                 (-np.inf if low is None else low, np.inf if high is None else high)
                 for low, high in bounds
             ]
+            _check_bounds(ends, likelihood.order.names)
             batch = likelihood.batch
             limits = (
                 likelihood.order.point(np.array([low for low, _ in ends]), batch.lower[0]),
@@ -442,11 +444,13 @@ class PalletfitBackend(BackendBase):  # type: ignore[misc]
         """Give the columns of parameters that are fixed, and their values."""
         likelihood = self._likelihood
         if not isinstance(poi_test, Mapping):
-            return {likelihood.poi: float(poi_test)}
+            return {likelihood.poi: _number(poi_test, "signal strength")}
         names = likelihood.order.names
         fixed: dict[int, float] = {}
         for key, value in poi_test.items():
-            fixed[int(likelihood.order.columns[_index(key, names)])] = float(value)
+            fixed[int(likelihood.order.columns[_index(key, names)])] = _number(
+                value, f"parameter {key!r}"
+            )
         return fixed
 
     def _values(
@@ -488,6 +492,56 @@ def _index(key: int | str, names: Sequence[str]) -> int:
         f"The model has no parameter {key!r}.",
         remedy="Use a name of `config().parameter_names`, or its index.",
     )
+
+
+def _number(value: Any, title: str) -> float:
+    """Read a finite number.
+
+    Raises
+    ------
+    PalletError
+        It is none.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise PalletError(
+            f"The value {value!r} of the {title} is no finite number.",
+            remedy="Give a finite number.",
+        )
+    return number
+
+
+def _numbers(values: Sequence[float] | FloatArray, title: str) -> FloatArray:
+    """Read an array of numbers, which need not be finite.
+
+    Raises
+    ------
+    PalletError
+        One is no number.
+    """
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise PalletError(f"The {title} are no list of numbers.", remedy="Give numbers.") from None
+
+
+def _check_bounds(bounds: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Refuse bounds that leave no value.
+
+    Raises
+    ------
+    PalletError
+        A lower one is above the upper one, or one is not a number.
+    """
+    for name, (low, high) in zip(names, bounds, strict=False):
+        if not low <= high:
+            raise PalletError(
+                f"The bounds of {name!r} are {low} and {high}, and no value is between them.",
+                remedy="Give the lower bound first.",
+            )
 
 
 def _check(options: Mapping[str, Any]) -> None:

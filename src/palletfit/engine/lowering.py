@@ -37,6 +37,7 @@ from palletfit.engine.samples import (
     Unsupported,
     bin_modifiers,
     merge_kinds,
+    numbers,
     read_sample,
 )
 
@@ -95,7 +96,8 @@ class Background:
         Raises
         ------
         Unsupported
-            See :func:`read_sample`; also if observed counts are not finite or below zero.
+            See :func:`read_sample`; also if observed counts are no numbers, not finite or below
+            zero.
         """
         channels, shared, added = [], [], []
         for channel in sorted(spec["channels"], key=lambda entry: str(entry["name"])):
@@ -111,7 +113,7 @@ class Background:
             shared.append(tuple(same))
             added.append(tuple(other))
         observed = {entry["name"]: entry["data"] for entry in spec["observations"]}
-        data = np.concatenate([np.asarray(observed[name], dtype=float) for name, _ in channels])
+        data = np.concatenate([numbers(observed[name], "a count") for name, _ in channels])
         if not np.all((data >= 0) & (data < np.inf)):
             raise Unsupported("an observed count is not finite, or below zero")
         measurement, remarks = free_poi(measurement_of(spec, self.settings.measurement))

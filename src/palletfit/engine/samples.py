@@ -85,10 +85,10 @@ def read_sample(spec: Spec, codes: tuple[str, str]) -> Sample:
     Raises
     ------
     Unsupported
-        Lengths do not fit, a type or code is unknown, two modifiers have one type and name, or a
-        normsys factor has no meaning.
+        Lengths do not fit, a yield or a modifier's datum is no number, a type or code is unknown,
+        two modifiers have one type and name, or a normsys factor has no meaning.
     """
-    nominal = np.asarray(spec["data"], dtype=float)
+    nominal = numbers(spec["data"], "a yield")
     repeated = repeated_modifier(spec)
     if repeated is not None:
         raise Unsupported(f"the {repeated[0]} {repeated[1]!r} stands twice in one sample")
@@ -163,8 +163,11 @@ def normsys_factors(name: str, data: Spec, code: str) -> tuple[float, float]:
     Raises
     ------
     Unsupported
-        A factor is negative or not finite, or zero with code1, where the yield would jump.
+        A factor is no number, negative or not finite, or zero with code1, where the yield would
+        jump.
     """
+    if isinstance(data["lo"], str) or isinstance(data["hi"], str):
+        raise Unsupported(f"a factor of the normsys {name!r} is a text, and no number")
     factors = float(data["lo"]), float(data["hi"])
     if not all(0 <= factor < math.inf for factor in factors):
         raise Unsupported(
@@ -177,11 +180,34 @@ def normsys_factors(name: str, data: Spec, code: str) -> tuple[float, float]:
     return lo, hi
 
 
+def numbers(values: Sequence[Any], title: str) -> FloatArray:
+    """Read numbers, and not what NumPy would convert to some: texts, true and false.
+
+    Parameters
+    ----------
+    values
+        Numbers, or lists of them of one length.
+    title
+        Name of one of them for the error.
+
+    Raises
+    ------
+    Unsupported
+        One of them is none.
+    TypeError, ValueError
+        They have no common shape.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind in "USb":
+        raise Unsupported(f"{title} is a text, or true or false, and no number")
+    return array.astype(float, copy=False)
+
+
 def _table(rows: Sequence[Any], size: int) -> FloatArray:
     if not rows:
         return np.zeros((0, size))
     try:
-        table = np.asarray(rows, dtype=float)
+        table = numbers(rows, "a modifier's datum")
     except (TypeError, ValueError):
         raise Unsupported("a modifier's data are not one number a bin") from None
     if table.shape != (len(rows), size):

@@ -6,6 +6,7 @@ import atexit
 import copy
 import doctest
 import json
+import math
 import pickle
 import tarfile
 import threading
@@ -348,6 +349,21 @@ def test_bounds_of_a_caller_are_kept(small):
     mu_hat, nll = tested.maximize_likelihood(par_bounds=bounds)
     assert mu_hat == 2.0
     assert nll == pytest.approx(tested.likelihood(poi_test=2.0), abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"poi_test": math.nan}, "nan of the signal strength is no finite number"),
+        ({"poi_test": {"mu": "much"}}, "'much' of the parameter 'mu' is no finite number"),
+        ({"par_bounds": [(1.0, -1.0)]}, "are 1.0 and -1.0, and no value"),
+        ({"par_bounds": [(math.nan, 1.0)]}, "are nan and 1.0, and no value"),
+        ({"data": ["many", 2.0]}, "data are no list of numbers"),
+    ],
+)
+def test_values_that_are_no_numbers_are_errors(arguments, message):
+    with pytest.raises(PalletError, match=message):
+        model_of(EXAMPLE, adding(12.0, 11.0)).backend.negative_loglikelihood(**arguments)
 
 
 def test_its_own_optimizer_begins_at_the_lowest_minimum(small):

@@ -204,9 +204,10 @@ def parameter(name, **values):
     [
         (replace("/observations/0/data/0", math.nan), "an observed count is not finite"),
         (replace("/observations/0/data/0", -3.0), "an observed count .* below zero"),
-        (replace("/observations/0/data/0", "x"), "another shape"),
+        (replace("/observations/0/data/0", "3"), "a count is a text"),
         (replace(f"{SAMPLE}/data/0", math.nan), "a yield is not finite"),
-        (replace(f"{SAMPLE}/data/0", "x"), "another shape"),
+        (replace(f"{SAMPLE}/data/0", "3"), "a yield is a text"),
+        (replace(f"{SAMPLE}/data", [True, True]), "a yield is a text, or true or false"),
         (replace("/observations/0/data/0", 10**400), "larger than any floating-point number"),
         (replace(f"{SAMPLE}/data/0", 10**400), "larger than any floating-point number"),
         (replace(f"{MODIFIER}/0/data/hi", 10**400), "larger than any floating-point number"),
@@ -217,12 +218,13 @@ def parameter(name, **values):
         ({"op": "remove", "path": f"{MODIFIER}/0/type"}, r"another shape .*'type'"),
         (replace(f"{MODIFIER}/0/type", "what"), "type 'what' of 'scale' is unknown"),
         (replace(f"{MODIFIER}/0/data", None), "another shape"),
-        (replace(f"{MODIFIER}/0/data/hi", "x"), "another shape"),
+        (replace(f"{MODIFIER}/0/data/hi", "1.1"), "factor of the normsys 'scale' is a text"),
         (replace(f"{MODIFIER}/0/data/hi", -0.1), "'scale' has a factor that is negative"),
         (replace(f"{MODIFIER}/0/data/lo", math.nan), "'scale' has a factor .* not finite"),
         ({"op": "remove", "path": f"{MODIFIER}/1/data/lo_data"}, "another shape .*'lo_data'"),
         (replace(f"{MODIFIER}/1/data/lo_data", [1.0]), "another number of bins"),
         (replace(f"{MODIFIER}/1/data/lo_data/0", math.inf), "a modifier is not finite"),
+        (replace(f"{MODIFIER}/1/data/lo_data/0", "1.0"), "a modifier's datum is a text"),
         (replace(f"{MODIFIER}/2/data", [1.0]), "another number of bins"),
         (replace(f"{MODIFIER}/3/data", [[1.0], 2.0]), "one number a bin"),
         (replace(f"{MODIFIER}/1/name", "uncorrelated"), "names a alpha and a shapesys"),
@@ -290,7 +292,7 @@ def test_a_background_that_cannot_be_read(value):
     background["channels"][1]["samples"][0]["data"][0] = value
     batches, reason = lowered(background, add())
     assert not batches
-    assert re.search("larger than any floating-point number|another shape", reason)
+    assert re.search("larger than any floating-point number|is a text", reason)
 
 
 def test_a_deep_list_in_a_sample():
