@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from palletfit.core.text import counted, did_you_mean, printable_lines
 from palletfit.errors import ConfigError
@@ -147,7 +147,9 @@ class Ending:
         self._process, self._folder = os.getpid(), Path.cwd()
         self._end: Literal["open", "reached", "failed"] = "open"
         self._unknown = ""
+        # By the path of the log: names of the steps that failed. By the job: that path.
         self._broken: dict[str, str] = {}
+        self._logs: dict[object, str] = {}
         atexit.register(self.say)
 
     def begin(self) -> None:
@@ -162,11 +164,16 @@ class Ending:
         elif record.levelno >= logging.ERROR:
             missing = re.search(r"No rule to produce (\S+)", text)
             self._unknown = missing.group(1) if missing else self._unknown
-        event: Any = getattr(record, "event", None)
-        if getattr(event, "name", "") == "JOB_ERROR":
+        event = getattr(getattr(record, "event", None), "name", "")
+        if event == "JOB_ERROR":
             step = str(getattr(record, "rule_name", "a step"))
-            log = getattr(record, "log", None)
-            self._broken[str(log[0]) if log else step] = step
+            paths = getattr(record, "log", None)
+            log = str(paths[0]) if paths else step
+            self._broken[log] = step
+            self._logs[getattr(record, "jobid", None)] = log
+        elif event == "JOB_FINISHED":
+            # It failed before, and succeeded when it was tried again.
+            self._broken.pop(self._logs.get(getattr(record, "job_id", None), ""), None)
         return not (self._terse and text.startswith(_SCHEDULING))
 
     def reach(self) -> None:
@@ -181,7 +188,9 @@ class Ending:
         if self._end == "reached":
             return self._words()
         if self._end == "failed":
-            return explain(read_failures(), self._broken)
+            again = {*self._logs.values()} - {*self._broken}
+            failures = [failure for failure in read_failures() if failure.log not in again]
+            return explain(failures, self._broken)
         return unknown_target(self._unknown, self._targets) if self._unknown else ""
 
     def say(self) -> None:

@@ -88,6 +88,22 @@ def test_the_reason_of_a_failure_is_last(run, capsys):
     assert read_failures() == []
 
 
+def test_a_step_that_succeeds_when_tried_again_did_not_fail(run, capsys):
+    error, finished = SimpleNamespace(name="JOB_ERROR"), SimpleNamespace(name="JOB_FINISHED")
+    for job, rule in ((4, "hypotest"), (5, "limits")):
+        note_failure(Failure(rule, f"no result of {rule}", f"{rule}.log"))
+        run.watch(
+            record("", logging.ERROR, event=error, rule_name=rule, log=[f"{rule}.log"], jobid=job)
+        )
+    for job in (3, 4):
+        run.watch(record("", event=finished, job_id=job))
+    run.fail()
+    words = said(run, capsys)
+    assert "1 step failed" in words
+    assert "no result of limits" in words
+    assert "hypotest" not in words
+
+
 def test_a_reason_that_steps_share_is_given_once():
     failures = [
         Failure(f"hypotest of a/{n}", "There is no endpoint.", f"{n}.log") for n in range(9)
