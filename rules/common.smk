@@ -535,7 +535,11 @@ def result_files(names):
 
 def site_results(wildcards):
     """Results of the selected analyses that are at hand; upper limits, if they were asked for."""
-    names = [name for name, item in GRIDS.items() if at_hand(item, RESULTS, SETTINGS.download)]
+    names = [
+        name
+        for name, item in GRIDS.items()
+        if at_hand(item, RESULTS, SETTINGS.download, ANALYSIS_FOLDER)
+    ]
     limits = [RESULTS / name / "limits.json" for name in names]
     if SETTINGS.fit.test_statistic == "q0":  # it has none
         limits = []

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palletfit.config import Analysis, DownloadSettings
+from palletfit.config import Analysis, DownloadSettings, with_members
 from palletfit.config.catalogue import catalogue, named
 from palletfit.core.files import write_atomically
 from palletfit.core.version import __version__
@@ -77,7 +77,7 @@ def analyses_of(
     return sorted(target.glob("*.yaml"))
 
 
-def at_hand(analysis: Analysis, results: Path, settings: DownloadSettings) -> bool:
+def at_hand(analysis: Analysis, results: Path, settings: DownloadSettings, analyses: Path) -> bool:
     """Say whether an analysis has results, or files of which they can be made here.
 
     Parameters
@@ -88,13 +88,19 @@ def at_hand(analysis: Analysis, results: Path, settings: DownloadSettings) -> bo
         Folder of results, beside that of archives.
     settings
         Download cache, and whether the network may be used.
+    analyses
+        Folder of named analyses. A combination is at hand where all its members are.
     """
     archive = results.parent / "resources" / "pallets" / f"{analysis.name}.archive"
     if (results / analysis.name / "results.json").exists() or archive.exists():
         return True
+    if analysis.combine is not None:
+        members = with_members({analysis.name: analysis}, analyses)
+        del members[analysis.name]
+        return all(at_hand(member, results, settings, analyses) for member in members.values())
     pallet = analysis.pallet
     if pallet is None or pallet.builtin is not None or not settings.offline:
-        return True  # members of a combination say themselves what they lack
+        return True
     if pallet.path is not None:
         return pallet.path.exists()
     # What fetches is heavy, and every process of a run asks.

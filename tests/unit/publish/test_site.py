@@ -173,17 +173,24 @@ def test_an_analysis_is_at_hand_where_it_can_be_fitted(
         tmp_path / "results",
         DownloadSettings(offline=True, cache=tmp_path / "cache"),
     )
-    assert at_hand(analysis, results, DownloadSettings())
-    assert not at_hand(analysis, results, offline)
-    demo, _ = load_analysis("demo", project / "config" / "analyses")
-    assert at_hand(demo, results, offline)
+    folder = project / "config" / "analyses"
+    assert at_hand(analysis, results, DownloadSettings(), folder)
+    assert not at_hand(analysis, results, offline, folder)
+    demo, _ = load_analysis("demo", folder)
+    assert at_hand(demo, results, offline, folder)
     (tmp_path / "cache" / "pallets").mkdir(parents=True)
     (tmp_path / "cache" / "pallets" / "1Lbb.tgz").touch()
-    assert at_hand(analysis, results, offline)
+    assert at_hand(analysis, results, offline, folder)
     (tmp_path / "cache" / "pallets" / "1Lbb.tgz").unlink()
     (results / "1Lbb").mkdir(parents=True)
     (results / "1Lbb" / "results.json").touch()
-    assert at_hand(analysis, results, offline)
+    assert at_hand(analysis, results, offline, folder)
+    # A combination needs its members.
+    both, _ = load_analysis("demo-combined", folder)
+    assert at_hand(both, results, offline, folder)
+    published, _ = load_analysis("staus-lowhigh", folder)
+    assert not at_hand(published, results, offline, folder)
+    assert at_hand(published, results, DownloadSettings(), folder)
 
 
 def test_a_pallet_of_ones_own_is_not_the_published_one(analysis: Analysis) -> None:
