@@ -373,6 +373,9 @@ def test_the_table_is_sorted_filtered_and_copied(explored: Folder, chromium: Bro
     values = [float(text) for text in column("CLs observed") if text != EMPTY]
     assert len(values) == 11
     assert values == sorted(values)
+    # Small ones are written with their exponent.
+    assert not [text for text in column("CLs observed") if text.startswith("0.000")]
+    assert [text for text in column("CLs observed") if "e-" in text]
     assert column("CLs observed")[-1] == EMPTY  # the failed one
     sort("CLs observed")
     assert chromium.all("#rows th[aria-sort=descending]")

@@ -24,12 +24,18 @@
     made.append(...children);
     return made;
   };
-  const number = (value, digits = 3) => {
-    if (value === null || value === undefined) return "–";
+  // As text that a program reads: 2.56e-6, where String() writes 0.00000256.
+  const plain = (value, digits) => {
     const size = Math.abs(value);
     if (size === 0 || (size >= 1e-3 && size < 1e5)) return String(Number(value.toPrecision(digits)));
     const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
-    return element("span", {}, `${Number(mantissa)}·10`, element("sup", {}, String(Number(exponent))));
+    return `${Number(mantissa)}e${Number(exponent)}`;
+  };
+  const number = (value, digits = 3) => {
+    if (value === null || value === undefined) return "–";
+    const [mantissa, exponent] = plain(value, digits).split("e");
+    if (exponent === undefined) return mantissa;
+    return element("span", {}, `${mantissa}·10`, element("sup", {}, exponent));
   };
   const table = (header, rows) =>
     element(
@@ -238,7 +244,7 @@
   };
   const say = (name) => {
     const detail = details[name];
-    const text = (value) => (value === null ? "none" : String(Number(value.toPrecision(3))));
+    const text = (value) => (value === null ? "none" : plain(value, 3));
     const parts = [name];
     for (const [title, values] of [["CLs", detail.CLs], ["limit on μ", detail.limits?.mu]]) {
       if (values) parts.push(`${title} ${text(values[0])} observed, ${text(values[3])} expected`);
@@ -381,7 +387,7 @@
         const value = row[index];
         if (typeof value === "string") return element("td", { class: "words" }, value);
         // Without a superscript, so that marked cells can be pasted as numbers.
-        return element("td", {}, value === null ? "–" : String(Number(value.toPrecision(4))));
+        return element("td", {}, value === null ? "–" : plain(value, 4));
       }));
       line.dataset.name = name;
       return line;
