@@ -12,7 +12,8 @@ may also be the operations of one patch (JSON Patch, RFC 6902).
 
 Fields of :class:`palletfit.engine.measurements.Question` ask another question than the workspace's
 measurement does: `poi` chooses the parameter of interest, `fix` fixes parameters, `signal_in` adds
-a signal of one event to a region.
+a signal of one event to a region. `channels` and `mask` choose channels and bins of the fit;
+`asimov` and `blind` replace observations by expected ones.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from palletfit.core.text import did_you_mean
 from palletfit.engine.choose import make_engine, require_batched
 from palletfit.engine.measurements import Question, ask, without_poi
 from palletfit.engine.records import BestFit, HypotestResult
+from palletfit.engine.selection import Selection, select
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.pallet import patchset as pallet
 from palletfit.pallet.hs3 import hs3_document, is_hs3, read_hs3, read_workspace, write_hs3
@@ -214,7 +216,7 @@ def fit(
     True
     """
     task = _task_of_one(fit, workspace, patch, settings, needs_poi=False)
-    return _fit(task, task.patches[0], mu)
+    return task.remarked(_fit(task, task.one, mu))
 
 
 def fits(
@@ -310,7 +312,7 @@ def pulls(
 
     task = _task(pulls, workspace, patchset, patches, settings, check=check, needs_poi=False)
     require_batched(task.engine, "pulls")
-    answer = _one_by_one(lambda patch: pulls_of(task.engine, patch, task.fixed(mu)))
+    answer = _one_by_one(lambda patch: pulls_of(task.engine, patch, task.fixed(mu, patch)))
     return _gather(task, answer, "pulls" if progress else None)
 
 
@@ -372,7 +374,7 @@ def goodness_of_fit(
     )
     if count:
         require_batched(task.engine, "toys")
-    counter = _shown("toys" if progress and count else None, count * len(task.patches), _TOYS)
+    counter = _shown("toys" if progress and count else None, count * len(task.fitted), _TOYS)
 
     def report(size: int) -> None:
         if bar is not None:
@@ -380,7 +382,7 @@ def goodness_of_fit(
 
     def one(patch: Patch) -> GoodnessOfFit:
         return goodness.goodness_of_fit(
-            task.engine, patch, task.fixed(mu), toys=count, seed=seed, report=report
+            task.engine, patch, task.fixed(mu, patch), toys=count, seed=seed, report=report
         )
 
     with counter as bar:
@@ -441,7 +443,7 @@ def upper_limit(
 
     task = _task_of_one(upper_limit, workspace, patch, settings)
     search = _limit_settings(tolerance, mu_max)
-    ((_, limits),) = compute.upper_limits(task.engine, task.patches, confidence_level, search)
+    ((_, limits),) = compute.upper_limits(task.engine, [task.one], confidence_level, search)
     if isinstance(limits, PalletfitError):
         raise limits
     return task.remarked(limits)
@@ -691,7 +693,7 @@ def toys(
     task = _task(toys, workspace, patchset, patches, {**settings, "mu": mu}, check=check)
     batched = require_batched(task.engine, "toys")
     toy_settings = parse(ToySettings, {"seed": seed, "descents": descents}, file=_ARGUMENTS)
-    counter = _shown("toys" if progress else None, count * len(task.patches), _TOYS)
+    counter = _shown("toys" if progress else None, count * len(task.fitted), _TOYS)
 
     def one(patch: Patch) -> ToyResult:
         maker = Toys(batched, patch, toy_settings)
@@ -770,21 +772,42 @@ class _Task:
     engine
         Engine of the workspace whose measurement asks the question.
     patches, labels
-        Patches, and the labels of their values.
-    poi
-        Parameter of interest; empty where there is none.
-    remarks
-        Remarks on the question, which stand with every result.
+        Patches as they were given, and the labels of their values.
+    selection
+        Parameter of interest, chosen regions, and patches that have no such fit.
     """
 
     engine: Engine
     patches: Sequence[Patch]
     labels: Sequence[str]
-    poi: str
-    remarks: tuple[str, ...]
+    selection: Selection
 
-    def fixed(self, mu: float | None) -> float | None:
+    @property
+    def fitted(self) -> tuple[Patch, ...]:
+        """Patches of the engine's workspace."""
+        return self.selection.fitted.patches
+
+    @property
+    def one(self) -> Patch:
+        """The first patch; reading it raises its error if it has none."""
+        for error in self.selection.refused.values():
+            raise error
+        return self.fitted[0]
+
+    @property
+    def poi(self) -> str:
+        """Parameter of interest; empty where there is none."""
+        return self.selection.poi
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks on the question, which stand with every result."""
+        return self.selection.remarks
+
+    def fixed(self, mu: float | None, patch: Patch) -> float | None:
         """Give the value where the parameter of interest is fixed, of one that there is."""
+        if patch.name in self.selection.without_poi:
+            return 0.0  # no chosen channel depends on it
         if self.poi:
             return mu
         if mu is not None:
@@ -892,11 +915,10 @@ def _task_for(
     of_fits = {name: value for name, value in settings.items() if name not in of_question}
     fit_settings = parse(FitSettings, of_fits, file=_ARGUMENTS)
     prepared = ask(content, fit_settings.measurement, question, patches, needs_poi=needs_poi)
-    engine = make_engine(prepared.workspace, fit_settings)
+    selection = select(prepared, question, patches, fit_settings, needs_poi=needs_poi)
+    engine = make_engine(selection.fitted.workspace, fit_settings)
     complete = [Patch(name="", values=(), operations=())]
-    return _Task(
-        engine, complete if patches is None else patches, labels, prepared.poi, prepared.remarks
-    )
+    return _Task(engine, complete if patches is None else patches, labels, selection)
 
 
 def _patchset(
@@ -973,7 +995,7 @@ def _limit_settings(tolerance: float, mu_max: float | None) -> LimitSettings:
 
 
 def _fit(task: _Task, patch: Patch, mu: float | None) -> BestFit:
-    return without_poi(task.engine.fit(patch, task.fixed(mu)))
+    return without_poi(task.engine.fit(patch, task.fixed(mu, patch)))
 
 
 #: Answers for patches.
@@ -1021,7 +1043,7 @@ def _gather(task: _Task, answer: _Answer[Result], title: str | None) -> Results[
         Title of the progress that is shown; None shows none.
     """
     with _shown(title, len(task.patches), ("patch", "patches")) as progress:
-        by_name = _answers(task.patches, _counted(answer, progress))
+        by_name = {**task.selection.refused, **_answers(task.fitted, _counted(answer, progress))}
     results: dict[str, Result] = {}
     errors: dict[str, PalletfitError] = {}
     for patch in task.patches:
