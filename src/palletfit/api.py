@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from palletfit.pallet.inspection import Inspection
     from palletfit.products.diagnostics.pulls import Pulls
     from palletfit.products.diagnostics.records import Diagnostics
+    from palletfit.products.diagnostics.yield_tables import YieldTables
     from palletfit.products.limits.compute import Limits
     from palletfit.products.mu_scan.compute import MuScan
     from palletfit.products.toys.results import ToyResult
@@ -75,6 +76,7 @@ __all__ = [
     "upper_limit",
     "upper_limits",
     "write_hs3",
+    "yields",
 ]
 
 #: A file, or its content.
@@ -314,6 +316,75 @@ def pulls(
     require_batched(task.engine, "pulls")
     answer = _one_by_one(lambda patch: pulls_of(task.engine, patch, task.fixed(mu, patch)))
     return _gather(task, answer, "pulls" if progress else None)
+
+
+def yields(
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    mu: float | None = None,
+    *,
+    groups: Mapping[str, str | Sequence[str]] | None = None,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Results[YieldTables]:
+    r"""Compute the yields of all channels before and after a fit, and their uncertainties.
+
+    With `channels` and `mask` the fit is one of chosen regions, and the others are predicted: a fit
+    of control regions gives the background in signal regions.
+
+    Parameters
+    ----------
+    workspace, patchset
+        Files, or their content; without a patchset the workspace is complete.
+    mu
+        Where the parameter of interest is fixed; None leaves it free. A parameter of interest that
+        the fitted channels do not have is at its suggested value, or here.
+    groups
+        Groups of parameters whose uncertainties are shown together: names or shell patterns by the
+        name of a group.
+    patches, check, progress, settings
+        See :func:`hypotest`; ``poi=""`` as in :func:`fit`.
+
+    Returns
+    -------
+    Results
+        Tables by patch name; reading a patch that failed raises its error.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be, or a pattern of a group fits no parameter.
+    ConfigError
+        The engine is not the batched one.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_workspace
+    >>> tables = palletfit.yields(demo_workspace(), poi="", channels=["CR*"]).only
+    >>> signal_region = tables.channel("SR_high")
+    >>> round(signal_region.prefit.model.total, 1), round(signal_region.postfit.model.total, 1)
+    (12.1, 12.4)
+    >>> tables.largest("SR_high")[1].parameter
+    'JES_Modelling'
+    >>> table = tables.to_dataframe(per_bin=True)
+    >>> tables.to_latex().startswith(r"\begin{tabular}")
+    True
+    """
+    from palletfit.products.diagnostics.predictions import predict, read_groups
+
+    task = _task(yields, workspace, patchset, patches, settings, check=check, needs_poi=False)
+    require_batched(task.engine, "yields")
+    patterns = read_groups(groups)
+
+    def one(patch: Patch) -> YieldTables:
+        task.fixed(mu, patch)  # refuses a value of no parameter
+        return predict(task.engine, patch, mu, task.selection, patterns)
+
+    answer = _one_by_one(one)
+    return _gather(task, answer, "yields" if progress else None)
 
 
 def goodness_of_fit(
