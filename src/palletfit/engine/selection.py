@@ -266,13 +266,12 @@ class _Selector:
         if self.blind:
             names = listed(name for name in sizes if matches(name, self.hidden))
             remarks.append(
-                f"blinded channels: {names}; their data are those that the fit to the other "
-                f"channels expects{strength}"
+                f"blinded channels: {names}; their data are what the fit to the others "
+                f"expects{strength}"
             )
         elif self.hidden:
             remarks.append(
-                "blinded: Asimov data stand for the observations, as expected before the "
-                f"fit{strength}"
+                f"blinded: the data are Asimov data, as expected before the fit{strength}"
             )
         return remarks
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Columns of one tabular in LaTeX.
-_COLUMNS = 5
+_COLUMNS = 4
 
 
 @dataclass(frozen=True)
