@@ -116,7 +116,7 @@ def hypotest(
     settings
         Further fields of :class:`palletfit.config.FitSettings`, such as
         ``test_statistic="q0"``, ``backend="jax"`` or ``engine="reference"``; and `poi`, `fix`,
-        `signal_in`, `signal` and `uncertainties`, see
+        `signal_in`, `signal`, `uncertainties`, `channels`, `mask`, `asimov` and `blind`, see
         :class:`palletfit.engine.measurements.Question`.
 
     Returns
@@ -184,9 +184,9 @@ def fit(
     mu
         Where the parameter of interest is fixed; None leaves it free.
     settings
-        Further fields of :class:`palletfit.config.FitSettings`; and `poi`, `fix` and `signal_in`,
-        see :class:`palletfit.engine.measurements.Question`. With ``poi=""`` the fit has no
-        parameter of interest.
+        Further fields of :class:`palletfit.config.FitSettings`; and `poi`, `fix`, `signal_in`,
+        `channels` and others, see :class:`palletfit.engine.measurements.Question`. With ``poi=""``
+        the fit has no parameter of interest.
 
     Returns
     -------
@@ -216,6 +216,11 @@ def fit(
     >>> without_signal = palletfit.fit(workspace, poi="", fix={"lumi": 1.0})
     >>> abs(without_signal.twice_nll - background.twice_nll) < 1
     True
+
+    A fit of control regions alone:
+
+    >>> "staterror_SR_high[0]" in palletfit.fit(workspace, poi="", channels=["CR*"]).parameters
+    False
     """
     task = _task_of_one(fit, workspace, patch, settings, needs_poi=False)
     return task.remarked(_fit(task, task.one, mu))

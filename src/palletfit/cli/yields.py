@@ -41,6 +41,9 @@ Examples:
     "--top", type=click.IntRange(min=1), help="Only so many parameters, the largest of a channel."
 )
 @click.option(
+    "--show", multiple=True, metavar="NAME", help="Show only channels of this name or pattern."
+)
+@click.option(
     "--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as CSV."
 )
 @click.option(
@@ -55,6 +58,7 @@ def command(
     systematics: bool,
     group: tuple[str, ...],
     top: int | None,
+    show: tuple[str, ...],
     csv: Path | None,
     latex: Path | None,
 ) -> int:
@@ -71,7 +75,8 @@ def command(
         check_file(path)
     groups = _groups(group)
     results: Any = palletfit.yields(mu=mu, groups=groups, **inputs.arguments())
-    shown = _systematics if systematics else _yields
+    _check_patterns(show, results)
+    patterns = show or ("*",)
     code = output.results(
         results,
         command="yields",
@@ -84,7 +89,11 @@ def command(
             Column("channels", lambda tables: len(tables.channels), None, 1),
             Column("fitted", lambda tables: len(tables.fitted), "fitted channels", 1),
         ],
-        details=lambda tables: shown(tables, bins=bins, top=top),
+        details=lambda tables: (
+            _systematics(tables, patterns, top)
+            if systematics
+            else _yields(tables, patterns, bins=bins)
+        ),
         as_json=lambda tables: _as_json(tables, systematics=systematics),
     )
     for path in files:
@@ -132,10 +141,23 @@ def _groups(texts: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _yields(tables: Any, *, bins: bool, top: int | None) -> str:  # noqa: ARG001
+def _check_patterns(patterns: Sequence[str], results: Any) -> None:
+    """Refuse a pattern that no channel fits; of fits that failed none is known."""
+    from palletfit.engine.regions import check_patterns
+
+    names = {channel.name for tables in results.values() for channel in tables.channels}
+    if names:
+        check_patterns("--show", patterns, sorted(names))
+
+
+def _yields(tables: Any, patterns: Sequence[str], *, bins: bool) -> str:
     """Write a row for each sample of a channel, and for their sum."""
+    from palletfit.engine.regions import matches
+
     rows = []
     for row in tables.rows(per_bin=bins):
+        if not matches(row["channel"], patterns):
+            continue
         total = row["kind"] == "total"
         name = f"{row['channel']}[{row['bin']}]" if bins else row["channel"]
         observed = "blinded" if row["channel"] in tables.blinded else _count(row["observed"])
@@ -157,10 +179,14 @@ def _count(value: float | None) -> str:
     return "-" if value is None else f"{value:.10g}"
 
 
-def _systematics(tables: Any, *, bins: bool, top: int | None) -> str:  # noqa: ARG001
+def _systematics(tables: Any, patterns: Sequence[str], top: int | None) -> str:
     """Write a row for each parameter that has an effect on a channel, the largest first."""
+    from palletfit.engine.regions import matches
+
     rows = []
     for channel in tables.channels:
+        if not matches(channel.name, patterns):
+            continue
         models = channel.prefit.model, channel.postfit.model
         errors = [_percent(model.total_error, model.total) for model in models]
         rows.append([f"  {channel.name}", "(all)", *errors])
