@@ -4,7 +4,9 @@ A region is chosen by a change of the full workspace, before any engine reads it
 not chosen and bins that are masked are taken out of samples, modifiers, observations and settings
 of parameters. So the fit is that of a workspace that never had them:
 
-- Parameters that only such channels and bins have do not exist in the fit.
+- Parameters that only such channels and bins have do not exist in the fit. Nor do factors of
+  samples that expect nothing in the regions that are left, whatever the parameters are: data say
+  nothing about them.
 - A parameter with a component for each bin (staterror, shapesys, shapefactor) has one for each bin
   that is left, numbered from zero. :func:`component_names` tells their names in the full workspace.
 - Modifiers that channels share by their name stay shared. A shapefactor needs the same mask in all
@@ -19,6 +21,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from palletfit.core.text import did_you_mean
+from palletfit.engine.measurements import NONE
 from palletfit.engine.samples import BIN_KINDS, Spec
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch
@@ -27,6 +30,8 @@ from palletfit.pallet.patches import Patch
 _BY_COMPONENT = ("inits", "bounds", "auxdata", "sigmas", "factors", "fixed", "constraint")
 #: Modifiers with numbers for each bin.
 _BINNED = ("staterror", "shapesys")
+#: Modifiers without a constraint.
+_FACTORS = ("normfactor", "shapefactor")
 #: Names that an error lists.
 _LISTED = 8
 
@@ -203,7 +208,7 @@ def restrict(spec: Spec, regions: Regions) -> Spec:
             )
     _check_shapefactors(spec, bins)
     channels = [
-        _masked_channel(channel, bins[channel["name"]])
+        _without_idle_factors(_masked_channel(channel, bins[channel["name"]]))
         for channel in spec["channels"]
         if channel["name"] in bins
     ]
@@ -229,6 +234,38 @@ def _masked_channel(channel: Spec, bins: Sequence[int]) -> Spec:
         for sample in channel["samples"]
     ]
     return {**channel, "samples": samples}
+
+
+def _without_idle_factors(channel: Spec) -> Spec:
+    """Take factors without constraint off the samples that expect nothing."""
+    idle = [sample["name"] for sample in channel["samples"] if _is_empty(sample)]
+    if not idle:
+        return channel
+    samples = [
+        {
+            **sample,
+            "modifiers": [
+                entry
+                for entry in sample["modifiers"]
+                if entry["type"] not in _FACTORS or entry["name"] == NONE
+            ],
+        }
+        if sample["name"] in idle
+        else sample
+        for sample in channel["samples"]
+    ]
+    return {**channel, "samples": samples}
+
+
+def _is_empty(sample: Spec) -> bool:
+    """Say whether a sample expects nothing, whatever its parameters are."""
+    shapes = [
+        entry["data"][side]
+        for entry in sample["modifiers"]
+        if entry["type"] == "histosys"
+        for side in ("lo_data", "hi_data")
+    ]
+    return not any(map(any, (sample["data"], *shapes)))
 
 
 def _masked_modifier(modifier: Spec, bins: Sequence[int]) -> Spec:

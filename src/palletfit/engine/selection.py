@@ -160,7 +160,7 @@ def select(
         raise PalletError(
             f"The workspace has another shape than pyhf's schema says ({error!r}).",
             remedy="Correct the workspace.",
-        ) from None
+        ) from error
     if patches is None and selection.refused:
         raise selection.refused[""]
     return selection
@@ -318,7 +318,7 @@ class _Selector:
 
     def _without_signal(self) -> PalletError:
         return PalletError(
-            f"No sample of the chosen channels carries the parameter of interest "
+            f"No sample with events in the chosen channels carries the parameter of interest "
             f"{self.prepared.poi!r}.",
             remedy="Choose channels with signal, too. A fit, pulls, yields and the goodness of fit "
             "need none.",

@@ -117,6 +117,31 @@ def test_settings_of_components_go_with_their_bins() -> None:
     assert (fixed.parameters["bins[0]"], fixed.parameters["bins[1]"]) == (1.2, 1.2)
 
 
+def test_factors_of_samples_without_events_are_no_part_of_the_fit() -> None:
+    only = {"name": "only", "type": "normfactor", "data": None}
+    scale = models.MODIFIERS["normsys"]
+    spec = models.workspace(
+        {
+            "SR": [
+                models.sample("bkg", [60.0, 40.0], scale),
+                models.sample("first", [20.0, 0.0], only),
+                models.signal([0.0, 5.0]),
+            ],
+            "CR": [models.sample("bkg", [300.0], scale), models.signal([0.0])],
+        },
+        {"SR": [85.0, 41.0], "CR": [306.0]},
+    )
+    assert {*palletfit.fit(spec, mask={"SR": [0]}).parameters} == {"scale", models.POI}
+    assert {*palletfit.fit(spec, mask={"SR": [1]}).parameters} == {"scale", "only"}
+    assert {*palletfit.fit(spec, channels=["CR"]).parameters} == {"scale"}
+    tables = palletfit.yields(spec, channels=["CR"], mu=0.0).only
+    # Predicted as before the fit, and not with what a fit says that knows nothing of them.
+    assert tables.channel("SR").postfit.samples["first"].values == (20.0, 0.0)
+    assert (tables.mu, tables.channel("SR").postfit.samples["signal"].total) == (0.0, 0.0)
+    with pytest.raises(PalletError, match="No sample with events in the chosen channels"):
+        palletfit.upper_limit(spec, channels=["CR"])
+
+
 def test_unlike_masks_of_a_shapefactor_are_refused() -> None:
     with pytest.raises(PalletError, match="'bins' couples bins of the channels 'A' and 'B'"):
         palletfit.fit(coupled("shapefactor"), mask={"A": [0]})
