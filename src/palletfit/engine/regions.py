@@ -225,14 +225,21 @@ def _masked_channel(channel: Spec, bins: Sequence[int]) -> Spec:
     """Keep some bins of a channel."""
     if len(bins) == len(channel["samples"][0]["data"]):
         return channel
-    samples = [
-        {
-            **sample,
-            "data": _take(sample["data"], bins),
-            "modifiers": [_masked_modifier(modifier, bins) for modifier in sample["modifiers"]],
-        }
-        for sample in channel["samples"]
-    ]
+    try:
+        samples = [
+            {
+                **sample,
+                "data": _take(sample["data"], bins),
+                "modifiers": [_masked_modifier(entry, bins) for entry in sample["modifiers"]],
+            }
+            for sample in channel["samples"]
+        ]
+    except IndexError:
+        raise PalletError(
+            f"Samples and modifiers of the channel {channel['name']!r} have unlike numbers of "
+            "bins, so that none can be masked.",
+            remedy="Give each of them one number for each bin.",
+        ) from None
     return {**channel, "samples": samples}
 
 

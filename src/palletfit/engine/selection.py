@@ -205,6 +205,8 @@ class _Selector:
 
     def select(self, *, needs_poi: bool) -> Selection:
         """Select regions and data."""
+        if not self.specs and "" in self.refused:
+            raise self.refused[""]
         self._check_names()
         background = self._hide(self.prepared.workspace)
         predicted = {name: self._hide(spec) for name, spec in self.specs.items()}

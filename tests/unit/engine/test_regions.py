@@ -142,6 +142,17 @@ def test_factors_of_samples_without_events_are_no_part_of_the_fit() -> None:
         palletfit.upper_limit(spec, channels=["CR"])
 
 
+def test_unlike_numbers_of_bins_are_refused() -> None:
+    spec = models.full("staterror")
+    spec["channels"][0]["samples"][0]["modifiers"][0]["data"] = [1.0]
+    with pytest.raises(PalletError, match="channel 'SR' have unlike numbers of bins"):
+        palletfit.fit(spec, mask={"SR": [0]})
+    spec = models.full("staterror")
+    spec["observations"][0]["data"] = [1.0]
+    with pytest.raises(PalletError, match="2 bins, but 1 are observed"):
+        palletfit.fit(spec, asimov=0.0)
+
+
 def test_unlike_masks_of_a_shapefactor_are_refused() -> None:
     with pytest.raises(PalletError, match="'bins' couples bins of the channels 'A' and 'B'"):
         palletfit.fit(coupled("shapefactor"), mask={"A": [0]})
