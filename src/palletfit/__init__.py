@@ -1,8 +1,8 @@
 """Distributed statistical inference on published likelihoods.
 
 ``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``fits``, ``pulls``,
-``goodness_of_fit``, ``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand
-beside it; see :mod:`palletfit.api`.
+``yields``, ``goodness_of_fit``, ``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and
+``toys`` stand beside it; see :mod:`palletfit.api`.
 ``read_hs3`` and ``write_hs3`` are for the HEP Statistics Serialization Standard.
 """
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         upper_limit,
         upper_limits,
         write_hs3,
+        yields,
     )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "upper_limit",
     "upper_limits",
     "write_hs3",
+    "yields",
 ]
 
 

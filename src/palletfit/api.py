@@ -12,7 +12,8 @@ may also be the operations of one patch (JSON Patch, RFC 6902).
 
 Fields of :class:`palletfit.engine.measurements.Question` ask another question than the workspace's
 measurement does: `poi` chooses the parameter of interest, `fix` fixes parameters, `signal_in` adds
-a signal of one event to a region.
+a signal of one event to a region. `channels` and `mask` choose channels and bins of the fit;
+`asimov` and `blind` replace observations by expected ones.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from palletfit.core.text import did_you_mean
 from palletfit.engine.choose import make_engine, require_batched
 from palletfit.engine.measurements import Question, ask, without_poi
 from palletfit.engine.records import BestFit, HypotestResult
+from palletfit.engine.selection import Selection, select
 from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.pallet import patchset as pallet
 from palletfit.pallet.hs3 import hs3_document, is_hs3, read_hs3, read_workspace, write_hs3
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from palletfit.pallet.inspection import Inspection
     from palletfit.products.diagnostics.pulls import Pulls
     from palletfit.products.diagnostics.records import Diagnostics
+    from palletfit.products.diagnostics.yield_tables import YieldTables
     from palletfit.products.limits.compute import Limits
     from palletfit.products.mu_scan.compute import MuScan
     from palletfit.products.toys.results import ToyResult
@@ -73,6 +76,7 @@ __all__ = [
     "upper_limit",
     "upper_limits",
     "write_hs3",
+    "yields",
 ]
 
 #: A file, or its content.
@@ -112,7 +116,7 @@ def hypotest(
     settings
         Further fields of :class:`palletfit.config.FitSettings`, such as
         ``test_statistic="q0"``, ``backend="jax"`` or ``engine="reference"``; and `poi`, `fix`,
-        `signal_in`, `signal` and `uncertainties`, see
+        `signal_in`, `signal`, `uncertainties`, `channels`, `mask`, `asimov` and `blind`, see
         :class:`palletfit.engine.measurements.Question`.
 
     Returns
@@ -180,9 +184,9 @@ def fit(
     mu
         Where the parameter of interest is fixed; None leaves it free.
     settings
-        Further fields of :class:`palletfit.config.FitSettings`; and `poi`, `fix` and `signal_in`,
-        see :class:`palletfit.engine.measurements.Question`. With ``poi=""`` the fit has no
-        parameter of interest.
+        Further fields of :class:`palletfit.config.FitSettings`; and `poi`, `fix`, `signal_in`,
+        `channels` and others, see :class:`palletfit.engine.measurements.Question`. With ``poi=""``
+        the fit has no parameter of interest.
 
     Returns
     -------
@@ -212,9 +216,14 @@ def fit(
     >>> without_signal = palletfit.fit(workspace, poi="", fix={"lumi": 1.0})
     >>> abs(without_signal.twice_nll - background.twice_nll) < 1
     True
+
+    A fit of control regions alone:
+
+    >>> "staterror_SR_high[0]" in palletfit.fit(workspace, poi="", channels=["CR*"]).parameters
+    False
     """
     task = _task_of_one(fit, workspace, patch, settings, needs_poi=False)
-    return _fit(task, task.patches[0], mu)
+    return task.remarked(_fit(task, task.one, mu))
 
 
 def fits(
@@ -310,8 +319,77 @@ def pulls(
 
     task = _task(pulls, workspace, patchset, patches, settings, check=check, needs_poi=False)
     require_batched(task.engine, "pulls")
-    answer = _one_by_one(lambda patch: pulls_of(task.engine, patch, task.fixed(mu)))
+    answer = _one_by_one(lambda patch: pulls_of(task.engine, patch, task.fixed(mu, patch)))
     return _gather(task, answer, "pulls" if progress else None)
+
+
+def yields(
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    mu: float | None = None,
+    *,
+    groups: Mapping[str, str | Sequence[str]] | None = None,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Results[YieldTables]:
+    r"""Compute the yields of all channels before and after a fit, and their uncertainties.
+
+    With `channels` and `mask` the fit is one of chosen regions, and the others are predicted: a fit
+    of control regions gives the background in signal regions.
+
+    Parameters
+    ----------
+    workspace, patchset
+        Files, or their content; without a patchset the workspace is complete.
+    mu
+        Where the parameter of interest is fixed; None leaves it free. A parameter of interest that
+        the fitted channels do not have is at its suggested value, or here.
+    groups
+        Groups of parameters whose uncertainties are shown together: names or shell patterns by the
+        name of a group.
+    patches, check, progress, settings
+        See :func:`hypotest`; ``poi=""`` as in :func:`fit`.
+
+    Returns
+    -------
+    Results
+        Tables by patch name; reading a patch that failed raises its error.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be, or a pattern of a group fits no parameter.
+    ConfigError
+        The engine is not the batched one.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_workspace
+    >>> tables = palletfit.yields(demo_workspace(), poi="", channels=["CR*"]).only
+    >>> signal_region = tables.channel("SR_high")
+    >>> round(signal_region.prefit.model.total, 1), round(signal_region.postfit.model.total, 1)
+    (12.1, 12.4)
+    >>> tables.largest("SR_high")[1].parameter
+    'JES_Modelling'
+    >>> table = tables.to_dataframe(per_bin=True)
+    >>> tables.to_latex().startswith(r"\begin{tabular}")
+    True
+    """
+    from palletfit.products.diagnostics.predictions import predict, read_groups
+
+    task = _task(yields, workspace, patchset, patches, settings, check=check, needs_poi=False)
+    require_batched(task.engine, "yields")
+    patterns = read_groups(groups)
+
+    def one(patch: Patch) -> YieldTables:
+        task.fixed(mu, patch)  # refuses a value of no parameter
+        return predict(task.engine, patch, mu, task.selection, patterns)
+
+    answer = _one_by_one(one)
+    return _gather(task, answer, "yields" if progress else None)
 
 
 def goodness_of_fit(
@@ -372,7 +450,7 @@ def goodness_of_fit(
     )
     if count:
         require_batched(task.engine, "toys")
-    counter = _shown("toys" if progress and count else None, count * len(task.patches), _TOYS)
+    counter = _shown("toys" if progress and count else None, count * len(task.fitted), _TOYS)
 
     def report(size: int) -> None:
         if bar is not None:
@@ -380,7 +458,7 @@ def goodness_of_fit(
 
     def one(patch: Patch) -> GoodnessOfFit:
         return goodness.goodness_of_fit(
-            task.engine, patch, task.fixed(mu), toys=count, seed=seed, report=report
+            task.engine, patch, task.fixed(mu, patch), toys=count, seed=seed, report=report
         )
 
     with counter as bar:
@@ -441,7 +519,7 @@ def upper_limit(
 
     task = _task_of_one(upper_limit, workspace, patch, settings)
     search = _limit_settings(tolerance, mu_max)
-    ((_, limits),) = compute.upper_limits(task.engine, task.patches, confidence_level, search)
+    ((_, limits),) = compute.upper_limits(task.engine, [task.one], confidence_level, search)
     if isinstance(limits, PalletfitError):
         raise limits
     return task.remarked(limits)
@@ -691,7 +769,7 @@ def toys(
     task = _task(toys, workspace, patchset, patches, {**settings, "mu": mu}, check=check)
     batched = require_batched(task.engine, "toys")
     toy_settings = parse(ToySettings, {"seed": seed, "descents": descents}, file=_ARGUMENTS)
-    counter = _shown("toys" if progress else None, count * len(task.patches), _TOYS)
+    counter = _shown("toys" if progress else None, count * len(task.fitted), _TOYS)
 
     def one(patch: Patch) -> ToyResult:
         maker = Toys(batched, patch, toy_settings)
@@ -770,21 +848,42 @@ class _Task:
     engine
         Engine of the workspace whose measurement asks the question.
     patches, labels
-        Patches, and the labels of their values.
-    poi
-        Parameter of interest; empty where there is none.
-    remarks
-        Remarks on the question, which stand with every result.
+        Patches as they were given, and the labels of their values.
+    selection
+        Parameter of interest, chosen regions, and patches that have no such fit.
     """
 
     engine: Engine
     patches: Sequence[Patch]
     labels: Sequence[str]
-    poi: str
-    remarks: tuple[str, ...]
+    selection: Selection
 
-    def fixed(self, mu: float | None) -> float | None:
+    @property
+    def fitted(self) -> tuple[Patch, ...]:
+        """Patches of the engine's workspace."""
+        return self.selection.fitted.patches
+
+    @property
+    def one(self) -> Patch:
+        """The first patch; reading it raises its error if it has none."""
+        for error in self.selection.refused.values():
+            raise error
+        return self.fitted[0]
+
+    @property
+    def poi(self) -> str:
+        """Parameter of interest; empty where there is none."""
+        return self.selection.poi
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks on the question, which stand with every result."""
+        return self.selection.remarks
+
+    def fixed(self, mu: float | None, patch: Patch) -> float | None:
         """Give the value where the parameter of interest is fixed, of one that there is."""
+        if patch.name in self.selection.without_poi:
+            return 0.0  # no chosen channel depends on it
         if self.poi:
             return mu
         if mu is not None:
@@ -892,11 +991,10 @@ def _task_for(
     of_fits = {name: value for name, value in settings.items() if name not in of_question}
     fit_settings = parse(FitSettings, of_fits, file=_ARGUMENTS)
     prepared = ask(content, fit_settings.measurement, question, patches, needs_poi=needs_poi)
-    engine = make_engine(prepared.workspace, fit_settings)
+    selection = select(prepared, question, patches, fit_settings, needs_poi=needs_poi)
+    engine = make_engine(selection.fitted.workspace, fit_settings)
     complete = [Patch(name="", values=(), operations=())]
-    return _Task(
-        engine, complete if patches is None else patches, labels, prepared.poi, prepared.remarks
-    )
+    return _Task(engine, complete if patches is None else patches, labels, selection)
 
 
 def _patchset(
@@ -973,7 +1071,7 @@ def _limit_settings(tolerance: float, mu_max: float | None) -> LimitSettings:
 
 
 def _fit(task: _Task, patch: Patch, mu: float | None) -> BestFit:
-    return without_poi(task.engine.fit(patch, task.fixed(mu)))
+    return without_poi(task.engine.fit(patch, task.fixed(mu, patch)))
 
 
 #: Answers for patches.
@@ -1021,7 +1119,7 @@ def _gather(task: _Task, answer: _Answer[Result], title: str | None) -> Results[
         Title of the progress that is shown; None shows none.
     """
     with _shown(title, len(task.patches), ("patch", "patches")) as progress:
-        by_name = _answers(task.patches, _counted(answer, progress))
+        by_name = {**task.selection.refused, **_answers(task.fitted, _counted(answer, progress))}
     results: dict[str, Result] = {}
     errors: dict[str, PalletfitError] = {}
     for patch in task.patches:

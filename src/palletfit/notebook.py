@@ -19,9 +19,10 @@ from palletfit.errors import ConfigError
 from palletfit.planes.contour import exclusion
 from palletfit.planes.plots import draw_exclusion
 from palletfit.products.diagnostics.fit_plots import draw_goodness, draw_parameters
-from palletfit.products.diagnostics.plots import PULLS_A_PAGE, draw_pulls, shorten
+from palletfit.products.diagnostics.plots import PULLS_A_PAGE, draw_pulls, draw_yields, shorten
 from palletfit.products.diagnostics.pulls import Pulls
 from palletfit.products.diagnostics.records import Diagnostics
+from palletfit.products.diagnostics.yield_tables import YieldTables
 from palletfit.products.limits.bands import draw_bands
 from palletfit.products.limits.compute import Limits
 from palletfit.products.limits.planes import limit_contours
@@ -197,6 +198,12 @@ def _(result: GoodnessOfFit, patch: str, confidence_level: float) -> Figure:  # 
 def _(result: Pulls | Diagnostics, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
     title = shorten(patch or "Pulls")
     return draw_pulls(result, title, max_parameters=PULLS_A_PAGE)[0]
+
+
+@_alone.register
+def _(result: YieldTables, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
+    title = shorten(patch or "Yields")
+    return draw_yields(result, title, per_page=max(len(result.channels), 1))[0]
 
 
 @_alone.register

@@ -26,6 +26,7 @@ COMMANDS = {
     "scan": "Compute CLs against the signal strength.",
     "fit": "Fit a model to its data.",
     "pulls": "Show the pulls of a fit, and impacts.",
+    "yields": "Show yields of a fit, and their uncertainties.",
     "gof": "Test how well a model describes its data.",
     "toys": "Compute CLs from pseudo-experiments.",
     "inspect": "Say what is in a published likelihood.",

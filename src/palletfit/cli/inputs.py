@@ -78,8 +78,17 @@ class Inputs:
 
     @property
     def title(self) -> str:
-        """Name of the likelihood in tables and plots."""
-        return "standard input" if self.workspace == STDIN else printable(Path(self.workspace).name)
+        """Name of the likelihood in tables and plots, with the regions of the fit."""
+        name = "standard input" if self.workspace == STDIN else Path(self.workspace).name
+        channels = [*self.settings.get("channels", ())]
+        words = [name, f"channels {' '.join(channels)}" if channels else "", self._data()]
+        return printable(", ".join(filter(None, words)))
+
+    def _data(self) -> str:
+        """Say which data are not the observed ones."""
+        if "blind" in self.settings:
+            return f"blinded {' '.join(self.settings['blind'])}"
+        return "Asimov data" if "asimov" in self.settings else ""
 
     def title_of(self, patch: str) -> str:
         """Name of the likelihood with a patch, in the title of a plot."""
@@ -197,10 +206,16 @@ def _inputs(options: dict[str, Any], *, verbose: bool) -> Inputs:
     if not files:
         raise click.UsageError("There is no WORKSPACE.")
     settings: dict[str, Any] = {}
-    for name in ("measurement", "poi", "signal_in", "test_statistic", "engine", "minimum"):
+    plain = ("measurement", "poi", "signal_in", "asimov", "test_statistic", "engine", "minimum")
+    for name in plain:
         value = options.pop(name, None)
         if value is not None:
             settings[name] = value
+    regions = {"channels": list(options.pop("channel")), "blind": list(options.pop("blind"))}
+    settings |= {name: patterns for name, patterns in regions.items() if patterns}
+    mask = _masked(options.pop("mask"))
+    if mask:
+        settings["mask"] = mask
     fixed = dict(map(_fixed, options.pop("fix")))
     signal = _once(options.pop("signal"), "--signal")
     sizes = _once(options.pop("uncertainty"), "--uncertainty")
@@ -261,6 +276,22 @@ def _numbers(text: str, option: str) -> tuple[str, list[float]]:
         raise click.BadParameter(error.message, param_hint=hint, ctx=context) from None
 
 
+def _masked(texts: Sequence[str]) -> dict[str, list[int]]:
+    """Read ``CHANNEL[BIN]`` or ``CHANNEL[BIN,BIN]``, a channel once or several times."""
+    mask: dict[str, list[int]] = {}
+    for text in texts:
+        name, bracket, bins = text.removesuffix("]").rpartition("[")
+        numbers = [number.strip() for number in bins.split(",")]
+        if not bracket or text[-1] != "]" or not all(number.isdecimal() for number in numbers):
+            raise click.BadParameter(
+                f"{text!r} is not CHANNEL[BIN], such as 'SR[0]' or 'SR[0,1]'.",
+                param_hint="'--mask'",
+                ctx=click.get_current_context(),
+            )
+        mask.setdefault(name, []).extend(map(int, numbers))
+    return mask
+
+
 _FILE = click.Path(exists=False, dir_okay=True, path_type=str)
 
 _Options = Sequence[Callable[[Any], Any]]
@@ -318,6 +349,32 @@ _QUESTION: _Options = [
         multiple=True,
         metavar="NAME=SIZE",
         help="Relative uncertainty of all events of --signal. May be given several times.",
+    ),
+    click.option(
+        "--channel",
+        multiple=True,
+        metavar="NAME",
+        help="Fit only channels of this name or pattern, such as 'CR*'. May be given several "
+        "times.",
+    ),
+    click.option(
+        "--mask",
+        multiple=True,
+        metavar="CHANNEL[BIN,...]",
+        help="Bins that do not count, counted from 0. May be given several times.",
+    ),
+    click.option(
+        "--asimov",
+        type=NUMBER,
+        metavar="MU",
+        help="Take Asimov data with this signal strength instead of the observed ones.",
+    ),
+    click.option(
+        "--blind",
+        multiple=True,
+        metavar="NAME",
+        help="Do not read what is observed in channels of this name or pattern: take what the fit "
+        "to the others expects there. May be given several times.",
     ),
 ]
 _STATISTIC: _Options = [

@@ -211,14 +211,25 @@ def _check_plot(path: Path) -> None:
             remedy="Use an ending of .png or .pdf.",
             file=path,
         )
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise ConfigError("The plot cannot be written.", remedy="Choose another file.", file=path)
+    check_file(path, "The plot")
     if find_spec("matplotlib") is None:
         raise ConfigError(
             "Plots need matplotlib, which is not installed.",
             remedy="Install it (`pip install matplotlib`), or leave out --plot.",
         )
+
+
+def check_file(path: Path, subject: str = "The table") -> None:
+    """Refuse a file that could not be written after all fits.
+
+    Raises
+    ------
+    ConfigError
+        It is a folder, or its folder is none that can be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ConfigError(f"{subject} cannot be written.", remedy="Choose another file.", file=path)
 
 
 # --------------------------------------------------------------------------- JSON

@@ -403,17 +403,18 @@ class BatchFits:
         return errors
 
     def lowest(self, mu: float | None, asimov: Mapping[str, float] | None = None) -> Fits:
-        """Fit the batch's only patch from all starts, with `mu` free or fixed, to a sharp minimum.
+        """Fit each patch from all starts, with `mu` free or fixed, to a sharp minimum.
 
         Parameters
         ----------
         mu
             Where the parameter of interest is fixed; None leaves it free.
         asimov
-            Fit the Asimov data that these parameters, by name, expect.
+            Fit the Asimov data that these parameters, by name, expect, of the batch's only patch.
         """
         batch = self.batch
-        fits = Fits(batch.data, batch.aux, mu, self.rows)
+        leader = self.likelihood.without_signal if mu == 0.0 else self.rows
+        fits = Fits(batch.data, batch.aux, mu, leader)
         starts = {SUGGESTED: batch.init, **self.fitter.displaced_starts()}
         if asimov is not None:
             source = [

@@ -259,6 +259,16 @@ def prefit_widths(batch: Lowered) -> FloatArray:
     )
 
 
+def prefit_values(batch: Lowered, row: int) -> FloatArray:
+    """Give the parameters of a patch before the fit, ``(K,)``."""
+    poisson, gaussian = batch.factor[row] > 0, batch.precision[row] > 0
+    measured = np.where(
+        poisson, batch.aux[row] / np.where(poisson, batch.factor[row], 1.0), batch.aux[row]
+    )
+    constrained = (poisson | gaussian) & ~batch.fixed[row]
+    return np.asarray(np.where(constrained, measured, batch.init[row]))
+
+
 @dataclass
 class _Additions:
     """Parameters and modifiers that one patch has beyond the shared samples."""

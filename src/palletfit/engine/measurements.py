@@ -51,6 +51,21 @@ class Question:
     uncertainties
         Relative uncertainties of all yields of that signal (normsys), by name. One whose name the
         background has, too, is correlated with it.
+    channels
+        Names or shell patterns of the channels that are fitted, such as ``["CR*"]``; None: all of
+        them. Parameters that only others have are no part of the fit.
+    mask
+        Bins that do not count, by the name of their channel, counted from 0 as the components of
+        parameters are: ``{"SR": [0, 1]}``. Components of the bins that are left are numbered again.
+    asimov
+        Signal strength of Asimov data, which stand for the observations: what the model expects at
+        its values before the fit. With `blind`, signal strength in the blinded channels.
+    blind
+        Names or shell patterns of channels whose observations are not read. What is expected there
+        stands for them, of the fit to the other chosen channels, with the signal strength `asimov`,
+        by default 0.
+
+    The last four change the workspace in :mod:`palletfit.engine.selection`.
     """
 
     poi: str | None = None
@@ -58,6 +73,10 @@ class Question:
     signal_in: str | None = None
     signal: Mapping[str, float | Sequence[float]] | None = None
     uncertainties: Mapping[str, float] = field(default_factory=dict)
+    channels: str | Sequence[str] | None = None
+    mask: Mapping[str, int | Sequence[int]] | None = None
+    asimov: float | None = None
+    blind: str | Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +135,8 @@ def ask(
                 remedy=f"Give a dictionary, such as {name}={{'NAME': 0.1}}.",
             )
     try:
-        if patches is not None and needs_poi and question == Question():
+        of_model = replace(question, channels=None, mask=None, asimov=None, blind=None)
+        if patches is not None and needs_poi and of_model == Question():
             return Prepared(workspace, _measurement(workspace, measurement)["config"]["poi"])
         return _Asker(workspace, measurement, patches).ask(question, needs_poi=needs_poi)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import palletfit as library
@@ -217,6 +218,43 @@ def test_impacts(palletfit, likelihood) -> None:
     ]
 
 
+def test_regions_and_blinded_data(palletfit, likelihood) -> None:
+    words = ("fit", "workspace.json", "--channel", "S*", "--channel", "CR", "--mask", "SR[0]")
+    result = document(palletfit(*words, "--blind", "SR", "--asimov", "0.5", "--json"))
+    question = {"channels": ["S*", "CR"], "mask": {"SR": [0]}, "blind": ["SR"], "asimov": 0.5}
+    best = library.fit(likelihood["workspace"], **question)
+    assert result["settings"] == {"mu": None, **question}
+    assert result["results"][0]["parameters"] == pytest.approx(best.parameters, abs=1e-9)
+    text = palletfit(*words, "--asimov", "1").stdout
+    assert text.startswith("Best fit: workspace.json, channels S* CR, Asimov data\n")
+    assert "remark: blinded: the data are Asimov data" in text
+    wrong = palletfit("fit", "workspace.json", "--blind", "SX")
+    assert (wrong.exit_code, "(`--blind`)" in wrong.stderr) == (2, True)
+    for mask in ("SR", "SR[]", "SR[a]", "[", ""):
+        wrong = palletfit("fit", "workspace.json", "--mask", mask)
+        assert (wrong.exit_code, "is not CHANNEL[BIN]" in wrong.stderr) == (2, True)
+
+
+def test_yields(palletfit, likelihood, tmp_path: Path) -> None:
+    tables = library.yields(likelihood["workspace"], channels=["CR"]).only
+    words = ("yields", "workspace.json", "--channel", "CR")
+    plain = entry(palletfit(*words, "--json"))
+    assert plain["channels"][1]["postfit"]["model"]["total"] == pytest.approx(
+        tables.channel("SR").postfit.model.total, abs=1e-9
+    )
+    csv, latex = tmp_path / "new" / "yields.csv", tmp_path / "new" / "yields.tex"
+    text = palletfit(*words, "--csv", str(csv), "--latex", str(latex)).stdout
+    assert text.splitlines()[-3].split()[-2:] == ["not", "fitted"]
+    assert pd.read_csv(csv)["postfit"].tolist() == tables.to_dataframe()["postfit"].tolist()
+    assert latex.read_text(encoding="utf-8") == tables.to_latex()
+    group = ("--systematics", "--group", "both=s*", "--top", "1", "--csv", str(csv))
+    text = palletfit("yields", *PATCHES, *group).stdout
+    assert {*pd.read_csv(csv)["parameter"]} == {"both", "norm", "mu_SIG"}
+    assert [*pd.read_csv(csv)["patch"].unique()] == [f"signal_{n}00_50" for n in (1, 2, 3)]
+    for wrong in (("--group", "JES"), ("--bins", "--systematics"), ("--csv", str(tmp_path))):
+        assert palletfit("yields", "workspace.json", *wrong).exit_code == 2
+
+
 def test_goodness_of_fit(palletfit, likelihood) -> None:
     goodness = library.goodness_of_fit(likelihood["background"], poi="", count=100).only
     words = ("gof", "background.json", "--poi", "", "--toys", "100")
@@ -257,6 +295,7 @@ def test_toys(palletfit, likelihood) -> None:
         ("fit", "workspace.json"),
         ("pulls", "workspace.json"),
         ("pulls", "counting.json", "--impacts"),
+        ("yields", "counting.json", "--mu", "1"),
         ("gof", "counting.json", "--mu", "1", "--toys", "100"),
         ("toys", "counting.json", "--toys", "100"),
     ],

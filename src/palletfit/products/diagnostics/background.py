@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from palletfit.engine.engine import BatchedEngine
+from palletfit.engine.lowering import prefit_values
 from palletfit.engine.measurements import NONE
 from palletfit.pallet.patches import Patch
 from palletfit.products.diagnostics.parameters import (
     constraint_widths,
     correlation_of,
     correlations,
-    prefit_values,
 )
 from palletfit.products.diagnostics.pulls import lowest_fit
 from palletfit.products.diagnostics.records import Diagnostics

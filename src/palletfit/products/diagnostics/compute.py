@@ -26,7 +26,7 @@ from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_poi_bounds, conclude
-from palletfit.engine.lowering import Lowered
+from palletfit.engine.lowering import Lowered, prefit_values
 from palletfit.engine.measurements import has_no_poi
 from palletfit.engine.protocol import Engine
 from palletfit.engine.records import Fit
@@ -42,7 +42,6 @@ from palletfit.products.diagnostics.parameters import (
     covariance_of,
     invert,
     parameters_of,
-    prefit_values,
 )
 from palletfit.products.diagnostics.records import (
     Correlations,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.batch import BatchFits
 from palletfit.engine.fits import Fits
-from palletfit.engine.lowering import Lowered
+from palletfit.engine.lowering import Lowered, prefit_values
 from palletfit.products.diagnostics.records import Correlations, Kind, Parameter
 
 #: Directions with less curvature than this, the Hessian's diagonal scaled to one, are flat.
@@ -61,16 +61,6 @@ def constraint_widths(batch: Lowered, row: int) -> FloatArray:
     curvature = batch.precision[row] + batch.factor[row]
     constrained = curvature > 0
     return np.where(constrained, 1.0 / np.sqrt(np.where(constrained, curvature, 1.0)), 0.0)
-
-
-def prefit_values(batch: Lowered, row: int) -> FloatArray:
-    """Parameters before the fit."""
-    poisson, gaussian = batch.factor[row] > 0, batch.precision[row] > 0
-    measured = np.where(
-        poisson, batch.aux[row] / np.where(poisson, batch.factor[row], 1.0), batch.aux[row]
-    )
-    constrained = (poisson | gaussian) & ~batch.fixed[row]
-    return np.asarray(np.where(constrained, measured, batch.init[row]))
 
 
 def parameters_of(

@@ -23,6 +23,7 @@ from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, save_pages
 from palletfit.products.diagnostics.impacts import Impact
 from palletfit.products.diagnostics.pulls import Pulls
 from palletfit.products.diagnostics.records import Correlations, Diagnostics, Parameter
+from palletfit.products.diagnostics.yield_tables import YieldTables
 from palletfit.products.diagnostics.yields import Channel, Prediction
 from palletfit.runs.product import Drawing, Product
 from palletfit.runs.results import chosen_record
@@ -496,7 +497,7 @@ def _write_correlation(axes: Axes, row: int, column: int, value: float) -> None:
 
 
 def draw_yields(
-    diagnostics: Diagnostics,
+    diagnostics: Diagnostics | YieldTables,
     title: str,
     when: Literal["prefit", "postfit"] = "postfit",
     *,
@@ -507,7 +508,7 @@ def draw_yields(
     Parameters
     ----------
     diagnostics
-        Diagnostics of the fit.
+        Diagnostics of the fit, or its yields alone.
     title
         Name of the fit; may have several lines.
     when
@@ -532,7 +533,7 @@ def draw_yields(
     return figures
 
 
-def _sample_colours(diagnostics: Diagnostics) -> dict[str, str]:
+def _sample_colours(diagnostics: Diagnostics | YieldTables) -> dict[str, str]:
     """Choose a colour for each sample, in the order of the stack: signals are on top."""
     sizes: dict[str, float] = {}
     for channel in diagnostics.channels:
@@ -553,7 +554,7 @@ def _sample_colours(diagnostics: Diagnostics) -> dict[str, str]:
 
 
 def _yield_page(
-    diagnostics: Diagnostics,
+    diagnostics: Diagnostics | YieldTables,
     title: str,
     when: Literal["prefit", "postfit"],
     channels: Sequence[Channel],
@@ -625,7 +626,8 @@ def _stack(axes: Axes, channel: Channel, prediction: Prediction, colours: dict[s
 
 def _yield_scale(axes: Axes, model: FloatArray, data: FloatArray, values: FloatArray) -> None:
     """Set a linear scale from zero, or a logarithmic one if bins differ by more than 100."""
-    top = float(max(np.max(model, initial=0.0), np.max(data, initial=0.0))) or 1.0
+    observed = np.max(data, initial=0.0, where=np.isfinite(data))  # blinded data are NaN
+    top = float(max(np.max(model, initial=0.0), observed)) or 1.0
     least = float(np.min(values[values > 0], initial=np.inf))
     if top > 100 * least:
         axes.set_yscale("log")
@@ -670,7 +672,7 @@ def _ratio(axes: Axes, channel: Channel, prediction: Prediction) -> None:
 
 def _yield_legend(
     figure: Figure,
-    diagnostics: Diagnostics,
+    diagnostics: Diagnostics | YieldTables,
     title: str,
     when: str,
     names: Sequence[str],
@@ -679,7 +681,9 @@ def _yield_legend(
     data = Line2D([], [], color="black", marker="o", markersize=4, linewidth=1.2)
     total = Box(**{**_HATCH, "edgecolor": "0.25"})
     strength = 0.0
-    if diagnostics.poi:
+    if isinstance(diagnostics, YieldTables):
+        strength = (diagnostics.mu if when == "postfit" else diagnostics.mu_prefit) or 0.0
+    elif diagnostics.poi:
         mu = diagnostics.parameter(diagnostics.poi)
         strength = mu.value if when == "postfit" else mu.prefit_value
     entries: list[Entry] = [(data, "Data"), (total, "Total uncertainty")]
@@ -688,7 +692,10 @@ def _yield_legend(
         if name in diagnostics.signals:
             words += rf" ($\mu = {strength:.3g}$)"
         entries.append((Box(facecolor=colours[name], linewidth=0), words))
-    words = "Before the fit" if when == "prefit" else f"After the fit; {_subtitle(diagnostics)}"
+    subtitle = (
+        _of_regions(diagnostics) if isinstance(diagnostics, YieldTables) else _subtitle(diagnostics)
+    )
+    words = "Before the fit" if when == "prefit" else f"After the fit; {subtitle}"
     _write_legend(figure, f"{title}\n{words}", entries, columns=4, fontsize=9)
 
 
@@ -714,6 +721,14 @@ def _subtitle(diagnostics: Diagnostics) -> str:
         if diagnostics.parameter(diagnostics.poi).state == "at_bound":
             words += ", at its bound"
     return words if diagnostics.status == "ok" else f"{words} (fit not trusted)"
+
+
+def _of_regions(tables: YieldTables) -> str:
+    """Say which channels the fit of some tables is one of."""
+    fitted, count = len(tables.fitted), len(tables.channels)
+    words = "all channels fitted" if fitted == count else f"{fitted} of {count} channels fitted"
+    words += f", {len(tables.blinded)} blinded" if tables.blinded else ""
+    return words if tables.status == "ok" else f"{words} (fit not trusted)"
 
 
 def _of_pulls(pulls: Pulls) -> str:

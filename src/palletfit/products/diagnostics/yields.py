@@ -13,7 +13,7 @@ the best fit with the Hessian's covariance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,21 +119,90 @@ def channels(
     tests: BatchFits, fits: Fits, row: int, prefit: Position, postfit: Position
 ) -> tuple[Channel, ...]:
     """Compute the yields of one patch in all channels, in pyhf's order."""
+    before, after = (variations(tests, fits, row, position) for position in (prefit, postfit))
+    return channels_of(tests, fits, row, before, after)
+
+
+def channels_of(
+    tests: BatchFits,
+    fits: Fits,
+    row: int,
+    prefit: Sequence[Variations],
+    postfit: Sequence[Variations],
+) -> tuple[Channel, ...]:
+    """Describe all channels with their data, in pyhf's order."""
     layout = tests.batch.layout
     data = np.empty(len(layout.bin_order))
     data[layout.bin_order] = fits.data[row]
     starts = np.cumsum([0, *(bins for _, bins in layout.channels)])
-    before, after = (_predict(tests, fits, row, position) for position in (prefit, postfit))
     return tuple(
-        Channel(name, tuple(data[first : first + bins].tolist()), *predictions)
-        for (name, bins), first, *predictions in zip(
-            layout.channels, starts, before, after, strict=False
+        Channel(
+            name,
+            tuple(data[first : first + bins].tolist()),
+            before.prediction(),
+            after.prediction(),
+        )
+        for (name, bins), first, before, after in zip(
+            layout.channels, starts, prefit, postfit, strict=False
         )
     )
 
 
-def _predict(tests: BatchFits, fits: Fits, row: int, position: Position) -> list[Prediction]:
-    """Compute the expected yields of every channel."""
+@dataclass(frozen=True)
+class Variations:
+    """Expected yields of one channel, and the effects of parameters on them.
+
+    Attributes
+    ----------
+    channel, samples
+        Position of the channel, and names of its S samples in alphabetical order.
+    values
+        Yields ``(S + 1, N + 1)``: the last row is the sum of samples, the last column that of bins.
+    columns
+        Columns of the n parameters that have an uncertainty.
+    effects
+        Effect of one standard deviation of each, ``(n, S + 1, N + 1)``.
+    correlation
+        Of these parameters, ``(n, n)``; None if there is none.
+    """
+
+    channel: int
+    samples: tuple[str, ...]
+    values: FloatArray
+    columns: NDArray[np.int64]
+    effects: FloatArray
+    correlation: FloatArray | None
+
+    def prediction(self) -> Prediction:
+        """Give yields with their uncertainties."""
+        errors = propagate(self.effects, self.correlation)
+        yields = [_yields(*cell) for cell in zip(self.values, errors, strict=True)]
+        return Prediction(dict(zip(self.samples, yields[:-1], strict=True)), yields[-1])
+
+    def error_by(self, columns: NDArray[np.int64]) -> FloatArray:
+        """Compute the uncertainties of summed bins by some parameters only, ``(S + 1,)``."""
+        chosen = np.flatnonzero(np.isin(self.columns, columns))
+        correlation = self.correlation
+        if correlation is not None:
+            correlation = correlation[np.ix_(chosen, chosen)]
+        return propagate(self.effects[chosen, :, -1], correlation)
+
+
+def variations(tests: BatchFits, fits: Fits, row: int, position: Position) -> list[Variations]:
+    """Compute the expected yields of every channel, and the effects of parameters on them.
+
+    Parameters
+    ----------
+    tests, fits, row
+        The patch; of the fits only the data count.
+    position
+        Parameters with their uncertainties.
+
+    Returns
+    -------
+    list
+        In the order of the channels.
+    """
     moved = np.flatnonzero(position.errors > 0)
     shifts = np.zeros((len(moved), len(position.point)))
     shifts[np.arange(len(moved)), moved] = position.errors[moved]
@@ -143,18 +212,17 @@ def _predict(tests: BatchFits, fits: Fits, row: int, position: Position) -> list
     correlation = (
         None if position.correlation is None else position.correlation[np.ix_(moved, moved)]
     )
-    predictions: list[Prediction | None] = [None] * len(tests.batch.layout.channels)
+    by_channel: list[Variations] = []
     for channel, names, rates in _by_channel(tests, fits, row, points):
         order = np.argsort(names, kind="stable")
-        named = [names[index] for index in order]
         # The sum over samples as one more sample, the sum over bins as one more bin.
         cells = np.concatenate([rates[:, order], rates.sum(axis=1, keepdims=True)], axis=1)
         cells = np.concatenate([cells, cells.sum(axis=2, keepdims=True)], axis=2)
         up, down = cells[1 : 1 + len(moved)], cells[1 + len(moved) :]
-        errors = propagate((up - down) / 2, correlation)
-        yields = [_yields(*cell) for cell in zip(cells[0], errors, strict=True)]
-        predictions[channel] = Prediction(dict(zip(named, yields[:-1], strict=True)), yields[-1])
-    return [prediction for prediction in predictions if prediction is not None]
+        named = tuple(names[index] for index in order)
+        effects = (up - down) / 2
+        by_channel.append(Variations(channel, named, cells[0], moved, effects, correlation))
+    return sorted(by_channel, key=lambda entry: entry.channel)
 
 
 def propagate(variations: FloatArray, correlation: FloatArray | None) -> FloatArray:
