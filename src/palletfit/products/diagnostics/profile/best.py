@@ -112,7 +112,7 @@ class BestPoint:
                 if len(components) > 1
                 else f"Its only component is {components[0]}. "
             )
-        return did_you_mean(name, names)
+        return did_you_mean(str(name), names)
 
     def lower(self, point: np.ndarray) -> None:
         """Replace the best fit, by one that begins at a lower point."""

@@ -20,7 +20,12 @@ from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.patches import Patch
 from palletfit.products.diagnostics.profile.best import ROUNDS, BestPoint
 from palletfit.products.diagnostics.profile.curve import Interval, ProfileCurve, as_plain
-from palletfit.products.diagnostics.profile.scan import check_levels, curve_of, range_of
+from palletfit.products.diagnostics.profile.scan import (
+    check_levels,
+    check_range,
+    curve_of,
+    range_of,
+)
 
 #: 2 NLL above the best fit of regions of two parameters at 68.3% and 95%: quantiles of the
 #: chi-squared distribution with two degrees of freedom.
@@ -266,11 +271,7 @@ def _check(x: str, y: str, points: int, ranges: Sequence[tuple[float, float] | N
             remedy=f"Choose between 3 and {MOST_POINTS}.",
         )
     for limits in ranges:
-        if limits is not None and not -np.inf < limits[0] < limits[1] < np.inf:
-            raise ConfigError(
-                f"The range from {limits[0]:g} to {limits[1]:g} does not rise.",
-                remedy="Give two finite numbers, the lower one first.",
-            )
+        check_range(limits)
 
 
 def _fitted(

@@ -57,9 +57,9 @@ def grouped(
     mobile = [entry for entry in parameters if entry.state != "fixed" and entry.name != poi]
     if groups is None:
         return default_groups(mobile)
-    if not groups:
+    if not isinstance(groups, Mapping) or not groups:
         raise ConfigError(
-            "There is no group of parameters.",
+            "There is no group of parameters: they are a mapping from names to patterns.",
             remedy="Give patterns by name, or leave out `groups` for the default ones.",
         )
     names = [entry.name for entry in mobile]
@@ -74,9 +74,10 @@ def _members(
     group: str, patterns: Sequence[str], names: Sequence[str], fixed: Sequence[str]
 ) -> tuple[str, ...]:
     """List the parameters that fit a group's patterns, in the order of the model."""
-    if not patterns:
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise ConfigError(
-            f"The group {group!r} has no pattern.", remedy="Give one, or leave out the group."
+            f"The group {group!r} has no pattern, or one that is no text.",
+            remedy="Give one such as 'JES_*', or leave out the group.",
         )
     members = set()
     for pattern in patterns:

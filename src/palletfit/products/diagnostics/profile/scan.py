@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from palletfit.core.arrays import FloatArray
 from palletfit.engine.choose import require_batched
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.held_fits import HeldFits
@@ -179,34 +180,70 @@ def check_levels(levels: Sequence[float]) -> None:
     ConfigError
         There is none, or one is not a positive number.
     """
-    if not len(levels) or not all(0 < level < np.inf for level in levels):
+    if not len(numbers_of("levels", levels)) or not all(0 < level < np.inf for level in levels):
         raise ConfigError(
             f"The levels {list(levels)} are not positive numbers.",
             remedy="Levels are 2 NLL above the best fit, such as 1 and 3.84.",
         )
 
 
+def check_range(limits: tuple[float, float] | None) -> None:
+    """Refuse a range that is none; None is that of the scan itself.
+
+    Raises
+    ------
+    ConfigError
+        The range is not two finite numbers, the lower one first.
+    """
+    if limits is None:
+        return
+    numbers = numbers_of("range", limits)
+    if len(numbers) != 2 or not -np.inf < numbers[0] < numbers[1] < np.inf:
+        raise ConfigError(
+            f"The range {', '.join(f'{number:g}' for number in numbers)} does not rise from one "
+            "finite number to another.",
+            remedy="Give two finite numbers, the lower one first.",
+        )
+
+
+def numbers_of(title: str, values: Sequence[float]) -> FloatArray:
+    """Read numbers.
+
+    Raises
+    ------
+    ConfigError
+        They are not a sequence of numbers.
+    """
+    try:
+        numbers = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        numbers = np.zeros(())
+    if numbers.ndim != 1:
+        raise ConfigError(
+            f"The {title} {values!r} are not a list of numbers.", remedy="Give a list of numbers."
+        )
+    return numbers
+
+
 def _check_points(points: int | Sequence[float], value_range: tuple[float, float] | None) -> None:
     """Refuse points and a range that make no scan."""
-    if isinstance(points, int):
+    check_range(value_range)
+    if isinstance(points, (int, np.integer)):
         if not 2 <= points <= MOST_POINTS:
             raise ConfigError(
                 f"A scan cannot have {points} points.",
                 remedy=f"Choose between 2 and {MOST_POINTS} points.",
             )
-    elif value_range is not None:
+        return
+    values = numbers_of("values of the scan", points)
+    if value_range is not None:
         raise ConfigError(
             "A scan at given values has no range.", remedy="Give values or a range, not both."
         )
-    elif not 0 < len(points) <= MOST_POINTS or not np.all(np.isfinite(points)):
+    if not 0 < len(values) <= MOST_POINTS or not np.all(np.isfinite(values)):
         raise ConfigError(
             "The values of a scan are not finite, or none or too many.",
             remedy=f"Give between 1 and {MOST_POINTS} numbers.",
-        )
-    if value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
-        raise ConfigError(
-            f"The range from {value_range[0]:g} to {value_range[1]:g} does not rise.",
-            remedy="Give two finite numbers, the lower one first.",
         )
 
 
@@ -266,9 +303,9 @@ def _grid(
     PalletError
         A value lies beyond the bounds.
     """
-    if isinstance(points, int):
+    if isinstance(points, (int, np.integer)):
         first, last = value_range or range_of(curve, level)
-        values = np.linspace(first, last, points)
+        values = np.linspace(first, last, int(points))
     else:
         values = np.unique(np.asarray(points, dtype=float))
     lower, upper = curve.bounds

@@ -125,6 +125,8 @@ def test_default_groups_are_by_kind() -> None:
         ({"groups": {"a": "statistic"}}, PalletError, "'statistic' of the group 'a' fits no"),
         ({"groups": {"a": []}}, ConfigError, "group 'a' has no pattern"),
         ({"groups": {}}, ConfigError, "no group"),
+        ({"groups": ["a"]}, ConfigError, "a mapping from names"),
+        ({"groups": {"a": [1]}}, ConfigError, "no text"),
         ({"poi": ""}, PalletError, "parameter of interest"),
         ({"engine": "reference"}, ConfigError, "makes no grouped impacts"),
     ],
