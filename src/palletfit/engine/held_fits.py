@@ -4,9 +4,9 @@ Every point is a row of one batch, and the rows differ in what is held, and wher
 have the engine's whole apparatus: several starts, the search for lower minima, and proven minima.
 
 A likelihood with several minima has a profile that follows the lowest of them. A fit from nearby
-may miss where they change places. So each fit begins at the ends of near points, at the best fit
-and at the suggested values; and in :meth:`HeldFits.settle` the ends of all points are tried at
-their neighbours, until nothing falls.
+may miss where they change places. So each fit begins at the ends of near points; thorough ones also
+begin at the best fit and at the suggested values; and in :meth:`HeldFits.settle` the ends of all
+points are tried at their neighbours, until nothing falls.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ class HeldFits:
         values
             ``(n, m)``, within the bounds.
         thorough
-            Search for lower minima as other fits do, and not from near points alone.
+            Also start at the best fit and at the suggested values, and search for lower minima as
+            other fits do.
 
         Returns
         -------
@@ -151,8 +152,9 @@ class HeldFits:
             return np.zeros(0, dtype=int)
         points = self._at(np.repeat(self.points[:1], count, axis=0), values)
         tests, fits = self._batch(points)
-        tests.fitter.fit(fits, self._starts(points, values))
+        tests.fitter.fit(fits, self._near_starts(values))
         if thorough:
+            tests.fitter.fit(fits, self._far_starts(points, values))
             tests.search.lower("free" if fits.mu is None else "fixed", fits)
         tests.fitter.sharpen(fits, tests.rows)
         first = len(self)
@@ -169,8 +171,11 @@ class HeldFits:
         self._append(other.points[:, self.columns], fits)
 
     def search(self, positions: NDArray[np.int64]) -> bool:
-        """Search for lower minima of some points; true if one has fallen."""
+        """Search for lower minima of some points as :meth:`add` does; true if one has fallen."""
         tests, fits = self._load(positions)
+        values = self.values[positions]
+        points = self._at(np.repeat(self.points[:1], len(values), axis=0), values)
+        tests.fitter.fit(fits, self._far_starts(points, values))
         tests.search.lower("free" if fits.mu is None else "fixed", fits)
         tests.fitter.sharpen(fits, tests.rows)
         return self._store(positions, fits)
@@ -243,14 +248,15 @@ class HeldFits:
         points[:, self.columns] = values
         return points
 
-    def _starts(self, points: FloatArray, values: FloatArray) -> dict[str, FloatArray]:
-        """Choose the starts of new points; `points` is the best fit with what is held moved."""
+    def _far_starts(self, points: FloatArray, values: FloatArray) -> dict[str, FloatArray]:
+        """Choose starts that do not depend on other points; `points` has what is held moved."""
+        suggested = np.repeat(self._tests.batch.init[:1], len(values), axis=0)
+        return {"best": points, SUGGESTED: self._at(suggested, values)}
+
+    def _near_starts(self, values: FloatArray) -> dict[str, FloatArray]:
+        """Choose starts at the ends of near points, and where a parabola has its minimum."""
         moved = values - self.values[0]
-        starts = {
-            "best": points,
-            "predicted": self.points[0] + moved @ self._slopes.T,
-            SUGGESTED: self._at(np.repeat(self._tests.batch.init[:1], len(values), axis=0), values),
-        }
+        starts = {"predicted": self._at(self.points[0] + moved @ self._slopes.T, values)}
         finite = np.flatnonzero(np.isfinite(self.nll))
         distance = np.sum(((values[:, None] - self.values[finite]) / self._scale) ** 2, axis=-1)
         order = np.argsort(distance, axis=1, kind="stable")[:, :_NEAR]
