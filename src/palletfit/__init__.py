@@ -1,8 +1,9 @@
 """Distributed statistical inference on published likelihoods.
 
 ``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``fits``, ``pulls``,
-``yields``, ``goodness_of_fit``, ``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and
-``toys`` stand beside it; see :mod:`palletfit.api`.
+``yields``, ``goodness_of_fit``, ``likelihood_scan``, ``likelihood_contours``, ``grouped_impacts``,
+``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand beside it; see
+:mod:`palletfit.api`.
 ``read_hs3`` and ``write_hs3`` are for the HEP Statistics Serialization Standard.
 """
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
         fit,
         fits,
         goodness_of_fit,
+        grouped_impacts,
         hs3_document,
         hypotest,
         inspect,
+        likelihood_contours,
+        likelihood_scan,
         mu_scan,
         pulls,
         read_hs3,
@@ -42,9 +46,12 @@ __all__ = [
     "fit",
     "fits",
     "goodness_of_fit",
+    "grouped_impacts",
     "hs3_document",
     "hypotest",
     "inspect",
+    "likelihood_contours",
+    "likelihood_scan",
     "mu_scan",
     "pulls",
     "read_hs3",

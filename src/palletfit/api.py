@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from palletfit.engine.goodness import GoodnessOfFit
     from palletfit.engine.protocol import Engine
     from palletfit.pallet.inspection import Inspection
+    from palletfit.products.diagnostics.profile.contours import LikelihoodContours
+    from palletfit.products.diagnostics.profile.impacts import GroupedImpacts
+    from palletfit.products.diagnostics.profile.scan import LikelihoodScan
     from palletfit.products.diagnostics.pulls import Pulls
     from palletfit.products.diagnostics.records import Diagnostics
     from palletfit.products.diagnostics.yield_tables import YieldTables
@@ -66,9 +69,12 @@ __all__ = [
     "fit",
     "fits",
     "goodness_of_fit",
+    "grouped_impacts",
     "hs3_document",
     "hypotest",
     "inspect",
+    "likelihood_contours",
+    "likelihood_scan",
     "mu_scan",
     "pulls",
     "read_hs3",
@@ -707,6 +713,222 @@ def diagnose(
         return compute.diagnose(task.engine, subset, scope)
 
     return _gather(task, diagnose_some, "diagnostics" if progress else None)
+
+
+def likelihood_scan(
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    parameter: str | None = None,
+    *,
+    points: int | Sequence[float] = 41,
+    range: tuple[float, float] | None = None,  # noqa: A002
+    levels: Sequence[float] | None = None,
+    mu: float | None = None,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Results[LikelihoodScan]:
+    """Scan the likelihood in one parameter, everything else fitted again at each value.
+
+    Parameters
+    ----------
+    workspace, patchset
+        Files, or their content; without a patchset the workspace is complete.
+    parameter
+        Name of the parameter, in pyhf's notation; None: the parameter of interest.
+    points
+        Number of values, at equal distances; or the values.
+    range
+        First and last value; None: somewhat more than the widest interval.
+    levels
+        2 NLL above the best fit of the intervals; None: 1 and 3.84, which are 68% and 95%.
+    mu
+        Where the parameter of interest is fixed; None leaves it free.
+    patches, check, progress, settings
+        See :func:`hypotest`; ``poi=""`` as in :func:`fit`.
+
+    Returns
+    -------
+    Results
+        Scans with their intervals by patch name; reading a patch that failed raises its error.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be.
+    ConfigError
+        The engine is not the batched one; or points, range or levels make no sense.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_workspace
+    >>> scans = palletfit.likelihood_scan(demo_workspace(), poi="", parameter="lumi", points=5)
+    >>> at68, at95 = scans.only.intervals
+    >>> round(at68.lower.value, 3), round(at95.upper.value, 3), at95.upper.state
+    (0.983, 1.033, 'found')
+    """
+    from palletfit.products.diagnostics.profile import scan
+
+    task = _task(
+        likelihood_scan, workspace, patchset, patches, settings, check=check, needs_poi=False
+    )
+    require_batched(task.engine, "scans of the likelihood")
+    question: dict[str, Any] = {
+        "points": points,
+        "value_range": range,
+        "levels": scan.LEVELS if levels is None else levels,
+    }
+
+    def one(patch: Patch) -> LikelihoodScan:
+        fixed = task.fixed(mu, patch)
+        return scan.likelihood_scan(task.engine, patch, parameter, **question, mu=fixed)
+
+    return _gather(task, _one_by_one(one), "scans" if progress else None)
+
+
+def likelihood_contours(
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    x: str | None = None,
+    y: str | None = None,
+    *,
+    points: int = 25,
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    levels: Sequence[float] | None = None,
+    mu: float | None = None,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Results[LikelihoodContours]:
+    """Find contours of the likelihood in two parameters, everything else fitted at each point.
+
+    Parameters
+    ----------
+    workspace, patchset
+        Files, or their content; without a patchset the workspace is complete.
+    x, y
+        Names of the parameters, in pyhf's notation.
+    points
+        Values of each of the two on the grid.
+    x_range, y_range
+        First and last values; None: somewhat more than the widest region.
+    levels
+        2 NLL above the best fit of the contours; None: 2.30 and 5.99, which are 68% and 95% in
+        two dimensions.
+    mu
+        Where the parameter of interest is fixed; None leaves it free.
+    patches, check, progress, settings
+        See :func:`hypotest`; ``poi=""`` as in :func:`fit`.
+
+    Returns
+    -------
+    Results
+        Contours by patch name; reading a patch that failed raises its error.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be.
+    ConfigError
+        The engine is not the batched one; or parameters, points, ranges or levels make no sense.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_workspace
+    >>> question = {"poi": "", "x": "mu_ttbar", "y": "lumi", "points": 5, "levels": [1.0]}
+    >>> contours = palletfit.likelihood_contours(demo_workspace(), **question).only
+    >>> (line,) = contours.contours[0].lines
+    >>> line.closed, contours.contours[0].miss < 0.01
+    (True, True)
+    """
+    from palletfit.products.diagnostics.profile import contours
+
+    task = _task(
+        likelihood_contours, workspace, patchset, patches, settings, check=check, needs_poi=False
+    )
+    require_batched(task.engine, "contours of the likelihood")
+    if x is None or y is None:
+        raise ConfigError(
+            "Contours need two parameters.", remedy="Name them with `x` and `y`.", file=_ARGUMENTS
+        )
+    names = x, y
+    question: dict[str, Any] = {
+        "points": points,
+        "x_range": x_range,
+        "y_range": y_range,
+        "levels": contours.LEVELS if levels is None else levels,
+    }
+
+    def one(patch: Patch) -> LikelihoodContours:
+        fixed = task.fixed(mu, patch)
+        return contours.likelihood_contours(task.engine, patch, *names, **question, mu=fixed)
+
+    return _gather(task, _one_by_one(one), "contours" if progress else None)
+
+
+def grouped_impacts(
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    groups: Mapping[str, str | Sequence[str]] | None = None,
+    *,
+    asymmetric: bool = False,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Results[GroupedImpacts]:
+    """Compute the parts of groups of parameters in the uncertainty of mu-hat.
+
+    Parameters
+    ----------
+    workspace, patchset
+        Files, or their content; without a patchset the workspace is complete.
+    groups
+        Shell patterns of parameters by the name of the group; None: groups by kind, and
+        systematic uncertainties by the first words of their names.
+    asymmetric
+        Add asymmetric errors, from where 2 NLL is one above the best fit: slower.
+    patches, check, progress, settings
+        See :func:`hypotest`.
+
+    Returns
+    -------
+    Results
+        Impacts by patch name; reading a patch that failed raises its error.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be.
+    ConfigError
+        The engine is not the batched one, or there is no group.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_workspace
+    >>> groups = {"jets": "JES_*", "simulation": ["staterror_*"]}
+    >>> parts = palletfit.grouped_impacts(demo_workspace(), groups=groups, poi="mu_ttbar").only
+    >>> [group.name for group in parts.groups]
+    ['simulation', 'jets']
+    >>> total = parts.statistical.error**2 + parts.systematic.error**2
+    >>> abs(total - parts.total.error**2) < 1e-12
+    True
+    """
+    from palletfit.products.diagnostics.profile import impacts
+
+    task = _task(grouped_impacts, workspace, patchset, patches, settings, check=check)
+    require_batched(task.engine, "grouped impacts")
+
+    def one(patch: Patch) -> GroupedImpacts:
+        return impacts.grouped_impacts(task.engine, patch, groups, asymmetric=asymmetric)
+
+    return _gather(task, _one_by_one(one), "impacts" if progress else None)
 
 
 def toys(

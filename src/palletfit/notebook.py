@@ -20,6 +20,14 @@ from palletfit.planes.contour import exclusion
 from palletfit.planes.plots import draw_exclusion
 from palletfit.products.diagnostics.fit_plots import draw_goodness, draw_parameters
 from palletfit.products.diagnostics.plots import PULLS_A_PAGE, draw_pulls, draw_yields, shorten
+from palletfit.products.diagnostics.profile.contours import LikelihoodContours
+from palletfit.products.diagnostics.profile.impacts import GroupedImpacts
+from palletfit.products.diagnostics.profile.plots import (
+    draw_grouped_impacts,
+    draw_likelihood_contours,
+    draw_likelihood_scan,
+)
+from palletfit.products.diagnostics.profile.scan import LikelihoodScan
 from palletfit.products.diagnostics.pulls import Pulls
 from palletfit.products.diagnostics.records import Diagnostics
 from palletfit.products.diagnostics.yield_tables import YieldTables
@@ -191,6 +199,21 @@ def _(result: BestFit, patch: str, confidence_level: float) -> Figure:  # noqa: 
 @_alone.register
 def _(result: GoodnessOfFit, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
     return draw_goodness(result, shorten(patch or "Goodness of fit"))
+
+
+@_alone.register
+def _(result: LikelihoodScan, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
+    return draw_likelihood_scan(result, shorten(patch or "Scan of the likelihood"))
+
+
+@_alone.register
+def _(result: LikelihoodContours, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
+    return draw_likelihood_contours(result, shorten(patch or "Contours of the likelihood"))
+
+
+@_alone.register
+def _(result: GroupedImpacts, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
+    return draw_grouped_impacts(result, shorten(patch or "Impacts of groups"))
 
 
 @_alone.register(Pulls)

@@ -276,6 +276,21 @@ def _numbers(text: str, option: str) -> tuple[str, list[float]]:
         raise click.BadParameter(error.message, param_hint=hint, ctx=context) from None
 
 
+def groups_of(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Read groups of parameters, ``NAME=PATTERN,PATTERN``, each once or several times."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, patterns = text.partition("=")
+        if not (name and equals and all(patterns.split(","))):
+            raise click.BadParameter(
+                f"{text!r} is not NAME=PATTERN, such as 'JES=JES_*'.",
+                param_hint="'--group'",
+                ctx=click.get_current_context(),
+            )
+        groups.setdefault(name, []).extend(patterns.split(","))
+    return groups
+
+
 def _masked(texts: Sequence[str]) -> dict[str, list[int]]:
     """Read ``CHANNEL[BIN]`` or ``CHANNEL[BIN,BIN]``, a channel once or several times."""
     mask: dict[str, list[int]] = {}

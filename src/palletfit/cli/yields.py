@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from palletfit.cli.inputs import NUMBER, Inputs, takes_likelihood
+from palletfit.cli.inputs import NUMBER, Inputs, groups_of, takes_likelihood
 from palletfit.cli.output import Column, Output, check_file, lines_of, number, with_error
 
 _STATES = {"fitted": "", "predicted": "not fitted", "masked": "masked"}
@@ -34,8 +34,8 @@ Examples:
 @click.option(
     "--group",
     multiple=True,
-    metavar="NAME=PATTERN",
-    help="Show parameters of this name or pattern together. May be given several times.",
+    metavar="NAME=PATTERN[,...]",
+    help="Show parameters that fit the patterns together. May be given several times.",
 )
 @click.option(
     "--top", type=click.IntRange(min=1), help="Only so many parameters, the largest of a channel."
@@ -73,7 +73,7 @@ def command(
     files = [path for path in (csv, latex) if path is not None]
     for path in files:
         check_file(path)
-    groups = _groups(group)
+    groups = groups_of(group)
     results: Any = palletfit.yields(mu=mu, groups=groups, **inputs.arguments())
     _check_patterns(show, results)
     patterns = show or ("*",)
@@ -124,21 +124,6 @@ def _as_json(tables: Any, *, systematics: bool) -> dict[str, Any]:
     """Give plain data; uncertainties by parameter are many, and only those who ask get them."""
     content: dict[str, Any] = tables.as_json()
     return content if systematics else {**content, "systematics": None}
-
-
-def _groups(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Read ``NAME=PATTERN``, a group once or several times."""
-    groups: dict[str, list[str]] = {}
-    for text in texts:
-        name, equals, pattern = text.partition("=")
-        if not (name and equals and pattern):
-            raise click.BadParameter(
-                f"{text!r} is not NAME=PATTERN.",
-                param_hint="'--group'",
-                ctx=click.get_current_context(),
-            )
-        groups.setdefault(name, []).append(pattern)
-    return groups
 
 
 def _check_patterns(patterns: Sequence[str], results: Any) -> None:

@@ -35,7 +35,7 @@ SHARP = 1e-14
 #: A q on Asimov data below this is weak: its fits have to be sharp.
 WEAK = 1e-2
 #: Where the curvature of the likelihood in mu is taken, if mu-hat is zero.
-_OFF_ZERO = 1e-6
+OFF_ZERO = 1e-6
 #: A variance of mu-hat above this is that of a signal without any effect.
 _NO_INFORMATION = 1e18
 #: Name of the start at the values that the measurement suggests.
@@ -390,8 +390,8 @@ class BatchFits:
         errors = np.full(len(rows), np.nan)
         point = free.point[rows]
         # At zero the curvature is a small difference of terms of the order of one over mu.
-        near = np.abs(point[:, self.poi]) < _OFF_ZERO
-        point[near, self.poi] = _OFF_ZERO
+        near = np.abs(point[:, self.poi]) < OFF_ZERO
+        point[near, self.poi] = OFF_ZERO
         for part, hessian, frozen in self.likelihood.hessians(free, rows, point):
             frozen[:, self.poi] = False
             unit = np.zeros(frozen.shape)

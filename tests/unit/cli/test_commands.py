@@ -255,6 +255,45 @@ def test_yields(palletfit, likelihood, tmp_path: Path) -> None:
         assert palletfit("yields", "workspace.json", *wrong).exit_code == 2
 
 
+def test_likelihood(palletfit, likelihood) -> None:
+    options = {"parameter": "scale", "range": (-1.0, 1.0), "points": 3, "levels": [0.5]}
+    scan = library.likelihood_scan(likelihood["workspace"], **options).only
+    words = ("likelihood", "workspace.json", "--parameter", "scale", "--range", "-1", "1")
+    words = (*words, "--points", "3", "--level", "0.5")
+    plain = entry(palletfit(*words, "--json"))
+    assert plain["rises"] == pytest.approx(scan.rises, abs=1e-9)
+    upper = scan.intervals[0].upper.value
+    assert plain["intervals"][0]["upper"] == pytest.approx(upper, abs=1e-9)
+    text = palletfit(*words).stdout
+    assert text.splitlines()[0] == "Likelihood of scale: workspace.json"
+    assert f" to {upper:#.4g}" in text
+
+
+def test_contours(palletfit, likelihood) -> None:
+    options = {"x": "mu_SIG", "y": "scale", "points": 5, "levels": [1.0]}
+    contours = library.likelihood_contours(likelihood["workspace"], **options).only
+    words = ("contours", "workspace.json", "--x", "mu_SIG", "--y", "scale", "--points", "5")
+    plain = entry(palletfit(*words, "--level", "1", "--json"))
+    (line,) = plain["contours"][0]["lines"]
+    assert line["x"] == pytest.approx(contours.contours[0].lines[0].x, abs=1e-9)
+
+
+def test_grouped_impacts(palletfit, likelihood) -> None:
+    groups = {"both": ["norm", "sc*"]}
+    impacts = library.grouped_impacts(likelihood["workspace"], groups=groups).only
+    words = ("impacts", "workspace.json", "--group", "both=norm,sc*")
+    plain = entry(palletfit(*words, "--json"))
+    assert plain["groups"][0]["impact"]["error"] == impacts.group("both").impact.error
+    assert "\n  both" in palletfit(*words).stdout
+    assert "up" in palletfit(*words, "--asymmetric").stdout
+
+
+@pytest.mark.parametrize("group", ["both", "=norm", "both=", "both=norm,,lumi"])
+def test_a_group_has_a_name_and_patterns(palletfit, group: str) -> None:
+    result = palletfit("impacts", "workspace.json", "--group", group)
+    assert (result.exit_code, "is not NAME=PATTERN" in result.stderr) == (2, True)
+
+
 def test_goodness_of_fit(palletfit, likelihood) -> None:
     goodness = library.goodness_of_fit(likelihood["background"], poi="", count=100).only
     words = ("gof", "background.json", "--poi", "", "--toys", "100")
@@ -296,6 +335,9 @@ def test_toys(palletfit, likelihood) -> None:
         ("pulls", "workspace.json"),
         ("pulls", "counting.json", "--impacts"),
         ("yields", "counting.json", "--mu", "1"),
+        ("likelihood", "counting.json", "--points", "3"),
+        ("contours", "workspace.json", "--x", "mu_SIG", "--y", "norm", "--points", "3"),
+        ("impacts", "workspace.json"),
         ("gof", "counting.json", "--mu", "1", "--toys", "100"),
         ("toys", "counting.json", "--toys", "100"),
     ],

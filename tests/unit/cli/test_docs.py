@@ -59,4 +59,5 @@ def test_an_example_is_what_the_command_writes(palletfit, demo, monkeypatch, com
 
 def test_there_is_an_example_of_every_command_with_a_likelihood() -> None:
     shown = {command.split()[0] for command, _ in examples()}
-    assert shown == {"hypotest", "limit", "scan", "fit", "pulls", "yields", "gof", "toys"}
+    fits = {"fit", "pulls", "yields", "impacts", "likelihood", "contours", "gof"}
+    assert shown == {"hypotest", "limit", "scan", *fits, "toys"}

@@ -8,7 +8,6 @@ a docstring says otherwise.
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,6 +39,7 @@ from palletfit.products.diagnostics.parameters import (
     correlation_of,
     correlations,
     covariance_of,
+    fits_pattern,
     invert,
     parameters_of,
 )
@@ -330,7 +330,7 @@ class _Diagnoses:
         }
         chosen = np.zeros(len(self.batch.names[row]), dtype=bool)
         for pattern in self.settings.parameters:
-            fitting = [column for column, name in names.items() if _means(pattern, name)]
+            fitting = [column for column, name in names.items() if fits_pattern(pattern, name)]
             if not fitting:
                 close = difflib.get_close_matches(pattern, names.values(), n=3, cutoff=0.5)
                 hint = f"Did you mean {', '.join(close)}? " if close else ""
@@ -367,14 +367,6 @@ class _Diagnoses:
                 f"mu-hat is at its {'lower' if low else 'upper'} bound: it has no correlations, "
                 "and impacts end there"
             )
-
-
-def _means(pattern: str, name: str) -> bool:
-    """Match a pattern with a parameter, by its full name or without its component."""
-    without_component = name.rpartition("[")[0] if name.endswith("]") else name
-    return name == pattern or any(
-        fnmatch.fnmatchcase(candidate, pattern) for candidate in (name, without_component)
-    )
 
 
 def _or_none(value: float) -> float | None:

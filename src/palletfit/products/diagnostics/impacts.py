@@ -10,7 +10,7 @@ starts, further ones where these disagree, and proven minima.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.batch import SHARP, BatchFits
 from palletfit.engine.fits import Fits
+from palletfit.engine.held_fits import hold
 from palletfit.engine.lowering import Lowered
 
 Variation = Literal["postfit_up", "postfit_down", "prefit_up", "prefit_down"]
@@ -164,35 +165,16 @@ def _fit(
     values: FloatArray,
 ) -> tuple[Fits, BatchFits]:
     """Fit with one parameter held in each row of a batch."""
-    again = tests.with_batch(_with_held(tests.batch, row, held_columns, values))
-    best, lanes = free.point[row], again.rows
+    lanes, best = np.arange(len(held_columns)), free.point[row]
+    alone = np.repeat(best[None], len(lanes), axis=0)
+    mask, points = np.zeros(alone.shape, dtype=bool), alone.copy()
+    mask[lanes, held_columns], points[lanes, held_columns] = True, values
+    again = tests.with_batch(hold(tests.batch, row, mask, points))
     fits = Fits(again.batch.data, again.batch.aux, None, lanes)
     # Where a quadratic likelihood would have its minimum; and nothing but the parameter moved.
     slopes = covariance[:, held_columns] / covariance[held_columns, held_columns]
     predicted = best + ((values - best[held_columns]) * slopes).T
-    alone = np.repeat(best[None], len(held_columns), axis=0)
     again.fitter.fit(fits, {"predicted": predicted, "free": alone})
     again.search.lower("free", fits)
     again.fitter.sharpen(fits, lanes, SHARP)
     return fits, again
-
-
-def _with_held(
-    batch: Lowered, row: int, held_columns: NDArray[np.int64], values: FloatArray
-) -> Lowered:
-    """Repeat one patch, each time with another parameter fixed."""
-    rows = np.full(len(held_columns), row)
-    settings = ("data", "init", "lower", "upper", "fixed", "present", "aux", "precision", "factor")
-    repeated = {name: getattr(batch, name)[rows] for name in settings}
-    lanes = np.arange(len(held_columns))
-    repeated["fixed"][lanes, held_columns] = True
-    repeated["init"][lanes, held_columns] = values
-    return replace(
-        batch,
-        index=batch.index[rows],
-        remarks=[batch.remarks[row]] * len(rows),
-        names=[batch.names[row]] * len(rows),
-        parts=[{name: array[rows] for name, array in part.items()} for part in batch.parts],
-        sample_names=[batch.sample_names[row]] * len(rows),
-        **repeated,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +115,22 @@ def _kind(batch: Lowered, row: int, column: int) -> Kind:
     if gaussian:
         return "staterror"
     return "shapesys" if batch.factor[row, column] > 0 else "shapefactor"
+
+
+def fits_pattern(pattern: str, name: str) -> bool:
+    """Match a pattern with a parameter, by its full name or without its component.
+
+    Examples
+    --------
+    >>> fits_pattern("gamma", "gamma[0]"), fits_pattern("gamma[0]", "gamma[0]")
+    (True, True)
+    >>> fits_pattern("JES_*", "JES_1"), fits_pattern("JES", "JES_1")
+    (True, False)
+    """
+    without_component = name.rpartition("[")[0] if name.endswith("]") else name
+    return name == pattern or any(
+        fnmatchcase(candidate, pattern) for candidate in (name, without_component)
+    )
 
 
 def invert(hessian: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:

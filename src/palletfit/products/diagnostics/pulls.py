@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from palletfit.core.arrays import FloatArray
-from palletfit.engine.batch import BatchFits
+from palletfit.engine.batch import SHARP, BatchFits
 from palletfit.engine.choose import require_batched
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fit_records import fit_records
@@ -115,6 +115,21 @@ def lowest_fit(engine: BatchedEngine, patch: Patch, mu: float | None) -> LowestF
             remedy="Look at the yields: a bin with events has to expect some.",
             patch=patch.name,
         )
+    return _described(tests, fits)
+
+
+def lower_fit(fit: LowestFit, point: FloatArray) -> LowestFit:
+    """Go on from a point that lies lower than a fit, ``(K,)``."""
+    tests, fits = fit.tests, fit.fits
+    tests.fitter.fit(fits, {"lower": point[None]})
+    tests.search.explore(fits, tests.rows)
+    tests.fitter.sharpen(fits, tests.rows, SHARP)
+    return _described(tests, fits)
+
+
+def _described(tests: BatchFits, fits: Fits) -> LowestFit:
+    """Describe the parameters of a fit."""
+    batch = tests.batch
     covariance, state = covariance_of(tests, 0, fits)
     parameters = parameters_of(batch, 0, fits.point[0], covariance, state)
     loose = [parameter.name for parameter in parameters if parameter.state == "undetermined"]

@@ -1,0 +1,1 @@
+"""Profile likelihoods of parameters: scans, contours, and the impacts of groups."""
