@@ -21,12 +21,16 @@ from ...scans import GOOD, NAMES, by_function
 def prepare(scan):
     """Prepare the points of the scan; the summary and the content of the patchset."""
 
-    def prepared(**settings):
+    def prepared(regions=None, **settings):
         workspace = scan.folder / "workspace.json"
         workspace.write_text(json.dumps(scan.background))
         path = scan.folder / "patchset.json"
         summary = prepare_patchset(
-            scans.analysis(scan.points, labels=scan.labels),
+            scans.analysis(
+                scan.points,
+                labels=scan.labels,
+                regions=regions or {"SR": {"workspace": "BkgOnly.json"}},
+            ),
             "SR",
             Settings.model_validate({**scan.settings, **settings}),
             workspace,
@@ -106,6 +110,39 @@ def test_points_that_fill_the_memory_are_refused(prepare, monkeypatch):
     monkeypatch.setattr("palletfit.products.points.patchsets.CONTENT_BYTES", 5000)
     with pytest.raises(ConfigError, match="too large for a patchset"):
         prepare()
+
+
+def test_each_region_takes_its_own_channels(scan, prepare):
+    table = {**scans.columns(10), "VR[0]": [7.0] * 10}  # of the other region's workspace
+    scans.write_table(scan.folder / "points.csv", table)
+    regions = {name: {"workspace": f"{name}.json"} for name in ("SR", "VR")}
+    _, first = prepare(regions)
+    scan.background["channels"][1]["name"] = scan.background["observations"][1]["name"] = "VR"
+    scan.background["channels"][0]["name"] = scan.background["observations"][0]["name"] = "CR"
+    _, second = prepare(regions)
+    operations = [
+        [entry["patch"][0]["value"]["data"] for entry in spec["patches"]]
+        for spec in (first, second)
+    ]
+    assert operations[0] == [
+        list(pair) for pair in zip(table["SR[0]"], table["SR[1]"], strict=True)
+    ]
+    assert operations[1] == [[7.0]] * 10
+    labels = [[entry["metadata"] for entry in spec["patches"]] for spec in (first, second)]
+    assert labels[0] == labels[1]
+
+
+def test_names_may_tell_points_apart(scan, prepare):
+    table = {**scans.columns(10), "mass": [100.0] * 10}
+    table["model"] = table.pop("name")
+    scans.write_table(scan.folder / "points.csv", table)
+    scan.points["name"] = "model"
+    with pytest.raises(PalletError, match="same values") as error:
+        prepare()
+    assert "the column that `points.name` names" in error.value.remedy
+    scan.labels = [*scans.LABELS, "model"]
+    _, spec = prepare()
+    assert spec["patches"][9]["metadata"] == {"name": "p9", "values": [100, "higgsino", "p9"]}
 
 
 OPERATIONS = """
