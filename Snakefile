@@ -30,8 +30,7 @@ rule all:
     default_target: True
     input:
         all_manifests(),
-        result_files(GRIDS),
-        files_of(POINTS),
+        result_files(ANALYSES),
         products_there(),
     message:
         "everything that was asked for is there"

@@ -72,9 +72,8 @@ OTHERS = [name for name, product in PRODUCTS.items() if product not in (HYPOTEST
 CHOSEN = [name for name in OTHERS if PRODUCTS[name].chosen_from is not None]
 
 
-#: Analyses with signal points that are fitted one by one, and those of large scans.
-GRIDS = {name: item for name, item in ANALYSES.items() if item.points is None}
-SCANS = {name: item for name, item in ANALYSES.items() if item.points is not None}
+#: Analyses whose signal points come from a table or a function, instead of patchsets.
+SCANS = {name: item for name, item in KNOWN.items() if item.points is not None}
 
 
 def any_of(names):
@@ -193,19 +192,30 @@ def fit_settings(wildcards):
 
 def background_member(wildcards):
     """The workspace of a region inside the archive, with its pin."""
-    analysis = ANALYSES[wildcards.analysis]
+    analysis = KNOWN[wildcards.analysis]
     name = analysis.regions[wildcards.region].workspace
     return {"member": name, "sha256": analysis.pallet.sha256.get(name)}
 
 
 def point_files(wildcards):
     """Files that the points of a scan depend on; the rule's script says if one is missing."""
-    return [str(path) for path in ANALYSES[wildcards.analysis].points.files if path.exists()]
+    return [str(path) for path in KNOWN[wildcards.analysis].points.files if path.exists()]
+
+
+def patchset_settings(wildcards):
+    """Return what the patchset of points depends on, in addition to their files."""
+    analysis = KNOWN[wildcards.analysis]
+    return {
+        "labels": analysis.labels,
+        "points": analysis.points.model_dump(mode="json", exclude={"plot_bins"}),
+        "measurement": SETTINGS.fit.measurement,
+        "max_patches": SETTINGS.points.max_patches,
+    }
 
 
 def point_settings(wildcards):
     """Return what the results of a scan depend on, in addition to its files."""
-    analysis = ANALYSES[wildcards.analysis]
+    analysis = KNOWN[wildcards.analysis]
     return {
         "fit": SETTINGS.fit.model_dump(mode="json"),
         "engine": VERSIONS[SETTINGS.fit.engine],
@@ -252,7 +262,7 @@ def choice(wildcards):
 
 def selected(product):
     """Selected analyses that a product is made for, by name."""
-    return GRIDS if product.records else SCANS
+    return [name for name in ANALYSES if product.records or name in SCANS]
 
 
 def product_manifests(product):
@@ -456,7 +466,7 @@ def product_files(product):
         if product.chosen_from is not None:
             every += [
                 file
-                for name in GRIDS
+                for name in ANALYSES
                 for stem in chosen_stems(name, product)
                 for file in product.files_of_patch(name, stem)
             ]
@@ -537,7 +547,7 @@ def site_results(wildcards):
     """Results of the selected analyses that are at hand; upper limits, if they were asked for."""
     names = [
         name
-        for name, item in GRIDS.items()
+        for name, item in ANALYSES.items()
         if at_hand(item, RESULTS, SETTINGS.download, ANALYSIS_FOLDER)
     ]
     limits = [RESULTS / name / "limits.json" for name in names]
@@ -608,14 +618,14 @@ def benchmark_times():
     return [
         f"results/_benchmark/{name}/{case}/{number}.json"
         for number in range(1, SETTINGS.benchmark.repetitions + 1)
-        for name in GRIDS
+        for name in ANALYSES
         for case in SETTINGS.benchmark.executors
     ]
 
 
 def benchmark_shown():
     """Return what the table shows in addition to the times."""
-    published = {name: analysis.published_time for name, analysis in GRIDS.items()}
+    published = {name: analysis.published_time for name, analysis in ANALYSES.items()}
     return {
         "published": {name: time and time.model_dump() for name, time in published.items()},
         "benchmark": SETTINGS.benchmark.model_dump(mode="json"),
@@ -640,7 +650,7 @@ def all_manifests():
     """Manifests of all regions that are fitted, of all selected analyses."""
     return [
         f"results/{name}/{region}/hypotest.json"
-        for name, analysis in GRIDS.items()
+        for name, analysis in ANALYSES.items()
         for region in analysis.used_regions
     ]
 
@@ -650,7 +660,7 @@ def all_submissions(product):
     file = product.file("submitted")
     return [
         f"results/{name}/{region}/{file}.json"
-        for name, analysis in GRIDS.items()
+        for name, analysis in ANALYSES.items()
         for region in analysis.used_regions
     ]
 
@@ -664,9 +674,10 @@ def products_there():
     """Files of other products in the report: tables and plots that an earlier run made."""
     if not REPORTING:
         return []
-    files = [file for name in OTHERS for file in files_of(PRODUCTS[name]) if Path(file).exists()]
+    products = [POINTS, *(PRODUCTS[name] for name in OTHERS)]
+    files = [file for product in products for file in files_of(product)]
     for name in CHOSEN:
-        for analysis in GRIDS:
+        for analysis in ANALYSES:
             chosen = RESULTS / analysis / f"{name}_patches.json"
             patches = read_json(chosen).values() if chosen.exists() else []
             stems = [file_stem(patch) for region in patches for patch in region]
@@ -674,7 +685,7 @@ def products_there():
                 file for stem in stems for file in PRODUCTS[name].files_of_patch(analysis, stem)
             ]
             files += [file for file in plots if Path(file).exists()]
-    files += [f"results/{analysis}/hepdata.tar.gz" for analysis in GRIDS]
+    files += [f"results/{analysis}/hepdata.tar.gz" for analysis in ANALYSES]
     files.append("results/_benchmark/times.csv")
     return [file for file in files if Path(file).exists()]
 

@@ -33,6 +33,6 @@ rule hepdata_submission:
 rule hepdata:
     """HEPData submissions of all selected analyses."""
     input:
-        collect("results/{analysis}/hepdata.tar.gz", analysis=GRIDS),
+        collect("results/{analysis}/hepdata.tar.gz", analysis=ANALYSES),
     message:
         "everything that was asked for is there"

@@ -40,7 +40,7 @@ rule prepare_workspace:
         files=region_members,
     wildcard_constraints:
         analysis=any_of(
-            name for name, item in KNOWN.items() if item.combine is None and item.points is None
+            name for name, item in KNOWN.items() if item.combine is None and name not in SCANS
         ),
     localrule: True
     conda:

@@ -27,6 +27,37 @@ rule prepare_background:
         "../scripts/prepare_background.py"
 
 
+rule prepare_points:
+    """Write the points of a region as a patchset, from which all products are made."""
+    input:
+        workspace="results/{analysis}/{region}/workspace.json",
+        points=point_files,
+    output:
+        patchset="results/{analysis}/{region}/patchset.json",
+        summary=report(
+            "results/{analysis}/{region}/signals.html",
+            caption="../report/signals.rst",
+            category="{analysis}",
+            labels={"region": "{region}", "what": "points"},
+        ),
+    log:
+        "logs/{analysis}/{region}/prepare_points.log",
+    benchmark:
+        "logs/{analysis}/{region}/prepare_points.tsv"
+    params:
+        settings=patchset_settings,
+    wildcard_constraints:
+        analysis=any_of(SCANS),
+    # A function of the user's is called where Snakemake runs.
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    message:
+        "{wildcards.analysis}/{wildcards.region}: write the points as a patchset"
+    script:
+        "../scripts/prepare_points.py"
+
+
 rule fit_points:
     """Test every point of a region's scan; of earlier results only missing ones are made again.
 

@@ -55,7 +55,12 @@ def test_a_scan_becomes_one_table(folder: Folder) -> None:
     assert len(list((folder.path / "results/scan").rglob("*"))) < 20
     assert len(parts(folder)) == 4
     assert folder.run("points").idle
-    assert folder.run().idle  # it is all that there is of this analysis
+    # With more points than may have records, other targets say so before they fit.
+    folder.config["points"]["max_patches"] = 59
+    refused = folder.run(succeeds=False)
+    assert "more than 59 points" in refused.output
+    assert "Ask for the target `points`" in refused.output
+    assert refused.fitted == []
 
     before = parts(folder)
     (folder.path / "results/scan/SR/points/part-000002.parquet").write_bytes(b"PAR1")

@@ -253,7 +253,7 @@ class Combination(Model):
 
 
 class Points(Model):
-    """A large scan instead of patchsets: signal points of a table, or of your own function."""
+    """Signal points of a table, or of your own function, instead of patchsets."""
 
     table: Path | None = None
     """CSV or Parquet file with one row for each point: its name, its labels, and its expected
@@ -500,9 +500,9 @@ class Analysis(Model):
     patches: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Shell patterns of the patches that are fitted."""
     points: Points | None = None
-    """A scan of points, instead of the regions' patchsets."""
+    """Signal points of your own, instead of the regions' patchsets."""
     planes: dict[Name, Plane] = {}
-    """Planes in which a contour is drawn; for a scan of `points`, the excluded fraction."""
+    """Planes in which a contour is drawn; by the target `points`, the excluded fraction."""
     slices: dict[Name, Slice] = {}
     """Lines along which upper limits are drawn with their bands."""
     cross_section: CrossSection | None = None

@@ -190,10 +190,14 @@ class BenchmarkSettings(Model):
 
 
 class PointSettings(Model):
-    """Tasks of scans of points, and limits of their tables."""
+    """Limits of points that you give yourself, and tasks of the target `points`."""
 
     chunk: Annotated[int, Field(ge=1, le=100_000)] = 512
-    """Points of a task, and of one file of results. A change repeats all fits."""
+    """Points of a task, and of one file of results. A change repeats all fits of the target
+    `points`."""
+    max_patches: Annotated[int, Field(gt=0)] = 5_000
+    """Largest number of points with which all targets work. Each point then has a record. The
+    target `points` takes more."""
     max_points: Annotated[int, Field(gt=0)] = 10_000_000
     """Largest number of points."""
     max_table_bytes: Annotated[int, Field(gt=0)] = 8 * 1024**3
@@ -319,7 +323,7 @@ class Settings(Model):
         return parse(ExecutorSettings, merged, file=source)
 
     points: PointSettings = PointSettings()
-    """Tasks of scans of points."""
+    """Points that you give yourself."""
     live: LiveSettings = LiveSettings()
     """Page that shows a run during its fits."""
 

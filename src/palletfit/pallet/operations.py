@@ -102,7 +102,7 @@ def patchset_of(files: Mapping[str, Path], region: Region) -> dict[str, Any]:
             )
         patches.append(_patch(name, values, operations))
     labels = [] if template is None else labels_in(template)
-    return _patchset(f"Made of {len(files)} files of operations", labels, patches)
+    return patchset(f"Made of {len(files)} files of operations", labels, patches)
 
 
 def patchset_of_one(name: str, label: str) -> dict[str, Any]:
@@ -115,16 +115,27 @@ def patchset_of_one(name: str, label: str) -> dict[str, Any]:
     label
         The label.
     """
-    return _patchset("A complete workspace", [label], [_patch(name, [name], [])])
+    return patchset("A complete workspace", [label], [_patch(name, [name], [])])
 
 
 def _patch(name: str, values: Sequence[float | str], operations: Sequence[Any]) -> dict[str, Any]:
     return {"metadata": {"name": name, "values": list(values)}, "patch": list(operations)}
 
 
-def _patchset(
+def patchset(
     description: str, labels: Sequence[str], patches: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
+    """Make the content of a patchset of its entries, without a digest.
+
+    Parameters
+    ----------
+    description
+        Words on where the patches come from.
+    labels
+        Names of the values of each patch.
+    patches
+        Entries: each has ``metadata`` with ``name`` and ``values``, and the operations ``patch``.
+    """
     return {
         "version": "1.0.0",
         "metadata": {

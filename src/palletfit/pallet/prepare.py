@@ -108,7 +108,7 @@ def prepare_region(
     if not files.has_patches and not files.complete:
         raise ConfigError(
             f"The region {region} of {analysis.name} has no patchset, but `points`.",
-            remedy="Ask for the target `points`.",
+            remedy="Its patchset is made by scripts/prepare_points.py.",
         )
     of_patches: Mapping[str, str] = {}
     if files.patchset is not None:

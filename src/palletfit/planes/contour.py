@@ -324,12 +324,9 @@ def exclusion(
         grid_x, grid_y = geometry.axes(settings.grid)
         values = field(geometry, significance, settings, grid_x, grid_y)
         fields = {name: values[..., i] for i, name in enumerate(names.values())}
-        main, bands = np.split(significance, [len(MAIN)], axis=1)
-        inner, predicted = predict(geometry, main, settings)
+        inner, predicted = predict(geometry, significance, settings)
         patches = fitted["patch"].to_numpy()[inner]
-        errors = leave_one_out(main[inner], predicted, patches.tolist(), MAIN, level)
-        if bands.size:
-            predicted = np.hstack([predicted, predict(geometry, bands, settings)[1]])
+        errors = leave_one_out(significance[inner], predicted, patches.tolist(), MAIN, level)
         alone = rests_alone(significance[inner], predicted, level)
         rests_on = {name: tuple(patches[alone[:, i]]) for i, name in enumerate(names.values())}
     allowed = _allowed_part(forbidden, geometry)

@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import shapely
+from scipy import linalg
 from scipy.interpolate import (
     CloughTocher2DInterpolator,
     LinearNDInterpolator,
     RBFInterpolator,
 )
 from scipy.spatial import Delaunay
+from scipy.spatial.distance import cdist
+from scipy.special import xlogy
 
 from palletfit.config import ContourSettings
 from palletfit.core.arrays import FloatArray
@@ -176,6 +179,8 @@ def predict(
     """
     to_border = shapely.distance(shapely.points(geometry.scaled), geometry.hull.exterior)
     inner = np.flatnonzero(to_border > TOLERANCE)
+    if settings.interpolation == "rbf":
+        return inner, _spline_predictions(geometry.scaled, significance)[inner]
     predicted = np.empty((len(inner), significance.shape[1]))
     for row, index in enumerate(inner):
         remaining = np.delete(np.arange(len(significance)), index)
@@ -184,6 +189,35 @@ def predict(
         )
         predicted[row] = interpolate(geometry.scaled[[index]])[0]
     return inner, predicted
+
+
+def _spline_predictions(scaled: FloatArray, values: FloatArray) -> FloatArray:
+    """Interpolate each point from all others with thin-plate splines, by one matrix for all points.
+
+    A spline is a solution of ``M (c, d) = (values, 0)``, with one row of `M` for each point and
+    three for the plane that is added. Without point `i` it misses that one's value by
+    ``c_i / (M^-1)_ii``: S. Rippa, Adv. Comput. Math. 11 (1999) 193, which holds with the plane,
+    too. So a few thousand points take seconds, and not a spline each.
+
+    Parameters
+    ----------
+    scaled
+        The points, shape (points, 2).
+    values
+        Shape (points, columns).
+
+    Returns
+    -------
+    array of shape (points, columns)
+    """
+    count = len(scaled)
+    squared = cdist(scaled, scaled, "sqeuclidean")
+    matrix = np.zeros((count + 3, count + 3))
+    matrix[:count, :count] = 0.5 * xlogy(squared, squared)
+    matrix[:count, count], matrix[:count, count + 1 :] = 1.0, scaled
+    matrix[count:, :count] = matrix[:count, count:].T
+    inverse = linalg.inv(matrix, overwrite_a=True, check_finite=False)[:count, :count]
+    return np.asarray(values - inverse @ values / np.diagonal(inverse)[:, None])
 
 
 def leave_one_out(

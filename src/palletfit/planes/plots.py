@@ -17,7 +17,7 @@ from palletfit.config import Analysis, Plane
 from palletfit.core.arrays import FloatArray
 from palletfit.planes.contour import ON_NO_POINT, ON_ONE_POINT, Curve, Exclusion, curve_label
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
-from palletfit.planes.view import view
+from palletfit.planes.view import marker_scale, view
 
 PUBLISHED_LINES = {"observed": "-", "expected": (0, (6, 2, 1, 2))}
 #: Line style of islands around no point.
@@ -159,9 +159,10 @@ def draw_published(axes: Axes, exclusion: Exclusion) -> list[Entry]:
 def draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
     """Draw the signal points, with one marker for each status."""
     lost_near = len(exclusion.failed_near_contour)
+    size = 3.5 * marker_scale(len(exclusion.points))
     near = f", {lost_near} next to the contour" if lost_near else ""
     styles: dict[str, tuple[str, dict[str, Any]]] = {
-        "ok": ("Signal points", {"marker": ".", "color": COLOURS["points"], "markersize": 3.5}),
+        "ok": ("Signal points", {"marker": ".", "color": COLOURS["points"], "markersize": size}),
         "suspect": (
             "Fit not trusted ({count})",
             {

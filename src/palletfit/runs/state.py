@@ -197,7 +197,7 @@ def outcome(
         line
         for name, analysis in analyses.items()
         for product in registry.products().values()
-        if product.records == (analysis.points is None)
+        if product.records or analysis.points is not None
         for line in product.last_words(results / name, analysis, settings)
     ]
     for name in analyses:

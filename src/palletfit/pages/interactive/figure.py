@@ -18,7 +18,7 @@ from palletfit.core.arrays import FloatArray
 from palletfit.planes.colours import COLOURS, SURFACES
 from palletfit.planes.contour import ON_NO_POINT, ON_ONE_POINT, Curve, Exclusion, curve_label
 from palletfit.planes.mathtext import to_html
-from palletfit.planes.view import view
+from palletfit.planes.view import marker_scale, view
 
 _FONT = '"DejaVu Sans", "Segoe UI", "Helvetica Neue", Arial, sans-serif'
 #: Digits after the point of coordinates, relative to the range of the axes.
@@ -315,6 +315,8 @@ def _points(points: pd.DataFrame, details: Mapping[str, Any]) -> Iterator[go.Sca
         if rows.empty:
             continue
         names = [str(name) for name in rows["patch"]]
+        if status == "ok":
+            marker = {**marker, "size": round(marker["size"] * marker_scale(len(points)), 1)}
         count = "" if status == "ok" else f" ({len(rows)})"
         yield go.Scatter(
             x=rows["x"].tolist(),

@@ -443,7 +443,7 @@
     if (!isPoints(trace) || !scores) return themed(trace);
     const marker = {
       ...themed(trace.marker),
-      size: trace.marker.size + 3,
+      size: trace.marker.size + Math.min(3, trace.marker.size / 2),
       color: scores,
       colorscale: colouring.scale,
       cmin: colouring.range[0],

@@ -11,7 +11,7 @@ from palletfit.runs.results import RegionResults
 from palletfit.runs.store import RecordStore
 
 #: Largest number of points for which the page holds the attempts of each fit.
-MOST_ATTEMPTS = 2000
+MOST_ATTEMPTS = 1000
 #: Fits of a hypothesis test, in the order of the page.
 _FITS = ("background", "free", "fixed", "asimov_fixed")
 #: Largest number of pulls and impacts.

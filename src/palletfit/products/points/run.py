@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from palletfit.config import Analysis, ExecutorSettings, FitSettings, PointSettings, Settings
+from palletfit.config import Analysis, ExecutorSettings, FitSettings, Settings
 from palletfit.core.files import read_json
 from palletfit.core.locks import waiting_lock
 from palletfit.core.progress import Progress
 from palletfit.engine.versions import VERSIONS
-from palletfit.errors import ConfigError, FitError
+from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch, json_digest
+from palletfit.products.points.opening import ranges_of, source_of
 from palletfit.products.points.parts import (
     RETRY,
     PartStore,
@@ -31,9 +32,7 @@ from palletfit.products.points.parts import (
     row_of,
 )
 from palletfit.products.points.product import Points
-from palletfit.products.points.signals import Signal
-from palletfit.products.points.sources import FunctionSource, Source, duplicate
-from palletfit.products.points.tables import TableSource
+from palletfit.products.points.sources import Source, duplicate
 from palletfit.runs import task
 from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
 from palletfit.runs.ledger import Ledger
@@ -76,10 +75,7 @@ class PointScan:
     @property
     def ranges(self) -> list[range]:
         """Numbers of the points of each chunk."""
-        count = self.source.count
-        return [
-            range(first, min(first + self.chunk, count)) for first in range(0, count, self.chunk)
-        ]
+        return ranges_of(self.source.count, self.chunk)
 
 
 def of_region(
@@ -92,27 +88,14 @@ def of_region(
     ConfigError, PalletError
         There are no points, or something is wrong with them.
     """
-    if analysis.points is None:
-        raise ConfigError(
-            f"The analysis {analysis.name} has no `points`, but patchsets.",
-            remedy="Ask for the target `all`.",
-        )
     workspace = read_json(workspace_path)
-    signal = Signal.of(workspace, analysis.points, settings.fit)
-    limits: PointSettings = settings.points
-    source: Source
-    if analysis.points.table is not None:
-        alone = len(analysis.used_regions) == 1
-        source = TableSource(analysis.points, analysis.labels, signal, limits, strict=alone)
-    else:
-        source = FunctionSource(analysis.points, analysis.labels, signal, limits)
     return PointScan(
         title=f"{analysis.name}/{region}",
         workspace=workspace,
-        source=source,
+        source=source_of(analysis, workspace, settings.fit, settings.points),
         labels=tuple(analysis.labels),
         settings=settings.fit,
-        chunk=limits.chunk,
+        chunk=settings.points.chunk,
     )
 
 

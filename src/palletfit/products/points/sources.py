@@ -26,6 +26,10 @@ from palletfit.products.points.signals import Signal
 LONGEST_NAME = 500
 
 
+class TooManyPointsError(ConfigError):
+    """A source has more points than are allowed."""
+
+
 class Source(Protocol):
     """Points by number.
 
@@ -232,7 +236,7 @@ class FunctionSource:
 
 def _check_count(count: int, settings: PointSettings, path: Path | str) -> None:
     if count > settings.max_points:
-        raise ConfigError(
+        raise TooManyPointsError(
             f"There are {count} points, and {settings.max_points} are allowed.",
             remedy="Raise `points.max_points` in the configuration if that is meant.",
             file=path,

@@ -21,7 +21,13 @@ from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.products.points.signals import Signal
-from palletfit.products.points.sources import Names, duplicate, file_digest, wrong_name
+from palletfit.products.points.sources import (
+    Names,
+    TooManyPointsError,
+    duplicate,
+    file_digest,
+    wrong_name,
+)
 
 #: Bytes that are read at a time, and rows that are checked together.
 _BLOCK, _ROWS = 1 << 20, 4096
@@ -205,7 +211,7 @@ class TableSource:
             names.add(self._names(table, count))
             count += len(table)
             if count > self._settings.max_points:
-                raise ConfigError(
+                raise TooManyPointsError(
                     f"The table has more than {self._settings.max_points} rows.",
                     remedy="Raise `points.max_points` in the configuration if that is meant.",
                     file=self.path,
