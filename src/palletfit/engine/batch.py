@@ -403,14 +403,14 @@ class BatchFits:
         return errors
 
     def lowest(self, mu: float | None, asimov: Mapping[str, float] | None = None) -> Fits:
-        """Fit the batch's only patch from all starts, with `mu` free or fixed, to a sharp minimum.
+        """Fit all patches from all starts, with `mu` free or fixed, each to a sharp minimum.
 
         Parameters
         ----------
         mu
             Where the parameter of interest is fixed; None leaves it free.
         asimov
-            Fit the Asimov data that these parameters, by name, expect.
+            Fit the Asimov data that these parameters, by name, expect, of the batch's only patch.
         """
         batch = self.batch
         fits = Fits(batch.data, batch.aux, mu, self.rows)
