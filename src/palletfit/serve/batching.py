@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from palletfit.core.text import counted
 from palletfit.errors import FitError, PalletfitError
 from palletfit.executors import DeadlineExceeded, WorkerDied
-from palletfit.serve import fits
-from palletfit.serve.fits import Answer, Answers, ModelFile
+from palletfit.serve import work
 from palletfit.serve.protocol import Point, Question, failure
+from palletfit.serve.work import Answer, Answers, ModelFile
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ class Batcher:
         """Fit a batch; where that fails unexpectedly, its points alone."""
         began = time.monotonic()
         try:
-            future = self._executor.submit(fits.answer, *group, [entry.point for entry in points])
+            future = self._executor.submit(work.answer, *group, [entry.point for entry in points])
             answers: Answers = await asyncio.wrap_future(future)
         except Exception as error:  # noqa: BLE001
             self._fail(group, points, error)

@@ -203,6 +203,7 @@ class Service:
             "seconds_per_batch": times["fitted"] / batches if batches else None,
             "cpu_seconds_per_point": times["cpu"] / points if points else None,
             "batches_lost": times["lost"],
+            "cpu_seconds": time.process_time(),
         }
 
 

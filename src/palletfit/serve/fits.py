@@ -9,8 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from palletfit.backends.likelihood import Recent
@@ -23,6 +22,7 @@ from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.limits.compute import upper_limits, with_bound
 from palletfit.serve.protocol import Point, Question, failure
+from palletfit.serve.work import Answer, Answers, ModelFile
 
 #: So many models are kept in a worker, and structures of signals of each.
 _MODELS, _LAYOUTS = 8, 64
@@ -30,46 +30,6 @@ _MODELS, _LAYOUTS = 8, 64
 _DETAILS = ("fits", "software")
 
 _engines: Recent[tuple[str, str | None], BatchedEngine] = Recent(_MODELS)
-
-Answer = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A model that the service has read, checked and written for its workers.
-
-    Attributes
-    ----------
-    name
-        Name in requests.
-    path
-        JSON file of the workspace, which is the service's own.
-    digest
-        SHA-256 of its text.
-    """
-
-    name: str
-    path: Path
-    digest: str
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Answers to the points of a batch, in their order, and what they cost.
-
-    Attributes
-    ----------
-    answers
-        Plain data of each point.
-    seconds
-        Processor time of the batch in its worker.
-    worker
-        Identifier of the worker's process.
-    """
-
-    answers: list[Answer]
-    seconds: float
-    worker: int
 
 
 def answer(model: ModelFile, question: Question, points: Sequence[Point]) -> Answers:

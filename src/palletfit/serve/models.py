@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palletfit.config import DownloadSettings
 from palletfit.config.catalogue import named
@@ -17,12 +17,11 @@ from palletfit.core.files import write_atomically
 from palletfit.core.text import did_you_mean, printable
 from palletfit.errors import ConfigError, PalletError, PalletfitError
 from palletfit.pallet.hs3 import read_workspace
-from palletfit.pallet.inspection.finding import Document, recognise
-from palletfit.pallet.inspection.pairing import pair
-from palletfit.pallet.inspection.proposal import propose
-from palletfit.pallet.inspection.sources import files, opened
 from palletfit.pallet.patchset import check_workspace
-from palletfit.serve.fits import ModelFile
+from palletfit.serve.work import ModelFile
+
+if TYPE_CHECKING:
+    from palletfit.pallet.inspection.finding import Document
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +216,9 @@ def _workspaces(source: Named, settings: DownloadSettings) -> Iterator[tuple[str
     PalletfitError
         The source cannot be read, or there is no workspace in it.
     """
+    from palletfit.pallet.inspection.finding import recognise
+    from palletfit.pallet.inspection.sources import files, opened
+
     with opened(source.source, settings) as open_source:
         documents: list[Document] = []
         contents: dict[str, Any] = {}
@@ -240,6 +242,9 @@ def _workspaces(source: Named, settings: DownloadSettings) -> Iterator[tuple[str
 
 def _regions(source: Any, documents: Sequence[Document]) -> dict[str, str]:
     """Name the workspaces of a source as ``palletfit inspect`` names their regions."""
+    from palletfit.pallet.inspection.pairing import pair
+    from palletfit.pallet.inspection.proposal import propose
+
     try:
         pairing = pair(documents, any_digest=True)
         proposals, _ = propose(source, documents, pairing.pairs, pairing.alone)

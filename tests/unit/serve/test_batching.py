@@ -12,8 +12,8 @@ import pytest
 
 from palletfit.runs.faults import worker_died
 from palletfit.serve.batching import Batcher, DroppedError
-from palletfit.serve.fits import Answers, ModelFile
 from palletfit.serve.protocol import Point, Question
+from palletfit.serve.work import Answers, ModelFile
 
 MODEL = ModelFile("model", Path("model.json"), "digest")
 FIRST, SECOND = Question(mu=1.0), Question(mu=2.0)

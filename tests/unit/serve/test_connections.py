@@ -13,7 +13,7 @@ import pytest
 
 from palletfit.serve.batching import Batcher
 from palletfit.serve.connections import Bounds, Service
-from palletfit.serve.fits import Answers
+from palletfit.serve.work import Answers
 
 
 class Workers(Executor):

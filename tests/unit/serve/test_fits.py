@@ -12,6 +12,7 @@ from palletfit.pallet.demo import demo_patchset, demo_workspace
 from palletfit.serve import fits
 from palletfit.serve.models import Models, Named
 from palletfit.serve.protocol import Point, Question
+from palletfit.serve.work import ModelFile
 
 from .. import models
 
@@ -23,7 +24,7 @@ WIDE = {"SR_high": [0.1, 0.6, 1.4], "SR_low": [0.5, 0.2]}
 CLOSE = {"rel": 1e-7, "abs": 1e-9}
 
 
-def answers(model: fits.ModelFile, points: list[Point], **question: object) -> list[dict]:
+def answers(model: ModelFile, points: list[Point], **question: object) -> list[dict]:
     return fits.answer(model, Question(**question), points).answers
 
 
@@ -63,7 +64,7 @@ def test_points_of_all_kinds_have_in_one_batch_the_numbers_of_the_library(demo: 
 
 
 @pytest.fixture
-def small(tmp_path) -> fits.ModelFile:
+def small(tmp_path) -> ModelFile:
     path = tmp_path / "small.json"
     path.write_text(json.dumps(models.background(*KINDS)), encoding="utf-8")
     return Models([Named("small", str(path))], tmp_path / "copies").file("small")
