@@ -133,6 +133,7 @@ def service(arguments: argparse.Namespace) -> Iterator[Path]:
         path = Path(folder) / "socket"
         words = [sys.executable, "-m", "palletfit.cli", "serve", f"model={arguments.workspace}"]
         words += ["--socket", str(path), "--workers", str(arguments.workers)]
+        words += ["--connections", str(max(arguments.callers) + 1)]
         process = subprocess.Popen(words)  # noqa: S603
         while not path.exists():
             if process.poll() is not None:

@@ -33,7 +33,7 @@ _SECONDS = FiniteRange(min=0, min_open=True)
     epilog="""\b
 Examples:
   palletfit serve BkgOnly.json
-  palletfit serve 1Lbb=BkgOnly.json staus=staus.tar.gz --socket palletfit.sock
+  palletfit serve 1Lbb=BkgOnly.json staus=staus.tar.gz --socket service.sock
   palletfit serve 1Lbb --cache archives --port 5151 --workers 8""",
 )
 @click.argument("models", nargs=-1, required=True, metavar="[NAME=]SOURCE...")

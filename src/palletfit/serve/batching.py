@@ -1,8 +1,8 @@
 """Points that wait for the same question are fitted together, as many as there are.
 
-A point that arrives while a worker is free is fitted at once, after a moment in which others may
-join it. While all workers are busy points wait, and the next batch is what has gathered. Results
-do not depend on the batch: each fit has the same starts and the same proof of its minimum.
+A point that arrives while a worker is free is fitted at once. While all workers are busy points
+wait, and the next batch is what has gathered. Results do not depend on the batch: each fit has the
+same starts and the same proof of its minimum.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from palletfit.serve.work import Answer, Answers, ModelFile
 
 logger = logging.getLogger(__name__)
 
-#: Timers may ring so many seconds early.
-_ROUNDING = 1e-4
+#: Seconds that a batch waits for callers at most.
+_LONGEST = 0.1
 
 #: Model and question of the points that may be fitted together.
 Group = tuple[ModelFile, Question]
@@ -95,9 +95,9 @@ class Batcher:
         So many batches run at the same time.
     size
         Largest number of points of a batch.
-    linger
-        Seconds that a point waits for others while a worker is free. Callers that wait for their
-        answers send the next points together only if they get this moment.
+    patience
+        After a batch the next one waits for the callers who got answers, for this part of the time
+        that the batch took, and at most for a tenth of a second.
 
     Attributes
     ----------
@@ -106,16 +106,18 @@ class Batcher:
     """
 
     def __init__(
-        self, executor: Executor, *, workers: int, size: int = 32, linger: float = 0.002
+        self, executor: Executor, *, workers: int, size: int = 32, patience: float = 0.05
     ) -> None:
         self._executor = executor
-        self._size, self._linger = size, linger
-        # When free workers became free, the longest free first.
-        self._free = deque([0.0] * workers)
+        self._size, self._patience = size, patience
+        self._free = workers
+        # So many points may wait when those who got answers have come back, until that time.
+        self._returning, self._until = 0, 0.0
         self._groups: dict[Group, deque[_Waiting]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._fitting: set[_Waiting] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._soon = False
         self._ending = False
         self.times = Times()
 
@@ -160,35 +162,36 @@ class Batcher:
 
     def _put(self, group: Group, points: Sequence[_Waiting]) -> None:
         self._groups.setdefault(group, deque()).extend(points)
-        self._schedule()
+        # Lines that were read together are there before the first of their batches begins.
+        self._look_again(0.0)
 
     def _schedule(self) -> None:
-        """Begin the batches that are ready, the longest waiting first, and look again in time."""
-        now = time.monotonic()
-        while self._free and self._groups:
-            due = {group: self._due(points) for group, points in self._groups.items()}
-            ready = [group for group in due if due[group] <= now + _ROUNDING]
-            if not ready:
-                self._look_again(min(due.values()) - now)
-                break
-            self._begin(min(ready, key=lambda group: self._groups[group][0].arrived))
+        """Begin batches while there are free workers, those of the longest waiting points first.
 
-    def _due(self, points: deque[_Waiting]) -> float:
-        """Say when points have waited for others since they and a worker have been there."""
-        if len(points) >= self._size or points[0].alone:
-            return 0.0
-        return max(points[0].arrived, self._free[0]) + self._linger
+        Callers that wait for their answers send their next points soon after a batch has ended:
+        they get a moment to come back.
+        """
+        self._timer, self._soon = None, False
+        early = self._until - time.monotonic()
+        if early > 0 and self.waiting < self._returning:
+            self._look_again(early)
+            return
+        while self._free and self._groups:
+            self._begin(min(self._groups, key=lambda group: self._groups[group][0].arrived))
 
     def _look_again(self, seconds: float) -> None:
+        if self._soon:
+            return  # points that keep arriving do not put it off
         if self._timer is not None:
             self._timer.cancel()
+        self._soon = seconds == 0.0
         self._timer = asyncio.get_running_loop().call_later(seconds, self._schedule)
 
     def _begin(self, group: Group) -> None:
         """Fit the points that wait, or the share of a free worker of them."""
         waiting = self._groups[group]
         # One worker is left for each other question.
-        workers = max(1, len(self._free) - len(self._groups) + 1)
+        workers = max(1, self._free - len(self._groups) + 1)
         count = min(self._size, math.ceil(len(waiting) / workers))
         points = [waiting.popleft()]
         while waiting and len(points) < count and not (points[0].alone or waiting[0].alone):
@@ -198,16 +201,11 @@ class Batcher:
         # A caller that is gone waits for nothing.
         points = [entry for entry in points if not entry.answer.done()]
         if points:
-            self._free.popleft()
+            self._free -= 1
             self._fitting.update(points)
             task = asyncio.get_running_loop().create_task(self._fit(group, points))
             self._running.add(task)
-            task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._free.append(time.monotonic())
-        self._schedule()
+            task.add_done_callback(self._running.discard)
 
     async def _fit(self, group: Group, points: Sequence[_Waiting]) -> None:
         """Fit a batch; where that fails unexpectedly, its points alone."""
@@ -220,14 +218,21 @@ class Batcher:
             return
         finally:
             self._fitting.difference_update(points)
-            times = self.times
-            times.batches += 1
-            times.fitted += time.monotonic() - began
-            times.waited += sum(began - entry.arrived for entry in points)
-        times.cpu += answers.seconds
+            self._end(len(points), time.monotonic() - began)
+            self.times.waited += sum(began - entry.arrived for entry in points)
+        self.times.cpu += answers.seconds
         for entry, plain in zip(points, answers.answers, strict=True):
             if not entry.answer.done():
                 entry.answer.set_result(plain)
+
+    def _end(self, count: int, seconds: float) -> None:
+        """Let a worker be free after a batch, and callers come back."""
+        self.times.batches += 1
+        self.times.fitted += seconds
+        self._free += 1
+        self._returning = min(self._size, self.waiting + count)
+        self._until = time.monotonic() + min(self._patience * seconds, _LONGEST)
+        self._look_again(0.0)
 
     def _fail(self, group: Group, points: Sequence[_Waiting], error: Exception) -> None:
         """Fit points alone of which one made a batch fail; give the only one its error."""

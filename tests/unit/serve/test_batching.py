@@ -82,7 +82,7 @@ def test_points_that_wait_are_one_batch() -> None:
 def test_callers_that_wait_for_their_answers_stay_together() -> None:
     async def scenario() -> None:
         workers = Workers()
-        batcher = Batcher(workers, workers=1, linger=0.05)
+        batcher = Batcher(workers, workers=1, patience=5.0)
         waiting = ask(batcher, range(4))
         assert await batches(workers, 1) == [[0, 1, 2, 3]]
         late = ask(batcher, range(4, 5))

@@ -47,14 +47,14 @@ def folder(demo_file, tmp_path_factory) -> Iterator[Path]:
     """A folder with the socket of a running service; it ends without an error."""
     folder = tmp_path_factory.mktemp("service")
     process = subprocess.Popen(
-        command(demo_file, "--socket", "palletfit.sock", "--port", "0"),
+        command(demo_file, "--socket", "service.sock", "--port", "0"),
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
     )
     lines = [process.stderr.readline() for _ in range(2)]
     try:
-        assert lines[0] == "listening at palletfit.sock\n"
+        assert lines[0] == "listening at service.sock\n"
         assert re.fullmatch(r"listening at 127\.0\.0\.1 port \d+\n", lines[1])
         (folder / "port").write_text(lines[1].split()[-1])
         yield folder
@@ -62,7 +62,7 @@ def folder(demo_file, tmp_path_factory) -> Iterator[Path]:
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")
-    assert not (folder / "palletfit.sock").exists()
+    assert not (folder / "service.sock").exists()
 
 
 def block(language: str) -> str:
@@ -101,7 +101,7 @@ def test_a_port_of_this_machine(folder) -> None:
 
 
 def test_only_the_user_may_open_the_socket_and_a_second_service_may_not(folder, demo) -> None:
-    path = folder / "palletfit.sock"
+    path = folder / "service.sock"
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(ConfigError, match="listens at this path already"):
         asyncio.run(run(make(demo, Workers()), Doors(socket=path), say=str))
