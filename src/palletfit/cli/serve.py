@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import tempfile
 from concurrent.futures import Executor
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from palletfit.cli.ending import DONE, NOT_TRUSTED
 from palletfit.cli.inputs import FiniteRange
+from palletfit.cli.output import Output
 from palletfit.config import DownloadSettings
 from palletfit.core.text import counted, printable_lines
 from palletfit.errors import BackendError
@@ -128,9 +128,7 @@ def command(
             f"warning: other machines may connect to {host}, and nothing authenticates them.\n"
             "  remedy: Leave out --host, and reach the service through ssh."
         )
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.ERROR, format="%(message)s", force=True
-    )
+    Output(verbose=verbose).prepare()
     bounds = Bounds(line=line, queue=queue, connections=connections, grace=grace)
     with tempfile.TemporaryDirectory(prefix="palletfit-") as folder:
         likelihoods = Models(

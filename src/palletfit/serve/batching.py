@@ -26,7 +26,7 @@ from palletfit.serve.work import Answer, Answers, ModelFile
 logger = logging.getLogger(__name__)
 
 #: Seconds that a batch waits for callers at most.
-_LONGEST = 0.1
+_LONGEST = 1.0
 
 #: Model and question of the points that may be fitted together.
 Group = tuple[ModelFile, Question]
@@ -97,7 +97,7 @@ class Batcher:
         Largest number of points of a batch.
     patience
         After a batch the next one waits for the callers who got answers, for this part of the time
-        that the batch took, and at most for a tenth of a second.
+        that the batch took, and at most for a second.
 
     Attributes
     ----------
@@ -238,7 +238,7 @@ class Batcher:
         """Fit points alone of which one made a batch fail; give the only one its error."""
         if isinstance(error, (DeadlineExceeded, WorkerDied)):
             self.times.lost += 1
-        logger.warning("%s failed: %r", counted(len(points), "point"), error)
+        logger.info("%s failed: %r", counted(len(points), "point"), error)
         if len(points) > 1:
             for entry in points:
                 entry.alone = True

@@ -301,7 +301,7 @@ class Connection:
                 self._writer.write(line)
                 await self._writer.drain()
         except (OSError, TimeoutError) as error:
-            logger.warning("a caller is gone: %s", error or "it does not read its answers")
+            logger.info("a caller is gone: %s", error or "it does not read its answers")
             self._leave()
 
     def _leave(self) -> None:
