@@ -207,7 +207,7 @@ def patchset_settings(wildcards):
     analysis = KNOWN[wildcards.analysis]
     return {
         "labels": analysis.labels,
-        "points": analysis.points.model_dump(mode="json", exclude={"plot_bins"}),
+        "points": analysis.points.model_dump(mode="json", exclude={"plot_bins", "nlls"}),
         "measurement": SETTINGS.fit.measurement,
         "max_patches": SETTINGS.points.max_patches,
     }
@@ -221,7 +221,9 @@ def point_settings(wildcards):
         "engine": VERSIONS[SETTINGS.fit.engine],
         **POINTS().as_json(),
         "labels": analysis.labels,
-        "points": analysis.points.model_dump(mode="json", exclude={"plot_bins"}),
+        "points": analysis.points.content(),
+        # Not there where they are not asked for: what is finished stays so.
+        **({"nlls": True} if analysis.points.nlls else {}),
         "chunk": SETTINGS.points.chunk,
         "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, POINTS),
     }

@@ -79,6 +79,10 @@ class Recent(Generic[Key, Value]):
             self._values.popitem(last=False)
         return value
 
+    def forget(self, key: Key) -> None:
+        """Remove a key that is there."""
+        self._values.pop(key, None)
+
     def present(self, key: Key) -> Value | None:
         """Give the value of a key if it is there."""
         return self._values.get(key)

@@ -38,8 +38,6 @@ _LEAST, _NARROW = 40, 12
 #: Space between columns.
 _GAP = "  "
 _COLOURS = {"suspect": "yellow", "failed": "red"}
-#: Keys that differ from run to run, or only show how a minimum was reached.
-_LEFT_OUT = {"attempts", "build_time", "fit_time", "seconds"}
 
 
 @dataclass(frozen=True)
@@ -244,6 +242,8 @@ def _entries(
     results: Results[Any], as_json: Callable[[Any], Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Make the entry of each result, failed ones included."""
+    from palletfit.engine.records import reproducible
+
     entries = []
     for name, values in results.values_of.items():
         entry: dict[str, Any] = {
@@ -256,18 +256,9 @@ def _entries(
             entry |= {"status": "failed", "error": {**described, "remedy": error.remedy}}
         else:
             result = results[name]
-            entry |= {"status": result.status, **_without(as_json(result))}
+            entry |= {"status": result.status, **reproducible(as_json(result))}
         entries.append(entry)
     return entries
-
-
-def _without(content: Any) -> Any:
-    """Leave out keys that differ from run to run."""
-    if isinstance(content, Mapping):
-        return {key: _without(value) for key, value in content.items() if key not in _LEFT_OUT}
-    if isinstance(content, (list, tuple)):
-        return [_without(value) for value in content]
-    return content
 
 
 def _status(results: Results[Any]) -> str:

@@ -6,6 +6,7 @@ them with the models.
 """
 
 from palletfit.config.analysis import (
+    NLL_COLUMNS,
     POINT_COLUMNS,
     RESULT_COLUMNS,
     Analysis,
@@ -65,6 +66,7 @@ from palletfit.config.settings import (
 
 __all__ = [
     "NAME_PATTERN",
+    "NLL_COLUMNS",
     "POINT_COLUMNS",
     "RESULT_COLUMNS",
     "Analysis",

@@ -45,7 +45,10 @@ RESULT_COLUMNS = frozenset(
     }
 )
 
-#: Columns other than labels of the table of a scan of points.
+#: Columns of NLLs of the table of a scan of points, and all of its columns other than labels.
+NLL_COLUMNS = tuple(
+    f"nll{asimov}_{data}_{mu}" for data in ("obs", "exp") for asimov in ("", "A") for mu in (0, 1)
+)
 POINT_COLUMNS = RESULT_COLUMNS | {*("name", "edm", "starts_agreed", "engine", "reason", "retry")}
 
 
@@ -277,6 +280,11 @@ class Points(Model):
     the table. An uncertainty of a name that the background has, too, is correlated with it."""
     lumi: str | None = None
     """Name of the luminosity of the measurement, if it multiplies the signal, too."""
+    negative: bool = False
+    """Allow yields below zero, with which the space around small signals is sampled."""
+    nlls: bool = False
+    """Add eight NLLs of each point to the results: at a signal strength of 0 and of 1, on observed
+    and expected data, and on the Asimov data of each. Learned likelihoods are trained on them."""
     plot_bins: Annotated[int, Field(ge=2, le=200)] = 30
     """Bins along each axis of the planes in which the excluded fraction is drawn."""
 
@@ -295,6 +303,10 @@ class Points(Model):
                 "numbers, or let the function give patch operations"
             )
         return self
+
+    def content(self, *left_out: str) -> dict[str, Any]:
+        """Give what points depend on, as plain data; results depend on more."""
+        return self.model_dump(mode="json", exclude={"plot_bins", "negative", "nlls", *left_out})
 
     @property
     def function_file(self) -> Path | None:
@@ -584,6 +596,8 @@ class Analysis(Model):
                 f"regions.{with_patches[0]} has a patchset beside points: remove one of both"
             )
         reserved = sorted(set(self.labels) & POINT_COLUMNS)
+        if self.points.nlls:
+            reserved += sorted(set(self.labels) & {*NLL_COLUMNS})
         if reserved:
             raise ValueError(f"labels must not be columns of points.parquet, as {reserved[0]} is")
         if self.patches != ["*"]:

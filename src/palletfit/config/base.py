@@ -71,12 +71,17 @@ def parse(model: type[ModelT], data: Mapping[str, Any], *, file: str | Path) -> 
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [_explain(model, detail) for detail in error.errors()]
+        problems = wrong_keys(model, error)
         raise ConfigError(
             "The configuration is wrong:\n" + "\n".join(f"    {line}" for line in problems),
             remedy="Correct the keys above; docs/configuration.md lists all of them.",
             file=file,
         ) from None
+
+
+def wrong_keys(model: type[BaseModel], error: ValidationError) -> list[str]:
+    """Describe in a line each key that is wrong, and offer close names of unknown ones."""
+    return [_explain(model, detail) for detail in error.errors()]
 
 
 def _explain(model: type[BaseModel], detail: Mapping[str, Any]) -> str:

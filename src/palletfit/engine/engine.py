@@ -129,6 +129,22 @@ class BatchedEngine:
         """Make an engine with the same settings and arrays for another workspace."""
         return BatchedEngine(workspace, self.settings, arrays=self.arrays)
 
+    def with_settings(self, settings: FitSettings) -> BatchedEngine:
+        """Make an engine with other settings for the same workspace and arrays.
+
+        It shares the lowered background and compiled functions, unless the settings concern them.
+        """
+        engine = BatchedEngine(self.workspace, settings, arrays=self.arrays)
+        concerned = ("measurement", "normsys", "histosys")
+        if all(getattr(settings, name) == getattr(self.settings, name) for name in concerned):
+            engine._background, engine._compiled = self._background, self._compiled
+        return engine
+
+    @property
+    def layouts(self) -> int:
+        """Number of structures of models whose compiled functions are kept."""
+        return len(self._compiled)
+
     def fit(
         self, patch: Patch, mu: float | None, *, asimov: Mapping[str, float] | None = None
     ) -> BestFit:

@@ -146,6 +146,44 @@ def ask(
         ) from None
 
 
+def signal_patch(
+    workspace: Spec,
+    measurement: str | None,
+    question: Question,
+    name: str,
+) -> tuple[Patch, tuple[str, ...]]:
+    """Make the patch of a question about yields, which many signals of a workspace share.
+
+    Parameters
+    ----------
+    workspace, measurement, question
+        As of :func:`ask`; the question has a `signal`.
+    name
+        Name of the patch.
+
+    Returns
+    -------
+    tuple
+        A patch that makes of the workspace what :func:`ask` makes of it, and remarks.
+
+    Raises
+    ------
+    PalletError
+        As :func:`ask`.
+    """
+    prepared = ask(workspace, measurement, question)
+    operations: list[dict[str, Any]] = []
+    for section, last in (("channels", "/samples/-"), ("measurements", "")):
+        pairs = zip(workspace[section], prepared.workspace[section], strict=True)
+        for position, (before, after) in enumerate(pairs):
+            if after is not before:
+                path = f"/{section}/{position}{last}"
+                value = after["samples"][-1] if last else after
+                kind = "add" if last else "replace"
+                operations.append({"op": kind, "path": path, "value": value})
+    return Patch(name, (), operations), prepared.remarks
+
+
 class _Asker:
     """The changes of one workspace."""
 

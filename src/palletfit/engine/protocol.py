@@ -139,6 +139,9 @@ class PatchEngine(Protocol):
     def tests_of(self, patch: Patch) -> PatchTests:
         """Prepare the hypothesis tests of a patch."""
 
+    def fit(self, patch: Patch, mu: float | None) -> BestFit:
+        """Fit one patch to the data, with `mu` free (None) or fixed."""
+
 
 class Calculation(ABC, Generic[Result]):
     """A result of a patch that every engine can make, each kind in its own way."""

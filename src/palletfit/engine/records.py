@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from palletfit.engine.asymptotics import PValues
 #: ``ok``: fitted and trusted; ``suspect``: fitted, but at least one fit is not trusted;
 #: ``failed``: no result.
 Status = Literal["ok", "suspect", "failed"]
+#: Keys that differ from run to run, or only show how a minimum was reached.
+_OF_A_RUN = {"attempts", "build_time", "fit_time", "seconds"}
 #: Names of the five expected values in columns of tables.
 _SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 
@@ -295,3 +297,18 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def reproducible(content: Any) -> Any:
+    """Leave out of plain data what differs from run to run, and the attempts of fits.
+
+    Examples
+    --------
+    >>> reproducible({"mu_hat": 0.5, "fit_time": 0.01, "fits": {"free": {"attempts": [1]}}})
+    {'mu_hat': 0.5, 'fits': {'free': {}}}
+    """
+    if isinstance(content, Mapping):
+        return {key: reproducible(value) for key, value in content.items() if key not in _OF_A_RUN}
+    if isinstance(content, (list, tuple)):
+        return [reproducible(value) for value in content]
+    return content

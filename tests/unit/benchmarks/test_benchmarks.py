@@ -263,3 +263,16 @@ def test_against_spey_stops_a_test_that_catches_exceptions(load):
 
     _, error = script.timed(endless)
     assert error == "TooSlowError: longer than 1 s"
+
+
+def test_serve_counts_all_processor_time_and_compares_what_rows_share(load):
+    serve = load("serve")
+    status = {"cpu_seconds": 2.0, "cpu_seconds_per_point": 0.5, "answered": 10}
+    assert serve.cpu_seconds(status) == 7.0
+    rows = [
+        {"kind": kind, "points": 2, "seconds": 4.0, "cpu_seconds": 1.0, "points_per_batch": 2.0}
+        for kind in ("calls", "callers")
+    ]
+    rows[0]["CLs_obs"], rows[1]["CLs_obs"] = {"a": 0.1}, {"a": 0.101, "b": 0.5}
+    assert serve.largest_difference(rows) == pytest.approx(0.001)
+    assert "| callers | 2 | 0.50 | 500 | 2.0 |" in serve.table(rows)

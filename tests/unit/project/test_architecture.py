@@ -22,6 +22,7 @@ FLOORS = (
     {"runs"},
     {"products"},
     {"executors", "pages", "backends"},
+    {"serve"},
     {"workflow", "publish", "cli"},
 )
 #: Modules beside the packages: entries from outside, which may import anything.

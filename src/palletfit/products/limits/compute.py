@@ -298,10 +298,10 @@ def bounded(engine: Engine, settings: LimitSettings) -> Engine:
     """Give the engine, or one with another upper bound of the parameter of interest."""
     if settings.mu_max is None:
         return engine
-    return engine.with_workspace(_with_bound(engine.workspace, settings.mu_max))
+    return engine.with_workspace(with_bound(engine.workspace, settings.mu_max))
 
 
-def _with_bound(workspace: Spec, upper: float) -> Spec:
+def with_bound(workspace: Spec, upper: float) -> Spec:
     """Give the workspace another upper bound of the parameter of interest."""
     measurements = []
     for measurement in workspace["measurements"]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from palletfit.core.files import atomic_file, read_json
 from palletfit.errors import StoreError
-from palletfit.products.points.parts import METADATA, RESULTS, PartStore, read
+from palletfit.products.points.parts import METADATA, NLLS, RESULTS, PartStore, read
 from palletfit.products.points.sources import Names, duplicate
 
 #: Rows of a group of rows: columnar files are read well in groups of this size.
@@ -112,6 +112,7 @@ def counts_of(table: Path) -> dict[str, Any]:
 def _schema(regions: Sequence[_Region], labels: Sequence[str]) -> pa.Schema:
     """Make the schema of the table; a label that is a text in one file is a text in all."""
     texts: set[str] = set()
+    columns: set[str] = set()
     for region in regions:
         for number in range(len(region.manifest["parts"])):
             try:
@@ -119,6 +120,7 @@ def _schema(regions: Sequence[_Region], labels: Sequence[str]) -> pa.Schema:
             except (OSError, pa.ArrowException):
                 region.part(number)  # raises an error with the reason
                 raise
+            columns |= {*schema.names}
             texts |= {name for name in labels if pa.types.is_string(schema.field(name).type)}
     return pa.schema(
         [
@@ -126,6 +128,7 @@ def _schema(regions: Sequence[_Region], labels: Sequence[str]) -> pa.Schema:
             *((label, pa.string() if label in texts else pa.float64()) for label in labels),
             ("region", pa.string()),
             *RESULTS.items(),
+            *((name, kind) for name, kind in NLLS.items() if name in columns),
         ]
     )
 

@@ -13,12 +13,20 @@ from palletfit.engine.protocol import Engine
 from palletfit.engine.records import HypotestResult, finite
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
+from palletfit.products.points.nlls import with_nlls
 
 
 def compute(
-    engine: Engine, patches: Sequence[Patch], _: Mapping[str, Any]
+    engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
-    """Hypothesis tests of all patches, each as a summary."""
+    """Hypothesis tests of all patches, each as a summary, with its NLLs if asked for."""
+    if settings.get("nlls"):
+        for patch, test in with_nlls(engine, patches):
+            if isinstance(test, PalletfitError):
+                yield patch, test
+            else:
+                yield patch, test.added_to(summary(test.observed))
+        return
     for patch, result in engine.hypotests(patches, brief=True):
         yield patch, result if isinstance(result, PalletfitError) else summary(result)
 

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from palletfit.config import NLL_COLUMNS
 from palletfit.core.files import write_atomically
 from palletfit.errors import StoreError
 from palletfit.pallet.patches import Patch, json_digest
@@ -39,6 +40,8 @@ RESULTS = {
     "fit_time": pa.float64(),
     "reason": pa.string(),
 }
+#: Further columns, of points whose NLLs are asked for.
+NLLS = dict.fromkeys(NLL_COLUMNS, pa.float64())
 #: Column that marks failures that may pass; only in the files of chunks.
 RETRY = "retry"
 #: The same fit of the same point fails again; any other failure may pass.
@@ -96,12 +99,13 @@ def row_of(patch: Patch, labels: Sequence[str], result: Mapping[str, Any]) -> di
             RETRY: error["kind"] not in _LASTING,
         }
     row |= {name: result[name] for name in RESULTS if name in result}
+    row |= result.get("nlls") or {}
     return row | dict(zip(EXPECTED_COLUMNS, result["CLs_exp"], strict=True))
 
 
 def relabelled(row: Mapping[str, Any], patch: Patch, labels: Sequence[str]) -> dict[str, Any]:
     """Update the values of a point in its row: fits do not depend on them."""
-    results = {name: row[name] for name in (*RESULTS, RETRY)}
+    results = {name: row[name] for name in (*RESULTS, *NLLS, RETRY) if name in row}
     return {"name": patch.name, **dict(zip(labels, patch.values, strict=True)), **results}
 
 
@@ -136,8 +140,10 @@ class PartStore:
         labels: Sequence[str],
         key: Key,
         identity: str,
+        *,
+        nlls: bool = False,
     ) -> Path:
-        """Write a chunk's rows atomically and durably.
+        """Write a chunk's rows atomically and durably, with columns of NLLs if there are such.
 
         Raises
         ------
@@ -149,6 +155,7 @@ class PartStore:
                 ("name", pa.string()),
                 *((label, label_type([row[label] for row in rows])) for label in labels),
                 *RESULTS.items(),
+                *(NLLS.items() if nlls else ()),
                 (RETRY, pa.bool_()),
             ]
         )

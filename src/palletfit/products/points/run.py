@@ -22,6 +22,7 @@ from palletfit.core.progress import Progress
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch, json_digest
+from palletfit.products.points.nlls import check_nlls
 from palletfit.products.points.opening import ranges_of, source_of
 from palletfit.products.points.parts import (
     RETRY,
@@ -63,6 +64,8 @@ class PointScan:
         Fit settings.
     chunk
         Points of a task, and of a file of results.
+    nlls
+        Results have eight NLLs, too.
     """
 
     title: str
@@ -71,6 +74,12 @@ class PointScan:
     labels: tuple[str, ...]
     settings: FitSettings
     chunk: int
+    nlls: bool = False
+
+    @property
+    def product(self) -> Points:
+        """Product of the points; without NLLs it has the key that it always had."""
+        return Points({"nlls": True} if self.nlls else {})
 
     @property
     def ranges(self) -> list[range]:
@@ -88,6 +97,9 @@ def of_region(
     ConfigError, PalletError
         There are no points, or something is wrong with them.
     """
+    nlls = analysis.points is not None and analysis.points.nlls
+    if nlls:
+        check_nlls(settings.fit)
     workspace = read_json(workspace_path)
     return PointScan(
         title=f"{analysis.name}/{region}",
@@ -96,6 +108,7 @@ def of_region(
         labels=tuple(analysis.labels),
         settings=settings.fit,
         chunk=settings.points.chunk,
+        nlls=nlls,
     )
 
 
@@ -171,7 +184,7 @@ class _Run:
             task.make_task,
             workspace_digest=self.digest,
             settings=scan.settings,
-            product=Points(),
+            product=scan.product,
         )
         self.chunks: dict[str, _Chunk] = {}  # of points in flight, by name
         self.entries: dict[int, dict[str, Any]] = {}
@@ -239,7 +252,7 @@ class _Run:
     def _key(self, content: str) -> Key:
         scan = self.scan
         plain = settings_of_key(scan.settings)
-        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], Points())
+        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], scan.product)
 
     def _find(self, number: int) -> bool:
         """Return true for a finished chunk, as far as is known before its points are made."""
@@ -316,7 +329,9 @@ class _Run:
     def _close(self, chunk: _Chunk) -> None:
         rows = [chunk.rows[patch.name] for patch in chunk.patches]
         identity = self._identity(chunk.number)
-        path = self.store.write(chunk.number, rows, self.scan.labels, chunk.key, identity)
+        path = self.store.write(
+            chunk.number, rows, self.scan.labels, chunk.key, identity, nlls=self.scan.nlls
+        )
         self.entries[chunk.number] = _entry(path, chunk.key.digest, rows)
         for patch in chunk.patches:
             del self.chunks[patch.name]

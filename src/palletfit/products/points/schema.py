@@ -21,3 +21,5 @@ class PointResult(Result):
     engine: str
     fit_time: Number
     reason: str
+    nlls: dict[str, MaybeNumber] | None = None
+    """Present if they are asked for."""

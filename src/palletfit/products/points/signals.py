@@ -28,12 +28,15 @@ class Signal:
         Name of the sample.
     modifiers
         Modifiers of all points: the parameter of interest, luminosity, uncertainties of one size.
+    negative
+        Yields may be below zero.
     """
 
     bins: Mapping[str, int]
     positions: Mapping[str, int]
     sample: str
     modifiers: tuple[Mapping[str, Any], ...]
+    negative: bool = False
 
     @classmethod
     def of(cls, workspace: Mapping[str, Any], points: Points, settings: FitSettings) -> Signal:
@@ -63,6 +66,7 @@ class Signal:
             positions=positions,
             sample=points.sample,
             modifiers=tuple(modifiers),
+            negative=points.negative,
         )
 
     def operations(
@@ -95,7 +99,7 @@ class Signal:
             if len(data) != self.bins[channel]:
                 return f"channel {channel!r} has {self.bins[channel]} bins, not {len(data)}"
             for number, value in enumerate(data):
-                wrong = wrong_yield(value)
+                wrong = wrong_yield(value, negative=self.negative)
                 if wrong is not None:
                     return f"the yield of bin {number} of channel {channel!r} {wrong}"
         return None if yields else "it has no yields at all"
@@ -106,11 +110,11 @@ def normsys(name: str, size: float) -> dict[str, Any]:
     return {"name": name, "type": "normsys", "data": {"lo": 1.0 - size, "hi": 1.0 + size}}
 
 
-def wrong_yield(value: float) -> str | None:
+def wrong_yield(value: float, *, negative: bool = False) -> str | None:
     """Describe why a number is no number of expected events; None if it is one."""
     if not math.isfinite(value):
         return f"is not a finite number ({value})"
-    return f"is negative ({value:g})" if value < 0 else None
+    return f"is negative ({value:g})" if value < 0 and not negative else None
 
 
 def _measurement(workspace: Mapping[str, Any], settings: FitSettings) -> Mapping[str, Any]:

@@ -148,9 +148,7 @@ class FunctionSource:
             [
                 points.function.rpartition(":")[2],
                 *(file_digest(path) for path in [*files, *points.depends]),
-                points.model_dump(
-                    mode="json", exclude={"function", "count", "depends", "plot_bins"}
-                ),
+                points.content("function", "count", "depends"),
                 self._labels,
             ]
         )

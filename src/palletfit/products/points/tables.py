@@ -105,9 +105,7 @@ class TableSource:
         self._columns = _find_columns(
             self._header(), points, tuple(labels), signal, self._table, strict=strict
         )
-        self.identity = json_digest(
-            [digest, points.model_dump(mode="json", exclude={"table", "plot_bins"}), list(labels)]
-        )
+        self.identity = json_digest([digest, points.content("table"), list(labels)])
         self._numeric = dict.fromkeys(self._columns.labels, True)
         self.count = self._check()
 
@@ -228,7 +226,8 @@ class TableSource:
         for columns in self._columns.yields.values():
             for column in columns:
                 values = self._numbers(table, column, first)
-                self._refuse(table, first, column, values, values < 0, "is negative")
+                below = (values < 0) & (not self._signal.negative)
+                self._refuse(table, first, column, values, below, "is negative")
         for column in self._columns.sizes.values():
             values = self._numbers(table, column, first)
             wrong = (values < 0) | (values >= 1)
