@@ -1,8 +1,8 @@
 """Distributed statistical inference on published likelihoods.
 
-``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``fits``, ``pulls``,
-``goodness_of_fit``, ``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand
-beside it; see :mod:`palletfit.api`.
+``palletfit.hypotest`` tests all signal patches of a likelihood, and ``PointTests`` very many
+signals. ``fit``, ``fits``, ``pulls``, ``goodness_of_fit``, ``upper_limit``, ``upper_limits``,
+``mu_scan``, ``diagnose`` and ``toys`` stand beside them; see :mod:`palletfit.api`.
 ``read_hs3`` and ``write_hs3`` are for the HEP Statistics Serialization Standard.
 """
 
@@ -16,6 +16,7 @@ from palletfit.core.version import __version__
 if TYPE_CHECKING:
     from palletfit.api import (
         BestFit,
+        PointTests,
         Results,
         diagnose,
         fit,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BestFit",
+    "PointTests",
     "Results",
     "__version__",
     "diagnose",
