@@ -213,6 +213,7 @@ def point_settings(wildcards):
         "labels": analysis.labels,
         "points": analysis.points.model_dump(mode="json", exclude={"plot_bins"}),
         "chunk": SETTINGS.points.chunk,
+        **({} if SETTINGS.points.search == "full" else {"search": SETTINGS.points.search}),
         "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, POINTS),
     }
 

@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,30 @@ class Reference:
     expected: FloatArray
     names: tuple[str | None, ...]
     ends: Mapping[str, FloatArray]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain data."""
+        return {
+            "name": self.name,
+            "structure": self.structure,
+            "yields": self.yields.tolist(),
+            "expected": self.expected.tolist(),
+            "names": list(self.names),
+            "ends": {name: points.tolist() for name, points in self.ends.items()},
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Reference:
+        """Read what :meth:`as_json` gives."""
+        ends = {name: np.array(points, dtype=float) for name, points in content["ends"].items()}
+        return cls(
+            content["name"],
+            content["structure"],
+            np.array(content["yields"], dtype=float),
+            np.array(content["expected"], dtype=float),
+            tuple(content["names"]),
+            ends,
+        )
 
 
 def signal_yields(batch: Lowered) -> FloatArray:
@@ -177,6 +202,20 @@ class References:
     members: tuple[Reference, ...] = ()
     distrusted: frozenset[int] = frozenset()
     check_period: int = CHECK_PERIOD
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain data."""
+        return {
+            "members": [member.as_json() for member in self.members],
+            "distrusted": sorted(self.distrusted),
+            "check_period": self.check_period,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> References:
+        """Read what :meth:`as_json` gives."""
+        members = tuple(Reference.from_json(member) for member in content["members"])
+        return cls(members, frozenset(content["distrusted"]), content["check_period"])
 
     def doubts(self, distances: FloatArray) -> list[Doubt | None]:
         """Say why signals get the full test, for distances ``(P, R)``; None if they need not."""

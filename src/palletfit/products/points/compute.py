@@ -16,10 +16,26 @@ from palletfit.pallet.patches import Patch
 
 
 def compute(
-    engine: Engine, patches: Sequence[Patch], _: Mapping[str, Any]
+    engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
-    """Hypothesis tests of all patches, each as a summary."""
-    for patch, result in engine.hypotests(patches, brief=True):
+    """Hypothesis tests of all patches, each as a summary.
+
+    Parameters
+    ----------
+    engine, patches
+        Engine and points.
+    settings
+        With ``references`` the points are tested from these.
+    """
+    if "references" in settings:
+        from palletfit.engine.warm import References
+        from palletfit.engine.warm_tests import WarmHypotests
+
+        references = References.from_json(settings["references"])
+        results = engine.calculate(WarmHypotests(brief=True, references=references), patches)
+    else:
+        results = engine.hypotests(patches, brief=True)
+    for patch, result in results:
         yield patch, result if isinstance(result, PalletfitError) else summary(result)
 
 

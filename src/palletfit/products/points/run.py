@@ -31,6 +31,7 @@ from palletfit.products.points.parts import (
     row_of,
 )
 from palletfit.products.points.product import Points
+from palletfit.products.points.references import products_of, references_of, searched, searches
 from palletfit.products.points.signals import Signal
 from palletfit.products.points.sources import FunctionSource, Source, duplicate
 from palletfit.products.points.tables import TableSource
@@ -64,6 +65,8 @@ class PointScan:
         Fit settings.
     chunk
         Points of a task, and of a file of results.
+    search
+        See :attr:`palletfit.config.PointSettings.search`.
     """
 
     title: str
@@ -72,6 +75,7 @@ class PointScan:
     labels: tuple[str, ...]
     settings: FitSettings
     chunk: int
+    search: str = "full"
 
     @property
     def ranges(self) -> list[range]:
@@ -113,6 +117,7 @@ def of_region(
         labels=tuple(analysis.labels),
         settings=settings.fit,
         chunk=limits.chunk,
+        search=limits.search,
     )
 
 
@@ -184,11 +189,15 @@ class _Run:
         self.scan, self.store, self.executor = scan, store, executor
         self.settings, self.workers, self.ledger = settings, workers, ledger
         self.digest = json_digest(scan.workspace)
+        #: What keys say of the product, and what tasks do.
+        self.product = product = Points()
+        if scan.search == "once":
+            self.product, product = products_of(references_of(scan, store.folder))
         self.make = partial(
             task.make_task,
             workspace_digest=self.digest,
             settings=scan.settings,
-            product=Points(),
+            product=product,
         )
         self.chunks: dict[str, _Chunk] = {}  # of points in flight, by name
         self.entries: dict[int, dict[str, Any]] = {}
@@ -243,6 +252,7 @@ class _Run:
             "points": self.scan.source.count,
             "fitted": self.fitted,
             **status,
+            **(searched(entries) if self.scan.search == "once" else {}),
             "parts": entries,
         }
 
@@ -256,7 +266,7 @@ class _Run:
     def _key(self, content: str) -> Key:
         scan = self.scan
         plain = settings_of_key(scan.settings)
-        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], Points())
+        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], self.product)
 
     def _find(self, number: int) -> bool:
         """Return true for a finished chunk, as far as is known before its points are made."""
@@ -353,6 +363,7 @@ def _entry(path: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> dict[str,
         "points": len(rows),
         **{name: status[name] for name in ("ok", "suspect", "failed")},
         "retry": sum(row[RETRY] for row in rows),
+        **searches(rows),
         **({} if failed is None else {"problem": failed}),
     }
 
