@@ -69,8 +69,9 @@ _BENT, _LEAPS, _TARGETS = 0.1, 12, (-2.5, -1.0, 1.0, 2.5)
 #: Parameters that bend expected counts by less have one minimum; the other sign of those that are
 #: nearer to zero than the second number is the same valley.
 _BENDING, _OFF = 0.02, 0.1
-#: A point leads no lower if it is higher by so many times what its first step promises.
-_DEEPER = 3.0
+#: A point leads no lower if it is higher by so many times what the next step promises, and that
+#: is less than the second number.
+_DEEPER, _PREDICTABLE = 2.0, 0.1
 #: Where they go has to be this far away at least. The NLL has to rise by less than this part of
 #: what a parabola would.
 _FAR, _LOW = 0.3, 0.5
@@ -174,7 +175,8 @@ class Search:
             if not len(rows):
                 return
             before = fits.value[rows]
-            self.follow_deep(fits, f"mirrored {number + 1}", *self._bent_mirrors(fits, rows))
+            owners, points = self._bent_mirrors(fits, rows)
+            self.follow(fits, f"mirrored {number + 1}", owners, points, deep=True)
             rows = rows[fits.value[rows] < before - SAME]
 
     def mirrors(self, fits: Fits) -> NDArray[np.bool_]:
@@ -216,6 +218,7 @@ class Search:
         points: FloatArray,
         *,
         double: bool = False,
+        deep: bool = False,
     ) -> None:
         """Take a few steps from points, and fit where these lead to something new.
 
@@ -229,27 +232,25 @@ class Search:
             ``(len(owners), K)``
         double
             Take twice as many steps.
+        deep
+            Drop what ends higher, as far as the last step tells.
         """
         fits.looked[:] += np.bincount(owners, minlength=len(fits.looked))
         for cheap, steps in ((False, _STEPS), (True, _MORE_STEPS)):
             part = np.flatnonzero(self._cheap[owners] == cheap)
             if len(part):
-                self._follow(fits, name, owners[part], points[part], steps * (1 + double))
-
-    def follow_deep(
-        self, fits: Fits, name: str, owners: NDArray[np.int64], points: FloatArray
-    ) -> None:
-        """Follow points as :meth:`follow` does, if a parabola there leads below the lowest end."""
-        if not len(owners):
-            return
-        probes = self.fitter.probe(fits, owners, points, 1)
-        rise = probes.value - fits.value[owners]
-        deep = np.flatnonzero((rise < _DEEPER * probes.edm) | ~np.isfinite(probes.edm))
-        if len(deep):
-            self.follow(fits, name, owners[deep], points[deep])
+                count = steps * (1 + double)
+                self._follow(fits, name, owners[part], points[part], count, deep=deep)
 
     def _follow(
-        self, fits: Fits, name: str, owners: NDArray[np.int64], points: FloatArray, steps: int
+        self,
+        fits: Fits,
+        name: str,
+        owners: NDArray[np.int64],
+        points: FloatArray,
+        steps: int,
+        *,
+        deep: bool,
     ) -> None:
         """Follow points of patches that are all cheap, or not."""
         probes = self.fitter.probe(fits, owners, points, steps)
@@ -262,6 +263,8 @@ class Search:
             ahead = (edm > 0) & (edm < _PROMISING) & (np.abs(rise - edm) < 0.5 * edm)
         returned = (distance <= _RETURNED) | (distance <= _RETURNING) & ahead
         promising = (rise < -SAME) | (rise < _PROMISING) & ~returned & ~probes.converged
+        if deep:
+            promising &= (probes.edm > _PREDICTABLE) | (rise < _DEEPER * probes.edm)
         higher = np.flatnonzero(probes.converged & ~returned & (rise > SAME) & (rise < _NEAR))
         if len(higher):
             fits.passed.append((owners[higher], probes.take(higher)))

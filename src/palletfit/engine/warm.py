@@ -34,7 +34,7 @@ RADIUS = 5.0
 #: One signal in so many is tested in full as well.
 CHECK_PERIOD = 100
 #: So many references are looked at for each signal.
-NEAREST = 4
+NEAREST = 3
 #: Of each fit of a reference so many ends are kept, if they are not higher by more than this.
 _ENDS, _WINDOW = 8, 10.0
 #: Digits of their parameters: they are starts.
@@ -376,7 +376,7 @@ class WarmFits:
             point[:, self.tests.poi] = np.broadcast_to(fits.mu, len(self.batch))[owner]
         tried = self._promising(fits, owner, point)
         if len(tried):
-            self.tests.search.follow_deep(fits, "other end", owner[tried], point[tried])
+            self.tests.search.follow(fits, "other end", owner[tried], point[tried], deep=True)
 
     def _promising(
         self, fits: Fits, owner: NDArray[np.int64], point: FloatArray
