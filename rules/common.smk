@@ -225,6 +225,7 @@ def point_settings(wildcards):
         # Not there where they are not asked for: what is finished stays so.
         **({"nlls": True} if analysis.points.nlls else {}),
         "chunk": SETTINGS.points.chunk,
+        **({} if SETTINGS.points.search == "full" else {"search": SETTINGS.points.search}),
         "refits": workflow_state.refits(RESULTS, wildcards.analysis, wildcards.region, POINTS),
     }
 

@@ -1,9 +1,9 @@
 """Distributed statistical inference on published likelihoods.
 
-``palletfit.hypotest`` tests all signal patches of a likelihood. ``fit``, ``fits``, ``pulls``,
-``yields``, ``goodness_of_fit``, ``likelihood_scan``, ``likelihood_contours``, ``grouped_impacts``,
-``upper_limit``, ``upper_limits``, ``mu_scan``, ``diagnose`` and ``toys`` stand beside it; see
-:mod:`palletfit.api`.
+``palletfit.hypotest`` tests all signal patches of a likelihood, and ``PointTests`` very many
+signals. ``fit``, ``fits``, ``pulls``, ``yields``, ``goodness_of_fit``, ``likelihood_scan``,
+``likelihood_contours``, ``grouped_impacts``, ``upper_limit``, ``upper_limits``, ``mu_scan``,
+``diagnose`` and ``toys`` stand beside them; see :mod:`palletfit.api`.
 ``read_hs3`` and ``write_hs3`` are for the HEP Statistics Serialization Standard.
 """
 
@@ -17,6 +17,7 @@ from palletfit.core.version import __version__
 if TYPE_CHECKING:
     from palletfit.api import (
         BestFit,
+        PointTests,
         Results,
         diagnose,
         fit,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BestFit",
+    "PointTests",
     "Results",
     "__version__",
     "diagnose",

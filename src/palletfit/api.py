@@ -18,6 +18,7 @@ a signal of one event to a region. `channels` and `mask` choose channels and bin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BestFit",
+    "PointTests",
     "Results",
     "diagnose",
     "fit",
@@ -171,6 +173,114 @@ def hypotest(
     """
     task = _task(hypotest, workspace, patchset, patches, {**settings, "mu": mu}, check=check)
     return _gather(task, task.engine.hypotests, "hypotest" if progress else None)
+
+
+class PointTests:
+    """Hypothesis tests of very many signals of one likelihood, from a few that are tested in full.
+
+    The search for lower minima is most of a test's cost. Here it is made for `signals` only; other
+    signals are fitted from the minima of the nearest ones, and searched in full where these do not
+    tell enough. One signal in a hundred is tested in full as well, and compared.
+
+    Parameters
+    ----------
+    workspace
+        File or content of a background-only workspace.
+    signals
+        Patchset of typical signals, some hundreds of them. What is computed depends on them, and
+        not on their order.
+    mu
+        Tested signal strength.
+    references
+        So many of `signals` at most are chosen as references; those that disagree with them are
+        added.
+    check
+        Validate files against pyhf's schemas.
+    settings
+        As of :func:`hypotest`.
+
+    Attributes
+    ----------
+    references
+        The chosen references.
+    counts
+        Signals so far, by how they were tested: ``warm``, and reasons of full tests; ``checked``
+        are those that were tested both ways, and ``disagreed`` those with another result.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be.
+    ConfigError
+        The settings ask for another engine, or for the nearest minimum.
+    FitError
+        No signal has proven minima.
+
+    Examples
+    --------
+    >>> import palletfit
+    >>> from palletfit.pallet.demo import demo_patchset, demo_workspace
+    >>> workspace = demo_workspace()
+    >>> patchset = demo_patchset(workspace)
+    >>> typical = {**patchset, "patches": patchset["patches"][::8]}
+    >>> tests = palletfit.PointTests(workspace, typical, references=4)
+    >>> name = "DEMO_C1N2_Wh_700_100"
+    >>> result = tests.hypotest(patchset, patches=name)[name]
+    >>> full = palletfit.hypotest(workspace, patchset, patches=name)[name]
+    >>> abs(result.p_values.CLs_obs - full.p_values.CLs_obs) < 1e-6
+    True
+    """
+
+    def __init__(
+        self,
+        workspace: Source,
+        signals: PatchSource,
+        mu: float = 1.0,
+        *,
+        references: int = 64,
+        check: bool = True,
+        **settings: Any,
+    ) -> None:
+        from palletfit.engine.warm_tests import choose_references
+
+        self._workspace = workspace
+        question = {**settings, "mu": mu}
+        self._task = _task(PointTests, workspace, signals, "*", question, check=check)
+        self._engine = require_batched(self._task.engine, "tests from references")
+        self.references = choose_references(self._engine, self._task.patches, count=references)
+        self.counts: Counter[str] = Counter()
+
+    def hypotest(
+        self, patchset: PatchSource, *, patches: str | Sequence[str] = "*", check: bool = True
+    ) -> Results[HypotestResult]:
+        """Test signals.
+
+        Parameters
+        ----------
+        patchset
+            File, or its content.
+        patches, check
+            See :func:`hypotest`.
+
+        Returns
+        -------
+        Results
+            As of :func:`hypotest`. A remark says which signals were searched in full, and why.
+
+        Raises
+        ------
+        PalletError
+            A file is not what it should be.
+        """
+        from palletfit.engine.warm_tests import WarmHypotests
+
+        parsed = _patchset(_content(self._workspace), patchset, self._workspace, check=check)
+        chosen = _chosen(parsed, patches, patchset)
+        tests = WarmHypotests(references=self.references, counts=self.counts)
+        task = replace(self._task, patches=chosen, labels=parsed.labels)
+        return _gather(
+            task, lambda chosen_patches: self._engine.calculate(tests, chosen_patches), None
+        )
 
 
 def fit(
@@ -1147,6 +1257,15 @@ def _task(
             _check_workspace(content, _title(workspace, "workspace"))
         return _task_for(content, None, (), settings, needs_poi=needs_poi)
     parsed = _patchset(content, patchset, workspace, check=check)
+    chosen = _chosen(parsed, patterns, patchset)
+    return _task_for(content, chosen, parsed.labels, settings, needs_poi=needs_poi)
+
+
+def _chosen(
+    parsed: Patchset, patches: str | Sequence[str], patchset: PatchSource
+) -> tuple[Patch, ...]:
+    """Choose patches by names or patterns."""
+    patterns = [patches] if isinstance(patches, str) else list(patches)
     if not patterns:
         raise ConfigError(
             "`patches` is an empty list, which chooses no patch.",
@@ -1161,8 +1280,7 @@ def _task(
                 f"{', '.join(map(repr, names[:3]))}.",
                 file=_title(patchset, "patchset"),
             )
-    chosen = parsed.select(patterns)
-    return _task_for(content, chosen, parsed.labels, settings, needs_poi=needs_poi)
+    return tuple(parsed.select(patterns))
 
 
 def _check_settings(call: Callable[..., Any], settings: Mapping[str, Any]) -> None:

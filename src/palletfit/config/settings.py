@@ -202,6 +202,10 @@ class PointSettings(Model):
     """Largest number of points."""
     max_table_bytes: Annotated[int, Field(gt=0)] = 8 * 1024**3
     """Largest table."""
+    search: Literal["full", "once"] = "full"
+    """Places where lower minima are searched for. `full`: at every point. `once`: at 256 points of
+    a region; all others start from the minima of the nearest ones, and are searched in full where
+    these do not tell enough: docs/scans.md."""
 
 
 class ToySettings(Model):

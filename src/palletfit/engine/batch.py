@@ -154,6 +154,53 @@ class BatchFits:
                 result = replace(result, remarks=(NO_NEAREST, *result.remarks))
             yield row, result
 
+    def with_hints(self, rows: NDArray[np.int64], fits: Mapping[str, Fits]) -> BatchFits:
+        """Make the fits of some rows again, with the ends of other fits as further starts.
+
+        Parameters
+        ----------
+        rows
+            Rows of the batch.
+        fits
+            Fits by name, whose rows are those of the batch, too.
+        """
+        hints = {}
+        for name, kind in fits.items():
+            finite = np.flatnonzero(np.isfinite(kind.value[rows]))
+            hints[name] = finite, kind.point[rows[finite]]
+        batch = self.batch.take(rows)
+        return BatchFits(self.likelihood.compiled, batch, self.settings, self.software, hints)
+
+    def results(
+        self, fits: Mapping[str, Fits], rows: NDArray[np.int64], seconds: float, *, brief: bool
+    ) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
+        """Conclude for some rows whose four fits are made.
+
+        Parameters
+        ----------
+        fits
+            Fits by name.
+        rows
+            Rows of the batch.
+        seconds
+            Wall time of the fits of one row.
+        brief
+            Leave the attempts out.
+
+        Yields
+        ------
+        tuple
+            As :meth:`hypotests`.
+        """
+        errors = self.mu_errors(fits["free"], rows)
+        conclusions = self._tests(fits, rows, brief=brief)
+        for (row, result), error in zip(conclusions.items(), errors.tolist(), strict=True):
+            if isinstance(result, HypotestResult):
+                mu_hat_error = error if np.isfinite(error) else None
+                yield row, replace(result, fit_time=seconds, mu_hat_error=mu_hat_error)
+            else:
+                yield row, result
+
     def _tests(
         self, named: Mapping[str, Fits], rows: NDArray[np.int64], *, brief: bool
     ) -> dict[int, HypotestResult | PalletfitError | str]:

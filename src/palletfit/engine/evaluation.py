@@ -24,6 +24,7 @@ from palletfit.engine.likelihood import (
     own_of,
     shared_arrays,
     value,
+    values_along,
 )
 from palletfit.engine.lowering import Lowered
 from palletfit.engine.newton import PATIENT, UNDAMPED, Solver
@@ -49,6 +50,7 @@ class Compiled:
         self.expected = arrays.compile(partial(expected, arrays, layout))
         self.evaluate = arrays.compile(partial(evaluate, arrays, layout))
         self.value = arrays.compile(partial(value, arrays, layout))
+        self.values_along = arrays.compile(partial(values_along, arrays, layout))
         self.by_sample = arrays.compile(partial(by_sample, arrays, layout))
         #: With the patches' own samples, and without.
         self.solvers = {with_own: Solver(arrays, layout, self.shared) for with_own in (True, False)}
@@ -164,6 +166,28 @@ class BatchLikelihood:
         """Compute the expected counts of some rows, by default of all, each at a point."""
         rows = self.rows if rows is None else rows
         return self._at(self.compiled.expected, fits, point, rows, fits.data.shape[1:])
+
+    def values_along(
+        self, fits: Fits, point: FloatArray, rows: NDArray[np.int64], goals: FloatArray
+    ) -> FloatArray:
+        """Compute the NLL of some rows with one alpha at a time at its goal, ``(n, alphas)``.
+
+        Parameters
+        ----------
+        fits, point, rows
+            As :meth:`values`.
+        goals
+            ``(n, alphas)``.
+        """
+        results = np.zeros(goals.shape)
+        with np.errstate(all="ignore"):
+            for part, lane, at in self.lanes_at(fits, point, rows):
+                goal = np.resize(goals[part], (len(at), goals.shape[1]))
+                values = self.compiled.values_along(
+                    self.compiled.shared, lane, at, self.arrays.put(goal)
+                )
+                results[part] = self.arrays.get(values)[: part.stop - part.start]
+        return results
 
     def _at(
         self,

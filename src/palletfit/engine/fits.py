@@ -53,6 +53,8 @@ class Fits:
     #: Evaluations of the likelihood with its derivatives, and starts that took many, by row.
     spent: NDArray[np.int64] = field(init=False)
     patient: NDArray[np.int64] = field(init=False)
+    #: Leading rows, several times perhaps, and higher minima that the search passed by.
+    passed: list[tuple[NDArray[np.int64], Minima]] = field(default_factory=list)
     #: Why fits have not converged, by row, where that has been looked at.
     causes: dict[int, str] = field(default_factory=dict)
 

@@ -6,11 +6,15 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from palletfit.engine.protocol import BatchEngine, Calculation, PatchEngine
 from palletfit.engine.records import HypotestResult
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
+
+if TYPE_CHECKING:
+    from palletfit.engine.batch import BatchFits
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,18 @@ class Hypotests(Calculation[HypotestResult]):
             batches, refused = engine.lower(chunk, testable=True)
             build_time = (time.perf_counter() - began) / len(chunk)
             for batch, members in batches:
-                for row, result in engine.batch_fits(batch).hypotests(brief=self.brief):
+                for row, result in self.of_batch(engine.batch_fits(batch)):
                     if isinstance(result, HypotestResult):
                         remarks = (*batch.remarks[row], *result.remarks)
                         result = replace(result, build_time=build_time, remarks=remarks)
                     yield members[row], result
             yield from refused
+
+    def of_batch(
+        self, tests: BatchFits
+    ) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:
+        """Test the patches of a batch, as :meth:`BatchFits.hypotests` does."""
+        return tests.hypotests(brief=self.brief)
 
     def by_patch(self, engine: PatchEngine, patch: Patch) -> HypotestResult:
         """Test one patch."""

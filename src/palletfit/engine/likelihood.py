@@ -271,6 +271,92 @@ def by_sample(arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any
     return [arrays.xp.concatenate([p.rate for p in parts], axis=2) for parts in model.blocks]
 
 
+def values_along(
+    arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any, goals: Any
+) -> Any:
+    """NLL without constants where one alpha at a time has gone elsewhere, ``(L, alphas)``.
+
+    All alphas together cost about as much as a few single points.
+
+    Parameters
+    ----------
+    arrays, layout, shared, lane, point
+        As :func:`evaluate`.
+    goals
+        Where each alpha goes, ``(L, alphas)``.
+    """
+    xp, alphas = arrays.xp, layout.alphas
+    model = _Model(arrays, layout, shared, lane, point, None, orders=1)
+    changes = _Changes(model, goals, [shared] + ([lane["own"]] if lane["own"] else []))
+    lanes = len(point)
+    flat = [
+        changes.of_block(number).reshape(lanes, alphas, -1) for number in range(len(model.blocks))
+    ]
+    rates = _rates(model)[:, None] + xp.concatenate(flat, axis=2)
+    terms = poisson_term(lane["data"][:, None], rates, xp, _widths(lane)[:, None])
+    old, aux = point[:, :alphas], lane["aux"][:, :alphas]
+    moved = (goals - aux) * (goals - aux) - (old - aux) * (old - aux)
+    constraints = _constraint_value(lane, point, xp)[:, None]
+    return xp.sum(terms, axis=2) + constraints + 0.5 * lane["precision"][:, :alphas] * moved
+
+
+class _Changes:
+    """Changes of rates where one alpha at a time goes elsewhere."""
+
+    def __init__(self, model: _Model, goals: Any, sources: Sequence[Any]) -> None:
+        xp, layout = model.arrays.xp, model.layout
+        self.model = model
+        side = xp.where(goals < 0, -1.0, 1.0)
+        moved = shift(layout.codes[1], goals[:, : layout.hist], side[:, : layout.hist], xp)
+        self.odd, self.even = moved.odd - model.shift.odd, moved.even - model.shift.even
+        scaled = slice(layout.alphas - layout.norm, layout.alphas)
+        ratios = []
+        for source in sources:
+            factors = []
+            for at in (goals[:, scaled], model.point[:, scaled]):
+                signs = xp.where(at < 0, -1.0, 1.0)
+                options: dict[str, Any] = {"eager": model.arrays.eager, "orders": 1}
+                (factor,) = scale(layout.codes[0], at, signs, source["rows"], xp, **options)
+                factors.append(_nonzero(factor, model.arrays))
+            ratios.append(factors[0] / factors[1])
+        self.ratio = xp.concatenate(ratios, axis=2)  # (L, norm, R)
+
+    def of_block(self, number: int) -> Any:
+        """Compute changes of the rates of a block, ``(L, alphas, C, N)``."""
+        model = self.model
+        xp, layout, lanes = model.arrays.xp, model.layout, len(model.point)
+        first = layout.alphas - layout.norm
+        block = layout.blocks[number]
+        change = xp.zeros((lanes, layout.alphas, len(block.channels), block.bins))
+        for part in model.blocks[number]:
+            channels, samples = part.rate.shape[1:3]
+            ratio = self.ratio[:, :, part.rows].reshape(lanes, -1, channels, samples)
+            ratio = xp.transpose(ratio, (0, 2, 1, 3))  # (L, C, norm, S)
+            grown = xp.transpose((ratio - 1.0) @ part.rate, (0, 2, 1, 3))
+            change = model.arrays.add(change, (slice(None), slice(first, None)), grown)
+            if layout.hist:
+                # (L, C, N, S, hist)
+                added = self._added(part)
+                shared = slice(first, layout.hist)
+                of_shared = xp.swapaxes(ratio[:, :, : layout.hist - first], 2, 3)[:, :, None]
+                added = xp.concatenate(
+                    [added[..., : shared.start], added[..., shared] * of_shared], -1
+                )
+                summed = xp.transpose(xp.sum(added, axis=3), (0, 3, 1, 2))
+                change = model.arrays.add(change, (slice(None), slice(layout.hist)), summed)
+        return change
+
+    def _added(self, part: _Part) -> Any:
+        """Multiply changes of the additive parts with the factors, ``(L, C, N, S, hist)``."""
+        xp = self.model.arrays.xp
+        if part.is_shared:
+            odd, even = part.terms["odd_bins"], part.terms["even_bins"]
+        else:
+            odd, even = (xp.swapaxes(part.terms[name], 2, 3) for name in ("odd", "even"))
+        moved = odd * self.odd[:, None, None, None] + even * self.even[:, None, None, None]
+        return moved * xp.swapaxes(part.factor, 2, 3)[..., None]
+
+
 def evaluate(
     arrays: Arrays, layout: Layout, shared: Any, lane: Any, point: Any, side: Any
 ) -> Derivatives:

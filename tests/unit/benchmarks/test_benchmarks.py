@@ -276,3 +276,30 @@ def test_serve_counts_all_processor_time_and_compares_what_rows_share(load):
     rows[0]["CLs_obs"], rows[1]["CLs_obs"] = {"a": 0.1}, {"a": 0.101, "b": 0.5}
     assert serve.largest_difference(rows) == pytest.approx(0.001)
     assert "| callers | 2 | 0.50 | 500 | 2.0 |" in serve.table(rows)
+
+
+def test_warm_points_mixes_signals_and_says_who_is_lower(pallet, tmp_path):
+    output = tmp_path / "warm.json"
+    numbers = ("--learn", 6, "--points", 4, "--full", 2, "--output", output)
+    done = run("warm_points.py", *pallet, *numbers, path=SOURCE)
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(output.read_text())["records"]
+    assert (record["points"], record["compared"], record["higher"], record["cls"]) == (4, 2, 0, 0)
+    assert 1 <= record["references"] <= 6
+
+
+def test_mixtures_are_between_two_signals(load):
+    value = models.signal(
+        [2.0, 4.0], {"name": "a", "type": "normsys", "data": {"hi": 2, "lo": 0.5}}
+    )
+    doubled = {**value, "data": [4.0, 8.0]}
+    patches = [
+        Patch(name, (), [{"op": "add", "path": "/channels/0/samples/-", "value": sample}])
+        for name, sample in (("one", value), ("two", doubled))
+    ]
+    (mixture,) = load("warm_points").mixtures(patches, 1, 1, spread=0.0)
+    (operation,) = mixture.operations
+    first, second = operation["value"]["data"]
+    assert 2.0 < first < 4.0
+    assert second == pytest.approx(2 * first)
+    assert operation["value"]["modifiers"][1]["data"] == {"hi": 2, "lo": 0.5}

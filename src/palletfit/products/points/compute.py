@@ -19,7 +19,16 @@ from palletfit.products.points.nlls import with_nlls
 def compute(
     engine: Engine, patches: Sequence[Patch], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Patch, dict[str, Any] | PalletfitError]]:
-    """Hypothesis tests of all patches, each as a summary, with its NLLs if asked for."""
+    """Hypothesis tests of all patches, each as a summary.
+
+    Parameters
+    ----------
+    engine, patches
+        Engine and points.
+    settings
+        With ``nlls`` the results have eight NLLs, too. With ``references`` the points are tested
+        from these.
+    """
     if settings.get("nlls"):
         for patch, test in with_nlls(engine, patches):
             if isinstance(test, PalletfitError):
@@ -27,7 +36,15 @@ def compute(
             else:
                 yield patch, test.added_to(summary(test.observed))
         return
-    for patch, result in engine.hypotests(patches, brief=True):
+    if "references" in settings:
+        from palletfit.engine.warm import References
+        from palletfit.engine.warm_tests import WarmHypotests
+
+        references = References.from_json(settings["references"])
+        results = engine.calculate(WarmHypotests(brief=True, references=references), patches)
+    else:
+        results = engine.hypotests(patches, brief=True)
+    for patch, result in results:
         yield patch, result if isinstance(result, PalletfitError) else summary(result)
 
 

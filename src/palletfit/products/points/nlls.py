@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from palletfit.config import NLL_COLUMNS, FitSettings
+from palletfit.config import NLL_COLUMNS, FitSettings, PointSettings
 from palletfit.engine.protocol import Engine
 from palletfit.engine.records import HypotestResult, finite
 from palletfit.engine.samples import Spec
@@ -112,14 +112,20 @@ def with_expected_data(workspace: Spec) -> Spec:
     return {**workspace, "observations": observations}
 
 
-def check_nlls(settings: FitSettings) -> None:
-    """Refuse settings of fits whose tests do not have these NLLs.
+def check_nlls(settings: FitSettings, points: PointSettings) -> None:
+    """Refuse settings whose tests do not have these NLLs.
 
     Raises
     ------
     ConfigError
-        They test another signal strength, or a discovery.
+        They test another signal strength, or a discovery, or start from other points.
     """
+    if points.search != "full":
+        raise ConfigError(
+            "`points.nlls` of an analysis need a search at every point, and the configuration has "
+            f"`points.search: {points.search}`.",
+            remedy="Set `points: {search: full}` in the configuration, or leave out `nlls`.",
+        )
     if settings.mu != 1.0 or settings.test_statistic == "q0":
         raise ConfigError(
             "`points.nlls` are NLLs at a signal strength of one, and `fit` asks for another test.",

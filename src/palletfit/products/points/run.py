@@ -33,6 +33,7 @@ from palletfit.products.points.parts import (
     row_of,
 )
 from palletfit.products.points.product import Points
+from palletfit.products.points.references import products_of, references_of, searched, searches
 from palletfit.products.points.sources import Source, duplicate
 from palletfit.runs import task
 from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
@@ -66,6 +67,8 @@ class PointScan:
         Points of a task, and of a file of results.
     nlls
         Results have eight NLLs, too.
+    search
+        See :attr:`palletfit.config.PointSettings.search`.
     """
 
     title: str
@@ -75,6 +78,7 @@ class PointScan:
     settings: FitSettings
     chunk: int
     nlls: bool = False
+    search: str = "full"
 
     @property
     def product(self) -> Points:
@@ -99,7 +103,7 @@ def of_region(
     """
     nlls = analysis.points is not None and analysis.points.nlls
     if nlls:
-        check_nlls(settings.fit)
+        check_nlls(settings.fit, settings.points)
     workspace = read_json(workspace_path)
     return PointScan(
         title=f"{analysis.name}/{region}",
@@ -109,6 +113,7 @@ def of_region(
         settings=settings.fit,
         chunk=settings.points.chunk,
         nlls=nlls,
+        search=settings.points.search,
     )
 
 
@@ -180,11 +185,15 @@ class _Run:
         self.scan, self.store, self.executor = scan, store, executor
         self.settings, self.workers, self.ledger = settings, workers, ledger
         self.digest = json_digest(scan.workspace)
+        #: What keys say of the product, and what tasks do.
+        self.product = product = scan.product
+        if scan.search == "once":
+            self.product, product = products_of(references_of(scan, store.folder))
         self.make = partial(
             task.make_task,
             workspace_digest=self.digest,
             settings=scan.settings,
-            product=scan.product,
+            product=product,
         )
         self.chunks: dict[str, _Chunk] = {}  # of points in flight, by name
         self.entries: dict[int, dict[str, Any]] = {}
@@ -239,6 +248,7 @@ class _Run:
             "points": self.scan.source.count,
             "fitted": self.fitted,
             **status,
+            **(searched(entries) if self.scan.search == "once" else {}),
             "parts": entries,
         }
 
@@ -252,7 +262,7 @@ class _Run:
     def _key(self, content: str) -> Key:
         scan = self.scan
         plain = settings_of_key(scan.settings)
-        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], scan.product)
+        return Key(self.digest, content, plain, VERSIONS[scan.settings.engine], self.product)
 
     def _find(self, number: int) -> bool:
         """Return true for a finished chunk, as far as is known before its points are made."""
@@ -351,6 +361,7 @@ def _entry(path: Path, key: str, rows: Sequence[Mapping[str, Any]]) -> dict[str,
         "points": len(rows),
         **{name: status[name] for name in ("ok", "suspect", "failed")},
         "retry": sum(row[RETRY] for row in rows),
+        **searches(rows),
         **({} if failed is None else {"problem": failed}),
     }
 

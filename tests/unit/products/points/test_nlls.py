@@ -131,9 +131,16 @@ def test_an_expected_test_that_fails_leaves_the_observed_numbers(scan) -> None:
     assert missing == [name for name in NLL_COLUMNS if "exp" in name]
 
 
-@pytest.mark.parametrize("fit", [{"mu": 0.5}, {"test_statistic": "q0"}])
-def test_nlls_of_another_test_are_refused(scan, fit) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fit": {"mu": 0.5}},
+        {"fit": {"test_statistic": "q0"}},
+        {"points": {"chunk": 4, "search": "once"}},
+    ],
+)
+def test_nlls_of_another_test_are_refused(scan, settings) -> None:
     scan.points["nlls"] = True
-    scan.settings["fit"] = fit
+    scan.settings |= settings
     with pytest.raises(ConfigError, match=r"points\.nlls"):
         scan.scan()
