@@ -16,7 +16,7 @@ from palletfit.cli.output import Column, Output, lines_of, number
     epilog="""\b
 Examples:
   palletfit impacts workspace.json --plot groups.png
-  palletfit impacts workspace.json --group 'jets=JES_*,JER_*' --group 'simulation=staterror_*'
+  palletfit impacts workspace.json --group 'jets=JES_*,JER_*'
   palletfit impacts workspace.json --asymmetric --json""",
 )
 @takes_likelihood(engine=False)

@@ -35,7 +35,7 @@ def levels_or_none(levels: Sequence[float]) -> list[float] | None:
 Examples:
   palletfit likelihood workspace.json --plot scan.png
   palletfit likelihood workspace.json --parameter JES --range -2 2
-  palletfit likelihood BkgOnly.json --poi '' --parameter lumi --level 1 --level 4""",
+  palletfit likelihood BkgOnly.json --poi '' --parameter lumi --level 4""",
 )
 @takes_likelihood(engine=False)
 @click.option("--parameter", metavar="NAME", help="Parameter. Default: the parameter of interest.")
