@@ -14,8 +14,9 @@ is that of choosing the references, for all signals together. ``higher`` counts 
 fit from references ends more than 0.01 in 2 NLL above that of the full test, ``lower`` those of
 which the full test does so. ``CLs`` counts those whose CLs differ by more than 1e-6.
 
-With ``--random`` the likelihoods are those of benchmarks/random_likelihoods.py, and all signals are
-tested both ways.
+With ``--plain`` signals have one relative uncertainty of 15% and no others, as the points of a
+table have. With ``--random`` the likelihoods are those of benchmarks/random_likelihoods.py, and all
+signals are tested both ways.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def main() -> None:
         signals = mixtures(
             patchset.patches, arguments.learn + arguments.points, arguments.seed, arguments.spread
         )
+        if arguments.plain:
+            signals = [plain(signal) for signal in signals]
         title = arguments.workspace.resolve().parent.name
         records = [compare(title, workspace, signals, arguments)]
     print(table(records))
@@ -96,6 +99,9 @@ def _arguments() -> argparse.Namespace:
         "--spread", type=float, default=0.5, help="of the factors' logarithms (0.5)"
     )
     options.add_argument(
+        "--plain", action="store_true", help="one uncertainty a signal, as points of a table"
+    )
+    options.add_argument(
         "--random", nargs=2, type=int, metavar=("FIRST", "STOP"), help="random likelihoods instead"
     )
     arguments = options.parse_args()
@@ -116,6 +122,18 @@ def mixtures(patches: Sequence[Patch], count: int, seed: int, spread: float = 0.
         alike.setdefault(shape, []).append(patch)
     group = max(alike.values(), key=len)
     return [_mixture(f"signal {number:06d}", group, rng, spread) for number in range(count)]
+
+
+def plain(signal: Patch) -> Patch:
+    """Replace the uncertainties of a signal by one of 15% of all yields."""
+    uncertainty = {"name": "signal", "type": "normsys", "data": {"hi": 1.15, "lo": 0.85}}
+    operations = []
+    for entry in signal.operations:
+        if entry["op"] == "add":
+            kept = [m for m in entry["value"]["modifiers"] if m["type"] in ("normfactor", "lumi")]
+            entry = {**entry, "value": {**entry["value"], "modifiers": [*kept, uncertainty]}}
+        operations.append(entry)
+    return Patch(signal.name, signal.values, operations)
 
 
 def _target(operation: Mapping[str, Any]) -> str:
