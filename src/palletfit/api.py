@@ -18,11 +18,13 @@ a signal of one event to a region. `channels` and `mask` choose channels and bin
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from inspect import signature
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -1214,6 +1216,11 @@ class _Task:
 
     def fixed(self, mu: float | None, patch: Patch) -> float | None:
         """Give the value where the parameter of interest is fixed, of one that there is."""
+        if mu is not None and not (isinstance(mu, Real) and math.isfinite(mu)):
+            raise ConfigError(
+                f"The parameter of interest cannot be fixed at {mu!r}.",
+                remedy="Give a finite number as `mu`, or leave it out.",
+            )
         if patch.name in self.selection.without_poi:
             return 0.0  # no chosen channel depends on it
         if self.poi:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Any
 
 from palletfit.core.text import did_you_mean
@@ -117,18 +118,19 @@ def read_mask(value: Any) -> dict[str, frozenset[int]]:
         )
     mask: dict[str, frozenset[int]] = {}
     for name, bins in value.items():
-        numbers = [bins] if isinstance(bins, int) else bins
-        if (
-            not isinstance(numbers, Iterable)
-            or isinstance(numbers, str)
-            or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
-        ):
+        numbers = [bins] if not isinstance(bins, Iterable) or isinstance(bins, str) else [*bins]
+        if not all(_is_bin(number) for number in numbers):
             raise PalletError(
                 f"The mask of the channel {name!r} is {bins!r}.",
                 remedy="Give numbers of bins, counted from 0.",
             )
-        mask[name] = frozenset(numbers)
+        mask[name] = frozenset(map(int, numbers))
     return mask
+
+
+def _is_bin(value: Any) -> bool:
+    """Say whether a value can be the number of a bin."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
 
 
 def check_patterns(argument: str, patterns: Iterable[str], names: Sequence[str]) -> None:

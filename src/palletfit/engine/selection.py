@@ -186,6 +186,8 @@ class _Selector:
             channels=None if channels is None else read_patterns("channels", channels),
             mask={} if question.mask is None else read_mask(question.mask),
         )
+        #: Bounds of the parameter of interest that the signal strength of Asimov data leaves.
+        self.outside: tuple[float, float] | None = None
         self.hidden: tuple[str, ...] = ()
         if question.blind is not None:
             self.hidden = read_patterns("blind", question.blind)
@@ -274,6 +276,12 @@ class _Selector:
         elif self.hidden:
             remarks.append(
                 f"blinded: the data are Asimov data, as expected before the fit{strength}"
+            )
+        if self.outside is not None:
+            lower, upper = self.outside
+            remarks.append(
+                f"the data expect {self.prepared.poi} = {self.asimov:g}, and fits stay within its "
+                f"bounds {lower:g} to {upper:g}"
             )
         return remarks
 
@@ -377,6 +385,9 @@ class _Selector:
         start = np.array([prefit_values(batch, row) for row in range(len(batch))])
         named = batch.names[0][batch.layout.poi] != NONE
         start[:, batch.layout.poi] = self.asimov if named else 0.0
+        lower, upper = (float(bounds[0, batch.layout.poi]) for bounds in (batch.lower, batch.upper))
+        if named and not lower <= self.asimov <= upper:
+            self.outside = (lower, upper)
         return start
 
     def _fit_others(

@@ -6,11 +6,12 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyhf
 import pytest
 
 import palletfit
-from palletfit.engine.regions import Regions, component_names, restrict
+from palletfit.engine.regions import Regions, component_names, read_mask, restrict
 from palletfit.errors import PalletError
 
 from .. import models
@@ -160,6 +161,15 @@ def test_unlike_masks_of_a_shapefactor_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    "bins",
+    [0, np.int64(0), np.array([0]), range(1), iter([0]), {0}],
+    ids=lambda bins: type(bins).__name__,
+)
+def test_bins_of_a_mask_are_any_integers(bins: object) -> None:
+    assert read_mask({"SR": bins}) == {"SR": {0}}
+
+
+@pytest.mark.parametrize(
     ("arguments", "problem", "remedy"),
     [
         ({"channels": ["sr"]}, "No channel has the name 'sr'", "Did you mean 'SR'"),
@@ -169,6 +179,8 @@ def test_unlike_masks_of_a_shapefactor_are_refused() -> None:
         ({"mask": {"SR": [2]}}, "no bin 2", "its last one is 1"),
         ({"mask": {"SR": [-1]}}, "The mask of the channel 'SR'", "counted from 0"),
         ({"mask": {"SR": "0"}}, "The mask of the channel 'SR'", "counted from 0"),
+        ({"mask": {"SR": [True]}}, "The mask of the channel 'SR'", "counted from 0"),
+        ({"mask": {"SR": np.array([True, False])}}, "The mask of the channel", "counted from 0"),
         ({"mask": ["SR"]}, "`mask` has to be bins", "dictionary"),
         ({"mask": {"SR": [0, 1]}}, "All bins of the channel 'SR' are masked", "Leave the channel"),
     ],

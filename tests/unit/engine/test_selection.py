@@ -99,6 +99,12 @@ def test_asimov_data_of_the_background_are_at_its_median(complete: models.Spec) 
     assert goodness.statistic == pytest.approx(0.0, abs=1e-9)
 
 
+def test_asimov_data_outside_of_the_bounds_are_remarked(complete: models.Spec) -> None:
+    remarks = palletfit.fit(complete, asimov=20.0).remarks
+    assert any("within its bounds 0 to 10" in remark for remark in remarks)
+    assert not any("bounds" in remark for remark in palletfit.fit(complete, asimov=1.0).remarks)
+
+
 def test_blinded_channels_expect_what_the_others_do(complete: models.Spec) -> None:
     test = palletfit.hypotest(complete, blind=["S*"], asimov=1.0).only
     control = palletfit.fit(complete, channels=["CR"])

@@ -247,7 +247,7 @@ def _members(batch: Lowered, groups: Mapping[str, Sequence[str]]) -> dict[str, N
     Raises
     ------
     PalletError
-        A pattern fits no parameter.
+        A pattern fits no parameter, or a group has the name of a parameter that is not in it.
     """
     names = {
         column: str(name)
@@ -273,6 +273,13 @@ def _members(batch: Lowered, groups: Mapping[str, Sequence[str]]) -> dict[str, N
             ),
             bases[column],
         )
+        if chosen in groups and not any(
+            _fits(pattern, name, bases[column]) for pattern in groups[chosen]
+        ):
+            raise PalletError(
+                f"The group {chosen!r} has the name of a parameter that is not in it.",
+                remedy="Give the group another name, or add the parameter to its patterns.",
+            )
         members.setdefault(chosen, []).append(column)
     return {name: np.array(columns, dtype=int) for name, columns in members.items()}
 

@@ -216,6 +216,14 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], problem: str) -> N
         _ = palletfit.yields(models.counting(), **arguments).only
 
 
+def test_a_group_with_the_name_of_another_parameter_is_refused() -> None:
+    spec = models.full("normsys", "staterror")
+    with pytest.raises(PalletError, match="'scale' has the name of a parameter"):
+        _ = palletfit.yields(spec, groups={"scale": ["statistics"]}).only
+    both = palletfit.yields(spec, groups={"scale": ["statistics", "scale"]}).only
+    assert {"scale"} < {entry.parameter for entry in both.systematics}
+
+
 def test_a_value_of_no_parameter_is_refused() -> None:
     with pytest.raises(ConfigError, match="could be fixed at 1"):
         palletfit.yields(models.background(*KINDS), poi="", mu=1.0)

@@ -86,7 +86,7 @@ class BestPoint:
         """
         batch = self.fit.tests.batch
         columns = {parameter.name: parameter for parameter in self.fit.parameters}
-        if name not in columns:
+        if not isinstance(name, str) or name not in columns:
             raise PalletError(
                 f"The model has no parameter {name!r}.",
                 remedy=f"{self._meant(name, list(columns))}It has {len(columns)} parameters, such "

@@ -265,9 +265,9 @@ def _check(x: str, y: str, points: int, ranges: Sequence[tuple[float, float] | N
         raise ConfigError(
             f"Both parameters are {x!r}.", remedy="Name two, or scan the likelihood of the one."
         )
-    if not 3 <= points <= MOST_POINTS:
+    if not isinstance(points, (int, np.integer)) or not 3 <= points <= MOST_POINTS:
         raise ConfigError(
-            f"A grid cannot have {points} values of each parameter.",
+            f"A grid cannot have {points!r} values of each parameter.",
             remedy=f"Choose between 3 and {MOST_POINTS}.",
         )
     for limits in ranges:

@@ -74,7 +74,8 @@ def _members(
     group: str, patterns: Sequence[str], names: Sequence[str], fixed: Sequence[str]
 ) -> tuple[str, ...]:
     """List the parameters that fit a group's patterns, in the order of the model."""
-    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+    usable = isinstance(patterns, Sequence) and all(isinstance(entry, str) for entry in patterns)
+    if not usable or not patterns:
         raise ConfigError(
             f"The group {group!r} has no pattern, or one that is no text.",
             remedy="Give one such as 'JES_*', or leave out the group.",

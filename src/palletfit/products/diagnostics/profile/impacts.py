@@ -315,7 +315,9 @@ def _remarks(
         remarks.append(f"in more than one group: {', '.join(twice)}")
     empty = [group for group, names in members.items() if not names]
     if empty:
-        remarks.append(f"all parameters of these groups are fixed: {', '.join(empty)}")
+        remarks.append(
+            f"these groups have no free parameter other than {best.poi}: {', '.join(empty)}"
+        )
     at_bound = [
         entry.name
         for entry in best.fit.parameters

@@ -180,7 +180,8 @@ def check_levels(levels: Sequence[float]) -> None:
     ConfigError
         There is none, or one is not a positive number.
     """
-    if not len(numbers_of("levels", levels)) or not all(0 < level < np.inf for level in levels):
+    numbers = numbers_of("levels", levels)
+    if not len(numbers) or not all(0 < level < np.inf for level in numbers):
         raise ConfigError(
             f"The levels {list(levels)} are not positive numbers.",
             remedy="Levels are 2 NLL above the best fit, such as 1 and 3.84.",
@@ -215,14 +216,14 @@ def numbers_of(title: str, values: Sequence[float]) -> FloatArray:
         They are not a sequence of numbers.
     """
     try:
-        numbers = np.asarray(values, dtype=float)
+        numbers = np.asarray(values)
     except (TypeError, ValueError):
         numbers = np.zeros(())
-    if numbers.ndim != 1:
+    if numbers.ndim != 1 or (len(numbers) and numbers.dtype.kind not in "iuf"):
         raise ConfigError(
             f"The {title} {values!r} are not a list of numbers.", remedy="Give a list of numbers."
         )
-    return numbers
+    return numbers.astype(float)
 
 
 def _check_points(points: int | Sequence[float], value_range: tuple[float, float] | None) -> None:

@@ -112,6 +112,7 @@ def test_a_narrow_range_says_so() -> None:
         ({"x": "norm", "y": "norm"}, ConfigError, "Both parameters are 'norm'"),
         ({"x": "norm"}, ConfigError, "need two parameters"),
         ({"x": "norm", "y": "mu_SIG", "points": 2}, ConfigError, "cannot have 2 values"),
+        ({"x": "norm", "y": "mu_SIG", "points": 3.5}, ConfigError, "cannot have 3.5 values"),
         ({"x": "norm", "y": "mu_SIG", "levels": [-1.0]}, ConfigError, "not positive"),
         ({"x": "norm", "y": "mu_SIG", "x_range": (2.0, 1.0)}, ConfigError, "does not rise"),
         ({"x": "norm", "y": "mu_SIG", "y_range": (-1.0, 1.0)}, PalletError, "between 0 and 10"),

@@ -127,6 +127,7 @@ def test_default_groups_are_by_kind() -> None:
         ({"groups": {}}, ConfigError, "no group"),
         ({"groups": ["a"]}, ConfigError, "a mapping from names"),
         ({"groups": {"a": [1]}}, ConfigError, "no text"),
+        ({"groups": {"a": 1}}, ConfigError, "no text"),
         ({"poi": ""}, PalletError, "parameter of interest"),
         ({"engine": "reference"}, ConfigError, "makes no grouped impacts"),
     ],
@@ -137,8 +138,9 @@ def test_bad_questions(arguments: dict[str, Any], kind: type[Exception], words: 
 
 
 def test_groups_may_overlap_or_be_fixed() -> None:
-    groups = {"all": "*", "scale": "scale", "lumi": "lumi"}
+    groups = {"all": "*", "scale": "scale", "lumi": "lumi", "signal": "mu_SIG"}
     impacts = palletfit.grouped_impacts(spec(), groups=groups, fix={"lumi": 1.0}).only
     assert "in more than one group: scale" in impacts.remarks
-    assert "all parameters of these groups are fixed: lumi" in impacts.remarks
+    words = "these groups have no free parameter other than mu_SIG: lumi, signal"
+    assert words in impacts.remarks
     assert impacts.group("lumi").impact.error == 0.0
