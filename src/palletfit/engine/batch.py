@@ -29,6 +29,8 @@ from palletfit.engine.records import BestFit, Fit, HypotestResult
 from palletfit.engine.search import Search
 from palletfit.errors import FitError, PalletfitError
 
+#: Relative precision of NLLs.
+_ROUNDING = 1e-10
 #: The edm of the lowest minimum where a result depends on a fit to first order, or the signal is
 #: weak.
 SHARP = 1e-14
@@ -67,6 +69,13 @@ class DataFits:
     evidence: dict[str, Fit]
     points: dict[str, FloatArray]
     expected: dict[str, FloatArray]
+
+
+def _ends_above(fits: Mapping[str, Fits], row: int) -> bool:
+    """Say whether a free fit is higher than another one of the same data, beyond rounding."""
+    free = float(fits["free"].value[row])
+    lowest = min(float(fits[name].value[row]) for name in ("background", "fixed"))
+    return free > lowest + SAME + _ROUNDING * abs(lowest)
 
 
 class BatchFits:
@@ -526,6 +535,8 @@ class BatchFits:
                     return stopped(f"{title} fit", record.reason)
                 if not record.trusted:
                     return f"its {title} fit: {record.reason}"
+            if not self.nearest and _ends_above(fits, row):
+                return "its free fit: it ends above one with the signal strength fixed"
             result = conclude(
                 self.settings,
                 records,

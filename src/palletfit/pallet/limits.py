@@ -84,6 +84,11 @@ def check_depth(content: Any, path: Path) -> int:
     )
 
 
+def nesting(content: Any) -> int:
+    """Count the levels of lists and objects of a JSON value; stop above :data:`DEPTH`."""
+    return _depth_and_keys(content)[0]
+
+
 def _depth_and_keys(content: Any) -> tuple[int, int]:
     """Count the levels of lists and objects, and keys; a number has none. Stop above the limit."""
     depth, keys = 0, 0

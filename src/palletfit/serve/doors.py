@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -218,8 +219,12 @@ def _unix_server(path: Path) -> Iterator[None]:
 def _answers(path: Path) -> bool:
     """Say whether a process listens at a Unix socket; one that was killed leaves its file."""
     with socket.socket(socket.AF_UNIX) as probe:
+        # A service that is busy, or stopped, takes no further connection at once.
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
+        except BlockingIOError:
+            return True
         except OSError:
             return False
         return True
@@ -237,13 +242,20 @@ async def _standard_streams(
     Two threads copy between them and a pair of sockets, because not all of them can be watched. In
     the meantime all other output, such as a library's, goes to the standard error, also in workers.
     """
+    if sys.__stdout__ is None:
+        raise ConfigError(
+            "The standard output, to which answers go, is closed.",
+            remedy="Leave it open, or listen with --socket.",
+        )
     output = os.dup(1)
     os.dup2(2, 1)
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=ours, limit=service.bounds.line)
+    # Where it was closed at the start of Python, another file has its number.
+    source = None if sys.__stdin__ is None else 0
     threads = [
-        threading.Thread(target=target, args=(theirs, descriptor), daemon=True)
-        for target, descriptor in ((_copy_in, 0), (_copy_out, output))
+        threading.Thread(target=_copy_in, args=(theirs, source), daemon=True),
+        threading.Thread(target=_copy_out, args=(theirs, output), daemon=True),
     ]
     try:
         for thread in threads:
@@ -259,10 +271,10 @@ async def _standard_streams(
         os.dup2(output, 1)
 
 
-def _copy_in(theirs: socket.socket, descriptor: int) -> None:
-    """Copy the standard input up to its end."""
+def _copy_in(theirs: socket.socket, descriptor: int | None) -> None:
+    """Copy the standard input up to its end; None: it is closed."""
     with contextlib.suppress(OSError):
-        while chunk := os.read(descriptor, _CHUNK):
+        while descriptor is not None and (chunk := os.read(descriptor, _CHUNK)):
             theirs.sendall(chunk)
     with contextlib.suppress(OSError):
         theirs.shutdown(socket.SHUT_WR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from palletfit.config import FitSettings, LimitSettings
 from palletfit.config.base import Model, Positive, wrong_keys
 from palletfit.engine.records import finite
 from palletfit.errors import PalletError, PalletfitError
-from palletfit.pallet.limits import quoted
+from palletfit.pallet.limits import DEPTH, nesting, quoted
 from palletfit.pallet.patches import not_finite
 
 #: Characters of an identifier that is a text.
@@ -175,6 +176,8 @@ def read_request(line: bytes) -> Request:
             remedy='Write one such as {"id": 1, "workspace": "NAME", "signal": {"CHANNEL": [1]}}.',
         )
     try:
+        if nesting(content) > DEPTH:
+            raise _too_deep()  # it could not be sent to a worker
         for pointer in not_finite(content, ""):
             raise RequestError(
                 f"A number is not finite: {quoted(pointer)}.",
@@ -185,8 +188,6 @@ def read_request(line: bytes) -> Request:
         identifier = content.get("id")
         error.id = identifier if _is_id(identifier) else None
         raise
-    except RecursionError:
-        raise _too_deep() from None
 
 
 def _content(line: bytes) -> Any:
@@ -205,8 +206,8 @@ def _content(line: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise RequestError(
             f"The key {quoted(repr(twice))} is there twice.",
             remedy="Remove one: programs differ in which of them counts.",
@@ -222,6 +223,8 @@ def _too_deep() -> RequestError:
 
 
 def _is_id(identifier: Any) -> bool:
+    if isinstance(identifier, bool):
+        return False
     if isinstance(identifier, str):
         return len(identifier) <= _LONGEST_ID
     number = isinstance(identifier, (int, float))
@@ -234,6 +237,11 @@ def _request(content: Mapping[str, Any]) -> Request:
         raise RequestError(
             "The id is no text or number, or too long.",
             remedy=f"Send a number, or a text of at most {_LONGEST_ID} characters.",
+        )
+    if len(content) > len(Request.model_fields):
+        raise RequestError(
+            f"The request has {len(content)} keys, more than there are.",
+            remedy="Leave out unknown keys; docs/serve.md lists all that there are.",
         )
     try:
         request = Request.model_validate(content)

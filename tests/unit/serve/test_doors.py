@@ -129,6 +129,23 @@ def test_standard_streams_that_are_files(tmp_path) -> None:
     assert by_id[2]["error"].startswith("The workspace has no channel 'SRA'")
 
 
+@pytest.mark.parametrize(
+    ("closed", "code", "words"), [(0, 0, ""), (1, 2, "The standard output, to which answers go")]
+)
+def test_standard_streams_that_are_closed(demo_file, closed, code, words) -> None:
+    program = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(closed), *command(demo_file)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code
+    assert words in done.stderr
+
+
 # --------------------------------------------------------------------------- its end
 
 

@@ -118,3 +118,10 @@ def test_a_point_of_a_published_likelihood_has_the_numbers_of_the_library(shared
     assert answer["CLs_obs"] == pytest.approx(test.p_values.CLs_obs, **CLOSE)
     assert answer["CLs_exp"] == pytest.approx(test.p_values.CLs_exp, **CLOSE)
     assert answer["mu_hat_error"] == pytest.approx(test.mu_hat_error, rel=1e-5)
+
+
+@pytest.mark.study
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_an_impossible_signal_is_excluded_or_no_result_is_trusted(demo: Models) -> None:
+    [answer] = answers(demo.file("demo"), [Point({"SR_high": [1e300] * 3})])
+    assert answer["status"] != "ok" or answer["CLs_obs"] == 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 
@@ -18,6 +19,7 @@ from palletfit.serve.protocol import RequestError, answer_line, read_request
         (b"[1, 2]", None, "no JSON object"),
         (b"{" * 50, None, "not JSON"),
         (b'{"id": 1, "patch": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", None, "too deeply"),
+        (b'{"id": 1, "signal": ' + b"[" * 900 + b"]" * 900 + b"}", 1, "too deeply"),
         (b'{"id": 1, "mu": ' + b"9" * 5000 + b"}", None, "not JSON"),
         (b'{"id": 1, "mu": 1' + b"0" * 400 + b"}", 1, "not finite: /mu"),
         (b'{"id": 1, "signal": {"SR": [NaN]}}', 1, "not finite: /signal/SR/0"),
@@ -28,6 +30,7 @@ from palletfit.serve.protocol import RequestError, answer_line, read_request
         (b'{"id": 1, "ask": "CLs"}', 1, "'hypotest'"),
         (b'{"id": 1, "mu": -1}', 1, "mu: Input should be greater than or equal to 0"),
         (b'{"id": {"a": 1}}', None, "no text or number"),
+        (b'{"id": true}', None, "no text or number"),
         (b'{"id": "' + b"a" * 2000 + b'"}', None, "too long"),
         (b'{"id": 1, "signal": {}, "patch": []}', 1, "a `signal` and a `patch`"),
         (b'{"id": 1, "ask": "limit", "mu": 1}', 1, "has no `mu`"),
@@ -41,6 +44,15 @@ def test_a_hostile_line_is_refused_with_a_reason_and_its_id(line, identifier, wo
     assert caught.value.remedy
     assert caught.value.id == identifier
     assert len(caught.value.problem) < 2000
+
+
+@pytest.mark.parametrize("last", [b'"k99999": 0', b'"id": 1'])
+def test_a_line_of_very_many_keys_takes_no_time(last) -> None:
+    keys = b", ".join(b'"k%d": 0' % number for number in range(100_000))
+    began = time.process_time()
+    with pytest.raises(RequestError, match=r"twice|keys, more than there are"):
+        read_request(b"{" + keys + b", " + last + b"}")
+    assert time.process_time() - began < 5
 
 
 def test_a_question_has_the_defaults_of_the_library() -> None:

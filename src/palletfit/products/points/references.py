@@ -7,13 +7,15 @@ file beside the results. Their digest is part of the key of every result.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palletfit.core.files import read_json, write_json
 from palletfit.engine.versions import VERSIONS
-from palletfit.errors import PalletfitError
+from palletfit.errors import ConfigError, PalletfitError
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.products.points.parts import content_digest
 from palletfit.products.points.product import Points
@@ -54,13 +56,39 @@ def references_of(scan: PointScan, folder: Path) -> dict[str, Any]:
     key = _key(scan, patches)
     path = folder / FILE
     stored = _read(path)
-    if stored.get("key") == key:
-        references: dict[str, Any] = stored["references"]
+    references: dict[str, Any] = stored.get("references", {})
+    if stored.get("key") == key and stored.get("digest") == json_digest(references):
         return references
     references = _choose(scan, patches)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"key": key, "references": references})
+    write_json(path, {"key": key, "digest": json_digest(references), "references": references})
     return references
+
+
+def check_size(task: bytes, executor: Executor, title: str) -> None:
+    """Refuse references that leave a task no room for points.
+
+    Parameters
+    ----------
+    task
+        Task of no points.
+    executor
+        Its attribute `largest_task`, if it has one, is the number of bytes of a task.
+    title
+        Title of the scan.
+
+    Raises
+    ------
+    ConfigError
+        They take more than half of a task.
+    """
+    largest = getattr(executor, "largest_task", math.inf)
+    if len(task) > largest / 2:
+        raise ConfigError(
+            f"The references of {title}, which go with each task, take {len(task) / 1e6:.2g} MB "
+            f"compressed, and a task of this executor has at most {largest / 1e6:.2g} MB.",
+            remedy="Use another executor, or set `points: {search: full}` in the configuration.",
+        )
 
 
 def sample(count: int) -> list[int]:

@@ -33,7 +33,13 @@ from palletfit.products.points.parts import (
     row_of,
 )
 from palletfit.products.points.product import Points
-from palletfit.products.points.references import products_of, references_of, searched, searches
+from palletfit.products.points.references import (
+    check_size,
+    products_of,
+    references_of,
+    searched,
+    searches,
+)
 from palletfit.products.points.sources import Source, duplicate
 from palletfit.runs import task
 from palletfit.runs.dispatch import Task, dispatch, fitting_tasks
@@ -195,6 +201,8 @@ class _Run:
             settings=scan.settings,
             product=product,
         )
+        if scan.search == "once":
+            check_size(self.make([]), executor, scan.title)
         self.chunks: dict[str, _Chunk] = {}  # of points in flight, by name
         self.entries: dict[int, dict[str, Any]] = {}
         self.fitted = 0

@@ -74,6 +74,24 @@ def test_damaged_references_are_chosen_again(scan):
     assert scan.run() == []  # the same ones
 
 
+@pytest.mark.parametrize("damage", [{"references": {}}, {"references": None}, {"members": []}])
+def test_references_that_were_changed_are_chosen_again(scan, damage):
+    results(scan)
+    path = scan.parts / references.FILE
+    before = path.read_bytes()
+    content = json.loads(before)
+    content["references"] |= damage
+    path.write_text(json.dumps(content if "members" in damage else {**content, **damage}))
+    assert scan.run() == []
+    assert path.read_bytes() == before
+
+
+def test_references_that_fill_a_task_are_refused(scan):
+    scan.executor.largest_task = 1000
+    with pytest.raises(ConfigError, match="references of scan/SR, which go with each task"):
+        results(scan)
+
+
 @pytest.mark.parametrize("fit", [{"engine": "reference"}, {"minimum": "nearest"}])
 def test_settings_without_references_are_refused(scan, fit):
     scan.settings["fit"] = fit
