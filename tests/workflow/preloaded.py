@@ -242,6 +242,9 @@ def main() -> None:
         importlib.import_module(name)
     for script in sorted((PROJECT / "scripts").glob("*.py")):
         runpy.run_path(str(script), run_name="preloaded")
+    # These tables of fonts take half the time of writing a PDF, which does not use them.
+    subset = importlib.import_module("fontTools.subset")
+    subset.Options._drop_tables_default += ["GDEF", "GPOS", "GSUB"]
     # The folder of this file, which a run has not on its path.
     del sys.path[0]
     # What is shared stays shared: neither collecting garbage nor the end of Python looks at it.

@@ -11,6 +11,8 @@ import pytest
 from .conftest import Folder
 from .pallets import TinyPallet
 
+#: Target of what needs no plots.
+TABLE = "results/tiny/toys.json"
 #: The patch that is nearest to exclusion, one that does not apply, and one with a name.
 NEAREST, BAD, ODD = "S_250_0", "S_350_40", "../{odd} name%"
 
@@ -34,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Folder:
 
 def table(folder: Folder) -> dict[str, dict[str, Any]]:
     """Content of ``toys.json`` but for times."""
-    found = json.loads((folder.path / "results/tiny/toys.json").read_bytes())
+    found = json.loads((folder.path / TABLE).read_bytes())
     return {name: {**entry, "fit_time": None} for name, entry in found.items()}
 
 
@@ -71,7 +73,7 @@ def test_only_a_lost_shard_is_made_again_and_splitting_changes_nothing(made: Fol
     assert made.run("toys").idle
     lost = f"{NEAREST}.toys_512-1023"
     (made.path / f"results/tiny/SR/toys/{lost}.json").unlink()
-    made.run("toys")
+    made.run(TABLE)
     after = records(made)
     again = [f"{NEAREST}.toys_{end}" for end in ("512-599", "600-899", "900-1023")]
     assert sorted(name for name in after if before.get(name) != after[name]) == sorted(again)
@@ -83,7 +85,7 @@ def test_a_precision_ends_toys_early_and_keeps_those_there_are(made: Folder) -> 
     (entry,) = table(made).values()
     precision = 0.7 * entry["CLs_obs_error"]
     made.config["toys"] = {"toys": 100_000, "precision": precision}
-    made.run("toys")
+    made.run(TABLE)
     (entry,) = table(made).values()
     assert 1200 < entry["toys"] < 5000
     assert entry["CLs_obs_error"] <= precision

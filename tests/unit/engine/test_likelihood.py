@@ -105,15 +105,26 @@ def check_values(pair, batch, rng, count):
 # --------------------------------------------------------------------------- values
 
 
-@histfactory.FIXED
-@given(histfactory.cases())
-def test_values_are_those_of_pyhf(case):
+def check_values_of(case):
     rng = np.random.default_rng(case.seed)
     for batch, pairs in itertools.groupby(histfactory.pairs(case), lambda pair: id(pair.batch)):
         pairs = list(pairs)
         batch = Batch(pairs[0].batch)
         for pair in pairs:
             check_values(pair, batch, rng, 3)
+
+
+@settings(histfactory.FIXED, max_examples=40)
+@given(histfactory.cases())
+def test_values_are_those_of_pyhf(case):
+    check_values_of(case)
+
+
+@pytest.mark.study
+@settings(histfactory.FIXED, max_examples=300)
+@given(histfactory.cases())
+def test_values_of_many_workspaces_are_those_of_pyhf(case):
+    check_values_of(case)
 
 
 @settings(histfactory.FIXED, max_examples=30)
@@ -235,7 +246,7 @@ def inner_point(pair, rng, reach=0.8):
     return point
 
 
-@settings(histfactory.FIXED, max_examples=60)
+@settings(histfactory.FIXED, max_examples=30)
 @given(histfactory.cases())
 def test_derivatives_against_differences(case):
     """Of the value and the gradient; the value is compared with pyhf's above."""
@@ -440,7 +451,14 @@ def published_pairs(workspace, patches, fit):
             yield histfactory.pair(spec, lowered, row, fit), Batch(lowered)
 
 
-@pytest.mark.parametrize(("analysis", "region"), REGIONS)
+@pytest.mark.parametrize(
+    ("analysis", "region"),
+    [
+        REGIONS[2],
+        REGIONS[4],
+        *(pytest.param(*REGIONS[i], marks=pytest.mark.study) for i in (0, 1, 3, 5, 6)),
+    ],
+)
 def test_values_of_published_pallets(shared, tmp_path, analysis, region):
     workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
     chosen = [patches[0], patches[len(patches) // 2], patches[-1]]

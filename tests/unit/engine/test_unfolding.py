@@ -47,7 +47,8 @@ def batch_fits(workspace: Any, patch: Patch) -> BatchFits:
     return engine.batch_fits(batch)
 
 
-def test_fits_with_rates_at_zero_cost_little_and_nobody_ends_lower(load: Load) -> None:
+@pytest.mark.parametrize("calls", [1_000, pytest.param(4_000, marks=pytest.mark.study)])
+def test_fits_with_rates_at_zero_cost_little_and_nobody_ends_lower(load: Load, calls: int) -> None:
     workspace, patch = unfolding(load, 3, **SMALL)
     tests = batch_fits(workspace, patch)
     fits = tests.four_fits()
@@ -73,7 +74,7 @@ def test_fits_with_rates_at_zero_cost_little_and_nobody_ends_lower(load: Load) -
         minuit = iminuit.Minuit(twice_nll, start)
         minuit.limits = model.config.suggested_bounds()
         minuit.strategy = 0
-        minuit.migrad(ncall=4_000)
+        minuit.migrad(ncall=calls)
         assert lowest < minuit.fval + 1e-4
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pyhf
 import pytest
@@ -16,7 +12,6 @@ from palletfit.engine.reference.hypotests import build_model
 
 from ... import models
 
-TESTS = Path(__file__).parents[3]
 EVERY_MODIFIER = tuple(models.MODIFIERS)
 
 
@@ -240,41 +235,19 @@ def test_a_density_is_not_kept_for_another_backend():
     assert likelihood.twice_nll(init) == wide
 
 
-GRADIENT = """
-import sys, warnings
-import numpy as np, pyhf
-from unit import models
-from palletfit.engine.reference.evidence import Likelihood
-
-model, data = models.model_and_data(models.full(*models.MODIFIERS))
-likelihood = Likelihood(model, data, None)
-rng = np.random.default_rng(3)
-init = np.asarray(model.config.suggested_init())
-points = [likelihood.start(init + 0.05 * rng.standard_normal(len(init))) for _ in range(5)]
-numeric = [likelihood._derivatives(point)[0] for point in points]
-
-pyhf.set_backend("jax", precision="64b")
-import jax
-exact = jax.jit(jax.grad(lambda pars: -model.logpdf(pars, pyhf.tensorlib.astensor(data))[0]))
-for point, gradient in zip(points, numeric):
-    expected = exact(pyhf.tensorlib.astensor(point))
-    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-5)
-print("agree", model.config.npars)
-"""
-
-
-@pytest.mark.slow
-def test_the_gradient_agrees_with_automatic_differentiation():
-    pytest.importorskip("jax", reason="JAX is not installed")
-    # In another process, because JAX changes global state of pyhf and starts threads.
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", GRADIENT],
-        cwd=TESTS,
-        env=models.environment(PYTHONPATH=TESTS),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("agree")
+def test_the_gradient_agrees_with_automatic_differentiation(full_likelihood):
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    rng = np.random.default_rng(3)
+    model, data = full_likelihood.model, full_likelihood.data
+    init = np.asarray(model.config.suggested_init())
+    points = [full_likelihood.start(init + 0.05 * rng.standard_normal(len(init))) for _ in range(5)]
+    numeric = [full_likelihood._derivatives(point)[0] for point in points]
+    pyhf.set_backend("jax", precision="64b")
+    try:
+        counts = pyhf.tensorlib.astensor(data)
+        exact = jax.jit(jax.grad(lambda point: -model.logpdf(point, counts)[0]))
+        gradients = [exact(pyhf.tensorlib.astensor(point)) for point in points]
+    finally:
+        pyhf.set_backend("numpy")
+    for ours, expected in zip(numeric, gradients, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-5)

@@ -27,16 +27,21 @@ from palletfit.pallet.patchset import parse_patchset
 from palletfit.products.diagnostics.compute import Diagnostics, diagnose
 
 from ....likelihoods import read_likelihood
+from ... import models
 
+KINDS = ("normfactor", "normsys", "histosys", "lumi", "shapesys", "staterror")
 TOLERANCE = 1e-3
 #: Of fits by Minuit, in units of 2 NLL.
 EDM = 0.002 * TOLERANCE
 #: Parameters whose impacts are compared: cabinetry needs four fits for each.
 RANKED = 2
 
-#: Minuit takes a minute for these of the published likelihood.
-STAUS_IN_STUDIES = pytest.mark.parametrize(
-    "pair", ["demo", pytest.param("staus", marks=pytest.mark.study)], indirect=True, scope="module"
+#: Minuit takes ten seconds for these of the demo, and a minute for the published likelihood.
+LARGE_IN_STUDIES = pytest.mark.parametrize(
+    "pair",
+    ["hand", *(pytest.param(name, marks=pytest.mark.study) for name in ("demo", "staus"))],
+    indirect=True,
+    scope="module",
 )
 
 pytestmark = pytest.mark.filterwarnings(
@@ -92,11 +97,13 @@ def read_demo() -> tuple[Any, Patch]:
 
 @pytest.fixture(
     scope="module",
-    params=["demo", pytest.param("staus", marks=pytest.mark.slow)],
+    params=["demo", pytest.param("staus", marks=pytest.mark.study)],
 )
 def pair(request, tmp_path_factory) -> Iterator[Pair]:
     if request.param == "demo":
         workspace, patch = read_demo()
+    elif request.param == "hand":
+        workspace, patch = models.full(*KINDS, observed=(68.0, 57.0)), Patch("all", (), ())
     else:
         folder = tmp_path_factory.mktemp("staus")
         shared = request.getfixturevalue("shared")
@@ -172,7 +179,7 @@ def test_yields_before_and_after_the_same_fit(pair: Pair):
                 )
 
 
-@STAUS_IN_STUDIES
+@LARGE_IN_STUDIES
 def test_impacts(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     ranked = pair.ours.impacts[:RANKED]
     chosen = np.isin(pair.fit.labels, [entry.parameter for entry in ranked])
@@ -191,7 +198,7 @@ def test_impacts(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     assert max(abs(entry.postfit_up) for entry in ranked) > 20 * precision
 
 
-@STAUS_IN_STUDIES
+@LARGE_IN_STUDIES
 def test_significance(pair: Pair):
     engine = BatchedEngine(pair.workspace, FitSettings())
     (((batch, _),), _) = engine.lower([pair.patch])

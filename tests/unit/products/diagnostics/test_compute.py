@@ -220,7 +220,7 @@ def demo() -> tuple[Spec, list[Patch]]:
 
 
 def test_records_are_plain_and_do_not_depend_on_other_patches(demo):
-    workspace, patches = demo
+    workspace, patches = demo[0], demo[1][::2]
     engine, settings = (
         BatchedEngine(workspace, FitSettings()),
         DiagnosticsSettings(parameters=["J*"]),
@@ -266,7 +266,7 @@ def test_the_fits_are_those_of_the_hypothesis_test(demo):
     ((_, test),) = BatchedEngine(workspace, FitSettings(test_statistic="q0")).hypotests(
         patches[-1:]
     )
-    diagnosis = sound(workspace, patches[-1])
+    diagnosis = sound(workspace, patches[-1], impacts=False)
     assert diagnosis.mu_hat == pytest.approx(test.mu_hat, abs=1e-8)
     assert diagnosis.mu_hat_error == pytest.approx(test.mu_hat_error, rel=1e-6)
     assert diagnosis.discovery.p0 == pytest.approx(test.p_values.CLs_obs, abs=1e-9)
