@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,15 @@ class Seen:
             named = zip(lowered.names[row], fits.point[row].tolist(), strict=True)
             parameters = {name: value for name, value in named if name is not None}
             yield fits, records[row], parameters
+
+
+@pytest.mark.parametrize(
+    ("free", "above"), [(9.0, False), (9.5 + 1e-9, False), (9.6, True), (11.0, True)]
+)
+def test_a_free_fit_above_another_one_is_no_result(free: float, above: bool) -> None:
+    values = {"background": 9.5, "free": free, "fixed": 10.0}
+    fits = {name: SimpleNamespace(value=np.array([value])) for name, value in values.items()}
+    assert batch_module._ends_above(fits, 0) == above
 
 
 @pytest.fixture
