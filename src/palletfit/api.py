@@ -245,11 +245,10 @@ class PointTests:
     ) -> None:
         from palletfit.engine.warm_tests import choose_references
 
-        self._workspace = workspace
-        question = {**settings, "mu": mu}
-        self._task = _task(PointTests, workspace, signals, "*", question, check=check)
-        self._engine = require_batched(self._task.engine, "tests from references")
-        self.references = choose_references(self._engine, self._task.patches, count=references)
+        self._workspace, self._question = workspace, {**settings, "mu": mu}
+        task = _task(PointTests, workspace, signals, "*", self._question, check=check)
+        self._engine = require_batched(task.engine, "tests from references")
+        self.references = choose_references(self._engine, task.fitted, count=references)
         self.counts: Counter[str] = Counter()
 
     def hypotest(
@@ -276,13 +275,9 @@ class PointTests:
         """
         from palletfit.engine.warm_tests import WarmHypotests
 
-        parsed = _patchset(_content(self._workspace), patchset, self._workspace, check=check)
-        chosen = _chosen(parsed, patches, patchset)
         tests = WarmHypotests(references=self.references, counts=self.counts)
-        task = replace(self._task, patches=chosen, labels=parsed.labels)
-        return _gather(
-            task, lambda chosen_patches: self._engine.calculate(tests, chosen_patches), None
-        )
+        task = _task(PointTests, self._workspace, patchset, patches, self._question, check=check)
+        return _gather(task, lambda fitted: self._engine.calculate(tests, fitted), None)
 
 
 def fit(
@@ -1027,7 +1022,7 @@ def grouped_impacts(
     >>> groups = {"jets": "JES_*", "simulation": ["staterror_*"]}
     >>> parts = palletfit.grouped_impacts(demo_workspace(), groups=groups, poi="mu_ttbar").only
     >>> [group.name for group in parts.groups]
-    ['simulation', 'jets']
+    ['jets', 'simulation']
     >>> total = parts.statistical.error**2 + parts.systematic.error**2
     >>> abs(total - parts.total.error**2) < 1e-12
     True
