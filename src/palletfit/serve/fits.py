@@ -21,7 +21,7 @@ from palletfit.engine.records import HypotestResult, reproducible
 from palletfit.errors import PalletError, PalletfitError
 from palletfit.pallet.patches import Patch
 from palletfit.products.limits.compute import upper_limits, with_bound
-from palletfit.serve.protocol import Point, Question, failure
+from palletfit.serve.protocol import HYPOTEST, LIMIT, NLL, Point, Question, failure
 from palletfit.serve.work import Answer, Answers, ModelFile
 
 #: So many models are kept in a worker, and structures of signals of each.
@@ -112,9 +112,9 @@ def _bounded(patch: Patch, mu_max: float | None) -> Patch:
 def _results(
     engine: BatchedEngine, question: Question, patches: Sequence[Patch]
 ) -> Iterable[tuple[Patch, Any]]:
-    if question.kind == "hypotest":
+    if question.kind == HYPOTEST:
         return engine.hypotests(patches, brief=True)
-    if question.kind == "limit":
+    if question.kind == LIMIT:
         level, settings = question.confidence_level, question.limit_settings()
         return upper_limits(engine, patches, level, settings)
     return engine.calculate(Minima(question.mu), patches)
@@ -127,7 +127,7 @@ def _plain(result: Any, question: Question) -> Answer:
     if isinstance(result, HypotestResult):
         doubts = {name: fit.reason for name, fit in result.fits.items() if not fit.trusted}
         reasons = [f"{name} fit: {reason}" for name, reason in doubts.items()]
-    elif question.kind == "nll" and result.status != "ok":
+    elif question.kind == NLL and result.status != "ok":
         reasons = [result.evidence.reason]
     kept = {key: value for key, value in content.items() if question.details or key not in _DETAILS}
     return {**kept, "reasons": reasons}

@@ -30,6 +30,10 @@ _OF_KINDS = {
 }
 
 Kind = Literal["hypotest", "limit", "nll"]
+#: Words of requests for the kinds of questions.
+HYPOTEST: Kind = "hypotest"
+LIMIT: Kind = "limit"
+NLL: Kind = "nll"
 #: Identifier of a request, which its answer repeats.
 Id = str | int | float | None
 
@@ -130,7 +134,7 @@ class Request(Model):
         """The question that is asked of the point."""
         if self.ask == "status":
             raise ValueError("a request for the status asks nothing of a point")
-        mu = 1.0 if self.ask == "hypotest" and self.mu is None else self.mu
+        mu = 1.0 if self.ask == HYPOTEST and self.mu is None else self.mu
         return Question(
             self.ask,
             mu,
@@ -254,7 +258,7 @@ def _request(content: Mapping[str, Any]) -> Request:
         raise RequestError(
             "The request has a `signal` and a `patch`.", remedy="Send one of them for each point."
         )
-    if request.ask == "limit" and request.test_statistic == "q0":
+    if request.ask == LIMIT and request.test_statistic == "q0":
         raise RequestError(
             "There is no upper limit for the test statistic q0.",
             remedy="Ask with qtilde or q, or leave `test_statistic` out.",
