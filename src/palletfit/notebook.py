@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import singledispatch
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -191,29 +191,23 @@ def _alone(result: Any, patch: str, confidence_level: float) -> Figure:
     return _draw_bands({patch or "workspace": _band(result)}, result, patch, confidence_level)
 
 
-@_alone.register
-def _(result: BestFit, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
-    return draw_parameters(result, shorten(patch or "Best fit"))
+#: Results with a plot of their own: what draws it, and its title where the patch has no name.
+_DRAWN: dict[type, tuple[Callable[[Any, str], Figure], str]] = {
+    BestFit: (draw_parameters, "Best fit"),
+    GoodnessOfFit: (draw_goodness, "Goodness of fit"),
+    LikelihoodScan: (draw_likelihood_scan, "Scan of the likelihood"),
+    LikelihoodContours: (draw_likelihood_contours, "Contours of the likelihood"),
+    GroupedImpacts: (draw_grouped_impacts, "Impacts of groups"),
+}
 
 
-@_alone.register
-def _(result: GoodnessOfFit, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
-    return draw_goodness(result, shorten(patch or "Goodness of fit"))
+def _draw_titled(result: Any, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
+    draw, title = _DRAWN[type(result)]
+    return draw(result, shorten(patch or title))
 
 
-@_alone.register
-def _(result: LikelihoodScan, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
-    return draw_likelihood_scan(result, shorten(patch or "Scan of the likelihood"))
-
-
-@_alone.register
-def _(result: LikelihoodContours, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
-    return draw_likelihood_contours(result, shorten(patch or "Contours of the likelihood"))
-
-
-@_alone.register
-def _(result: GroupedImpacts, patch: str, confidence_level: float) -> Figure:  # noqa: ARG001
-    return draw_grouped_impacts(result, shorten(patch or "Impacts of groups"))
+for _kind in _DRAWN:
+    _alone.register(_kind, _draw_titled)
 
 
 @_alone.register(Pulls)
