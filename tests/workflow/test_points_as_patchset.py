@@ -152,7 +152,7 @@ def require_products(folder: Folder) -> None:
         assert list(where.glob(pattern)), pattern
     validate(where / "hepdata.tar.gz")
     assert (folder.path / "results/_catalogue/mine/index.html").exists()
-    assert not list(folder.path.parent.glob("*odd*"))
+    assert not list(folder.path.parent.glob("*{odd}*"))
 
 
 # --------------------------------------------------------------------------- wide, as a study

@@ -22,9 +22,11 @@ from .. import models
 
 @pytest.fixture
 def lines(caplog):
-    """Messages so far."""
+    """Messages so far; threads that other tests left have messages of their own."""
     caplog.set_level(logging.INFO)
-    return lambda: [record.getMessage() for record in caplog.records]
+    return lambda: [
+        record.getMessage() for record in caplog.records if record.name.startswith("palletfit")
+    ]
 
 
 @pytest.mark.parametrize(
