@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from .waiting import until
 
 _OPTIONS = (
     "--headless",
@@ -64,12 +65,9 @@ class Browser:
         """  # what is drawn as SVG has no innerText
         return self.driver.execute_script(script, selector)
 
-    def wait(self, condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    def wait(self, condition: Callable[[], Any]) -> None:
         """Wait until something is so."""
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"it did not come to that: {self.text('body')}"
-            time.sleep(0.1)
+        until(condition, lambda: f"it did not come to that: {self.text('body')}", pause=0.1)
 
     def complaints(self) -> list[str]:
         """Messages in the console since the last call: errors, and what a policy forbade."""

@@ -122,13 +122,13 @@ def test_the_live_page_follows_a_run_to_its_end(folder: Folder, chromium: Browse
     with server(folder) as address, slow_run(folder, pallet.hypotest()) as run:
         chromium.open(address)
         # From here on the page loads itself: nothing here does.
-        chromium.wait(lambda: "tiny" in chromium.driver.current_url or run.poll() is not None, 120)
+        chromium.wait(lambda: "tiny" in chromium.driver.current_url or run.poll() is not None)
         assert run.poll() is None, (folder.path / "run.log").read_text()
         assert chromium.driver.current_url == f"{address}tiny/live.html"
         seen = set()
-        chromium.wait(lambda: seen.add(finished(chromium)) or len(seen) > 4, 60)
+        chromium.wait(lambda: seen.add(finished(chromium)) or len(seen) > 4)
         assert chromium.text("#state") == "fits are made"
-        chromium.wait(lambda: chromium.text("#state") == "all fits are made", 60)
+        chromium.wait(lambda: chromium.text("#state") == "all fits are made")
         assert run.wait(60) == 0
     assert finished(chromium) == 14
     assert "The patch does not apply to the workspace" in chromium.text(".failures")
@@ -151,15 +151,15 @@ def test_the_live_page_of_a_killed_run_says_so_and_the_next_run_goes_on(
     pallet = hostile(folder)
     page = folder.path / "results/tiny/live.html"
     with slow_run(folder, pallet.hypotest()) as run:
-        chromium.wait(lambda: page.exists() or run.poll() is not None, 120)
+        chromium.wait(lambda: page.exists() or run.poll() is not None)
         assert page.exists(), (folder.path / "run.log").read_text()
         chromium.open(page)
-        chromium.wait(lambda: finished(chromium) >= 3, 60)  # it loaded itself again
+        chromium.wait(lambda: finished(chromium) >= 3)  # it loaded itself again
         assert chromium.text("#state") == "fits are made"
         run.send_signal(signal.SIGKILL)
         run.wait()
     # Who writes it notices the end of the run within a second.
-    chromium.wait(lambda: page.stat().st_mtime < time.time() - 2, 20)
+    chromium.wait(lambda: page.stat().st_mtime < time.time() - 2)
     kept = [item for item in folder.records().values() if item["status"] != "failed"]
     # As if more than the announced time had passed, and for a reader who opens the page only now.
     chromium.renew()

@@ -24,36 +24,37 @@ from palletfit.executors import (
     thread_limits,
 )
 
+from ...waiting import LIMIT, until
 from .. import models
 
 
 @pytest.fixture(scope="module")
 def executor():
     with LocalExecutor(workers=2, threads=1, deadline=2.0) as pool:
-        pool.submit(math.sqrt, 1.0).result(timeout=60)  # workers are up
+        pool.submit(math.sqrt, 1.0).result(timeout=LIMIT)  # workers are up
         yield pool
 
 
 def test_results_and_errors_come_back(executor):
-    assert executor.submit(math.sqrt, 16.0).result(timeout=60) == 4.0
-    assert executor.submit(sorted, [2, 1], reverse=True).result(timeout=60) == [2, 1]
+    assert executor.submit(math.sqrt, 16.0).result(timeout=LIMIT) == 4.0
+    assert executor.submit(sorted, [2, 1], reverse=True).result(timeout=LIMIT) == [2, 1]
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
-        executor.submit(math.sqrt, -1.0).result(timeout=60)
+        executor.submit(math.sqrt, -1.0).result(timeout=LIMIT)
 
 
 def test_tasks_run_in_other_processes(executor):
-    assert executor.submit(os.getpid).result(timeout=60) != os.getpid()
+    assert executor.submit(os.getpid).result(timeout=LIMIT) != os.getpid()
 
 
 def test_the_deadline_ends_a_hanging_task_and_the_pool_goes_on(executor):
     began = time.monotonic()
     hanging = [executor.submit(time.sleep, 600) for _ in range(2)]
     with pytest.raises(DeadlineExceeded):
-        hanging[0].result(timeout=60)
-    assert 1.9 < time.monotonic() - began < 40
+        hanging[0].result(timeout=LIMIT)
+    assert time.monotonic() - began > 1.9
     with pytest.raises(DeadlineExceeded):
-        hanging[1].result(timeout=60)
-    assert executor.submit(math.sqrt, 9.0).result(timeout=60) == 3.0
+        hanging[1].result(timeout=LIMIT)
+    assert executor.submit(math.sqrt, 9.0).result(timeout=LIMIT) == 3.0
 
 
 @pytest.mark.parametrize("death", [(os._exit, 3), (signal.raise_signal, 9)])
@@ -62,14 +63,14 @@ def test_a_worker_that_dies_costs_its_own_task_only(executor, death):
     dying = executor.submit(*death)
     after = [executor.submit(math.sqrt, 25.0) for _ in range(3)]
     with pytest.raises(WorkerDied):
-        dying.result(timeout=60)
-    assert [future.result(timeout=60) for future in before] == [2.0] * 3
-    assert [future.result(timeout=60) for future in after] == [5.0] * 3
+        dying.result(timeout=LIMIT)
+    assert [future.result(timeout=LIMIT) for future in before] == [2.0] * 3
+    assert [future.result(timeout=LIMIT) for future in after] == [5.0] * 3
 
 
 def test_threads_are_limited_where_fits_run(executor):
     for name, value in thread_limits(1).items():
-        assert executor.submit(os.getenv, name).result(timeout=60) == value
+        assert executor.submit(os.getenv, name).result(timeout=LIMIT) == value
 
 
 def test_cores_are_shared_among_workers(monkeypatch):
@@ -104,8 +105,8 @@ def test_after_an_error_nobody_waits_for_the_rest():
     began = time.monotonic()
 
     def failing() -> None:
-        with LocalExecutor(workers=1, threads=1, deadline=600) as pool:
-            futures.extend(pool.submit(time.sleep, 300) for _ in range(3))
+        with LocalExecutor(workers=1, threads=1, deadline=3000) as pool:
+            futures.extend(pool.submit(time.sleep, 3000) for _ in range(3))
             while not futures[0].running():
                 time.sleep(0.02)
             raise RuntimeError("stop")
@@ -113,7 +114,7 @@ def test_after_an_error_nobody_waits_for_the_rest():
     futures: list = []
     with pytest.raises(RuntimeError, match="stop"):
         failing()
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < LIMIT
 
 
 #: Pebble removes the locks, and ends the workers a little later; here there is time between.
@@ -128,7 +129,7 @@ def slow_stop(manager, stop=WorkerManager.force_stop_workers):
 
 WorkerManager.force_stop_workers = slow_stop
 if __name__ == "__main__":
-    pool = LocalExecutor(workers=2, threads=1, deadline=600)
+    pool = LocalExecutor(workers=2, threads=1, deadline=3000)
     pool.submit(math.sqrt, 1.0)
     pool.shutdown(cancel_futures=True)
 else:
@@ -144,7 +145,7 @@ def test_a_pool_that_ends_while_its_workers_start_ends_in_silence(tmp_path):
         capture_output=True,
         text=True,
         env=models.environment(),
-        timeout=120,
+        timeout=LIMIT,
         check=True,
     )
     assert done.stderr == ""
@@ -154,7 +155,7 @@ CLIENT = """
 import os, sys, time
 from palletfit.executors import LocalExecutor
 if __name__ == "__main__":
-    pool = LocalExecutor(workers=2, threads=1, deadline=600)
+    pool = LocalExecutor(workers=2, threads=1, deadline=3000)
     pids = set()
     while len(pids) < 2:
         pids |= {future.result() for future in [pool.submit(os.getpid) for _ in range(8)]}
@@ -191,11 +192,8 @@ def test_workers_end_when_their_client_is_killed(tmp_path):
             assert not any(gone(pid) for pid in pids)
         finally:
             client.kill()
-        client.wait(timeout=30)
-        limit = time.monotonic() + 20
-        while not all(gone(pid) for pid in pids) and time.monotonic() < limit:
-            time.sleep(0.1)
-        assert all(gone(pid) for pid in pids)
+        client.wait(timeout=LIMIT)
+        until(lambda: all(gone(pid) for pid in pids), lambda: "workers stay")
 
 
 ORPHAN = """
@@ -208,11 +206,11 @@ time.sleep(600)
 
 def test_a_worker_whose_client_is_gone_already_ends_at_once():
     with subprocess.Popen([sys.executable, "-c", ""]) as finished:
-        finished.wait(timeout=60)
+        finished.wait(timeout=LIMIT)
     done = subprocess.run(
         [sys.executable, "-c", ORPHAN, str(finished.pid)],
         env=models.environment(),
-        timeout=60,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 75
@@ -229,7 +227,7 @@ def test_watching_is_possible_without_pidfd(monkeypatch):
         collector = threading.Thread(target=other.wait)
         collector.start()
         processes._wait_for_end(other.pid)
-        collector.join(timeout=60)
+        collector.join(timeout=LIMIT)
     assert time.monotonic() - began >= 0.25
 
 
@@ -238,6 +236,6 @@ def test_many_deaths_in_one_worker_leave_nothing_undone():
         futures = [
             pool.submit(os._exit, 3) if i % 2 else pool.submit(math.sqrt, 1.0) for i in range(6)
         ]
-        _, pending = wait(futures, timeout=90)
+        _, pending = wait(futures, timeout=LIMIT)
         assert not pending
         assert [future.exception() is None for future in futures] == [True, False] * 3

@@ -15,6 +15,8 @@ from palletfit.executors.queue import Pace, Task, TaskQueue
 from palletfit.runs import task as worker
 from palletfit.runs.faults import DeadlineExceeded, TaskLost
 
+from ...waiting import LIMIT, until
+
 CONTENT = worker.pack({"patches": [{"name": "a"}]})
 BROKEN = ExecutorError("Broken.", remedy="None.")
 
@@ -86,13 +88,6 @@ def submit(queue):
     return queue.submit(worker.run, CONTENT, b"workspace")
 
 
-def until(ready, timeout=20):
-    end = time.monotonic() + timeout
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def sent_tasks(transport, count):
     until(lambda: sum(map(len, transport.batches)) >= count)
     return [task for batch in transport.batches for task in batch]
@@ -103,7 +98,7 @@ def test_results_come_back_and_one_thread_sends(queue, transport):
     tasks = sent_tasks(transport, 5)
     for number, task in enumerate(tasks):
         queue.finish(task, str(number).encode())
-    assert [future.result(timeout=20) for future in futures] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [future.result(timeout=LIMIT) for future in futures] == [b"0", b"1", b"2", b"3", b"4"]
     assert len(transport.threads) == 1
     assert (queue.workers, queue.largest_task) == (3, 1000)
 
@@ -126,7 +121,7 @@ def test_tasks_of_an_earlier_run_are_awaited_and_not_sent(queue, transport):
     future = submit(queue)
     until(lambda: seen)
     queue.finish(seen[0], b"good")
-    assert future.result(timeout=20) == b"good"
+    assert future.result(timeout=LIMIT) == b"good"
     assert not transport.batches
 
 
@@ -138,7 +133,7 @@ def test_late_answers_change_nothing(queue, transport):
     queue.fail(task, RuntimeError())
     queue.lose(task, "lost")
     queue.requeue(task)
-    assert future.result(timeout=20) == b"first"
+    assert future.result(timeout=LIMIT) == b"first"
     assert not queue.awaits(task)
     assert len(transport.batches) == 1
     assert not transport.given_up
@@ -148,7 +143,7 @@ def test_a_lost_task_is_sent_again_and_not_forever(queue, transport):
     transport.on_send = lambda tasks: [queue.lose(task, "its node burnt") for task in tasks]
     future = submit(queue)
     with pytest.raises(TaskLost, match="its node burnt"):
-        future.result(timeout=20)
+        future.result(timeout=LIMIT)
     assert len(transport.batches) == 2
     assert len(transport.given_up) == 1
 
@@ -165,7 +160,7 @@ def test_what_never_began_is_sent_again_as_often_as_needed(queue, transport):
                 queue.finish(task, b"good")
 
     transport.on_send = refuse
-    assert submit(queue).result(timeout=20) == b"good"
+    assert submit(queue).result(timeout=LIMIT) == b"good"
     assert times[-1] - times[0] > 0.4
 
 
@@ -173,7 +168,7 @@ def test_what_never_begins_is_lost_in_the_end(queue, transport, monkeypatch):
     monkeypatch.setattr("palletfit.executors.queue._REQUEUES", 5)
     transport.on_send = lambda tasks: [queue.requeue(task) for task in tasks]
     with pytest.raises(TaskLost, match="never began, although it was sent 5 times"):
-        submit(queue).result(timeout=20)
+        submit(queue).result(timeout=LIMIT)
     assert len(transport.batches) == 2 * 6  # retries are one
     assert len(transport.given_up) == 1
 
@@ -181,7 +176,7 @@ def test_what_never_begins_is_lost_in_the_end(queue, transport, monkeypatch):
 def test_silence_until_the_deadline_is_a_loss(queue, transport):
     transport.deadline = 0.2
     with pytest.raises(DeadlineExceeded, match="no result within 0 s"):
-        submit(queue).result(timeout=20)
+        submit(queue).result(timeout=LIMIT)
     assert len(transport.batches) == 2
 
 
@@ -200,7 +195,7 @@ def test_trouble_that_concerns_all_ends_all(queue, transport, moment, error, wor
     if moment == "on_send":
         submit(queue)
     with pytest.raises(ExecutorError, match=words):
-        future.result(timeout=20)
+        future.result(timeout=LIMIT)
     for ask in (lambda: submit(queue), queue.flush):
         with pytest.raises(ExecutorError, match=words):
             ask()
@@ -214,14 +209,14 @@ def test_an_error_that_cannot_be_noted_reaches_its_task_and_ends_the_rest(queue,
     futures = [submit(queue), submit(queue)]
     transport.on_look = lambda tasks: [queue.fail(task, ValueError("bad")) for task in tasks[:1]]
     with pytest.raises(ValueError, match="bad"):
-        futures[0].result(timeout=20)
+        futures[0].result(timeout=LIMIT)
     with pytest.raises(ExecutorError, match="no room"):
-        futures[1].result(timeout=20)
+        futures[1].result(timeout=LIMIT)
 
 
 def test_flush_waits_until_all_is_sent(queue, transport):
     let_go = threading.Event()
-    transport.on_send = lambda _: let_go.wait(20)
+    transport.on_send = lambda _: let_go.wait(LIMIT)
     submit(queue)
     sent_tasks(transport, 1)
     threading.Timer(0.2, let_go.set).start()

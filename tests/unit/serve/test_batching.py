@@ -15,6 +15,8 @@ from palletfit.serve.batching import Batcher, DroppedError
 from palletfit.serve.protocol import Point, Question
 from palletfit.serve.work import Answers, ModelFile
 
+from ...waiting import LIMIT
+
 MODEL = ModelFile("model", Path("model.json"), "digest")
 FIRST, SECOND = Question(mu=1.0), Question(mu=2.0)
 
@@ -47,7 +49,7 @@ def ask(batcher: Batcher, points: range, question: Question = FIRST) -> list[asy
 
 async def batches(workers: Workers, count: int) -> list[list[Any]]:
     """Wait until so many batches have begun, and a moment longer."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT):
         while len(workers.batches) < count:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.02)

@@ -15,6 +15,8 @@ from palletfit.serve.batching import Batcher
 from palletfit.serve.connections import Bounds, Service
 from palletfit.serve.work import Answers
 
+from ...waiting import LIMIT
+
 
 class Workers(Executor):
     """Answers each point with its own yields, now or when the test lets it."""
@@ -48,13 +50,13 @@ class Caller:
         self.writer.write(json.dumps(request).encode() + b"\n")
 
     async def line(self) -> dict:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             return json.loads(await self.reader.readline())
 
     async def rest(self) -> list[dict]:
         """Close this side, and read all further answers."""
         self.writer.write_eof()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             lines = (await self.reader.read()).splitlines()
         return [json.loads(line) for line in lines]
 
@@ -84,7 +86,7 @@ def scene(demo, tmp_path) -> Callable[..., None]:
                     writer.close()
 
                 await scenario(service, connect)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(LIMIT):
                     await asyncio.gather(*talks)
 
         asyncio.run(main())
@@ -93,7 +95,7 @@ def scene(demo, tmp_path) -> Callable[..., None]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT):
         while not condition():
             await asyncio.sleep(0.001)
 

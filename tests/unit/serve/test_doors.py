@@ -26,6 +26,7 @@ from palletfit.serve.batching import Batcher
 from palletfit.serve.connections import Bounds, Service
 from palletfit.serve.doors import Doors, run
 
+from ...waiting import LIMIT
 from .. import models
 from .test_connections import Caller, Workers, until
 
@@ -60,7 +61,7 @@ def folder(demo_file, tmp_path_factory) -> Iterator[Path]:
         yield folder
     finally:
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=LIMIT)
     assert (process.returncode, rest) == (0, "")
     assert not (folder / "service.sock").exists()
 
@@ -95,7 +96,7 @@ def test_the_client_in_cpp(folder, expected, tmp_path) -> None:
 
 def test_a_port_of_this_machine(folder) -> None:
     port = int((folder / "port").read_text())
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as connection:
         connection.sendall(b'{"ask": "status"}\n')
         assert b'"models": {"demo": ' in connection.recv(65536)
 
@@ -140,7 +141,7 @@ def test_standard_streams_that_are_closed(demo_file, closed, code, words) -> Non
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=LIMIT,
     )
     assert done.returncode == code
     assert words in done.stderr
@@ -158,7 +159,7 @@ def served(service: Service, doors: Doors, scenario: Coroutine[Any, Any, None]) 
 
     async def main() -> int:
         happening = asyncio.create_task(scenario)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             dropped = await run(service, doors, say=lambda _: None)
             await happening
         return dropped
@@ -167,7 +168,7 @@ def served(service: Service, doors: Doors, scenario: Coroutine[Any, Any, None]) 
 
 
 async def connect(path: Path) -> Caller:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT):
         while True:
             with contextlib.suppress(OSError):
                 return Caller(*await asyncio.open_unix_connection(path))
@@ -217,7 +218,7 @@ def test_a_second_signal_drops_what_is_left_and_says_so(demo, tmp_path) -> None:
     service = make(demo, workers)
     began = time.monotonic()
     assert served(service, Doors(socket=tmp_path / "s"), scenario()) == 3
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < LIMIT
 
 
 @pytest.mark.parametrize(

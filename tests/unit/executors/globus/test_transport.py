@@ -33,6 +33,7 @@ from palletfit.runs.faults import DeadlineExceeded, TaskLost, TaskTooLarge, Work
 from palletfit.runs.ledger import Ledger
 from palletfit.runs.store import RecordStore
 
+from ....waiting import LIMIT
 from ... import models
 
 ENDPOINT = "11111111-2222-3333-4444-555555555555"
@@ -177,7 +178,7 @@ def submit(pool, packed):
 
 
 def names_of(future):
-    return [result["status"] for result in answers.unseal(future.result(timeout=20), 5)]
+    return [result["status"] for result in answers.unseal(future.result(timeout=LIMIT), 5)]
 
 
 def test_results_come_back(service, path):
@@ -198,7 +199,7 @@ def test_only_what_it_is_for_can_be_called(service, path):
 def test_requests_stay_below_the_limit(service, path, monkeypatch):
     monkeypatch.setattr(transport, "_REQUEST", 2 * len(content(NAMES[0])) + len(WORKSPACE))
     with executor(service, path) as pool:
-        wait([submit(pool, content(name)) for name in NAMES], timeout=20)
+        wait([submit(pool, content(name)) for name in NAMES], timeout=LIMIT)
     assert len(service.requests) > 1
     assert sorted(service.fitted) == sorted(NAMES)
 
@@ -221,7 +222,7 @@ def test_a_run_that_ends_while_it_sends_is_taken_up(service, path, moment, monke
     setattr(service, moment, end)
     first = executor(service, path)
     submit(first, content(*NAMES))
-    first._thread.join(timeout=20)
+    first._thread.join(timeout=LIMIT)
     setattr(service, moment, lambda _: None)
     monkeypatch.setattr(transport, "_LISTED", 0.1)
     with executor(service, path) as pool:
@@ -288,7 +289,7 @@ def test_what_was_certainly_refused_is_sent_at_once_by_the_next_run(service, pat
         executor(service, path, patience=0.1, retries=0) as pool,
         pytest.raises(ExecutorError, match="429"),
     ):
-        submit(pool, content(*NAMES)).result(timeout=20)
+        submit(pool, content(*NAMES)).result(timeout=LIMIT)
     service.before_send = lambda _: None
     with executor(service, path, retries=0) as pool:
         assert names_of(submit(pool, content(*NAMES))) == ["ok"] * 5
@@ -347,7 +348,7 @@ def test_impatience_has_a_message(service, path):
     service.before_send = busy
     with executor(service, path, patience=0.1) as pool:
         with pytest.raises(ExecutorError, match="500 out of order"):
-            submit(pool, content(*NAMES)).result(timeout=20)
+            submit(pool, content(*NAMES)).result(timeout=LIMIT)
         with pytest.raises(ExecutorError, match="500 out of order"):
             submit(pool, content(NAMES[0]))
 
@@ -369,7 +370,7 @@ def test_a_patch_that_is_too_large_is_said(service, path):
 
     service.before_send = refuse
     with executor(service, path) as pool, pytest.raises(TaskTooLarge, match="413"):
-        submit(pool, content(NAMES[0])).result(timeout=20)
+        submit(pool, content(NAMES[0])).result(timeout=LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -384,7 +385,7 @@ def test_a_patch_that_is_too_large_is_said(service, path):
 def test_the_end_of_a_task_is_reported(service, path, words, error):
     service.disturb = lambda *_: Outcome("failed", error=words)
     with executor(service, path) as pool, pytest.raises(error):
-        submit(pool, content(NAMES[0])).result(timeout=20)
+        submit(pool, content(NAMES[0])).result(timeout=LIMIT)
 
 
 def test_an_endpoint_that_cannot_start_just_now_is_asked_later(service, path, monkeypatch):
@@ -416,7 +417,7 @@ def test_a_lost_task_is_sent_again_and_not_forever(service, path, lost):
             if item in service.tasks and service.tasks[item].state != "vanished"
         }
     with executor(service, path, retries=2) as pool, pytest.raises(TaskLost):
-        submit(pool, content(NAMES[0])).result(timeout=20)
+        submit(pool, content(NAMES[0])).result(timeout=LIMIT)
     assert service.fitted == NAMES[:1] * 3
 
 
@@ -477,7 +478,7 @@ def test_an_endpoint_that_never_starts_is_given_up(service, path, monkeypatch):
         executor(service, path, retries=1, patience=0.2) as pool,
         pytest.raises(TaskLost, match="Another instance"),
     ):
-        submit(pool, content(NAMES[0])).result(timeout=20)
+        submit(pool, content(NAMES[0])).result(timeout=LIMIT)
     assert len(service.requests) < 20
 
 
@@ -500,7 +501,7 @@ def test_a_task_that_the_service_never_lists_is_given_up(service, path, monkeypa
         executor(service, path, retries=2) as pool,
         pytest.raises(TaskLost, match="does not list it"),
     ):
-        submit(pool, content(NAMES[0])).result(timeout=20)
+        submit(pool, content(NAMES[0])).result(timeout=LIMIT)
     assert len(requests) == 3
 
 
@@ -517,7 +518,7 @@ def test_a_task_without_a_word_is_sent_again_after_the_deadline(service, path):
     assert len(numbers) == 2
     numbers.clear()
     with executor(service, path, deadline=0.3, retries=0) as pool, pytest.raises(DeadlineExceeded):
-        submit(pool, content(NAMES[1])).result(timeout=20)
+        submit(pool, content(NAMES[1])).result(timeout=LIMIT)
 
 
 def test_the_schedulers_words_reach_the_user(service, path):
@@ -530,7 +531,7 @@ def test_the_schedulers_words_reach_the_user(service, path):
         executor(service, path) as pool,
         pytest.raises(ExecutorError, match="invalid partition specified: nowhere"),
     ):
-        submit(pool, content(NAMES[0])).result(timeout=20)
+        submit(pool, content(NAMES[0])).result(timeout=LIMIT)
     # Once that is put right, the next run does not stumble over it.
     service.disturb = lambda *_: None
     with executor(service, path) as pool:
@@ -565,7 +566,7 @@ def test_other_engines_on_the_worker_are_refused(service, path, monkeypatch):
     )
     monkeypatch.setattr(preflight, "result_versions", lambda: {"batched": "old"})
     with executor(service, path) as pool, pytest.raises(ExecutorError, match="another version"):
-        submit(pool, content(NAMES[0])).result(timeout=20)
+        submit(pool, content(NAMES[0])).result(timeout=LIMIT)
 
 
 def test_the_preflight_finds_an_endpoint_that_is_offline(service, path):
@@ -825,4 +826,4 @@ def test_a_worker_of_an_older_form_of_answers_is_refused_before_it_fits(service,
 
     service.disturb = older
     with executor(service, path) as pool, pytest.raises(ExecutorError, match="another version"):
-        submit(pool, content(NAMES[0])).result(timeout=20)
+        submit(pool, content(NAMES[0])).result(timeout=LIMIT)
