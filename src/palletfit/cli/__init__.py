@@ -7,7 +7,6 @@ the completion of a shell stay quick.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import click
 
 from palletfit.cli.ending import ending
+from palletfit.core.text import did_you_mean
 from palletfit.core.version import __version__
 
 #: Modules of commands, and their short descriptions, in the order of the help.
@@ -62,9 +62,8 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise click.UsageError(f"{error.format_message()}{hint}", ctx) from None
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"{error.format_message()} {hint}".rstrip(), ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write names and short descriptions, without an import."""

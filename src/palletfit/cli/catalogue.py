@@ -20,6 +20,7 @@ from palletfit.config.catalogue import (
     for_hepdata,
     search,
 )
+from palletfit.core.text import offer
 from palletfit.errors import ConfigError
 
 #: Columns of the table, and those that a narrow terminal has no room for, in this order.
@@ -89,8 +90,7 @@ def _no_match(words: Sequence[str], state: str | None, experiment: str | None) -
         *([f"--state {state}"] if state else []),
         *([f"--experiment {experiment}"] if experiment else []),
     ]
-    close = [name for word in words for name in close_names(word)]
-    hint = f"Did you mean {' or '.join(map(repr, dict.fromkeys(close)))}? " if close else ""
+    hint = offer(name for word in words for name in close_names(word))
     experiments = dict.fromkeys(entry.experiment for entry in catalogue().values())
     return ConfigError(
         f"No likelihood of the catalogue fits: {', '.join(conditions)}.",

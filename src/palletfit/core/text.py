@@ -103,6 +103,10 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """
     by_lower = {other.lower(): other for other in names}
     close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
-    if not close:
-        return ""
-    return f"Did you mean {' or '.join(repr(by_lower[other]) for other in close)}? "
+    return offer(by_lower[other] for other in close)
+
+
+def offer(names: Iterable[str]) -> str:
+    """Write a question that offers these names, or nothing if there are none."""
+    offers = " or ".join(repr(name) for name in dict.fromkeys(names))
+    return f"Did you mean {offers}? " if offers else ""

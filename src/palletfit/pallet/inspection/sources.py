@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from palletfit.config import DownloadSettings, Pallet
 from palletfit.config.catalogue import close_names, named, resource
+from palletfit.core.text import offer
 from palletfit.errors import ArchiveError, ConfigError, PalletfitError
 from palletfit.pallet.archive import NESTING
 from palletfit.pallet.folders import folder_files
@@ -135,11 +136,10 @@ def opened(source: str | Path, settings: DownloadSettings) -> Iterator[Source]:
         with _published(resource(name), settings) as (path, pallet):
             yield Source(f"{name} ({pallet['doi']})", path, pallet, name)
     else:
-        close = close_names(text)
-        hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
         raise ConfigError(
             f"There is no file or folder {text!r}, and no likelihood of this name.",
-            remedy=f"{hint}Give a path, an address that begins with https://, a DOI such as "
+            remedy=f"{offer(close_names(text))}"
+            "Give a path, an address that begins with https://, a DOI such as "
             "10.17182/hepdata.90607.v3/r3, or a name that `palletfit catalogue` lists.",
         )
 

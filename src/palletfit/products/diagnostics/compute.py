@@ -7,7 +7,6 @@ a docstring says otherwise.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from palletfit.config import DiagnosticsSettings
 from palletfit.core.arrays import FloatArray
+from palletfit.core.text import did_you_mean
 from palletfit.engine.batch import NO_SENSITIVITY
 from palletfit.engine.choose import require_batched
 from palletfit.engine.engine import BatchedEngine
@@ -332,8 +332,7 @@ class _Diagnoses:
         for pattern in self.settings.parameters:
             fitting = [column for column, name in names.items() if fits_pattern(pattern, name)]
             if not fitting:
-                close = difflib.get_close_matches(pattern, names.values(), n=3, cutoff=0.5)
-                hint = f"Did you mean {', '.join(close)}? " if close else ""
+                hint = did_you_mean(pattern, names.values())
                 raise PalletError(
                     f"The pattern {pattern!r} fits no parameter of the model.",
                     remedy=f"{hint}Correct `parameters` of the diagnostics; the model has "

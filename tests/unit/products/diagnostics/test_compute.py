@@ -326,7 +326,7 @@ def test_a_pattern_that_fits_nothing_is_an_error_with_near_names(demo):
     assert isinstance(error, PalletError)
     assert error.patch == patches[0].name
     assert "'JES_Detektor' fits no parameter" in error.problem
-    assert "Did you mean JES_Detector" in error.remedy
+    assert "Did you mean 'JES_Detector'" in error.remedy
 
 
 def test_a_patch_without_the_parameter_of_interest_is_an_error():
