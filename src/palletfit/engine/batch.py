@@ -163,23 +163,6 @@ class BatchFits:
                 result = replace(result, remarks=(NO_NEAREST, *result.remarks))
             yield row, result
 
-    def with_hints(self, rows: NDArray[np.int64], fits: Mapping[str, Fits]) -> BatchFits:
-        """Make the fits of some rows again, with the ends of other fits as further starts.
-
-        Parameters
-        ----------
-        rows
-            Rows of the batch.
-        fits
-            Fits by name, whose rows are those of the batch, too.
-        """
-        hints = {}
-        for name, kind in fits.items():
-            finite = np.flatnonzero(np.isfinite(kind.value[rows]))
-            hints[name] = finite, kind.point[rows[finite]]
-        batch = self.batch.take(rows)
-        return BatchFits(self.likelihood.compiled, batch, self.settings, self.software, hints)
-
     def results(
         self, fits: Mapping[str, Fits], rows: NDArray[np.int64], seconds: float, *, brief: bool
     ) -> Iterator[tuple[int, HypotestResult | PalletfitError | str]]:

@@ -18,7 +18,7 @@ from palletfit.pallet.patches import Patch
 if TYPE_CHECKING:
     from palletfit.config import FitSettings
     from palletfit.engine.arrays import Arrays
-    from palletfit.engine.batch import BatchFits
+    from palletfit.engine.batch import BatchFits, Hints
     from palletfit.engine.lowering import Lowered
     from palletfit.engine.records import BestFit, HypotestResult
     from palletfit.engine.samples import Spec
@@ -114,8 +114,13 @@ class BatchEngine(Protocol):
             the reason why the engine does not support them.
         """
 
-    def batch_fits(self, batch: Lowered, settings: FitSettings | None = None) -> BatchFits:
-        """Make the fits of a lowered batch, with these settings or the engine's own."""
+    def batch_fits(
+        self, batch: Lowered, settings: FitSettings | None = None, hints: Hints | None = None
+    ) -> BatchFits:
+        """Make the fits of a lowered batch, with these settings or the engine's own.
+
+        Rows and points of ``hints`` are further starts of fits by name.
+        """
 
     def chunk_size(self) -> int:
         """Say how many patches are best tested together."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palletfit.engine.asymptotics import p_values, profile_statistic
-from palletfit.engine.batch import NO_SENSITIVITY, BatchFits
+from palletfit.engine.batch import NO_SENSITIVITY, BatchFits, Hints
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fits import Fits
-from palletfit.engine.hypotests import Hypotests
+from palletfit.engine.hypotests import Hypotests, in_chunks, with_remarks
 from palletfit.engine.hypothesis import tested_mu
+from palletfit.engine.lowering import Lowered
+from palletfit.engine.protocol import BatchEngine
 from palletfit.engine.records import HypotestResult
 from palletfit.engine.warm import (
     Doubt,
@@ -43,7 +45,8 @@ REFERENCES = 64
 #: How often signals that disagree with the references become references.
 _ROUNDS = 4
 
-Outcome = tuple[int, HypotestResult | PalletfitError | str]
+#: Parameters by name, of fits by name.
+Ends = Mapping[str, Mapping[str, float]]
 
 
 def check_settings(engine: BatchedEngine) -> None:
@@ -65,6 +68,28 @@ def check_settings(engine: BatchedEngine) -> None:
 
 
 @dataclass(frozen=True)
+class Postponed:
+    """A signal that is tested in full, together with others.
+
+    Attributes
+    ----------
+    reason
+        Why it is.
+    ends
+        Of the fits from references, if there are some: further starts.
+    warm
+        Result from references that is to be compared.
+    """
+
+    reason: str
+    ends: Ends = field(default_factory=dict)
+    warm: HypotestResult | None = None
+
+
+Outcome = tuple[int, HypotestResult | PalletfitError | Postponed | str]
+
+
+@dataclass(frozen=True)
 class WarmHypotests(Hypotests):
     """Hypothesis tests of signals from references.
 
@@ -81,18 +106,33 @@ class WarmHypotests(Hypotests):
     references: References = field(default_factory=References)
     counts: Counter[str] = field(default_factory=Counter)
 
-    def of_batch(self, tests: BatchFits) -> Iterator[Outcome]:
-        """Test the patches of a batch."""
+    def in_batches(
+        self, engine: BatchEngine, patches: Iterable[Patch]
+    ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError | str]]:
+        """Test chunks of patches from references, and together those that need the full test.
+
+        The full test of a few signals costs several times as much a signal as that of many.
+        """
+        postponed: list[tuple[Patch, Postponed]] = []
+        for patch, outcome in in_chunks(engine, patches, self._of_batch):
+            if not isinstance(outcome, Postponed):
+                yield patch, outcome
+                continue
+            postponed.append((patch, outcome))
+            if len(postponed) == engine.chunk_size():
+                yield from self._in_full(engine, postponed)
+                postponed = []
+        if postponed:
+            yield from self._in_full(engine, postponed)
+
+    def _of_batch(self, tests: BatchFits) -> Iterator[Outcome]:
+        """Test the patches of a batch that are near to references; postpone the others."""
         doubts = self.references.doubts(distances(tests, self.references.members))
-        far = np.array([row for row, doubt in enumerate(doubts) if doubt is not None], dtype=int)
         near = np.array([row for row, doubt in enumerate(doubts) if doubt is None], dtype=int)
         if len(near):
             part = tests.with_batch(tests.batch.take(near))
             yield from ((int(near[row]), result) for row, result in self._near(part))
-        if len(far):
-            part = tests.with_batch(tests.batch.take(far))
-            reasons = {row: str(doubts[number]) for row, number in enumerate(far)}
-            yield from ((int(far[row]), result) for row, result in self._in_full(part, reasons))
+        yield from ((row, Postponed(doubt)) for row, doubt in enumerate(doubts) if doubt)
 
     def _near(self, tests: BatchFits) -> Iterator[Outcome]:
         """Test signals that are near to references."""
@@ -103,53 +143,77 @@ class WarmHypotests(Hypotests):
         doubts = warm.doubts(fits)
         rows = np.array([row for row in tests.rows if row not in doubts], dtype=int)
         tags = signal_tags(tests.batch)
-        again: dict[int, str] = {row: str(doubt) for row, doubt in doubts.items()}
-        checks: dict[int, HypotestResult] = {}
         for row, result in tests.results(fits, rows, seconds, brief=self.brief):
             if not isinstance(result, HypotestResult):
-                again[row] = str(Doubt.UNPROVEN)
+                doubts[row] = Doubt.UNPROVEN
             elif tags[row] % self.references.check_period == 0:
-                checks[row] = result
+                reason = f"it is one in {self.references.check_period}"
+                yield row, Postponed(reason, _ends(tests, fits, row), result)
             else:
                 self.counts["warm"] += 1
                 yield row, result
-        for row in checks:
-            again[row] = f"it is one in {self.references.check_period}"
-        yield from self._checked(tests, fits, again, checks)
+        for row, doubt in doubts.items():
+            yield row, Postponed(doubt, _ends(tests, fits, row))
 
-    def _checked(
-        self,
-        tests: BatchFits,
-        fits: Mapping[str, Fits],
-        reasons: Mapping[int, str],
-        checks: Mapping[int, HypotestResult],
-    ) -> Iterator[Outcome]:
-        """Test rows in full, with the ends from references as further starts, and compare."""
-        if not reasons:
-            return
-        rows = np.array(sorted(reasons))
-        part = tests.with_hints(rows, fits)
-        of_part = {number: reasons[row] for number, row in enumerate(rows)}
-        for number, result in self._in_full(part, of_part):
-            row = int(rows[number])
-            if row in checks and isinstance(result, HypotestResult):
-                self.counts["checked"] += 1
-                difference = disagreement(checks[row], result)
-                if difference:
-                    self.counts["disagreed"] += 1
-                    remark = f"tested from references it {difference}"
-                    result = replace(result, remarks=(*result.remarks, remark))
-            yield row, result
+    def _in_full(
+        self, engine: BatchEngine, postponed: Sequence[tuple[Patch, Postponed]]
+    ) -> Iterator[tuple[Patch, HypotestResult | PalletfitError | str]]:
+        """Test signals in full, with the ends from references as further starts, and say why."""
+        by_patch = {id(patch): entry for patch, entry in postponed}
+        began = time.perf_counter()
+        batches, refused = engine.lower([patch for patch, _ in postponed], testable=True)
+        build_time = (time.perf_counter() - began) / len(postponed)
+        for batch, members in batches:
+            entries = [by_patch[id(patch)] for patch in members]
+            tests = engine.batch_fits(batch, hints=_hints(batch, entries))
+            for row, outcome in tests.hypotests(brief=self.brief):
+                result = self._compared(entries[row], outcome)
+                yield members[row], with_remarks(result, batch.remarks[row], build_time)
+        yield from refused
 
-    def _in_full(self, tests: BatchFits, reasons: Mapping[int, str]) -> Iterator[Outcome]:
-        """Test all rows in full, and say why."""
-        for row, result in tests.hypotests(brief=self.brief):
-            self.counts[reasons[row]] += 1
-            if isinstance(result, HypotestResult):
-                remark = f"searched in full, because {reasons[row]}"
-                yield row, replace(result, remarks=(*result.remarks, remark))
-            else:
-                yield row, result
+    def _compared(
+        self, entry: Postponed, result: HypotestResult | PalletfitError | str
+    ) -> HypotestResult | PalletfitError | str:
+        """Count a full test, and compare it with that from references, if there is one."""
+        self.counts[str(entry.reason)] += 1
+        if not isinstance(result, HypotestResult):
+            return result
+        remarks = [f"searched in full, because {entry.reason}"]
+        if entry.warm is not None:
+            self.counts["checked"] += 1
+            if difference := disagreement(entry.warm, result):
+                self.counts["disagreed"] += 1
+                remarks.append(f"tested from references it {difference}")
+        return replace(result, remarks=(*result.remarks, *remarks))
+
+
+def _ends(tests: BatchFits, fits: Mapping[str, Fits], row: int) -> Ends:
+    """Give the ends of the fits of a row by the names of parameters, if they have a likelihood."""
+    names = tests.batch.names[row]
+    return {
+        name: {
+            parameter: float(value)
+            for parameter, value in zip(names, kind.point[row], strict=True)
+            if parameter is not None
+        }
+        for name, kind in fits.items()
+        if np.isfinite(kind.value[row])
+    }
+
+
+def _hints(batch: Lowered, entries: Sequence[Postponed]) -> Hints:
+    """Place the ends of fits in the columns of a batch."""
+    kinds = dict.fromkeys(name for entry in entries for name in entry.ends)
+    hints = {}
+    for kind in kinds:
+        rows = np.array([row for row, entry in enumerate(entries) if kind in entry.ends])
+        points = np.array(batch.init[rows])
+        for number, row in enumerate(rows):
+            for column, name in enumerate(batch.names[row]):
+                if name is not None:
+                    points[number, column] = entries[row].ends[kind][name]
+        hints[kind] = rows, points
+    return hints
 
 
 def disagreement(warm: HypotestResult, full: HypotestResult) -> str:

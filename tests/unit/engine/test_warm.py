@@ -136,6 +136,34 @@ def test_signals_far_from_all_references_are_searched_in_full(references: Refere
     assert result.remarks[-1] == "searched in full, because it is far from all references"
 
 
+def test_signals_that_are_searched_in_full_are_searched_together(
+    references: References, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = engine()
+    monkeypatch.setattr(made, "chunk_size", lambda: 2)
+    sizes = []
+    batch_fits = made.batch_fits
+
+    def noted(batch: Any, *arguments: Any, **options: Any) -> Any:
+        sizes.append(len(batch))
+        return batch_fits(batch, *arguments, **options)
+
+    monkeypatch.setattr(made, "batch_fits", noted)
+    # One of each chunk is far.
+    points = [signal(7, 20.0), POINTS[0], POINTS[1], signal(8, 20.0), POINTS[2]]
+    counts: Counter[str] = Counter()
+    results = results_of(WarmHypotests(references=references, counts=counts), points, made)
+    assert list(results) == [
+        POINTS[0].name,
+        POINTS[1].name,
+        points[0].name,
+        points[3].name,
+        POINTS[2].name,
+    ]
+    assert sizes == [2, 2, 2, 1]
+    assert counts == {"warm": 3, "it is far from all references": 2}
+
+
 def test_signals_of_other_data_are_far(references: References) -> None:
     operations = [
         *signal(8).operations,
