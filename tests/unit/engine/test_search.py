@@ -268,7 +268,9 @@ def test_lower_minima_than_known_ones_are_there(three_leptons: Any) -> None:
         assert lowest[name] == pytest.approx(value, abs=1e-4)
 
 
-@pytest.mark.parametrize("size", [1, 4, pytest.param(7, marks=pytest.mark.study)])
+@pytest.mark.parametrize(
+    "size", [1, *(pytest.param(size, marks=pytest.mark.study) for size in (4, 7))]
+)
 def test_neighbours_in_a_batch_do_not_matter(three_leptons: Any, size: int) -> None:
     workspace, patches, fits, _ = three_leptons
     order = np.random.default_rng(size).permutation(len(patches))[: 2 * size]

@@ -342,7 +342,7 @@ def test_patches_do_not_disturb_one_another():
     ("region", "names"),
     [
         ("RegionA", ["sbottom_850_180_50"]),
-        ("RegionC", ["sbottom_800_250_60"]),
+        pytest.param("RegionC", ["sbottom_800_250_60"], marks=pytest.mark.study),
         pytest.param(
             "RegionA", ["sbottom_500_131_1", "sbottom_650_131_1"], marks=pytest.mark.study
         ),
