@@ -48,6 +48,14 @@ def run(script, *arguments, threads="", path=""):
     )
 
 
+def run_here(load, monkeypatch, script, *arguments):
+    """Run a script in this process, which has imported what it imports."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    for name in sys.modules["common"]._THREADS:
+        monkeypatch.setenv(name, "1")
+    load(script).main()
+
+
 def test_against_peers_times_and_compares(pallet, tmp_path):
     (tmp_path / "nextstat.py").write_text("raise ImportError('none here')")
     output = tmp_path / "times.json"
@@ -104,11 +112,10 @@ def test_missed_minima_are_counted(pallet, tmp_path):
     assert "8 fits: 0 missed, 0 not converged" in done.stdout
 
 
-def test_signals_are_made_up_for_a_workspace_alone(pallet, tmp_path):
+def test_signals_are_made_up_for_a_workspace_alone(load, monkeypatch, pallet, tmp_path):
     output = tmp_path / "missed.csv"
     wanted = ["--signals", "2", "--starts", "5", "--output", output]
-    done = run("missed_minima.py", pallet[0], *wanted)
-    assert done.returncode == 0, done.stderr
+    run_here(load, monkeypatch, "missed_minima", pallet[0], *wanted)
     assert {line.split(",")[0] for line in output.read_text().splitlines()[1:]} == {
         "signal_0",
         "signal_1",
@@ -278,11 +285,10 @@ def test_serve_counts_all_processor_time_and_compares_what_rows_share(load):
     assert "| callers | 2 | 0.50 | 500 | 2.0 |" in serve.table(rows)
 
 
-def test_warm_points_mixes_signals_and_says_who_is_lower(pallet, tmp_path):
+def test_warm_points_mixes_signals_and_says_who_is_lower(load, monkeypatch, pallet, tmp_path):
     output = tmp_path / "warm.json"
     numbers = ("--learn", 6, "--points", 4, "--full", 2, "--output", output)
-    done = run("warm_points.py", *pallet, *numbers, path=SOURCE)
-    assert done.returncode == 0, done.stderr
+    run_here(load, monkeypatch, "warm_points", *pallet, *numbers)
     (record,) = json.loads(output.read_text())["records"]
     assert (record["points"], record["compared"], record["higher"], record["cls"]) == (4, 2, 0, 0)
     assert 1 <= record["references"] <= 6

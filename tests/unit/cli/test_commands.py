@@ -270,9 +270,9 @@ def test_likelihood(palletfit, likelihood) -> None:
 
 
 def test_contours(palletfit, likelihood) -> None:
-    options = {"x": "mu_SIG", "y": "scale", "points": 5, "levels": [1.0]}
+    options = {"x": "mu_SIG", "y": "scale", "points": 4, "levels": [1.0]}
     contours = library.likelihood_contours(likelihood["workspace"], **options).only
-    words = ("contours", "workspace.json", "--x", "mu_SIG", "--y", "scale", "--points", "5")
+    words = ("contours", "workspace.json", "--x", "mu_SIG", "--y", "scale", "--points", "4")
     plain = entry(palletfit(*words, "--level", "1", "--json"))
     (line,) = plain["contours"][0]["lines"]
     assert line["x"] == pytest.approx(contours.contours[0].lines[0].x, abs=1e-9)
@@ -295,8 +295,8 @@ def test_a_group_has_a_name_and_patterns(palletfit, group: str) -> None:
 
 
 def test_goodness_of_fit(palletfit, likelihood) -> None:
-    goodness = library.goodness_of_fit(likelihood["background"], poi="", count=100).only
-    words = ("gof", "background.json", "--poi", "", "--toys", "100")
+    goodness = library.goodness_of_fit(likelihood["background"], poi="", count=20).only
+    words = ("gof", "background.json", "--poi", "", "--toys", "20")
     plain = entry(palletfit(*words, "--json"))
     assert plain["statistic"] == pytest.approx(goodness.statistic, abs=1e-9)
     assert plain["toys"]["p_value"] == goodness.toys.p_value
@@ -311,17 +311,17 @@ def test_a_fit_without_degrees_of_freedom_has_no_goodness(palletfit, engine: str
 
 
 def test_toys(palletfit, likelihood) -> None:
-    result = library.toys(likelihood["counting"], count=100, seed=3).only
-    words = ("toys", "counting.json", "--toys", "100", "--seed", "3")
+    result = library.toys(likelihood["counting"], count=50, seed=3).only
+    words = ("toys", "counting.json", "--toys", "50", "--seed", "3")
     plain = entry(palletfit(*words, "--json"))
-    assert (plain["CLs_obs"], plain["toys"]) == (result.CLs_obs, 100)
+    assert (plain["CLs_obs"], plain["toys"]) == (result.CLs_obs, 50)
     test = library.hypotest(likelihood["counting"]).only
     assert plain["asymptotic"] == pytest.approx(test.p_values.CLs_obs, abs=1e-9)
-    assert "p0 observed" in palletfit(*words, "--discovery").stdout
-    titles = [palletfit(*words, *more).stdout.split("\n")[0] for more in ((), ("--discovery",))]
-    assert titles == [
-        "CLs at mu = 1 (qtilde) from 100 toys of each hypothesis: counting.json",
-        "p0 (q0) from 100 toys of each hypothesis: counting.json",
+    texts = [palletfit(*words, *more).stdout for more in ((), ("--discovery",))]
+    assert "p0 observed" in texts[1]
+    assert [text.split("\n")[0] for text in texts] == [
+        "CLs at mu = 1 (qtilde) from 50 toys of each hypothesis: counting.json",
+        "p0 (q0) from 50 toys of each hypothesis: counting.json",
     ]
 
 
@@ -338,8 +338,8 @@ def test_toys(palletfit, likelihood) -> None:
         ("likelihood", "counting.json", "--points", "3"),
         ("contours", "workspace.json", "--x", "mu_SIG", "--y", "norm", "--points", "3"),
         ("impacts", "workspace.json"),
-        ("gof", "counting.json", "--mu", "1", "--toys", "100"),
-        ("toys", "counting.json", "--toys", "100"),
+        ("gof", "counting.json", "--mu", "1", "--toys", "20"),
+        ("toys", "counting.json", "--toys", "20"),
     ],
     ids=lambda words: "-".join(words[:1] + words[-1:]),
 )

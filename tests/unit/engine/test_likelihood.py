@@ -114,7 +114,7 @@ def check_values_of(case):
             check_values(pair, batch, rng, 3)
 
 
-@settings(histfactory.FIXED, max_examples=40)
+@settings(histfactory.FIXED, max_examples=25)
 @given(histfactory.cases())
 def test_values_are_those_of_pyhf(case):
     check_values_of(case)
@@ -127,7 +127,7 @@ def test_values_of_many_workspaces_are_those_of_pyhf(case):
     check_values_of(case)
 
 
-@settings(histfactory.FIXED, max_examples=30)
+@settings(histfactory.FIXED, max_examples=15)
 @given(histfactory.cases())
 def test_lanes_do_not_depend_on_each_other(case):
     rng = np.random.default_rng(case.seed)
@@ -246,7 +246,7 @@ def inner_point(pair, rng, reach=0.8):
     return point
 
 
-@settings(histfactory.FIXED, max_examples=30)
+@settings(histfactory.FIXED, max_examples=15)
 @given(histfactory.cases())
 def test_derivatives_against_differences(case):
     """Of the value and the gradient; the value is compared with pyhf's above."""
@@ -281,7 +281,7 @@ def test_derivatives_against_differences(case):
         np.testing.assert_allclose(derivatives.fisher, fisher, rtol=1e-5, atol=1e-6 * largest)
 
 
-@settings(histfactory.FIXED, max_examples=30)
+@settings(histfactory.FIXED, max_examples=15)
 @given(histfactory.cases())
 def test_the_information_is_the_hessian_of_data_as_expected(case):
     rng = np.random.default_rng(case.seed)
@@ -391,7 +391,10 @@ def check_against_jax(jax, pair, points, directions):
             )
 
 
-@pytest.mark.parametrize(("normsys", "histosys"), [("code4", "code4p"), ("code1", "code2")])
+@pytest.mark.parametrize(
+    ("normsys", "histosys"),
+    [("code4", "code4p"), pytest.param("code1", "code2", marks=pytest.mark.study)],
+)
 def test_derivatives_against_automatic_differentiation(jax, normsys, histosys):
     pair = rich_pair(normsys, histosys)
     rng = np.random.default_rng(5)
@@ -405,7 +408,9 @@ def test_derivatives_against_automatic_differentiation(jax, normsys, histosys):
         partial(rich_pair, "code4", "code4p"),
         partial(rich_pair, "code1", "code0"),
         lambda: next(histfactory.pairs(plain_case("shapesys"))),
-        lambda: next(histfactory.pairs(plain_case("histosys"))),
+        pytest.param(
+            lambda: next(histfactory.pairs(plain_case("histosys"))), marks=pytest.mark.study
+        ),
     ],
     ids=["all", "all with kinks", "without alphas", "without normsys"],
 )
@@ -467,16 +472,8 @@ def test_values_of_published_pallets(shared, tmp_path, analysis, region):
         check_values(pair, batch, rng, 4)
 
 
-@pytest.mark.parametrize(
-    ("analysis", "region"),
-    # A compilation of up to a minute for each.
-    [
-        REGIONS[2],
-        pytest.param(*REGIONS[1], marks=pytest.mark.study),
-        pytest.param(*REGIONS[0], marks=pytest.mark.study),
-        pytest.param(*REGIONS[4], marks=pytest.mark.study),
-    ],
-)
+@pytest.mark.study  # a compilation of up to a minute for each
+@pytest.mark.parametrize(("analysis", "region"), [REGIONS[number] for number in (2, 1, 0, 4)])
 def test_derivatives_of_published_pallets(jax, shared, tmp_path, analysis, region):
     workspace, patches = read_likelihood(shared, tmp_path, analysis, region)
     rng = np.random.default_rng(23)

@@ -16,7 +16,7 @@ from palletfit.pallet.patchset import parse_patchset
 from ...likelihoods import REGIONS, read_likelihood
 
 #: Every so many patches are fitted here, and in the study.
-_EVERY = 32
+_EVERY = 64
 _EVERY_IN_STUDIES = 8
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 

@@ -67,20 +67,18 @@ def results_of(workspace: Any, patches: list[Patch], **settings: Any) -> dict[st
 
 
 @pytest.mark.parametrize(
-    ("number", "patch", "fit", "lowest"),
-    [
-        (3017, 0, "free", 105.5688),
-        (3048, 1, "background", 328.5831),
-        (3048, 1, "asimov_fixed", 72.1784),
-    ],
+    ("number", "patch", "lowest"),
+    [(3017, 0, {"free": 105.5688}), (3048, 1, {"background": 328.5831, "asimov_fixed": 72.1784})],
 )
 def test_minima_that_need_all_parameters_elsewhere_are_reached(
-    number: int, patch: int, fit: str, lowest: float, load: Callable[[str], ModuleType]
+    number: int, patch: int, lowest: dict[str, float], load: Callable[[str], ModuleType]
 ) -> None:
     """The search ended up to 65 above them when it took a few steps from random points only."""
     workspace, operations = load("random_likelihoods").random_likelihood(number)
     patches = [Patch("random", (), tuple(operations[patch]))]
-    assert results_of(workspace, patches)["random"].fits[fit].twice_nll < lowest + 0.01
+    fits = results_of(workspace, patches)["random"].fits
+    for name, value in lowest.items():
+        assert fits[name].twice_nll < value + 0.01, name
 
 
 @pytest.mark.parametrize(
@@ -232,7 +230,7 @@ def three_leptons(
     patches = parse_patchset(read_pallet_json(path), path).patches
     if request.param == "hard":
         hard = {row["patch"] for row in stored_minima() if row["nearest_CLs_obs"]}
-        patches = tuple(p for i, p in enumerate(patches) if i % 10 == 0 or p.name in hard)
+        patches = tuple(p for i, p in enumerate(patches) if i % 20 == 0 or p.name in hard)
     workspace = read_pallet_json(files["BkgOnly.json"])
     engine = BatchedEngine(workspace, FitSettings())
     ((_, members_of_batch),), refused = engine.lower(list(patches))
@@ -270,7 +268,9 @@ def test_lower_minima_than_known_ones_are_there(three_leptons: Any) -> None:
         assert lowest[name] == pytest.approx(value, abs=1e-4)
 
 
-@pytest.mark.parametrize("size", [1, pytest.param(4, marks=pytest.mark.study), 7])
+@pytest.mark.parametrize(
+    "size", [1, *(pytest.param(size, marks=pytest.mark.study) for size in (4, 7))]
+)
 def test_neighbours_in_a_batch_do_not_matter(three_leptons: Any, size: int) -> None:
     workspace, patches, fits, _ = three_leptons
     order = np.random.default_rng(size).permutation(len(patches))[: 2 * size]
@@ -308,7 +308,10 @@ def test_both_minima_of_three_leptons_are_as_stored(three_leptons: Any) -> None:
     assert sum(bool(row["nearest_CLs_obs"]) for row in rows) == 4 * 10
 
 
-@pytest.mark.parametrize(("analysis", "region"), [("1Lbb", "1Lbb"), ("staus", "combined")])
+@pytest.mark.parametrize(
+    ("analysis", "region"),
+    [("staus", "combined"), pytest.param("1Lbb", "1Lbb", marks=pytest.mark.study)],
+)
 def test_published_patches_do_not_depend_on_others(
     shared: Path, tmp_path: Path, analysis: str, region: str
 ) -> None:

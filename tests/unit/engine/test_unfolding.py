@@ -16,12 +16,14 @@ from palletfit.engine.causes import cause
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fits import MOST_EVALUATIONS, Fits
 from palletfit.engine.hypotests import Hypotests
+from palletfit.engine.likelihood import constants
 from palletfit.engine.protocol import Calculation
 from palletfit.engine.records import HypotestResult
 from palletfit.engine.reference import hypotests
 from palletfit.engine.reference.engine import ReferenceEngine
 from palletfit.engine.reference.hypotests import build_model
 from palletfit.engine.reference.optimizers import calls_of_a_run, calls_of_repetitions
+from palletfit.engine.search import Search
 from palletfit.errors import FitError
 from palletfit.pallet.patches import Patch, apply
 from palletfit.products.limits.compute import LimitSearch
@@ -69,7 +71,8 @@ def test_fits_with_rates_at_zero_cost_little_and_nobody_ends_lower(load: Load, c
     by_name = dict(zip(tests.batch.names[0], free.point[0], strict=True))
     ours = np.array([by_name[name] for name in model.config.par_names])
     lowest = twice_nll(ours)
-    assert lowest == pytest.approx(tests.best_fit(None, None).twice_nll, abs=1e-4)
+    constant = constants(tests.batch, tests.batch.data, tests.batch.aux)[0]
+    assert lowest == pytest.approx(2 * (free.value[0] + constant), abs=1e-4)
     for start in (np.array(model.config.suggested_init()), ours):
         minuit = iminuit.Minuit(twice_nll, start)
         minuit.limits = model.config.suggested_bounds()
@@ -78,6 +81,7 @@ def test_fits_with_rates_at_zero_cost_little_and_nobody_ends_lower(load: Load, c
         assert lowest < minuit.fval + 1e-4
 
 
+@pytest.mark.study
 @pytest.mark.slow
 def test_a_large_one_converges(load: Load) -> None:
     """Without the active set of :mod:`palletfit.engine.corners` three of four starts did not."""
@@ -106,9 +110,11 @@ def test_the_search_of_a_fit_ends_at_a_bound(load: Load, monkeypatch: pytest.Mon
     monkeypatch.setattr("palletfit.engine.fits.MOST_EVALUATIONS", bound)
     workspace, patch = unfolding(load, 5, **SMALL)
     tests = batch_fits(workspace, patch)
-    spent = {name: int(kind.spent[0]) for name, kind in tests.four_fits().items()}
+    fits = tests.four_fits()
+    spent = {name: int(kind.spent[0]) for name, kind in fits.items()}
     assert max(spent.values()) > bound
     assert max(spent.values()) < bound + over
+    monkeypatch.setattr(BatchFits, "four_fits", lambda _: fits)
     ((_, result),) = tests.hypotests()
     assert isinstance(result, HypotestResult)
     ended = [name for name, count in spent.items() if count >= bound]
@@ -123,6 +129,9 @@ def test_a_fit_that_is_stopped_is_a_failure_with_cause_and_remedy(
     product: str, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference engine is not asked: it would take minutes."""
+    # A search would not change where the fits are stopped.
+    for name in ("lower", "explore", "exchange"):
+        monkeypatch.setattr(Search, name, lambda *_, **__: None)
     workspace, patch = unfolding(load, 0, **SMALL, overall=True)
     both, four = BatchFits.without_and_with_signal, BatchFits.four_fits
 
@@ -156,6 +165,7 @@ def test_a_fit_that_is_stopped_is_a_failure_with_cause_and_remedy(
     assert "Fix or constrain the parameters that the reason names" in str(error.remedy)
 
 
+@pytest.mark.study  # a reported likelihood shows it in tests of the reference engine
 @pytest.mark.slow
 def test_the_reference_engine_ends_or_says_why(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, patch = unfolding(load, 3, **SMALL)

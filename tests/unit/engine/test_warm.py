@@ -86,7 +86,9 @@ def references() -> References:
 POINTS = [signal(number) for number in range(100, 116)]
 
 
-@pytest.mark.parametrize("settings", [{}, {"test_statistic": "q0"}, {"mu": 0.5}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"test_statistic": "q0"}, pytest.param({"mu": 0.5}, marks=pytest.mark.study)]
+)
 def test_results_are_those_of_full_tests(settings: Any) -> None:
     made = engine(**settings)
     chosen = choose_references(made, [signal(number) for number in range(12)], count=4)
@@ -102,9 +104,10 @@ def test_results_are_those_of_full_tests(settings: Any) -> None:
 
 def test_results_depend_on_the_signal_and_the_references_only(references: References) -> None:
     tests = WarmHypotests(references=references)
-    together = results_of(tests, POINTS)
-    backwards = results_of(tests, POINTS[::-1])
-    for patch in POINTS:
+    points = POINTS[:6]
+    together = results_of(tests, points)
+    backwards = results_of(tests, points[::-1])
+    for patch in points:
         alone = results_of(tests, [patch])[patch.name]
         for other in (together[patch.name], backwards[patch.name]):
             assert other.p_values.CLs_obs == pytest.approx(alone.p_values.CLs_obs, abs=1e-12)
@@ -120,7 +123,7 @@ def test_references_do_not_depend_on_the_order_of_signals(references: References
 
 def test_few_evaluations_are_made(references: References) -> None:
     made = engine()
-    ((batch, _),), _ = made.lower(POINTS)
+    ((batch, _),), _ = made.lower(POINTS[:6])
     tests = made.batch_fits(batch)
     warm = palletfit.engine.warm.WarmFits(tests, references.members).four_fits()
     full = tests.four_fits()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -36,6 +37,19 @@ def script(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.Comple
         timeout=120,
         check=False,
     )
+
+
+def namespace_of(path: Path) -> dict[str, Any]:
+    """Import a script, which is in no package."""
+    code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
+    namespace = {"__name__": "imported", "__file__": str(path)}
+    exec(code, namespace)  # noqa: S102  a file of this repository
+    return namespace
+
+
+def script_here(monkeypatch, name: str, *arguments: object) -> None:
+    """Run a script in this process, which has imported what it imports."""
+    from_shell(monkeypatch, namespace_of(ROOT / "scripts" / f"{name}.py")["main"], *arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -85,9 +99,7 @@ def test_help_names_what_the_script_does_and_takes():
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_every_script_imports_and_runs_only_as_a_program(path):
-    code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
-    namespace = {"__name__": "imported", "__file__": str(path)}
-    exec(code, namespace)  # noqa: S102  a file of this repository
+    namespace = namespace_of(path)
     types = scripting._types(namespace["main"])
     assert Analysis in types.values() or dict[str, Analysis] in types.values()
     # From a shell, settings are the option --config: no other may have its name.
@@ -129,7 +141,7 @@ def test_scripts_lead_from_an_archive_to_results(search, tmp_path):
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 4
 
 
-def test_a_script_about_all_selected_analyses(search, tmp_path):
+def test_a_script_about_all_selected_analyses(monkeypatch, search, tmp_path):
     settings = {"analyses": [str(search)], "benchmark": {"executors": {"here": {}}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     machine = dict.fromkeys(("processor", "cores", "python"), "any") | {"load": 1.0}
@@ -140,13 +152,13 @@ def test_a_script_about_all_selected_analyses(search, tmp_path):
         files.append(tmp_path / "search" / "here" / f"{number}.json")
         files[-1].parent.mkdir(parents=True, exist_ok=True)
         files[-1].write_text(json.dumps({"seconds": seconds, **counted, "machine": machine}))
-    done = script(
+    script_here(
+        monkeypatch,
         "benchmark_table",
         *("--config", tmp_path / "config.yaml", "--times", *files),
         *("--table", tmp_path / "t.csv", "--markdown", tmp_path / "t.md"),
         *("--png", tmp_path / "t.png", "--pdf", tmp_path / "t.pdf"),
     )
-    assert done.returncode == 0, done.stderr
     assert (
         "| search | 3 | here | 2 | 1 | 1 | 2 | 1.50 \u00b1 0.71 |"
         in (tmp_path / "t.md").read_text()
@@ -177,9 +189,10 @@ DAMAGED = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("damaged", "command"), DAMAGED.items(), ids=list(DAMAGED))
-def test_a_damaged_file_of_a_run_says_how_to_mend_it(search, tmp_path, damaged, command):
+def test_a_damaged_file_of_a_run_says_how_to_mend_it(
+    monkeypatch, capsys, search, tmp_path, damaged, command
+):
     folder = tmp_path / "results"
     for file in (*DAMAGED, "SR/toys.json", "SR/workspace.json"):
         path = folder / file
@@ -191,12 +204,15 @@ def test_a_damaged_file_of_a_run_says_how_to_mend_it(search, tmp_path, damaged, 
     path.write_bytes(path.read_bytes()[:1])  # cut short, as by a full disk
     outputs = ["--outputs", "json=a", "csv=b"] if name in ("aggregate", "plot") else []
     settings = ["--config", ROOT / "config" / "config.yaml"]
-    done = script(name, "--analysis", search, *arguments, *outputs, *settings, cwd=folder)
-    assert done.returncode == 1, done.stderr
-    assert "A file of this run is damaged" in done.stderr
-    assert damaged in done.stderr
-    assert "remedy: Remove it and run the same command again" in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as end:
+        script_here(monkeypatch, name, "--analysis", search, *arguments, *outputs, *settings)
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert "A file of this run is damaged" in message
+    assert damaged in message
+    assert "remedy: Remove it and run the same command again" in message
+    assert "Traceback" not in message
 
 
 def from_shell(monkeypatch, main, *arguments: object) -> None:

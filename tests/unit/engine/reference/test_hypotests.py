@@ -55,12 +55,18 @@ def assert_agrees(result, observed, expected, atol=2e-5):
     np.testing.assert_allclose(result.p_values.CLs_exp, expected, atol=atol)
 
 
-@pytest.mark.parametrize("kind", ["qtilde", "q", "q0"])
-@pytest.mark.parametrize(
-    "modifiers",
-    [(), *((kind,) for kind in models.MODIFIERS), EVERY_MODIFIER],
-    ids=lambda modifiers: "+".join(modifiers) if len(modifiers) < 2 else "all",
-)
+def modifiers_and_statistics():
+    """Combine all; each modifier with qtilde and each statistic with a few are no studies."""
+    for modifiers in ((), *((kind,) for kind in models.MODIFIERS), EVERY_MODIFIER):
+        name = "+".join(modifiers) if len(modifiers) < 2 else "all"
+        for kind in ("qtilde", "q", "q0"):
+            few = kind == "qtilde" or modifiers in ((), ("normsys",))
+            yield pytest.param(
+                modifiers, kind, id=f"{name}-{kind}", marks=[pytest.mark.study] * (not few)
+            )
+
+
+@pytest.mark.parametrize(("modifiers", "kind"), [*modifiers_and_statistics()])
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # of plain pyhf
 def test_agrees_with_pyhf(modifiers, kind):
     spec = models.full(*modifiers)
@@ -71,7 +77,10 @@ def test_agrees_with_pyhf(modifiers, kind):
 
 
 @pytest.mark.parametrize("kind", ["qtilde", "q0"])
-@pytest.mark.parametrize("observed", [(40.0, 22.0), (61.0, 41.0), (75.0, 68.0)])
+@pytest.mark.parametrize(
+    "observed",
+    [(40.0, 22.0), (75.0, 68.0), pytest.param((61.0, 41.0), marks=pytest.mark.study)],
+)
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
 def test_agrees_with_pyhf_for_deficits_and_excesses(observed, kind):
     spec = models.full("normsys", "staterror", observed=observed)
@@ -383,7 +392,7 @@ from palletfit.config import FitSettings
 from unit import models
 import pyhf
 
-spec = models.full(*models.MODIFIERS)
+spec = models.full(*sys.argv[3:])
 expected = reference.hypotest(spec, FitSettings(engine="reference")).p_values
 found = reference.hypotest(spec, FitSettings(engine="reference", backend=sys.argv[1]))
 assert found.status == "ok"
@@ -418,6 +427,11 @@ def need(module: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    "modifiers",
+    [("normsys", "shapesys"), pytest.param(EVERY_MODIFIER, marks=pytest.mark.study)],
+    ids=["few", "all"],
+)
+@pytest.mark.parametrize(
     ("backend", "modules"),
     [
         ("jax", ["jax"]),
@@ -425,12 +439,12 @@ def need(module: str) -> None:
         ("tensorflow", ["tensorflow", "tensorflow_probability"]),
     ],
 )
-def test_other_backends_agree_with_numpy(backend, modules):
+def test_other_backends_agree_with_numpy(backend, modules, modifiers):
     for module in modules:
         # Not imported here: only looked for.
         if importlib.util.find_spec(module) is None:
             need(module)
-    done = run_python(BACKEND, backend, modules[0])
+    done = run_python(BACKEND, backend, modules[0], *modifiers)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "agree"
 

@@ -36,14 +36,6 @@ EDM = 0.002 * TOLERANCE
 #: Parameters whose impacts are compared: cabinetry needs four fits for each.
 RANKED = 2
 
-#: Minuit takes ten seconds for these of the demo, and a minute for the published likelihood.
-LARGE_IN_STUDIES = pytest.mark.parametrize(
-    "pair",
-    ["hand", *(pytest.param(name, marks=pytest.mark.study) for name in ("demo", "staus"))],
-    indirect=True,
-    scope="module",
-)
-
 pytestmark = pytest.mark.filterwarnings(
     # What Minuit tries on its way.
     "ignore:.*encountered in:RuntimeWarning",
@@ -97,7 +89,8 @@ def read_demo() -> tuple[Any, Patch]:
 
 @pytest.fixture(
     scope="module",
-    params=["demo", pytest.param("staus", marks=pytest.mark.study)],
+    # Minuit takes ten seconds for the demo, and a minute for the published likelihood.
+    params=["hand", *(pytest.param(name, marks=pytest.mark.study) for name in ("demo", "staus"))],
 )
 def pair(request, tmp_path_factory) -> Iterator[Pair]:
     if request.param == "demo":
@@ -179,7 +172,6 @@ def test_yields_before_and_after_the_same_fit(pair: Pair):
                 )
 
 
-@LARGE_IN_STUDIES
 def test_impacts(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     ranked = pair.ours.impacts[:RANKED]
     chosen = np.isin(pair.fit.labels, [entry.parameter for entry in ranked])
@@ -198,7 +190,6 @@ def test_impacts(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     assert max(abs(entry.postfit_up) for entry in ranked) > 20 * precision
 
 
-@LARGE_IN_STUDIES
 def test_significance(pair: Pair):
     engine = BatchedEngine(pair.workspace, FitSettings())
     (((batch, _),), _) = engine.lower([pair.patch])

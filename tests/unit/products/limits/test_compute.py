@@ -81,10 +81,14 @@ def closed_form(signal: float, background: float, data: float, alpha: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("signal", "background", "data"),
-    [(10.0, 50.0, 52.0), (10.0, 50.0, 70.0), (3.0, 5.0, 1.0), (1.0, 90.0, 80.0)],
+    ("signal", "background", "data", "level"),
+    [
+        (10.0, 50.0, 52.0, 0.9),
+        (10.0, 50.0, 70.0, 0.95),
+        (3.0, 5.0, 1.0, 0.95),
+        (1.0, 90.0, 80.0, 0.95),
+    ],
 )
-@pytest.mark.parametrize("level", [0.9, 0.95])
 def test_one_bin_without_nuisance_parameters(signal, background, data, level):
     spec = models.counting(signal, background, data)
     spec["measurements"][0]["config"]["parameters"] = [WIDE]
@@ -123,7 +127,7 @@ def peer() -> dict[str, list[float]]:
     model, data = models.model_and_data(models.full("normsys"))
     result = {}
     for statistic in ("qtilde", "q"):
-        observed, expected = upper_limit(data, model, rtol=1e-5, test_stat=statistic)
+        observed, expected = upper_limit(data, model, rtol=1e-4, test_stat=statistic)
         result[statistic] = [float(observed), *map(float, expected)]
     return result
 
@@ -136,7 +140,7 @@ def test_agrees_with_pyhf(peer, engine, statistic):
     result = limit(models.full("normsys"), settings, engine=engine, test_statistic=statistic)
     assert result.engine == engine
     # pyhf's fits are as good as SLSQP makes them.
-    assert values(result) == pytest.approx(peer[statistic], rel=2e-4 + settings.tolerance)
+    assert values(result) == pytest.approx(peer[statistic], rel=3e-4 + settings.tolerance)
     assert values(result)[1:] == sorted(values(result)[1:])
 
 
@@ -203,7 +207,7 @@ def test_a_lower_bound_takes_its_start_along():
         assert all(0.05 < mu < 0.5 for mu in values(result))
 
 
-@pytest.mark.parametrize("bound", [10.0, 1e6])
+@pytest.mark.parametrize("bound", [pytest.param(10.0, marks=pytest.mark.study), 1e6])
 def test_no_sensitivity_and_no_endless_doubling(calls, bound):
     # The free norm of the signal region does whatever the signal does.
     free = {"name": "free", "type": "normfactor", "data": None}
@@ -338,7 +342,7 @@ def test_patches_do_not_disturb_one_another():
     ("region", "names"),
     [
         ("RegionA", ["sbottom_850_180_50"]),
-        ("RegionC", ["sbottom_800_250_60"]),
+        pytest.param("RegionC", ["sbottom_800_250_60"], marks=pytest.mark.study),
         pytest.param(
             "RegionA", ["sbottom_500_131_1", "sbottom_650_131_1"], marks=pytest.mark.study
         ),
@@ -364,14 +368,15 @@ def test_likelihoods_with_many_minima(shared, tmp_path, region, names):
                 assert entry.tolerance <= 1e-4 * entry.mu
 
 
-def test_published_limits_of_the_staus(shared, tmp_path):
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.study)])
+def test_published_limits_of_the_staus(shared, tmp_path, step):
     """They are on the cross section, which depends on the stau's mass alone.
 
     And they are those of the background's nearer minimum: at the lower one they are weaker.
     """
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
     masses = {patch.name: patch.values for patch in patches}  # noqa: PD011  nothing of pandas
-    chosen = [patch for patch in patches if masses[patch.name][0] == 320]
+    chosen = [patch for patch in patches if masses[patch.name][0] == 320][::step]
     table = read_limits(shared / "published/staus/upper_limits.csv", 0, 1, 2)
 
     answers = list(upper_limits(make_engine(workspace, FitSettings()), chosen))
@@ -382,11 +387,11 @@ def test_published_limits_of_the_staus(shared, tmp_path):
             for name, mu in observed.items()
         ]
         result = compare(pd.DataFrame(rows), table, "pb")
-        assert result.matched == len(chosen) == 6
+        assert result.matched == len(chosen) == len(range(0, 6, step))
         return result.spread["largest"]
 
     lowest = {patch.name: result.observed.mu for patch, result in answers}
-    assert 0.02 < against_published(lowest) < 0.04
+    assert (0.02 if step == 1 else 0.002) < against_published(lowest) < 0.04
     nearer = {patch.name: result.other.observed.mu for patch, result in answers}
     assert against_published(nearer) < 0.002
     assert all(1.002 < lowest[name] / nearer[name] < 1.06 for name in lowest)
@@ -395,9 +400,9 @@ def test_published_limits_of_the_staus(shared, tmp_path):
 # --------------------------------------------------------------------------- as a product
 
 
-def make(tmp_path, **settings):
+def make(tmp_path, count=3, **settings):
     background = models.background("normsys")
-    content = models.patchset(background, models.grid())
+    content = models.patchset(background, models.grid(count))
     paths = models.write(tmp_path, background, content)
     chosen = Settings(**settings)
     product = product_of("limits", chosen)
@@ -438,16 +443,16 @@ def test_records_of_limits_and_their_resume(tmp_path):
 )
 def test_limits_of_other_settings_are_found_anew(tmp_path, other):
     executor = Counting()
-    run(make(tmp_path), tmp_path, executor)
-    assert run(make(tmp_path, **other), tmp_path, executor)[0]["fitted"] == 3
-    assert run(make(tmp_path), tmp_path, executor)[0]["fitted"] == 0  # the first ones are kept
+    run(make(tmp_path, 1), tmp_path, executor)
+    assert run(make(tmp_path, 1, **other), tmp_path, executor)[0]["fitted"] == 1
+    assert run(make(tmp_path, 1), tmp_path, executor)[0]["fitted"] == 0  # the first one is kept
 
 
 def test_settings_of_other_things_do_not_matter(tmp_path):
     executor = Counting()
-    run(make(tmp_path), tmp_path, executor)
+    run(make(tmp_path, 1), tmp_path, executor)
     other = {"contour": ContourSettings(grid=100), "executor": ExecutorSettings(workers=3)}
-    assert run(make(tmp_path, **other), tmp_path, executor)[0]["fitted"] == 0
+    assert run(make(tmp_path, 1, **other), tmp_path, executor)[0]["fitted"] == 0
 
 
 def test_a_worker_says_what_failed(tmp_path):

@@ -102,9 +102,9 @@ def test_p_values_and_percentiles_are_those_of_pyhf() -> None:
     np.testing.assert_allclose(merged.CLs_exp, bands, atol=1e-8)
 
 
+@pytest.mark.parametrize("count", [30, pytest.param(100, marks=pytest.mark.study)])
 @pytest.mark.parametrize(("kind", "mu"), [("qtilde", 1.0), ("q0", 0.0)])
-def test_cls_agree_with_pyhfs_toys(kind: str, mu: float) -> None:
-    count = 100
+def test_cls_agree_with_pyhfs_toys(kind: str, mu: float, count: int) -> None:
     spec = models.full("shapesys")
     merged = result(spec, 8 * BLOCK, test_statistic=kind)
     model, data = models.model_and_data(spec)
@@ -142,7 +142,7 @@ def counting_exact(signal: float, expected: float, seen: int) -> tuple[float, li
     return cls[seen], [cls[order][np.searchsorted(cumulative, level)] for level in at]
 
 
-@pytest.mark.parametrize("seen", [0, 1, 3])
+@pytest.mark.parametrize("seen", [0, pytest.param(1, marks=pytest.mark.study), 3])
 def test_few_events_have_the_exact_answer_and_not_the_asymptotic_one(seen: int) -> None:
     merged = result(models.counting(4.0, 1.0, seen), 40 * BLOCK)
     exact, expected = counting_exact(4.0, 1.0, seen)
@@ -166,7 +166,7 @@ def test_many_events_agree_with_the_asymptotic_answer() -> None:
         },
         {"SR": [9020.0, 8110.0]},
     )
-    merged = result(spec, 40 * BLOCK)
+    merged = result(spec, 12 * BLOCK)
     ((_, asymptotic),) = BatchedEngine(spec, FitSettings()).hypotests([NO_PATCH])
     assert abs(asymptotic.p_values.CLs_obs - merged.CLs_obs) < 4 * merged.CLs_obs_error
     # Above the median qtilde of the toys is zero, which the formulae do not show.
@@ -211,8 +211,17 @@ def test_uncertainties_are_as_large_as_results_scatter() -> None:
 # ---------------------------------------------------------------------- empty bins
 
 
-@pytest.mark.parametrize("settings", [{}, {"histosys": "code0"}, {"test_statistic": "q0"}])
-@pytest.mark.parametrize("control", [None, 12.0])
+@pytest.mark.parametrize(
+    ("settings", "control"),
+    [
+        ({}, None),
+        ({"histosys": "code0"}, 12.0),
+        ({"test_statistic": "q0"}, 12.0),
+        pytest.param({}, 12.0, marks=pytest.mark.study),
+        pytest.param({"histosys": "code0"}, None, marks=pytest.mark.study),
+        pytest.param({"test_statistic": "q0"}, None, marks=pytest.mark.study),
+    ],
+)
 def test_rates_below_zero_count_as_in_hypothesis_tests(
     settings: dict[str, Any], control: float | None
 ) -> None:
