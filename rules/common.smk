@@ -141,7 +141,20 @@ def region_members(wildcards):
         "sha256": [pins.get(name) for name in members],
         "labels": analysis.labels,
         **unusual,
+        **chosen_data(wildcards),
     }
+
+
+def chosen_data(wildcards):
+    """Return channels, bins and data of a region, with the fit that blinded data come from."""
+    choice = KNOWN[wildcards.analysis].choice_of(wildcards.region)
+    if not choice:
+        return {}  # as it was before there were choices
+    if not choice.blinded:
+        return {"choice": choice.as_json()}
+    of_data = {"measurement", "normsys", "histosys", "minimum"}
+    fit = SETTINGS.fit.model_dump(mode="json", include=of_data)
+    return {"choice": {**choice.as_json(), **fit, "engine": VERSIONS["batched"]}}
 
 
 def combinations(analyses):
@@ -162,7 +175,8 @@ def member_files(file):
 def combination_settings(wildcards):
     """Return all that a combination depends on; a change combines again."""
     analysis = KNOWN[wildcards.analysis]
-    return {"combine": analysis.combine.model_dump(mode="json"), "labels": analysis.labels}
+    combine = analysis.combine.model_dump(mode="json")
+    return {"combine": combine, "labels": analysis.labels, **chosen_data(wildcards)}
 
 
 def combination_products(wildcards):
@@ -194,7 +208,8 @@ def background_member(wildcards):
     """The workspace of a region inside the archive, with its pin."""
     analysis = KNOWN[wildcards.analysis]
     name = analysis.regions[wildcards.region].workspace
-    return {"member": name, "sha256": analysis.pallet.sha256.get(name)}
+    pin = analysis.pallet.sha256.get(name)
+    return {"member": name, "sha256": pin, **chosen_data(wildcards)}
 
 
 def point_files(wildcards):

@@ -42,6 +42,7 @@ def main(
         analysis.labels,
         limits=read_json(limits) if limits.exists() else None,
         folder=results.parent,
+        blinded=analysis.blinded,
     )
     shown = settings.contour.bands
     write_atomically(

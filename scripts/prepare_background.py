@@ -4,7 +4,7 @@ from pathlib import Path
 
 from palletfit.config import Analysis, Settings
 from palletfit.pallet import prepare
-from palletfit.workflow import scripting
+from palletfit.workflow import choices, scripting
 
 
 def main(
@@ -17,7 +17,10 @@ def main(
     summary: Path,
 ) -> None:
     """Write a region's workspace and summary (HTML, and JSON beside it)."""
-    prepare.prepare_background(analysis, region, archive, workspace, summary, settings.download)
+    choosing = choices.choosing(analysis.choice_of(region), settings.fit)
+    prepare.prepare_background(
+        analysis, region, archive, workspace, summary, settings.download, choosing
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from palletfit.config import Analysis, Settings
 from palletfit.pallet import prepare
-from palletfit.workflow import complete, scripting
+from palletfit.workflow import choices, complete, scripting
 
 
 def main(
@@ -18,9 +18,17 @@ def main(
     summary: Path,
 ) -> None:
     """Write a region's workspace, patchset and summary (HTML, and JSON beside it)."""
-    asking = complete.asking(analysis.regions[region], settings.fit)
+    files = analysis.regions[region]
     prepare.prepare_region(
-        analysis, region, archive, workspace, patchset, summary, settings.download, asking
+        analysis,
+        region,
+        archive,
+        workspace,
+        patchset,
+        summary,
+        settings.download,
+        complete.asking(files, settings.fit),
+        choices.choosing(analysis.choice_of(region), settings.fit, complete=files.complete),
     )
 
 

@@ -40,7 +40,7 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, show: tuple[str
         columns=[
             Column("2 NLL", lambda fit: f"{fit.twice_nll:.6f}", "2 NLL at the minimum"),
             Column("parameters", lambda fit: len(fit.parameters), None, 1),
-            Column("at bounds", lambda fit: len(fit.evidence.at_bounds), "at a bound", 2),
+            Column("at bounds", lambda fit: len(fit.at_bounds), "at a bound", 2),
         ],
         details=lambda fit: _parameters(fit, show or ("*",)),
     )
@@ -74,7 +74,7 @@ def _fits(name: str, pattern: str) -> bool:
 
 def _parameters(fit: Any, patterns: Sequence[str]) -> str:
     """Write a row for each parameter whose name fits a pattern."""
-    at_bounds = set(fit.evidence.at_bounds)
+    at_bounds = set(fit.at_bounds)
     rows = []
     for name, value in fit.parameters.items():
         if not any(_fits(name, pattern) for pattern in patterns):

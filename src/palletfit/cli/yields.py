@@ -137,11 +137,12 @@ def _check_patterns(patterns: Sequence[str], results: Any) -> None:
 
 def _yields(tables: Any, patterns: Sequence[str], *, bins: bool) -> str:
     """Write a row for each sample of a channel, and for their sum."""
-    from palletfit.engine.regions import matches
+    from palletfit.engine.regions import matching
 
     rows = []
+    shown = matching(patterns, [channel.name for channel in tables.channels])
     for row in tables.rows(per_bin=bins):
-        if not matches(row["channel"], patterns):
+        if row["channel"] not in shown:
             continue
         total = row["kind"] == "total"
         name = f"{row['channel']}[{row['bin']}]" if bins else row["channel"]
@@ -166,11 +167,12 @@ def _count(value: float | None) -> str:
 
 def _systematics(tables: Any, patterns: Sequence[str], top: int | None) -> str:
     """Write a row for each parameter that has an effect on a channel, the largest first."""
-    from palletfit.engine.regions import matches
+    from palletfit.engine.regions import matching
 
     rows = []
+    shown = matching(patterns, [channel.name for channel in tables.channels])
     for channel in tables.channels:
-        if not matches(channel.name, patterns):
+        if channel.name not in shown:
             continue
         models = channel.prefit.model, channel.postfit.model
         errors = [_percent(model.total_error, model.total) for model in models]

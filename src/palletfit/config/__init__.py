@@ -7,9 +7,11 @@ them with the models.
 
 from palletfit.config.analysis import (
     NLL_COLUMNS,
+    OF_CHOICE,
     POINT_COLUMNS,
     RESULT_COLUMNS,
     Analysis,
+    Choice,
     Combination,
     CombinationMember,
     Correlation,
@@ -67,11 +69,13 @@ from palletfit.config.settings import (
 __all__ = [
     "NAME_PATTERN",
     "NLL_COLUMNS",
+    "OF_CHOICE",
     "POINT_COLUMNS",
     "RESULT_COLUMNS",
     "Analysis",
     "BenchmarkSettings",
     "CatalogueSettings",
+    "Choice",
     "ClusterSettings",
     "Combination",
     "CombinationMember",

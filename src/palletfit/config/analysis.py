@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,6 +87,72 @@ _OF_COMPLETE = ("measurement", "poi", "fix", "signal_in")
 _OF_PATCHES = ("patchset", "operations", "values", "name_as", "digest")
 
 
+#: Bins of a channel that do not count, counted from zero.
+_Bins = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+_Patterns = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+
+#: Keys of an analysis and of its regions that choose channels, bins and data.
+OF_CHOICE = ("channels", "mask", "asimov", "blind")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Channels, bins and data of the fits of a region.
+
+    Attributes
+    ----------
+    channels
+        Names or shell patterns of the channels that are fitted; None: all of them.
+    mask
+        Bins that do not count, counted from zero, by the name of their channel; None: none.
+    asimov
+        Signal strength of the expected data that stand for the observations; None: none do.
+    blind
+        Names or shell patterns of the channels whose observations are not read; None: see
+        `asimov`.
+    """
+
+    channels: tuple[str, ...] | None = None
+    mask: Mapping[str, tuple[int, ...]] | None = None
+    asimov: float | None = None
+    blind: tuple[str, ...] | None = None
+
+    def __bool__(self) -> bool:
+        """Return true if anything is chosen: else fits are those of all channels and bins."""
+        return self.as_json() != {}
+
+    @property
+    def blinded(self) -> bool:
+        """True if expected events stand for observed ones, in all channels or in some."""
+        return self.asimov is not None or self.blind is not None
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Names or shell patterns of the channels whose observations are not read."""
+        if self.blind is not None:
+            return self.blind
+        return () if self.asimov is None else ("*",)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what is chosen as plain data, without what is not."""
+        return {
+            key: _plain(value) for key in OF_CHOICE if (value := getattr(self, key)) is not None
+        }
+
+    def words(self) -> str:
+        """Write the choice for titles of plots and tables; empty if nothing is chosen."""
+        parts = [] if self.channels is None else [f"channels {' '.join(self.channels)}"]
+        if self.mask:
+            bins = [f"{name}[{','.join(map(str, of))}]" for name, of in self.mask.items()]
+            parts.append(f"without bins {' '.join(bins)}")
+        strength = "" if not self.asimov else f" of mu = {self.asimov:g}"
+        if self.blind is not None:
+            parts.append(f"blinded {' '.join(self.blind)}: expected events{strength}")
+        elif self.asimov is not None:
+            parts.append(f"blinded: Asimov data{strength or ' of no signal'}")
+        return ", ".join(parts)
+
+
 class Region(Model):
     """One sub-likelihood: a background-only workspace and its patchset, or a complete workspace.
 
@@ -123,6 +191,14 @@ class Region(Model):
     one event. The parameter of interest is then the number of its events."""
     known_failures: dict[str, str] = {}
     """Patches that cannot be fitted, with the reason. They are shown, and do not fail a run."""
+    channels: _Patterns | None = None
+    """Channels of this region that are fitted, instead of `channels` of the analysis; null: all."""
+    mask: dict[str, _Bins] | None = None
+    """Bins of this region that do not count, instead of `mask` of the analysis; null: none."""
+    asimov: float | None = None
+    """Signal strength of this region's Asimov data, instead of `asimov` of the analysis."""
+    blind: _Patterns | None = None
+    """Channels of this region that are blinded, instead of `blind` of the analysis."""
 
     @model_validator(mode="after")
     def _one_source_of_patches(self) -> Region:
@@ -513,6 +589,18 @@ class Analysis(Model):
     """Shell patterns of the patches that are fitted."""
     points: Points | None = None
     """Signal points of your own, instead of the regions' patchsets."""
+    channels: _Patterns | None = None
+    """Names or shell patterns of the channels that are fitted, such as `["CR*"]`; none: all.
+    [regions.md](regions.md) explains this and the next three keys."""
+    mask: dict[str, _Bins] | None = None
+    """Bins that do not count, by the name of their channel: `{SR: [0, 1]}`. They are counted
+    from 0."""
+    asimov: float | None = None
+    """Blind all channels: Asimov data with this signal strength stand for the observations. With
+    `blind`, the signal strength in the blinded channels; none: 0."""
+    blind: _Patterns | None = None
+    """Names or shell patterns of channels whose observations are not read. What the fit to the
+    other channels expects there stands for them."""
     planes: dict[Name, Plane] = {}
     """Planes in which a contour is drawn; by the target `points`, the excluded fraction."""
     slices: dict[Name, Slice] = {}
@@ -675,6 +763,23 @@ class Analysis(Model):
         return self
 
     @model_validator(mode="after")
+    def _blinded_in_all_regions(self) -> Analysis:
+        choices = {name: self.choice_of(name) for name in self.used_regions}
+        blinded = [name for name, choice in choices.items() if choice.blinded]
+        open_ = [name for name in choices if name not in blinded]
+        if blinded and open_:
+            raise ValueError(
+                f"regions.{blinded[0]} is blinded and regions.{open_[0]} is not, but a point is "
+                "taken from its most sensitive region: blind all regions, or none"
+            )
+        if self.points is not None and any(choice.asimov for choice in choices.values()):
+            raise ValueError(
+                "asimov has to be 0 beside points: data that expect a signal differ from point to "
+                "point, and all points share the data of their background"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pinned_files_are_used(self) -> Analysis:
         used = self.members
         unknown = sorted(
@@ -708,10 +813,50 @@ class Analysis(Model):
         """True if its regions are complete workspaces, each of them one point."""
         return all(region.complete for region in self.regions.values())
 
+    def choice_of(self, region: str) -> Choice:
+        """Give channels, bins and data of a region: its own keys come before the analysis' ones."""
+        keys = {
+            key: getattr(
+                self.regions[region] if key in self.regions[region].model_fields_set else self, key
+            )
+            for key in OF_CHOICE
+        }
+        channels, mask, blind = keys["channels"], keys["mask"], keys["blind"]
+        return Choice(
+            None if channels is None else tuple(channels),
+            {name: tuple(bins) for name, bins in mask.items()} if mask else None,
+            keys["asimov"],
+            None if blind is None else tuple(blind),
+        )
+
+    @property
+    def blinded(self) -> bool:
+        """True if expected events stand for observed ones in what is fitted."""
+        return any(self.choice_of(region).blinded for region in self.used_regions)
+
+    @property
+    def choice_words(self) -> list[str]:
+        """Lines for titles with channels, bins and data; one for each region if they differ."""
+        words = {region: self.choice_of(region).words() for region in self.used_regions}
+        if len({*words.values()}) == 1:
+            return [_capitalised(text) for text in {*words.values()} if text]
+        return [f"{region}: {text or 'all channels'}" for region, text in words.items()]
+
     @property
     def used_regions(self) -> list[str]:
         """Names of the regions that are fitted, in order."""
         return list(self.regions) if self.use is None else list(dict.fromkeys(self.use))
+
+
+def _plain(value: Any) -> Any:
+    """Give tuples and mappings as lists and dictionaries."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _check_expression(

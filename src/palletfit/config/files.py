@@ -146,6 +146,13 @@ def _member_region(
             remedy="Combine the workspaces before, such as with `pyhf combine`, and fit the result "
             "as a complete workspace.",
         )
+    if source.choice_of(regions[0]).blinded:
+        raise ConfigError(
+            f"The member {name} of {analysis.name} is blinded: its data would be what a fit of "
+            f"{source.name} alone expects.",
+            remedy="Take `asimov` and `blind` out of it, and blind the combination by keys of its "
+            "own file; `channels` and `mask` of a member stay.",
+        )
     return regions[0]
 
 

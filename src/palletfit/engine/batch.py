@@ -498,7 +498,17 @@ class BatchFits:
             covariance=covariance[np.ix_(present, present)],
             evidence=evidence,
             remarks=tuple(batch.remarks[0]),
+            at_bounds=self._at_bounds(fits.point[0], fixes_poi=mu is not None),
         )
+
+    def _at_bounds(self, point: FloatArray, *, fixes_poi: bool) -> tuple[str, ...]:
+        """Name the parameters of the only patch that are at a bound, and are not fixed."""
+        batch = self.batch
+        at_bound = (point <= batch.lower[0]) | (point >= batch.upper[0])
+        at_bound &= batch.present[0] & ~batch.fixed[0]
+        if fixes_poi:
+            at_bound[self.poi] = False
+        return tuple(str(batch.names[0][column]) for column in np.flatnonzero(at_bound))
 
     def conclude(
         self,

@@ -7,7 +7,7 @@ that every engine and every product answers it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -73,10 +73,10 @@ class Question:
     signal_in: str | None = None
     signal: Mapping[str, float | Sequence[float]] | None = None
     uncertainties: Mapping[str, float] = field(default_factory=dict)
-    channels: str | Sequence[str] | None = None
+    channels: str | Collection[str] | None = None
     mask: Mapping[str, int | Sequence[int]] | None = None
     asimov: float | None = None
-    blind: str | Sequence[str] | None = None
+    blind: str | Collection[str] | None = None
 
 
 @dataclass(frozen=True)

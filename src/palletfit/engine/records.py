@@ -115,6 +115,9 @@ class BestFit:
         What made the fit: ``batched`` or ``reference``.
     remarks
         What a reader should know.
+    at_bounds
+        Names of the parameters at a bound, fixed ones excepted. The parameter of interest is one
+        of them, unlike in `evidence`, whose records have nuisance parameters only.
     """
 
     parameters: dict[str, float]
@@ -123,6 +126,7 @@ class BestFit:
     evidence: Fit
     engine: str = "batched"
     remarks: tuple[str, ...] = ()
+    at_bounds: tuple[str, ...] = ()
 
     @property
     def twice_nll(self) -> float:
@@ -141,7 +145,7 @@ class BestFit:
             "twice_nll": self.twice_nll,
             "mu": self.evidence.mu,
             "parameters": len(self.parameters),
-            "at_bounds": len(self.evidence.at_bounds),
+            "at_bounds": len(self.at_bounds),
             "remark": "; ".join(self.remarks),
         }
 
@@ -154,7 +158,7 @@ class BestFit:
                 "parameters": self.parameters,
                 "errors": self.errors,
                 "covariance": self.covariance.tolist(),
-                "at_bounds": self.evidence.at_bounds,
+                "at_bounds": self.at_bounds,
                 "edm": self.evidence.edm,
                 "reason": self.evidence.reason,
                 "engine": self.engine,

@@ -15,7 +15,7 @@ of parameters. So the fit is that of a workspace that never had them:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from numbers import Integral
@@ -47,21 +47,21 @@ class Regions:
     Attributes
     ----------
     channels
-        Names or shell patterns of the channels; None: all of them.
+        Names of the channels; None: all of them.
     without
-        Names or shell patterns of channels that are left out of these.
+        Names of channels that are left out of these.
     mask
         Bins that do not count, by the name of their channel, counted from zero.
     """
 
-    channels: tuple[str, ...] | None = None
-    without: tuple[str, ...] = ()
+    channels: Collection[str] | None = None
+    without: Collection[str] = ()
     mask: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
         """Say whether a channel is chosen."""
-        chosen = self.channels is None or matches(name, self.channels)
-        return chosen and not matches(name, self.without)
+        chosen = self.channels is None or name in self.channels
+        return chosen and name not in self.without
 
     def bins_of(self, spec: Spec) -> dict[str, list[int]]:
         """List the bins of the chosen channels that are left, by channel."""
@@ -72,9 +72,18 @@ class Regions:
         }
 
 
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Say whether a name is one of some names, or fits one of them as a shell pattern."""
-    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
+def matching(patterns: Iterable[str], names: Collection[str]) -> tuple[str, ...]:
+    """Choose the names that patterns mean, in the order of the names.
+
+    A pattern that is a name means that one only, also where its brackets would fit others.
+    """
+    chosen = {
+        name
+        for pattern in patterns
+        for name in ([pattern] if pattern in names else names)
+        if name == pattern or fnmatchcase(name, pattern)
+    }
+    return tuple(name for name in names if name in chosen)
 
 
 def sizes_of(spec: Spec) -> dict[str, int]:
@@ -93,14 +102,24 @@ def read_patterns(argument: str, value: Any) -> tuple[str, ...]:
     PalletError
         It is something else, or empty.
     """
-    patterns = [value] if isinstance(value, str) else value
-    usable = isinstance(patterns, Sequence) and all(isinstance(entry, str) for entry in patterns)
-    if not usable or not patterns:
+    patterns = [value] if isinstance(value, str) else _listed_values(value)
+    if not patterns or not all(isinstance(entry, str) for entry in patterns):
         raise PalletError(
             f"`{argument}` has to be names or shell patterns of channels, and is {value!r}.",
             remedy=f'Give a list, such as {argument}=["CR*"], or leave it out.',
         )
-    return tuple(patterns)
+    return tuple(map(str, patterns))
+
+
+def _listed_values(value: Any) -> list[Any]:
+    """List what a list, set, array or other iterable holds; nothing of what is none."""
+    if isinstance(value, Mapping):
+        return []
+    try:
+        values = list(value)
+    except TypeError:
+        return []
+    return values
 
 
 def read_mask(value: Any) -> dict[str, frozenset[int]]:
@@ -142,22 +161,22 @@ def check_patterns(argument: str, patterns: Iterable[str], names: Sequence[str])
         With close names, and those that there are.
     """
     for pattern in patterns:
-        if not any(matches(name, [pattern]) for name in names):
+        if not matching([pattern], names):
             raise PalletError(
                 f"No channel has the name {pattern!r}, or fits it as a pattern (`{argument}`).",
                 remedy=f"{did_you_mean(pattern, names)}There are {listed(names)}.",
             )
 
 
-def check_mask(mask: Mapping[str, frozenset[int]], sizes: Mapping[str, int]) -> None:
-    """Refuse a mask of a channel or bin that is not there.
+def check_mask(regions: Regions, sizes: Mapping[str, int]) -> None:
+    """Refuse a mask of a channel or bin that is not there, or not fitted.
 
     Raises
     ------
     PalletError
         With the names of channels, or the last bin.
     """
-    for name, bins in mask.items():
+    for name, bins in regions.mask.items():
         if name not in sizes:
             raise PalletError(
                 f"There is no channel {name!r}, of which bins should be masked.",
@@ -168,6 +187,12 @@ def check_mask(mask: Mapping[str, frozenset[int]], sizes: Mapping[str, int]) -> 
             raise PalletError(
                 f"The channel {name!r} has no bin {beyond[0]} that could be masked.",
                 remedy=f"Bins are counted from 0; its last one is {sizes[name] - 1}.",
+            )
+        if not regions.has(name):
+            raise PalletError(
+                f"Bins of the channel {name!r} are masked, and it is not among the channels that "
+                "are fitted.",
+                remedy="Take it out of `mask`, or choose it with `channels`, too.",
             )
 
 

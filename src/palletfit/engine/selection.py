@@ -39,7 +39,7 @@ from palletfit.engine.regions import (
     check_patterns,
     component_names,
     listed,
-    matches,
+    matching,
     read_mask,
     read_patterns,
     restrict,
@@ -182,17 +182,15 @@ class _Selector:
         self.asimov = _strength(question.asimov, prepared.poi)
         self.blind = question.blind is not None
         channels = question.channels
-        self.regions = Regions(
-            channels=None if channels is None else read_patterns("channels", channels),
-            mask={} if question.mask is None else read_mask(question.mask),
-        )
+        self.patterns = None if channels is None else read_patterns("channels", channels)
+        self.mask = {} if question.mask is None else read_mask(question.mask)
         #: Bounds of the parameter of interest that the signal strength of Asimov data leaves.
         self.outside: tuple[float, float] | None = None
-        self.hidden: tuple[str, ...] = ()
+        self.blinded: tuple[str, ...] = ()
         if question.blind is not None:
-            self.hidden = read_patterns("blind", question.blind)
+            self.blinded = read_patterns("blind", question.blind)
         elif question.asimov is not None:
-            self.hidden = ("*",)
+            self.blinded = ("*",)
 
     @cached_property
     def specs(self) -> dict[str, Spec]:
@@ -231,7 +229,7 @@ class _Selector:
             poi=poi,
             without_poi=frozenset(without_poi),
             refused=self.refused,
-            blinded=tuple(name for name in self.sizes if matches(name, self.hidden)),
+            blinded=self.hidden,
             remarks=(*self.prepared.remarks, *self._remarks()),
         )
 
@@ -245,12 +243,24 @@ class _Selector:
             sizes = {**sizes_of(spec), **sizes}
         return sizes
 
+    @cached_property
+    def regions(self) -> Regions:
+        """The chosen channels by their names, and the masked bins."""
+        if self.patterns is None:
+            return Regions(mask=self.mask)
+        return Regions(channels=matching(self.patterns, self.sizes), mask=self.mask)
+
+    @cached_property
+    def hidden(self) -> tuple[str, ...]:
+        """Names of the channels whose observations are not read."""
+        return matching(self.blinded, self.sizes)
+
     def _check_names(self) -> None:
         """Refuse names that are not there."""
         sizes = self.sizes
-        check_patterns("channels", self.regions.channels or (), [*sizes])
-        check_patterns("blind", self.hidden, [*sizes])
-        check_mask(self.regions.mask, sizes)
+        check_patterns("channels", self.patterns or (), [*sizes])
+        check_patterns("blind", self.blinded, [*sizes])
+        check_mask(self.regions, sizes)
 
     def _remarks(self) -> list[str]:
         """Say which channels and bins are fitted, and which data are not the observed ones."""
@@ -268,10 +278,9 @@ class _Selector:
             remarks.append(f"masked bins, which do not count: {listed(masked)}")
         strength = f" with {self.prepared.poi} = {self.asimov:g}" if self.prepared.poi else ""
         if self.blind:
-            names = listed(name for name in sizes if matches(name, self.hidden))
             remarks.append(
-                f"blinded channels: {names}; their data are what the fit to the others "
-                f"expects{strength}"
+                f"blinded channels: {listed(self.hidden)}; their data are what the fit to the "
+                f"others expects{strength}"
             )
         elif self.hidden:
             remarks.append(
@@ -293,7 +302,7 @@ class _Selector:
             return spec
         observations = [
             {**entry, "data": [_UNREAD] * len(entry["data"])}
-            if matches(entry["name"], self.hidden)
+            if entry["name"] in self.hidden
             else entry
             for entry in spec["observations"]
         ]
@@ -434,7 +443,7 @@ class _Selector:
             name: ordered[first : first + bins].tolist()
             for (name, bins), first in zip(layout.channels, starts, strict=False)
         }
-        hidden = {name for name in expected if matches(name, self.hidden)}
+        hidden = {name for name in expected if name in self.hidden}
         for name in sorted(hidden):
             if not all(BELOW < value < math.inf for value in expected[name]):
                 raise PalletError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 from collections.abc import Iterator, Sequence
 
 from palletfit.config import Analysis
@@ -73,8 +74,9 @@ def in_the_dark() -> dict[str, str]:
 
 
 def title_parts(analysis: Analysis) -> list[str]:
-    """Split the title of an analysis at its semicolons, as HTML."""
-    return [to_html(line.strip()) for line in analysis.title.split(";")]
+    """Split the title of an analysis at its semicolons, as HTML; add channels, bins and data."""
+    title = [to_html(line.strip()) for line in analysis.title.split(";")]
+    return [*title, *map(html.escape, analysis.choice_words)]
 
 
 def _digest(script: str) -> str:

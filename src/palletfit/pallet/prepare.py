@@ -11,6 +11,7 @@ from palletfit.config import Analysis, DownloadSettings, Region
 from palletfit.core.files import write_atomically
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.archive import matching, unpack
+from palletfit.pallet.choosing import Choosing, chosen_patchset, summary_of
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.hs3 import Hs3Error, convert_hs3
 from palletfit.pallet.operations import named, patchset_of, patchset_of_one, with_digest
@@ -57,6 +58,7 @@ def prepare_region(
     page: Path,
     settings: DownloadSettings,
     asking: Asking | None = None,
+    choosing: Choosing | None = None,
 ) -> dict[str, Any]:
     """Unpack the files of a region, verify their pinned digests, check and describe them.
 
@@ -79,6 +81,9 @@ def prepare_region(
         Limits of unpacking.
     asking
         Lets a complete workspace ask what the region's settings say; none: it stays as it is.
+    choosing
+        Takes channels, bins and observations out that the analysis does not choose; none: all
+        stay.
 
     Returns
     -------
@@ -127,7 +132,7 @@ def prepare_region(
             convert_hs3(paths[files.workspace])
             if files.complete:
                 summary = _write_complete(
-                    region, analysis.labels[0], paths[files.workspace], prepared, asking
+                    analysis, region, paths[files.workspace], prepared, asking, choosing
                 )
             elif files.operations or files.name_as is not None or files.digest == "ignore":
                 by_patch = {name: paths[file] for file, name in of_patches.items()}
@@ -136,7 +141,7 @@ def prepare_region(
             else:
                 prepared = paths[names[1]]
             if not files.complete:
-                summary = validate(paths[files.workspace], prepared, analysis.labels)
+                summary = _choose(analysis, region, paths[files.workspace], prepared, choosing)
         except PalletError as error:
             raise PalletError(
                 error.problem,
@@ -151,28 +156,61 @@ def prepare_region(
     return summary
 
 
+def _choose(
+    analysis: Analysis, region: str, path: Path, prepared: Path, choosing: Choosing | None
+) -> dict[str, Any]:
+    """Check a workspace and its patchset, write the chosen part of them, and describe it."""
+    summary = validate(path, prepared, analysis.labels)
+    if choosing is None:
+        return summary
+    content, spec = read_pallet_json(path), read_pallet_json(prepared)
+    try:
+        chosen, changed = chosen_patchset(content, spec, choosing)
+    except PalletError as error:
+        raise PalletError(error.problem, remedy=error.remedy, file=path) from None
+    patchset = check_patchset(changed, analysis.labels, prepared)
+    write_atomically(path, canonical_json(chosen.workspace).decode() + "\n")
+    write_atomically(prepared, canonical_json(changed).decode() + "\n")
+    summary = summarise(chosen.workspace, changed, patchset)
+    if not chosen.poi:
+        summary |= summarise_workspace(chosen.described)
+        summary["parameters"] = sum(parameter_sizes(chosen.described).values())
+    return summary_of(analysis.choice_of(region), chosen, summary)
+
+
 def _write_complete(
-    region: str, label: str, path: Path, prepared: Path, asking: Asking | None
+    analysis: Analysis,
+    region: str,
+    path: Path,
+    prepared: Path,
+    asking: Asking | None,
+    choosing: Choosing | None,
 ) -> dict[str, Any]:
     """Write the patchset of a complete workspace, and the workspace as it is asked; describe both.
 
     Parameters
     ----------
-    region, label
-        Name of the region, which is that of its point, and the label whose value it is.
+    analysis, region
+        The analysis, whose only label has the name of the region as its value, as its point has.
     path
         The workspace.
     prepared
         The patchset that is written.
     asking
         Lets the workspace ask what the settings say.
+    choosing
+        Takes channels, bins and observations out that are not chosen.
     """
+    label = analysis.labels[0]
     content = read_pallet_json(path)
     check_workspace(content, path)
     try:
         complete = CompleteWorkspace(content, "") if asking is None else asking(content)
+        chosen = None if choosing is None else choosing(complete.workspace, None)
     except PalletError as error:
         raise PalletError(error.problem, remedy=error.remedy, file=path) from None
+    if chosen is not None:
+        complete = complete._replace(workspace=chosen.workspace, poi=chosen.poi)
     if complete.workspace != content:
         write_atomically(path, canonical_json(complete.workspace).decode() + "\n")
     spec, _ = with_digest(patchset_of_one(region, label), complete.workspace)
@@ -181,10 +219,11 @@ def _write_complete(
     summary = summarise(complete.workspace, spec, patchset)
     if asking is not None and not complete.poi:
         # What stands for a missing parameter of interest is nothing that was published.
-        sizes = parameter_sizes(content)
-        summary |= {**summarise_workspace(content), "parameters": sum(sizes.values()), "poi": ""}
+        shown = content if chosen is None else chosen.described
+        sizes = parameter_sizes(shown)
+        summary |= {**summarise_workspace(shown), "parameters": sum(sizes.values()), "poi": ""}
     summary["remarks"] += complete.remarks
-    return summary
+    return summary if chosen is None else summary_of(analysis.choice_of(region), chosen, summary)
 
 
 def _write_patchset(
@@ -225,10 +264,12 @@ def prepare_background(
     workspace: Path,
     page: Path,
     settings: DownloadSettings,
+    choosing: Choosing | None = None,
 ) -> dict[str, Any]:
     """Unpack, verify and describe the workspace of a region without a patchset.
 
     The signals of such a region are the points of a scan.
+    With `choosing`, channels, bins and observations that are not chosen are taken out.
 
     Raises
     ------
@@ -248,7 +289,16 @@ def prepare_background(
             raise Hs3Error(error.problem, remedy=error.remedy, file=source) from None
         content = read_pallet_json(path)
         check_workspace(content, source)
+        try:
+            chosen = None if choosing is None else choosing(content, None)
+        except PalletError as error:
+            raise PalletError(error.problem, remedy=error.remedy, file=source) from None
+        if chosen is not None:
+            write_atomically(path, canonical_json(chosen.workspace).decode() + "\n")
         path.replace(workspace)
-    summary = summarise_workspace(content)
+    summary = summarise_workspace(content if chosen is None else chosen.workspace)
+    if chosen is not None:
+        summary = summary_of(analysis.choice_of(region), chosen, {"remarks": [], **summary})
+        summary["poi"] = content["measurements"][0]["config"]["poi"]
     write_summary(page, f"{analysis.name}/{region}", summary)
     return summary

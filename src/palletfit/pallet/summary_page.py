@@ -82,8 +82,8 @@ def _combination(combination: Mapping[str, Mapping[str, Mapping[str, str]]]) -> 
             )
 
 
-def _plain(number: float) -> str:
-    return f"{number:.10g}"
+def _plain(number: float | None) -> str:
+    return "blinded" if number is None else f"{number:.10g}"
 
 
 def _table(header: Sequence[str], rows: Any) -> str:

@@ -178,7 +178,8 @@ class Exclusion:
         Failed patches next to the observed or expected contour, which might be different with
         their results.
     curves
-        By name: observed, expected, and expected_minus1 etc. for the bands.
+        By name: observed, expected, and expected_minus1 etc. for the bands. Without an observed
+        one, points are blinded: then there is no published observed one either.
     level
         Significance of the contour.
     confidence_level, interpolation
@@ -221,6 +222,11 @@ class Exclusion:
     units: tuple[str, str]
     other: OtherContours | None = None
     left_out: Mapping[str, str] = dataclass_field(default_factory=dict)
+
+    @property
+    def blinded(self) -> bool:
+        """True if points have no observed values, but expected ones."""
+        return "observed" not in self.curves
 
     def band(self, width: int) -> FloatArray | None:
         """Compute a field that is negative inside the band of the expected contour.
@@ -291,7 +297,8 @@ def exclusion(
         `suspect`, `failed`), ``CLs_obs``, ``CLs_exp_minus2`` to ``CLs_exp_plus2`` and the
         labels of the patchset. A row with a CLs that is not a number counts as failed. With the
         column ``minimum_other``, which is a text where a point has another minimum, also the same
-        CLs of that minimum, such as ``CLs_obs_other``.
+        CLs of that minimum, such as ``CLs_obs_other``. If no row has a ``CLs_obs``, points are
+        blinded, and contours are the expected ones.
     plane
         The plane and its axes.
     settings
@@ -306,11 +313,16 @@ def exclusion(
     ConfigError
         An expression of the plane is wrong, or two of its points have the same coordinates.
     """
-    points = _mark_failed(plane_points(results, plane))
+    points = plane_points(results, plane)
+    blinded = _is_blinded(points)
+    points = _mark_failed(points, blinded=blinded)
     fitted = points[points["status"] != "failed"]
     failed = tuple(points.loc[points["status"] == "failed", "patch"])
     level = float(-ndtri(1 - settings.confidence_level))
-    names = _curve_names(settings)
+    names = _curve_names(settings, blinded=blinded)
+    if blinded:
+        published = {name: lines for name, lines in published.items() if name != "observed"}
+        left_out = {name: text for name, text in (left_out or {}).items() if name != "observed"}
     significance = np.column_stack([_significance(fitted[column]) for column in names])
     geometry = Geometry.of(fitted)
     forbidden = forbidden_border(plane, points)
@@ -326,7 +338,8 @@ def exclusion(
         fields = {name: values[..., i] for i, name in enumerate(names.values())}
         inner, predicted = predict(geometry, significance, settings)
         patches = fitted["patch"].to_numpy()[inner]
-        errors = leave_one_out(significance[inner], predicted, patches.tolist(), MAIN, level)
+        main = tuple(name for name in MAIN if name in names.values())
+        errors = leave_one_out(significance[inner], predicted, patches.tolist(), main, level)
         alone = rests_alone(significance[inner], predicted, level)
         rests_on = {name: tuple(patches[alone[:, i]]) for i, name in enumerate(names.values())}
     allowed = _allowed_part(forbidden, geometry)
@@ -367,14 +380,25 @@ def exclusion(
 MAIN = ("observed", "expected")
 
 
-def _mark_failed(points: pd.DataFrame) -> pd.DataFrame:
-    complete = np.isfinite(points[list(CURVES)].to_numpy(dtype=np.float64)).all(axis=1)
+def _is_blinded(points: pd.DataFrame) -> bool:
+    """Return true if points have expected values and none of them an observed one."""
+    observed, expected = (points[column].notna().any() for column in ("CLs_obs", "CLs_exp_0"))
+    return bool(expected and not observed)
+
+
+def _mark_failed(points: pd.DataFrame, *, blinded: bool) -> pd.DataFrame:
+    columns = [column for column in CURVES if not (blinded and column == "CLs_obs")]
+    complete = np.isfinite(points[columns].to_numpy(dtype=np.float64)).all(axis=1)
     return points.assign(status=points["status"].where(complete, "failed"))
 
 
-def _curve_names(settings: ContourSettings) -> dict[str, str]:
+def _curve_names(settings: ContourSettings, *, blinded: bool) -> dict[str, str]:
     bands = tuple(str(width) for width in settings.bands)
-    return {column: name for column, name in CURVES.items() if name in MAIN or name.endswith(bands)}
+    return {
+        column: name
+        for column, name in CURVES.items()
+        if (name in MAIN or name.endswith(bands)) and not (blinded and name == "observed")
+    }
 
 
 def _significance(cls_values: pd.Series[float]) -> FloatArray:
@@ -464,7 +488,8 @@ def _other_contours(
     """Compute the contours with the minimum that does not count, if a point has another one."""
     if OTHER_MINIMUM not in fitted:
         return None
-    columns = [column for column, name in CURVES.items() if name in MAIN]
+    names = [name for name in MAIN if not (_is_blinded(fitted) and name == "observed")]
+    columns = [column for column, name in CURVES.items() if name in names]
     alternative = fitted[[f"{column}{OTHER}" for column in columns]].set_axis(columns, axis=1)
     several = (fitted[OTHER_MINIMUM].fillna("") != "") & alternative.notna().all(axis=1)
     if not several.any():
@@ -481,7 +506,7 @@ def _other_contours(
             state,
             allowed,
         )
-        for i, name in enumerate(MAIN)
+        for i, name in enumerate(names)
     }
     return OtherContours(
         minimum=str(fitted.loc[several, OTHER_MINIMUM].iloc[0]),
@@ -515,7 +540,7 @@ def _failed_near_contour(
 ) -> tuple[str, ...]:
     """Find the failed points at corners of triangles that the contours cross."""
     lost = (points["status"] == "failed").to_numpy()
-    lines = [line.vertices for name in MAIN for line in curves[name].lines]
+    lines = [line.vertices for name in MAIN if name in curves for line in curves[name].lines]
     if not lost.any() or not lines:
         return ()
     geometry = Geometry.of(points)

@@ -41,7 +41,8 @@ def draw_exclusion(
     plane
         Titles of the axes and label of the forbidden part.
     show_cls
-        Whether to write the observed CLs next to the points; None: only if there are few.
+        Whether to write the observed CLs next to the points, or the expected one of blinded
+        points; None: only if there are few.
 
     Returns
     -------
@@ -93,15 +94,15 @@ def _draw_curves(axes: Axes, exclusion: Exclusion) -> list[Entry]:
         # The legend shows the bands as thick lines over each other.
         bands.append(Line2D([], [], color=colour, linewidth=6.5 * width, solid_capstyle="butt"))
     expected = exclusion.curves["expected"]
-    observed = exclusion.curves["observed"]
     dashed = draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6)
-    solid = draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2)
     sigma = ", ".join(rf"$\pm{width}$" for width in reversed(widths))
     band = rf" ({sigma} $\sigma_{{\mathrm{{exp}}}}$)" if widths else ""
-    return [
-        (solid, curve_label("Observed limit", observed)),
-        ((*bands, dashed), curve_label(f"Expected limit{band}", expected)),
-    ]
+    entries: list[Entry] = [((*bands, dashed), curve_label(f"Expected limit{band}", expected))]
+    if not exclusion.blinded:
+        observed = exclusion.curves["observed"]
+        solid = draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2)
+        entries.insert(0, (solid, curve_label("Observed limit", observed)))
+    return entries
 
 
 def draw_other(axes: Axes, exclusion: Exclusion) -> list[Entry]:
@@ -111,6 +112,8 @@ def draw_other(axes: Axes, exclusion: Exclusion) -> list[Entry]:
         return []
     entries: list[Entry] = []
     for name, linestyle in OTHER_LINES.items():
+        if name not in other.curves:
+            continue
         handle = draw_curve(
             axes, other.curves[name], color=COLOURS["other"], linestyle=linestyle, linewidth=1.0
         )
@@ -257,10 +260,11 @@ def _write_along(axes: Axes, x: FloatArray, y: FloatArray, label: str) -> None:
 
 
 def _write_cls(axes: Axes, exclusion: Exclusion) -> None:
+    column = "CLs_exp_0" if exclusion.blinded else "CLs_obs"
     for _, point in exclusion.points.iterrows():
-        if np.isfinite(point["CLs_obs"]):
+        if np.isfinite(point[column]):
             axes.annotate(
-                f"{point['CLs_obs']:.2g}",
+                f"{point[column]:.2g}",
                 (point["x"], point["y"]),
                 xytext=(0, 4),
                 textcoords="offset points",

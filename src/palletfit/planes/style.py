@@ -67,8 +67,10 @@ class Titled(Protocol):
 
 
 def title_lines(analysis: Titled) -> list[str]:
-    """Split the title of an analysis into lines."""
-    return [part.strip() for part in analysis.title.split(";")]
+    """Split the title of an analysis into lines, and add which channels, bins and data it is of."""
+    lines = [part.strip() for part in analysis.title.split(";")]
+    # Names of channels are no formulas.
+    return lines + [line.replace("$", r"\$") for line in getattr(analysis, "choice_words", ())]
 
 
 def write_legend(figure: Figure, lines: Sequence[str], entries: Sequence[Entry]) -> None:

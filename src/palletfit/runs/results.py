@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from palletfit.core.files import read_json
 from palletfit.errors import ConfigError, StoreError
+from palletfit.pallet.choosing import read_choice
 from palletfit.pallet.patches import file_stem
 from palletfit.runs.product import Product
 from palletfit.runs.store import RecordStore
@@ -24,6 +25,18 @@ EXPECTED_COLUMNS = (
     "CLs_exp_plus1",
     "CLs_exp_plus2",
 )
+
+#: Numbers of records that belong to the observations, and what blinded ones show instead.
+BLINDED: Mapping[str, Any] = {
+    **dict.fromkeys(("CLs_obs", "CLsb_obs", "CLb_obs", "mu_obs", "p0", "significance")),
+    # An upper limit, see palletfit.products.limits.compute.Limit.
+    "observed": {
+        **dict.fromkeys(("mu", "tolerance", "CLs", "jump")),
+        "state": "blinded",
+        "reason": "blinded",
+        "trusted": True,
+    },
+}
 
 Values = tuple[float | str, ...]
 Record = Mapping[str, Any]
@@ -49,7 +62,8 @@ class RegionResults:
         product
             The product, which may replace records by later results.
         amended
-            Whether it may.
+            Whether it may, and whether records are those that are shown: with what is chosen among
+            their remarks, and without numbers of blinded observations.
 
         Raises
         ------
@@ -70,7 +84,48 @@ class RegionResults:
                 )
             records[patch] = record
         folder = manifest_path.parent
-        return cls(folder.name, product.amended(records, folder) if amended else records)
+        if not amended:
+            return cls(folder.name, records)
+        choice = read_choice(folder)
+        shown = {
+            patch: with_choice(record, choice)
+            for patch, record in product.amended(records, folder).items()
+        }
+        return cls(folder.name, shown)
+
+
+def with_choice(record: Record, choice: Mapping[str, Any]) -> Record:
+    """Add to a record which channels, bins and data it is of; take blinded numbers out.
+
+    Parameters
+    ----------
+    record
+        Record of any product, of a region.
+    choice
+        From :func:`palletfit.pallet.choosing.read_choice` of the region's folder.
+    """
+    if not choice:
+        return record
+    shown = without_observed(record) if choice["blinded"] else dict(record)
+    if "remarks" in record:
+        shown["remarks"] = [*choice["remarks"], *record["remarks"]]
+    return shown
+
+
+def without_observed(record: Record) -> dict[str, Any]:
+    """Take what stands for results of observations out, at all depths of a record.
+
+    They are those of expected events, and would be read as observed ones.
+    """
+
+    def shown(name: str, value: Any) -> Any:
+        if name == "observed" and "state" not in value:
+            return value  # the fit to the data that toys are compared with
+        if name in BLINDED:
+            return BLINDED[name]
+        return without_observed(value) if isinstance(value, Mapping) else value
+
+    return {name: shown(name, value) for name, value in record.items()}
 
 
 def chosen_record(

@@ -143,6 +143,43 @@ def test_factors_of_samples_without_events_are_no_part_of_the_fit() -> None:
         palletfit.upper_limit(spec, channels=["CR"])
 
 
+def test_a_name_with_brackets_means_its_channel_only() -> None:
+    spec = models.workspace(
+        {
+            name: [models.sample("bkg", [events]), models.signal([events / 10])]
+            for name, events in {"SR0": 30.0, "SR[0]": 60.0, "SR1": 90.0}.items()
+        },
+        {"SR0": [31.0], "SR[0]": [65.0], "SR1": [99.0]},
+    )
+    best = palletfit.fit(spec, channels=["SR[0]"])
+    assert best.remarks == ("fitted channels: 'SR[0]', 1 of 3",)
+    assert best.parameters[models.POI] == pytest.approx(5 / 6, abs=1e-4)
+    both = palletfit.fit(spec, channels=["SR[01]"])
+    assert both.remarks == ("fitted channels: 'SR0', 'SR1', 2 of 3",)
+    blinded = palletfit.fit(spec, blind=["SR[0]"], mu=0.0).remarks
+    assert blinded[0].startswith("blinded channels: 'SR[0]'; their data")
+
+
+@pytest.mark.parametrize("channels", [{"CR", "S*"}, ("S*", "CR"), np.array(["CR", "S*"])])
+def test_channels_are_any_names(complete: models.Spec, channels: object) -> None:
+    assert palletfit.fit(complete, channels=channels).remarks == ()
+
+
+@pytest.mark.parametrize("engine", ["batched", "reference"])
+def test_a_parameter_of_interest_at_its_bound_is_said_to_be_there(engine: str) -> None:
+    spec = models.workspace(
+        {"SR": [models.sample("bkg", [60.0]), models.signal([1.0])]}, {"SR": [100.0]}
+    )
+    spec["measurements"][0]["config"]["parameters"] = [
+        {"name": models.POI, "inits": [1.0], "bounds": [[0.0, 10.0]]}
+    ]
+    best = palletfit.fit(spec, engine=engine)
+    assert best.at_bounds == (models.POI,)
+    assert (best.row()["at_bounds"], best.as_json()["at_bounds"]) == (1, [models.POI])
+    assert best.evidence.at_bounds == ()
+    assert palletfit.fit(spec, engine=engine, mu=10.0).at_bounds == ()
+
+
 def test_unlike_numbers_of_bins_are_refused() -> None:
     spec = models.full("staterror")
     spec["channels"][0]["samples"][0]["modifiers"][0]["data"] = [1.0]
@@ -182,6 +219,8 @@ def test_bins_of_a_mask_are_any_integers(bins: object) -> None:
         ({"mask": {"SR": [True]}}, "The mask of the channel 'SR'", "counted from 0"),
         ({"mask": {"SR": np.array([True, False])}}, "The mask of the channel", "counted from 0"),
         ({"mask": ["SR"]}, "`mask` has to be bins", "dictionary"),
+        ({"channels": {"SR": 1}}, "`channels` has to be names", "Give a list"),
+        ({"mask": {"CR": [0]}, "channels": ["SR"]}, "'CR' are masked, and it is not", "channels"),
         ({"mask": {"SR": [0, 1]}}, "All bins of the channel 'SR' are masked", "Leave the channel"),
     ],
 )

@@ -122,6 +122,12 @@ class Likelihood:
             at_bounds=tuple(name for name, at in zip(names, bounded, strict=True) if at),
         )
 
+    def at_bounds(self, parameters: FloatArray) -> tuple[str, ...]:
+        """Name the parameters at a bound, also the parameter of interest, without fixed ones."""
+        distance = np.minimum(parameters - self.lower, self.upper - parameters)
+        at_bound = (distance <= _AT_BOUND) & ~self.fixed
+        return tuple(self.model.config.par_names[index] for index in np.flatnonzero(at_bound))
+
     def covariance(self, parameters: FloatArray) -> FloatArray:
         """Invert the Hessian of the NLL at a minimum, by second differences; shape ``(n, n)``.
 

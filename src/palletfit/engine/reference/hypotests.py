@@ -517,6 +517,7 @@ class _Fits:
             covariance=covariance,
             evidence=evidence,
             engine="reference",
+            at_bounds=search.likelihood.at_bounds(search.best),
         )
 
     def _displaced(self) -> FloatArray:

@@ -68,7 +68,11 @@ def draw(
         *_bands(exclusion, shown_bands, digits),
         *_forbidden(exclusion, plane, high, digits),
         _curve("expected", "Expected limit", exclusion.curves["expected"], digits),
-        _curve("observed", "Observed limit", exclusion.curves["observed"], digits),
+        *(
+            _curve("observed", "Observed limit", exclusion.curves[name], digits)
+            for name in exclusion.curves
+            if name == "observed"  # blinded points have none
+        ),
         *_islands(exclusion, digits),
         *_other(exclusion, digits),
         *_published(exclusion, digits),
@@ -244,7 +248,7 @@ def _curve(kind: str, name: str, curve: Curve, digits: int) -> go.Scatter:
 
 def _islands(exclusion: Exclusion, digits: int) -> Iterator[go.Scatter]:
     """Yield the closed pieces of contours around no point, if there are some."""
-    for kind in ("expected", "observed"):
+    for kind in ("expected", *(() if exclusion.blinded else ("observed",))):
         curve = exclusion.curves[kind]
         lines = [line.vertices for line in curve.lines if line.is_empty]
         if lines:
@@ -285,6 +289,8 @@ def _other(exclusion: Exclusion, digits: int) -> Iterator[go.Scatter]:
     if other is None:
         return
     for kind, dash in (("expected", "dash"), ("observed", "solid")):
+        if kind not in other.curves:
+            continue
         curve = other.curves[kind]
         yield go.Scatter(
             **_lines([line.vertices for line in curve.lines], digits),
@@ -347,7 +353,8 @@ def _hover(name: str, detail: Mapping[str, Any]) -> str:
     ):
         if numbers:
             observed, low, median, high = (_short(numbers[index]) for index in (0, 2, 3, 4))
-            lines.append(f"{title}: <b>{observed}</b> observed")
+            observed = "blinded" if detail.get("blinded") else f"<b>{observed}</b> observed"
+            lines.append(f"{title}: {observed}")
             lines.append(f"   {median} expected ({low} to {high})")
     fits = detail.get("fits", [])
     edm = [fit["edm"] for fit in fits if fit["edm"] is not None]

@@ -60,7 +60,9 @@
       ["upper limit, pb", detail.limits?.pb],
     ].filter(([, numbers]) => numbers);
     const names = ["observed", "expected −2σ", "−1σ", "median", "+1σ", "+2σ"];
-    const rows = names.map((name, index) => [name, ...columns.map(([, x]) => number(x[index]))]);
+    const rows = names
+      .map((name, index) => [name, ...columns.map(([, x]) => number(x[index]))])
+      .filter((row, index) => index > 0 || !detail.blinded);
     return columns.length ? [table(["", ...columns.map(([name]) => name)], rows)] : [];
   };
 
@@ -197,7 +199,7 @@
             table(
               ["region", "status", "CLs observed", "expected"],
               detail.regions.map(([region, status, observed, expected]) => [
-                region, status, number(observed), number(expected),
+                region, status, detail.blinded ? "blinded" : number(observed), number(expected),
               ]),
             ),
           ]
@@ -247,7 +249,8 @@
     const text = (value) => (value === null ? "none" : plain(value, 3));
     const parts = [name];
     for (const [title, values] of [["CLs", detail.CLs], ["limit on μ", detail.limits?.mu]]) {
-      if (values) parts.push(`${title} ${text(values[0])} observed, ${text(values[3])} expected`);
+      const observed = detail.blinded ? "" : `${values && text(values[0])} observed, `;
+      if (values) parts.push(`${title} ${observed}${text(values[3])} expected`);
     }
     if (detail.status !== "ok") parts.push(detail.status);
     brief.textContent = parts.join("; ") + (name === pinned ? " (kept)" : "");

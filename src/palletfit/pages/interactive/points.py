@@ -29,6 +29,7 @@ def details(
     *,
     limits: Mapping[str, Any] | None = None,
     folder: Path | None = None,
+    blinded: bool = False,
 ) -> dict[str, Any]:
     """Collect the details of each point as plain data.
 
@@ -45,6 +46,8 @@ def details(
     folder
         ``results/ANALYSIS`` with the records of diagnostics and limits, if there are any. Records
         of another workspace or patch than that of the hypothesis test are ignored.
+    blinded
+        Expected events stand for observed ones, so that there are no observed results.
 
     Returns
     -------
@@ -63,6 +66,7 @@ def details(
             "labels": list(zip(labels, result["mass_hypotheses"], strict=True)),
             "region": region,
             "status": result["status"],
+            "blinded": blinded or None,
             "problem": result.get("problem"),
             "CLs": _values(result["CLs_obs"], result["CLs_exp"]),
             "mu_hat": _numbers([record.get("mu_hat"), record.get("mu_hat_error")]),

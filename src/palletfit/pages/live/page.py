@@ -233,7 +233,14 @@ def _planes(run: Run, regions: Mapping[str, Sequence[Snapshot]]) -> Iterator[str
     labels, stride = snapshots[0].labels, max(snapshot.stride for snapshot in snapshots)
     for name, plane in run.analysis.planes.items():
         try:
-            picture = planes.draw(plane, labels, points, quantity, run.confidence_level)
+            picture = planes.draw(
+                plane,
+                labels,
+                points,
+                quantity,
+                run.confidence_level,
+                blinded=run.analysis.blinded,
+            )
         except (ValueError, TypeError) as error:
             picture = f"<p>The plane cannot be drawn: {html.escape(str(error))}.</p>"
         if not picture:
@@ -248,7 +255,7 @@ def _planes(run: Run, regions: Mapping[str, Sequence[Snapshot]]) -> Iterator[str
 def _legend(run: Run, quantity: Quantity) -> str:
     level = f"{100 * run.confidence_level:g}% CL, linear between the points so far"
     keys = [
-        ("observed", "M0 6H26", "observed"),
+        *([] if run.analysis.blinded else [("observed", "M0 6H26", "observed")]),
         ("expected", "M0 6H26", f"expected contour ({level})"),
     ]
     lines = "".join(
@@ -276,7 +283,8 @@ def _scale(run: Run, quantity: Quantity) -> str:
             quantity.ticks.values(), np.clip(scores, -SHOWN, SHOWN), strict=True
         )
     )
-    name = html.escape(f"{quantity.name}, observed")
+    kind = "expected" if run.analysis.blinded else "observed"
+    name = html.escape(f"{quantity.name}, {kind}")
     return (
         f'<div class="scale"><b>{name}</b><div><i style="background:linear-gradient(to right,'
         f'{",".join(SCALE)})"></i>{marks}</div></div>'

@@ -54,6 +54,8 @@ def draw(
     points: Sequence[tuple[str, Point]],
     quantity: Quantity,
     confidence_level: float,
+    *,
+    blinded: bool = False,
 ) -> str:
     """Draw one plane.
 
@@ -69,6 +71,8 @@ def draw(
         Quantity that colours points.
     confidence_level
         Confidence level of the contour.
+    blinded
+        Colour points by the expected value, because they have no observed one.
 
     Returns
     -------
@@ -96,7 +100,12 @@ def draw(
         *_forbidden(plane, frame),
         _contour(positions, expected, frame, "expected"),
         _contour(positions, observed, frame, "observed"),
-        *_points(frame.to_picture(positions), plane_points, observed, quantity.name),
+        *_points(
+            frame.to_picture(positions),
+            plane_points,
+            expected if blinded else observed,
+            quantity.name,
+        ),
         *_titles(plane),
     ]
     return (

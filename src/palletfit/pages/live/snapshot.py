@@ -127,10 +127,19 @@ class Tally:
         Records of earlier runs, by patch name.
     parts
         Number of parts of the region that are fitted in parallel.
+    blinded
+        Expected events stand for observed ones, so that points have no observed value.
     """
 
-    def __init__(self, scan: Scan, kept: Mapping[str, Mapping[str, Any]], parts: int = 1) -> None:
-        self.total, self.kept = len(scan.patches), len(kept)
+    def __init__(
+        self,
+        scan: Scan,
+        kept: Mapping[str, Mapping[str, Any]],
+        parts: int = 1,
+        *,
+        blinded: bool = False,
+    ) -> None:
+        self.total, self.kept, self.blinded = len(scan.patches), len(kept), blinded
         self.counts: Counter[str] = Counter()
         self.failures: deque[tuple[str, str]] = deque(maxlen=_NAMED_FAILURES)
         self.stride = math.ceil(self.total * parts / MOST_POINTS) or 1
@@ -149,7 +158,9 @@ class Tally:
             self.failures.append((patch, str(record["error"]["problem"])))
         point = self.points.get(patch)
         if point is not None:
-            self.points[patch] = Point(patch, point.values, status, *_numbers(record))
+            observed, expected = _numbers(record)
+            observed = None if self.blinded else observed
+            self.points[patch] = Point(patch, point.values, status, observed, expected)
 
 
 def _numbers(record: Mapping[str, Any]) -> tuple[float | None, float | None]:

@@ -148,7 +148,8 @@ class Watching:
         self._page, self._content, self._clock = page, run, clock
         self._executor = executor
         self._labels = scan.labels
-        self._tally = Tally(scan, kept, splitting(page.part))
+        blinded = page.analysis.choice_of(page.region).blinded
+        self._tally = Tally(scan, kept, splitting(page.part), blinded=blinded)
         self._began = clock()
         self._lock = threading.Lock()
         self._ended = threading.Event()

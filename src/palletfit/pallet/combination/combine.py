@@ -13,13 +13,14 @@ import pyhf
 from palletfit.config import Analysis, Combination
 from palletfit.core.files import read_json, write_atomically
 from palletfit.errors import ConfigError
+from palletfit.pallet.choosing import Choosing, chosen_patchset, summary_of
 from palletfit.pallet.combination.channels import ChannelNames
 from palletfit.pallet.combination.members import Member, Spec
 from palletfit.pallet.combination.parameters import ParameterNames, common_settings
 from palletfit.pallet.combination.points import PatchWriter, common_points
 from palletfit.pallet.combination.workspaces import combined_workspace
 from palletfit.pallet.patches import canonical_json
-from palletfit.pallet.patchset import check, summarise
+from palletfit.pallet.patchset import check, check_patchset, summarise
 from palletfit.pallet.summary_page import write_summary
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def combine_region(
     workspace: Path,
     patchset: Path,
     page: Path,
+    choosing: Choosing | None = None,
 ) -> dict[str, Any]:
     """Combine the prepared files of the members of an analysis, check and describe the result.
 
@@ -68,6 +70,9 @@ def combine_region(
         Paths of the combined files.
     page
         Path of their summary as an HTML page. Its JSON file is next to it.
+    choosing
+        Takes channels, bins and observations of the combination out that it does not choose; none:
+        all stay.
 
     Returns
     -------
@@ -95,7 +100,14 @@ def combine_region(
         likelihoods, analysis.combine, analysis.labels, title=f"combination {analysis.name}"
     )
     checked = check(combined.workspace, combined.patchset, analysis.labels, workspace, patchset)
-    summary = summarise(combined.workspace, combined.patchset, checked)
+    content, spec = dict(combined.workspace), dict(combined.patchset)
+    if choosing is None:
+        summary = summarise(content, spec, checked)
+    else:
+        chosen, changed = chosen_patchset(content, spec, choosing)
+        content, spec = dict(chosen.workspace), dict(changed)
+        summary = summarise(content, spec, check_patchset(spec, analysis.labels, patchset))
+        summary = summary_of(analysis.choice_of(analysis.used_regions[0]), chosen, summary)
     summary["remarks"] += combined.remarks
     summary["combination"] = {"parameters": combined.parameters, "channels": combined.channels}
     for remark in combined.remarks:
@@ -107,8 +119,8 @@ def combine_region(
         len(combined.channels),
         len(combined.parameters),
     )
-    write_atomically(workspace, canonical_json(combined.workspace).decode() + "\n")
-    write_atomically(patchset, canonical_json(combined.patchset).decode() + "\n")
+    write_atomically(workspace, canonical_json(content).decode() + "\n")
+    write_atomically(patchset, canonical_json(spec).decode() + "\n")
     write_summary(page, f"{analysis.name}/{analysis.used_regions[0]}", summary)
     return summary
 

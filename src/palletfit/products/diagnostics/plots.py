@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -18,7 +19,8 @@ from scipy.special import gammaincinv
 
 from palletfit.config import Analysis
 from palletfit.core.arrays import FloatArray
-from palletfit.core.text import printable
+from palletfit.core.text import counted, printable
+from palletfit.pallet.choosing import read_choice
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, save_pages, title_lines
 from palletfit.products.diagnostics.impacts import Impact
 from palletfit.products.diagnostics.pulls import Pulls
@@ -68,13 +70,15 @@ _NO_POI = "fit without a parameter of interest"
 def write_patch(drawing: Drawing, product: type[Product]) -> None:
     """Write the plots of the patch whose record's file has this stem."""
     region, record = chosen_record(drawing.manifests, product, drawing.subject)
-    figures = draw_diagnostics(record, drawing.analysis, region)
+    folders = {path.parent.name: path.parent for path in drawing.manifests}
+    blinded = read_choice(folders[region]).get("blinded", ())
+    figures = draw_diagnostics(record, drawing.analysis, region, blinded)
     for name, paths in drawing.files.items():
         save_pages(figures[name], paths)
 
 
 def draw_diagnostics(
-    record: Mapping[str, Any], analysis: Analysis, region: str
+    record: Mapping[str, Any], analysis: Analysis, region: str, blinded: Collection[str] = ()
 ) -> dict[str, list[Figure]]:
     """Draw all plots of one patch.
 
@@ -87,6 +91,8 @@ def draw_diagnostics(
         Gives the title.
     region
         Name of the region.
+    blinded
+        Names of channels without observed events, whose data are not drawn.
 
     Returns
     -------
@@ -98,6 +104,13 @@ def draw_diagnostics(
     if record["status"] == "failed":
         return {name: [draw_failure(title, record["error"])] for name in PLOTS}
     diagnostics = Diagnostics.from_json(record)
+    channels = tuple(
+        replace(channel, data=(math.nan,) * len(channel.data))
+        if channel.name in blinded
+        else channel
+        for channel in diagnostics.channels
+    )
+    diagnostics = replace(diagnostics, channels=channels)
     return {
         "pulls": draw_pulls(diagnostics, title),
         "ranking": [draw_ranking(diagnostics, title)],
@@ -686,7 +699,9 @@ def _yield_legend(
     elif diagnostics.poi:
         mu = diagnostics.parameter(diagnostics.poi)
         strength = mu.value if when == "postfit" else mu.prefit_value
-    entries: list[Entry] = [(data, "Data"), (total, "Total uncertainty")]
+    hidden = [channel for channel in diagnostics.channels if not np.isfinite(channel.data).any()]
+    of_data = "Data" + f" (blinded in {counted(len(hidden), 'channel')})" * bool(hidden)
+    entries: list[Entry] = [(data, of_data), (total, "Total uncertainty")]
     for name in reversed(names):
         words = shorten(name, 30)
         if name in diagnostics.signals:

@@ -180,11 +180,16 @@ def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: 
     status = Counter(point["status"] for point in points)
     level = settings.contour.confidence_level
     size = round(1 - level, 12)  # 0.05, not 0.05 and a rounding error
-    excluded = sum(point["CLs_obs"] is not None and point["CLs_obs"] < size for point in points)
+    values = [
+        (point["CLs_exp"] and point["CLs_exp"][2]) if analysis.blinded else point["CLs_obs"]
+        for point in points
+    ]
+    excluded = sum(value is not None and value < size for value in values)
+    expected = " as expected (blinded)" if analysis.blinded else ""
     exclusion = (
         ""
         if settings.fit.test_statistic == "q0"
-        else f"{excluded} excluded at {100 * level:.4g}% CL, "
+        else f"{excluded} excluded{expected} at {100 * level:.4g}% CL, "
     )
     return (
         f"{analysis.name}: {counted(len(points), 'signal point')}, {exclusion}"

@@ -75,7 +75,11 @@ def _page(results: Bands, lines: Sequence[str], axis: str, line: float | None) -
             if observed is not None:
                 axes.plot([max(observed, _SMALLEST)], [row], "ko", markersize=3.5)
         entries: list[Entry] = [
-            (Line2D([], [], color="black", marker="o", markersize=3.5), "Observed"),
+            *(
+                [(Line2D([], [], color="black", marker="o", markersize=3.5), "Observed")]
+                if any(observed is not None for observed, _ in results.values())
+                else []
+            ),
             (Line2D([], [], color="black", linestyle="--"), "Expected (median)"),
             *(
                 (Patch(facecolor=COLOURS[f"sigma{n}"]), rf"Expected $\pm{n}\,\sigma$")

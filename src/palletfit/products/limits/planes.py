@@ -127,6 +127,11 @@ class Line:
         return np.asarray(self.points[f"state_{kind}"] == "beyond")
 
     @property
+    def blinded(self) -> bool:
+        """True if points have no observed limits, because their data are expected ones."""
+        return bool(len(self.points)) and bool((self.points["state_obs"] == "blinded").all())
+
+    @property
     def other_minimum(self) -> str | None:
         """Name of the minimum that does not count; None if no point has other limits with it."""
         if OTHER_MINIMUM not in self.points:
@@ -178,7 +183,8 @@ def along(limits: pd.DataFrame, line: Slice) -> Line:
     except ConfigError as error:
         error.remedy = error.remedy.replace("the plane", "the slice")
         raise
-    kinds = ("obs", *(f"exp_{n}" for n in SIGMAS))
+    blinded = (points["state_obs"].isin(["blinded", "failed"])).all()
+    kinds = (*(() if blinded else ("obs",)), *(f"exp_{n}" for n in SIGMAS))
     values = np.column_stack([bounded(points, f"mu_{kind}") for kind in kinds])
     limited = np.isfinite(values.astype(float)).all(axis=1)
     return Line(

@@ -77,7 +77,9 @@ def write_plane(drawing: Drawing) -> None:
     )
     content = as_json(contours)
     table = published.get(overlay.LIMITS, {})
-    if "points" in table:
+    if contours.blinded:
+        pass  # published limits are observed ones
+    elif "points" in table:
         comparison = compare(contours.points, np.asarray(table["points"]), table["unit"])
         content["published_limits"] = comparison.as_json()
         logger.info("%s: %s", analysis.name, comparison)
@@ -118,7 +120,8 @@ def _or_none(value: float) -> float | None:
 def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure:
     """Draw the upper limits on mu in one plane.
 
-    Numbers and colours are the observed limits. The contour lies where they cross one.
+    Numbers and colours are the observed limits, or the median expected ones where points are
+    blinded. The contour lies where they cross one.
 
     Parameters
     ----------
@@ -144,9 +147,10 @@ def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure
         axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
         axes.set_ylabel(plane.y_title, loc="top", fontsize=13)
         level = (
-            rf"Numbers: observed upper limits on $\mu$ at {100 * contours.confidence_level:g}% CL"
+            rf"Numbers: {_kind(contours)} upper limits on $\mu$ at "
+            rf"{100 * contours.confidence_level:g}% CL"
         )
-        if (contours.points["state_obs"] == "beyond").any():
+        if (contours.points[f"state_{_ending(contours)}"] == "beyond").any():
             level += r"; $>$: beyond the bound of the fit"
         words = [plane.title] if plane.title else []
         write_legend(figure, [*title_lines(analysis), *words, level], [*entries, *marked])
@@ -155,12 +159,23 @@ def draw_limits(contours: Exclusion, analysis: Analysis, plane: Plane) -> Figure
     return figure
 
 
+def _kind(contours: Exclusion) -> str:
+    """Name the limits that numbers and colours show: those of blinded points are expected ones."""
+    return "expected" if contours.blinded else "observed"
+
+
+def _ending(contours: Exclusion) -> str:
+    """Give the ending of the columns of these limits."""
+    return "exp_0" if contours.blinded else "obs"
+
+
 def _colour(figure: Figure, axes: Axes, contours: Exclusion) -> None:
-    if "observed" not in contours.fields:
+    kind = _kind(contours)
+    if kind not in contours.fields:
         return
-    field = np.ma.masked_invalid(mu_field(contours, "observed"))
+    field = np.ma.masked_invalid(mu_field(contours, kind))
     fitted = contours.points.loc[contours.points["status"] != "failed"]
-    values = fitted["mu_obs"].fillna(fitted["mu_max"]).to_numpy(dtype=float)
+    values = fitted[f"mu_{_ending(contours)}"].fillna(fitted["mu_max"]).to_numpy(dtype=float)
     low = max(float(values.min()), 10**-_DECADES)
     high = min(float(values.max()), 10**_DECADES)
     if low >= high:
@@ -179,7 +194,7 @@ def _colour(figure: Figure, axes: Axes, contours: Exclusion) -> None:
     ends = bool((values < low).any()), bool((values > high).any())
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(ends, "neither")
     bar = figure.colorbar(mesh, ax=axes, pad=0.015, extend=extend, aspect=32)
-    bar.set_label(r"Observed upper limit on $\mu$", loc="top", fontsize=12)
+    bar.set_label(rf"{kind.capitalize()} upper limit on $\mu$", loc="top", fontsize=12)
     bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
@@ -187,17 +202,15 @@ def _colour(figure: Figure, axes: Axes, contours: Exclusion) -> None:
 
 def _curves(axes: Axes, contours: Exclusion) -> list[Entry]:
     """Draw where the limits are one: observed, expected, and the border of its band."""
-    observed, expected = contours.curves["observed"], contours.curves["expected"]
-    entries: list[Entry] = [
-        (
-            draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2),
-            curve_label(r"Observed limit on $\mu$ is one", observed),
-        ),
-        (
-            draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6),
-            curve_label("Expected limit is one", expected),
-        ),
-    ]
+    entries: list[Entry] = []
+    if not contours.blinded:
+        observed = contours.curves["observed"]
+        handle = draw_curve(axes, observed, color=COLOURS["observed"], linestyle="-", linewidth=2.2)
+        entries.append((handle, curve_label(r"Observed limit on $\mu$ is one", observed)))
+    expected = contours.curves["expected"]
+    handle = draw_curve(axes, expected, color=COLOURS["expected"], linestyle="--", linewidth=1.6)
+    subject = r"Expected limit on $\mu$" if contours.blinded else "Expected limit"
+    entries.append((handle, curve_label(f"{subject} is one", expected)))
     for width in (1, 2):
         names = [f"expected_{sign}{width}" for sign in ("minus", "plus")]
         if not set(names) <= set(contours.curves):
@@ -211,11 +224,12 @@ def _curves(axes: Axes, contours: Exclusion) -> list[Entry]:
 
 
 def _write_numbers(axes: Axes, contours: Exclusion) -> None:
-    """Write the observed limits beside their points; all that is drawn must be there already."""
+    """Write the shown limits beside their points; all that is drawn must be there already."""
     halo = [patheffects.withStroke(linewidth=1.4, foreground="white", alpha=0.75)]
-    shown = contours.points[contours.points["state_obs"].isin(["found", "beyond"])]
+    state, mu = f"state_{_ending(contours)}", f"mu_{_ending(contours)}"
+    shown = contours.points[contours.points[state].isin(["found", "beyond"])]
     texts = [
-        f">{short(point['mu_max'])}" if point["state_obs"] == "beyond" else short(point["mu_obs"])
+        f">{short(point['mu_max'])}" if point[state] == "beyond" else short(point[mu])
         for point in shown.to_dict("records")
     ]
     points = shown[["x", "y"]].to_numpy(dtype=float)
@@ -228,8 +242,8 @@ def _write_numbers(axes: Axes, contours: Exclusion) -> None:
     ).reshape(-1, 2)
     positions = _on_page(axes, points)
     centres = put_beside(positions, boxes, _obstacles(axes, contours), _GAP)
-    for text, size, point, shift, state in zip(
-        texts, sizes, points, centres - positions, shown["state_obs"], strict=True
+    for text, size, point, shift, of_point in zip(
+        texts, sizes, points, centres - positions, shown[state], strict=True
     ):
         axes.annotate(
             text,
@@ -240,7 +254,7 @@ def _write_numbers(axes: Axes, contours: Exclusion) -> None:
             verticalalignment="center_baseline",
             fontsize=size,
             color="black",
-            fontstyle="italic" if state == "beyond" else "normal",
+            fontstyle="italic" if of_point == "beyond" else "normal",
             path_effects=halo,
             zorder=8,  # over the label of the forbidden part
             clip_on=False,
@@ -346,15 +360,18 @@ def _limit_curves(axes: Axes, line: Line) -> list[Entry]:
         "markersize": 4,
         "linewidth": 1.6,
     }
-    axes.plot(x, _within_bound(line, "obs"), zorder=6, clip_on=False, **observed_style)
+    observed: list[Entry] = []
+    if not line.blinded:
+        axes.plot(x, _within_bound(line, "obs"), zorder=6, clip_on=False, **observed_style)
+        observed = [(Line2D([], [], **observed_style), "Observed limit")]
     entries = [
-        (Line2D([], [], **observed_style), "Observed limit"),
+        *observed,
         expected,
         *reversed(entries),
         *_other_curves(axes, line, x),
         _theory(axes, line, x),
     ]
-    kinds = ("obs", "exp_minus2", "exp_minus1", "exp_0", "exp_plus1", "exp_plus2")
+    kinds = ("exp_minus2", "exp_minus1", "exp_0", "exp_plus1", "exp_plus2", "obs")
     cut = np.any([line.beyond(kind) for kind in kinds], axis=0)
     if cut.any():
         bound = line.points["mu_max"].to_numpy(dtype=float) * (line.theory if line.in_pb else 1.0)
@@ -375,6 +392,8 @@ def _other_curves(axes: Axes, line: Line, x: FloatArray) -> list[Entry]:
         return []
     entries: list[Entry] = []
     for name, kind in (("observed", "obs"), ("expected", "exp_0")):
+        if line.blinded and name == "observed":
+            continue
         style: dict[str, Any] = {
             "color": COLOURS["other"],
             "linestyle": OTHER_LINES[name],

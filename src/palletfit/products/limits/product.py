@@ -206,10 +206,16 @@ class Limits(OfLimits):
 
 def _summary(analysis: Analysis, limits: Sequence[Mapping[str, Any]], settings: Settings) -> str:
     status = Counter(limit["status"] for limit in limits)
-    below = sum(limit["mu_obs"] is not None and limit["mu_obs"] < 1 for limit in limits)
-    beyond = sum(limit["states"]["obs"] == "beyond" for limit in limits)
+    values, states = (
+        [limit["mu_exp"][2] if analysis.blinded else limit["mu_obs"] for limit in limits],
+        [limit["states"]["exp"][2] if analysis.blinded else limit["states"]["obs"]
+         for limit in limits],
+    )  # fmt: skip
+    below = sum(value is not None and value < 1 for value in values)
+    beyond = states.count("beyond")
+    kind = "expected upper limit" if analysis.blinded else "upper limit"
     return (
-        f"{analysis.name}: {counted(len(limits), 'upper limit')} at "
+        f"{analysis.name}: {counted(len(limits), kind)}{' (blinded)' * analysis.blinded} at "
         f"{100 * settings.contour.confidence_level:.4g}% CL, {below} below mu = 1, {beyond} beyond "
         f"the bound, {status['suspect']} suspect, {status['failed']} failed"
     )

@@ -52,7 +52,8 @@ def draw_mu_scan(
     ----------
     record
         Of the patch: ``patch``, ``values``, and the content of
-        :meth:`palletfit.products.mu_scan.compute.MuScan.as_json`.
+        :meth:`palletfit.products.mu_scan.compute.MuScan.as_json`; ``CLs_obs`` is None where data
+        are blinded.
     analysis
         Gives the title.
     region
@@ -60,7 +61,7 @@ def draw_mu_scan(
     confidence_level
         Of the limits.
     """
-    mu, observed = (np.asarray(record[key], dtype=float) for key in ("mu", "CLs_obs"))
+    mu, observed = np.asarray(record["mu"], dtype=float), record["CLs_obs"]
     expected = np.asarray(record["CLs_exp"], dtype=float)
     alpha = 1 - confidence_level
     with mpl.rc_context(STYLE):
@@ -77,7 +78,8 @@ def draw_mu_scan(
         dashed: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.6}
         axes.plot(mu, expected[:, 2], **dashed)
         solid: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 3, "linewidth": 1.6}
-        axes.plot(mu, observed, **solid)
+        if observed is not None:
+            axes.plot(mu, np.asarray(observed, dtype=float), **solid)
         line: dict[str, Any] = {"color": COLOURS["failed"], "linewidth": 1.2}
         axes.axhline(alpha, **line)
         limits = record["limits"]
@@ -98,7 +100,11 @@ def draw_mu_scan(
         if record["status"] == "suspect":
             words.append("Not every fit is trusted")
         entries: list[Entry] = [
-            (Line2D([], [], **solid), r"Observed CL$_{\mathrm{s}}$"),
+            *(
+                []
+                if observed is None
+                else [(Line2D([], [], **solid), r"Observed CL$_{\mathrm{s}}$")]
+            ),
             (Line2D([], [], **dashed), "Expected (median)"),
             *reversed(bands),
             (Line2D([], [], **line), rf"CL$_{{\mathrm{{s}}}}$ = {alpha:.3g}: upper limits"),
@@ -114,12 +120,13 @@ def _limits_in_words(limits: Mapping[str, Any]) -> str:
             return f"{value:.3g}"
         return f"> {limits['mu_max']:g}" if state == "beyond" else state
 
-    observed = shown(limits["mu_obs"], limits["observed"]["state"])
+    state = limits["observed"]["state"]
+    observed = "" if state == "blinded" else f"{shown(limits['mu_obs'], state)} observed, "
     expected = [
         shown(value, limit["state"])
         for value, limit in zip(limits["mu_exp"], limits["expected"], strict=True)
     ]
     return (
-        rf"Upper limit on $\mu$: {observed} observed, {expected[2]} expected "
+        rf"Upper limit on $\mu$: {observed}{expected[2]} expected "
         rf"({expected[1]} to {expected[3]} for $\pm 1\,\sigma$)"
     )

@@ -48,7 +48,12 @@ class _Region:
 
 
 def collect(
-    manifests: Sequence[Path], labels: Sequence[str], table: Path, level: float
+    manifests: Sequence[Path],
+    labels: Sequence[str],
+    table: Path,
+    level: float,
+    *,
+    blinded: bool = False,
 ) -> dict[str, int]:
     """Write the table of all points, each from the region with the best (lowest) expected CLs.
 
@@ -62,6 +67,8 @@ def collect(
         Path of the Parquet file.
     level
         Confidence level at which points count as excluded.
+    blinded
+        Leave columns of observed results empty, and count points that are excluded as expected.
 
     Returns
     -------
@@ -81,13 +88,15 @@ def collect(
     names, order = Names(), []
     with atomic_file(table) as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for group in _groups(regions, schema):
+            for fitted in _groups(regions, schema):
+                group = _without_observed(fitted) if blinded else fitted
                 writer.write_table(group, row_group_size=_GROUP)
                 names.add(group["name"].to_pylist())
                 counts.update(group["status"].to_pylist())
                 counts["points"] += len(group)
                 order.append(len(group))
-                excluded = pc.sum(pc.less(group["CLs_obs"], 1.0 - level)).as_py()
+                tested = group["CLs_exp_0" if blinded else "CLs_obs"]
+                excluded = pc.sum(pc.less(tested, 1.0 - level)).as_py()
                 counts["excluded"] += excluded or 0
             totals = {
                 name: counts[name] for name in ("points", "excluded", "ok", "suspect", "failed")
@@ -101,6 +110,15 @@ def collect(
         for first, second in names.repeated():
             raise duplicate(table, _name(regions[0], second), first, second)
     return totals
+
+
+def _without_observed(group: pa.Table) -> pa.Table:
+    """Empty the columns of observed results, which stand for those of expected events."""
+    for index, name in enumerate(group.column_names):
+        if "_obs" in name and name in {*RESULTS, *NLLS}:
+            kind = group.schema.field(name)
+            group = group.set_column(index, kind, pa.nulls(len(group), kind.type))
+    return group
 
 
 def counts_of(table: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def excluded_fraction(table: Path, analysis: Analysis, plane: Plane, level: floa
     points, failed = np.zeros((bins, bins)), 0
     excluded = {kind: np.zeros((bins, bins)) for kind in ("observed", "expected")}
     for rows in _pieces(table, analysis, plane):
-        fitted = rows[rows["CLs_obs"].notna()]
+        fitted = rows[rows["CLs_exp_0"].notna()]
         failed += len(rows) - len(fitted)
         points += np.histogram2d(fitted["x"], fitted["y"], bins=(x, y))[0]
         for kind, column in (("observed", "CLs_obs"), ("expected", "CLs_exp_0")):

@@ -13,7 +13,11 @@ from palletfit.products.points.tables import TableSource
 
 
 def source_of(
-    analysis: Analysis, workspace: Mapping[str, Any], fit: FitSettings, limits: PointSettings
+    analysis: Analysis,
+    workspace: Mapping[str, Any],
+    fit: FitSettings,
+    limits: PointSettings,
+    choice: Mapping[str, Any] | None = None,
 ) -> Source:
     """Open the table of an analysis, or import its function.
 
@@ -27,6 +31,9 @@ def source_of(
         Settings of fits: the measurement, which has the parameter of interest.
     limits
         Limits of tables and of the number of points.
+    choice
+        What is chosen of the region's channels and bins, from
+        :func:`palletfit.pallet.choosing.read_choice`.
 
     Raises
     ------
@@ -40,7 +47,7 @@ def source_of(
             f"The analysis {analysis.name} has no `points`, but patchsets.",
             remedy="Ask for the target `all`.",
         )
-    signal = Signal.of(workspace, analysis.points, fit)
+    signal = Signal.of(workspace, analysis.points, fit, choice)
     if analysis.points.table is not None:
         alone = len(analysis.used_regions) == 1
         return TableSource(analysis.points, analysis.labels, signal, limits, strict=alone)

@@ -12,6 +12,7 @@ from typing import Any
 from palletfit.config import Analysis, Settings
 from palletfit.core.files import read_json, write_atomically
 from palletfit.errors import ConfigError, PalletError
+from palletfit.pallet.choosing import read_choice
 from palletfit.pallet.limits import CONTENT_BYTES, content_bytes
 from palletfit.pallet.operations import patchset, with_digest
 from palletfit.pallet.patches import Patch, canonical_json
@@ -62,7 +63,8 @@ def prepare_patchset(
         A point is wrong; the error names it.
     """
     workspace = read_json(workspace_path)
-    source = _open(analysis, workspace, settings)
+    choice = read_choice(workspace_path.parent)
+    source = _open(analysis, workspace, settings, choice)
     points = _each_once(_points(source, settings.points.chunk), source)
     spec = patchset(
         f"Made of the points of {source.path}", analysis.labels, list(_entries(points, source))
@@ -70,18 +72,27 @@ def prepare_patchset(
     spec, _ = with_digest(spec, workspace)
     checked = check_patchset(spec, analysis.labels, Path(source.path))
     summary = summarise(workspace, spec, checked)
+    for name in choice.get("blinded", ()):
+        if name in summary["channels"]:
+            summary["channels"][name]["observed"] = None
+    summary["remarks"] += choice.get("remarks", [])
     write_atomically(patchset_path, canonical_json(spec).decode() + "\n")
     write_summary(page, f"{analysis.name}/{region}", summary)
     return summary
 
 
-def _open(analysis: Analysis, workspace: Mapping[str, Any], settings: Settings) -> Source:
+def _open(
+    analysis: Analysis,
+    workspace: Mapping[str, Any],
+    settings: Settings,
+    choice: Mapping[str, Any],
+) -> Source:
     """Open the source of the points, which are few enough."""
     limits = settings.points
     allowed = min(limits.max_patches, limits.max_points)
     lowered = limits.model_copy(update={"max_points": allowed})
     try:
-        return source_of(analysis, workspace, settings.fit, lowered)
+        return source_of(analysis, workspace, settings.fit, lowered, choice)
     except TooManyPointsError as error:
         if allowed == limits.max_points:
             raise

@@ -37,6 +37,8 @@ def write_plane(drawing: Drawing) -> None:
 def draw_fraction(fraction: Fraction, analysis: Analysis, plane: Plane) -> Figure:
     """Draw the fraction of points that the data exclude, and where one half is expected.
 
+    The fraction of blinded data is the expected one.
+
     Parameters
     ----------
     fraction
@@ -52,12 +54,14 @@ def draw_fraction(fraction: Fraction, analysis: Analysis, plane: Plane) -> Figur
     with mpl.rc_context(STYLE):
         figure = new_figure(7.4, 6.6)
         axes = figure.add_subplot()
-        observed = np.ma.masked_invalid(fraction.of("observed"))
+        kind = "expected" if analysis.blinded else "observed"
+        shown = np.ma.masked_invalid(fraction.of(kind))
         mesh = axes.pcolormesh(
-            fraction.x, fraction.y, observed.T, cmap=COLOUR_MAP, vmin=0.0, vmax=1.0, rasterized=True
+            fraction.x, fraction.y, shown.T, cmap=COLOUR_MAP, vmin=0.0, vmax=1.0, rasterized=True
         )
         scale = figure.colorbar(mesh, ax=axes)
-        scale.set_label(f"fraction excluded at {100 * fraction.confidence_level:g}% CL", loc="top")
+        words = "fraction excluded as expected" if analysis.blinded else "fraction excluded"
+        scale.set_label(f"{words} at {100 * fraction.confidence_level:g}% CL", loc="top")
         _outline(axes, fraction)
         axes.set_xlabel(plane.x_title, loc="right", fontsize=13)
         axes.set_ylabel(plane.y_title, loc="top", fontsize=13)

@@ -72,7 +72,13 @@ class Points(Product):
         from palletfit.products.points.collect import collect
 
         level = gathered.settings.contour.confidence_level
-        collect(gathered.manifests, gathered.analysis.labels, files["parquet"], level)
+        collect(
+            gathered.manifests,
+            gathered.analysis.labels,
+            files["parquet"],
+            level,
+            blinded=gathered.analysis.blinded,
+        )
 
     @classmethod
     def plots_of(cls, settings: Settings) -> tuple[Plot, ...]:
@@ -104,7 +110,8 @@ class Points(Product):
         level = f"{100 * counts['confidence_level']:.4g}% CL"
         summary = (
             f"{folder.name}: {counted(counts['points'], 'point')}, "
-            f"{counts['excluded']} excluded at {level}, "
+            f"{counts['excluded']} excluded{' as expected (blinded)' * analysis.blinded} at "
+            f"{level}, "
             f"{counts['suspect']} suspect, {counts['failed']} failed"
         )
         return [

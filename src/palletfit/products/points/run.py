@@ -21,6 +21,7 @@ from palletfit.core.locks import waiting_lock
 from palletfit.core.progress import Progress
 from palletfit.engine.versions import VERSIONS
 from palletfit.errors import FitError
+from palletfit.pallet.choosing import read_choice
 from palletfit.pallet.patches import Patch, json_digest
 from palletfit.products.points.nlls import check_nlls
 from palletfit.products.points.opening import ranges_of, source_of
@@ -111,10 +112,11 @@ def of_region(
     if nlls:
         check_nlls(settings.fit, settings.points)
     workspace = read_json(workspace_path)
+    choice = read_choice(workspace_path.parent)
     return PointScan(
         title=f"{analysis.name}/{region}",
         workspace=workspace,
-        source=source_of(analysis, workspace, settings.fit, settings.points),
+        source=source_of(analysis, workspace, settings.fit, settings.points, choice),
         labels=tuple(analysis.labels),
         settings=settings.fit,
         chunk=settings.points.chunk,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from palletfit.config import FitSettings, Points
@@ -21,7 +21,7 @@ class Signal:
     Attributes
     ----------
     bins
-        Number of bins of each channel of the workspace.
+        Number of bins of each channel, also of those that are not fitted.
     positions
         Position of each channel in the workspace.
     sample
@@ -30,6 +30,8 @@ class Signal:
         Modifiers of all points: the parameter of interest, luminosity, uncertainties of one size.
     negative
         Yields may be below zero.
+    kept
+        Bins that count, of channels of which some are masked.
     """
 
     bins: Mapping[str, int]
@@ -37,10 +39,20 @@ class Signal:
     sample: str
     modifiers: tuple[Mapping[str, Any], ...]
     negative: bool = False
+    kept: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, workspace: Mapping[str, Any], points: Points, settings: FitSettings) -> Signal:
+    def of(
+        cls,
+        workspace: Mapping[str, Any],
+        points: Points,
+        settings: FitSettings,
+        choice: Mapping[str, Any] | None = None,
+    ) -> Signal:
         """Read a section `points`, checked against its workspace.
+
+        With a `choice` from :func:`palletfit.pallet.choosing.read_choice`, the workspace has the
+        chosen channels and bins only, and points have yields of all.
 
         Raises
         ------
@@ -50,7 +62,8 @@ class Signal:
         bins = {entry["name"]: len(entry["data"]) for entry in workspace["observations"]}
         positions = {entry["name"]: index for index, entry in enumerate(workspace["channels"])}
         config = _measurement(workspace, settings)["config"]
-        _check_names(workspace, points, config)
+        bins |= dict(choice["sizes"]) if choice else {}
+        _check_names(workspace, points, config, bins)
         modifiers: list[Mapping[str, Any]] = [
             {"name": config["poi"], "type": "normfactor", "data": None}
         ]
@@ -62,11 +75,19 @@ class Signal:
             if not isinstance(size, str)
         ]
         return cls(
-            bins={name: bins[name] for name in positions},
+            bins=bins if choice else {name: bins[name] for name in positions},
             positions=positions,
             sample=points.sample,
             modifiers=tuple(modifiers),
             negative=points.negative,
+            kept=choice["bins"] if choice else {},
+        )
+
+    @property
+    def is_restricted(self) -> bool:
+        """True if some channels or bins are not fitted."""
+        return any(len(self.kept.get(name, ())) < size for name, size in self.bins.items()) and (
+            bool(self.kept)
         )
 
     def operations(
@@ -86,9 +107,14 @@ class Signal:
             {
                 "op": "add",
                 "path": f"/channels/{self.positions[channel]}/samples/-",
-                "value": {"name": self.sample, "data": list(data), "modifiers": modifiers},
+                "value": {
+                    "name": self.sample,
+                    "data": [data[index] for index in self.kept.get(channel, range(len(data)))],
+                    "modifiers": modifiers,
+                },
             }
             for channel, data in yields.items()
+            if channel in self.positions
         ]
 
     def problem(self, yields: Mapping[str, Sequence[float]]) -> str | None:
@@ -130,16 +156,19 @@ def _measurement(workspace: Mapping[str, Any], settings: FitSettings) -> Mapping
 
 
 def _check_names(
-    workspace: Mapping[str, Any], points: Points, measurement: Mapping[str, Any]
+    workspace: Mapping[str, Any],
+    points: Points,
+    measurement: Mapping[str, Any],
+    bins: Mapping[str, int],
 ) -> None:
     channels = {channel["name"]: channel for channel in workspace["channels"]}
     for name in points.channels or ():
-        if name not in channels:
+        if name not in bins:
             raise PalletError(
                 f"`points.channels` names {name!r}, which the workspace does not have.",
-                remedy=f"Its channels are {', '.join(channels)}.",
+                remedy=f"Its channels are {', '.join(bins)}.",
             )
-    for name in points.channels or channels:
+    for name in channels.keys() & {*(points.channels or channels)}:
         if any(sample["name"] == points.sample for sample in channels[name]["samples"]):
             raise PalletError(
                 f"The background has a sample {points.sample!r} in channel {name!r} already.",

@@ -204,6 +204,11 @@ class FunctionSource:
                 content = self._signal.operations(yields, {}) if problem is None else []
             elif problem is None and not all(isinstance(entry, Mapping) for entry in content):
                 problem = "its operations are no list of mappings"
+            elif problem is None and self._signal.is_restricted:
+                problem = (
+                    "it has operations, which know nothing of the channels and bins that the "
+                    "analysis chooses: only yields do"
+                )
         except (TypeError, ValueError) as error:
             problem = str(error)
         if problem is not None:

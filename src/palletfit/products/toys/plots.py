@@ -88,7 +88,8 @@ def draw_toys(
         for hypothesis, q in statistics.items():
             _draw_one(above, below, entry, hypothesis, q, edges)
         for axes in (above, below):
-            axes.axvline(entry["q"], color="black", linewidth=1.6)
+            if entry["q"] is not None:  # blinded data have none
+                axes.axvline(entry["q"], color="black", linewidth=1.6)
         above.set_yscale("log")
         smallest = min(len(q) for q in statistics.values())
         above.set_ylim(0.5 / max(smallest, 1), 2.0)
@@ -109,7 +110,7 @@ def draw_toys(
 
 def _edges(entry: Mapping[str, Any], statistics: Mapping[str, FloatArray]) -> FloatArray:
     tails = [float(np.quantile(q, 1 - _TAIL)) for q in statistics.values() if len(q)]
-    return np.linspace(0.0, max(1.15 * entry["q"], *tails, 1.0), _BINS + 1)
+    return np.linspace(0.0, max(1.15 * (entry["q"] or 0.0), *tails, 1.0), _BINS + 1)
 
 
 def _draw_one(
@@ -177,15 +178,18 @@ def _values(entry: Mapping[str, Any]) -> list[str]:
         f"{words} = {pair(entry[name], entry[f'{name}_error'], formulae.get(name))}"
         for name, words in names.items()
     ]
+    further = ", ".join(values[1:])
     median = formulae["CLs_exp"][2] if "CLs_exp" in formulae else None
     expected = pair(entry["CLs_exp"][2], entry["CLs_exp_errors"][2], median)
-    lines = [
-        f"{entry['toys']} toys of each hypothesis (asymptotic values in brackets)",
-        f"{values[0]} observed, {expected} expected",
-        *([", ".join(values[1:])] if values[1:] else []),
-    ]
+    lines = [f"{entry['toys']} toys of each hypothesis (asymptotic values in brackets)"]
+    if entry.get("blinded"):
+        lines.append(f"{names['CLs_obs']} = {expected} expected")
+    else:
+        lines += [f"{values[0]} observed, {expected} expected", *filter(None, [further])]
     lost = sum(entry["failed"].values())
-    if lost:
+    if lost and entry.get("blinded"):
+        lines.append(f"{lost} toy{'s' * (lost != 1)} without a test statistic")
+    elif lost:
         low, high = entry["CLs_obs_range"]
         error = entry["CLs_obs_error"]
         lines.append(
@@ -218,6 +222,8 @@ def _entries(entry: Mapping[str, Any]) -> list[Entry]:
         entries.append((line, f"Asymptotic, {text}"))
     # The first column has one more than the second.
     symbol = _SYMBOLS[entry["test_statistic"]]
+    if entry["q"] is None:
+        return entries
     observed = (
         Line2D([], [], color="black", linewidth=1.6),
         rf"Observed ${symbol}$ = {_shown_q(entry['q'])}",

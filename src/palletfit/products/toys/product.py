@@ -95,12 +95,13 @@ class Toys(Product):
         from palletfit.products.toys import table
         from palletfit.runs.results import RegionResults
 
-        return table.combine(
+        entries = table.combine(
             read_json(gathered.results) if gathered.results is not None else {},
             [RegionResults.read(path, Hypotest) for path in gathered.tests],
             [RegionResults.read(path, cls) for path in gathered.manifests],
             gathered.settings.toys,
         )
+        return table.blinded(entries) if gathered.analysis.blinded else entries
 
     @classmethod
     def as_table(cls, entries: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
@@ -133,8 +134,17 @@ class Toys(Product):
 def _summary(analysis: str, point: Mapping[str, Any]) -> str:
     if point["status"] == "failed":
         return f"{analysis}: no toys of {point['patch']}: {point['problem']}"
-    value, formulae = point["CLs_obs"], point["asymptotic"].get("CLs_obs")
-    result = "not defined" if value is None else f"{value:.4g} +- {point['CLs_obs_error']:.2g}"
+    name, index = ("CLs_exp", 2) if point.get("blinded") else ("CLs_obs", None)
+    value, error, formulae = (
+        values if index is None or values is None else values[index]
+        for values in (
+            point[name],
+            point["CLs_exp_errors" if index else "CLs_obs_error"],
+            point["asymptotic"].get(name),
+        )
+    )
+    result = "not defined" if value is None else f"{value:.4g} +- {error:.2g}"
+    result += " expected (blinded)" if index else ""
     comparison = "" if formulae is None else f" (asymptotic {formulae:.4g})"
     quantity = "p0" if point["test_statistic"] == "q0" else "CLs"
     return (

@@ -19,7 +19,13 @@ from palletfit.pallet.patches import file_stem
 from palletfit.products.toys.compute import HYPOTHESES
 from palletfit.products.toys.results import ToyResult, enough, merge, toys_needed
 from palletfit.products.toys.shards import needed
-from palletfit.runs.results import EXPECTED_COLUMNS, RegionResults, first_columns, notes
+from palletfit.runs.results import (
+    EXPECTED_COLUMNS,
+    RegionResults,
+    first_columns,
+    notes,
+    without_observed,
+)
 
 Record = Mapping[str, Any]
 
@@ -71,6 +77,21 @@ def combine(
                 **_numbers(records, settings, tested[region][patch]),
             }
     return entries
+
+
+def blinded(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Take what stands for results of observations out of entries, where data are blinded."""
+    none = dict.fromkeys(("q", *(f"{name}_error" for name in _OBSERVED)))
+    return {
+        name: {
+            **without_observed(entry),
+            **{key: value for key, value in none.items() if key in entry},
+            "CLs_obs_range": [None, None],
+            "asymptotic": {**without_observed(entry["asymptotic"]), "q": None},
+            "blinded": True,
+        }
+        for name, entry in entries.items()
+    }
 
 
 def of_patches(region: RegionResults) -> dict[str, list[Record]]:

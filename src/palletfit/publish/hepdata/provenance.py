@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from palletfit.config import Analysis
+from palletfit.config import OF_CHOICE, Analysis
 from palletfit.core.version import __version__
 from palletfit.pallet.patches import json_digest
 from palletfit.publish.hepdata.publication import Publication
@@ -41,7 +41,8 @@ def provenance(publication: Publication) -> dict[str, Any]:
         **_source(analysis),
         "regions": {
             region.name: {
-                **analysis.regions[region.name].model_dump(mode="json"),
+                **analysis.regions[region.name].model_dump(mode="json", exclude={*OF_CHOICE}),
+                **analysis.choice_of(region.name).as_json(),
                 "sha256": dict(publication.files[region.name]),
                 "workspace_digests": sorted(
                     {record["key"]["workspace"] for record in region.records.values()}

@@ -62,6 +62,16 @@ class Publication:
         return settings
 
     @property
+    def kinds(self) -> str:
+        """Kinds of results at the begin of a sentence: blinded data give expected ones only."""
+        return "Expected" if self.analysis.blinded else "Observed and expected"
+
+    @property
+    def choices(self) -> list[str]:
+        """Sentences on which channels, bins and data the fits are of."""
+        return [f"{words}." for words in self.analysis.choice_words]
+
+    @property
     def quantity(self) -> str:
         """Name of the p-values, which is p0 for q0, a test of discovery."""
         return "p0" if self.settings["test_statistic"] == "q0" else "CLs"

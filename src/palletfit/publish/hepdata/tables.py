@@ -38,7 +38,7 @@ def points_table(publication: Publication) -> Table:
     table = _table(
         publication,
         quantity,
-        f"Observed and expected {quantity} of every signal point at the tested signal strength; "
+        f"{publication.kinds} {quantity} of every signal point at the tested signal strength; "
         "expected ones for the median and the standard deviations of the background-only "
         f"hypothesis. {tally(points)} A suspect point has a fit whose minimum is not trusted, a "
         f"failed one no result ({MISSING}).{_describe_labels(publication.analysis)}",
@@ -80,7 +80,7 @@ def limits_table(publication: Publication, limits: Mapping[str, Mapping[str, Any
     table = _table(
         publication,
         "Upper limits",
-        "Observed and expected upper limits of every signal point; expected ones for the median "
+        f"{publication.kinds} upper limits of every signal point; expected ones for the median "
         f"and the standard deviations of the background-only hypothesis. {tally(limits)} Without "
         f"value ({MISSING}): there is no such limit.{_describe_labels(publication.analysis)}",
     )
@@ -123,7 +123,7 @@ def contour_tables(publication: Publication, plane: str) -> list[Table]:
 def _table(publication: Publication, name: str, description: str) -> Table:
     settings = publication.analysis.hepdata
     table = Table(name)
-    table.description = printable(description)
+    table.description = printable(" ".join([description, *publication.choices]))
     table.location = printable(settings.location or LOCATION)
     keywords = settings.keywords.model_dump(mode="json")
     table.keywords = {
@@ -215,10 +215,11 @@ def _add_six(
     publication: Publication,
     unit: str = "",
 ) -> None:
-    """Add the observed value of every point, and its five expected values."""
-    _add_numbers(
-        table, f"Observed {quantity}", [observed for observed, _ in pairs], publication, unit
-    )
+    """Add the observed value of every point, unless blinded, and its five expected values."""
+    if not publication.analysis.blinded:
+        _add_numbers(
+            table, f"Observed {quantity}", [observed for observed, _ in pairs], publication, unit
+        )
     for index, sigma in enumerate(SIGMAS):
         values = [_five(expected)[index] for _, expected in pairs]
         _add_numbers(table, f"Expected {quantity} ({sigma})", values, publication, unit)

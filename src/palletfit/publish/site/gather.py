@@ -114,14 +114,14 @@ class Fitted:
         level
             Confidence level.
         expected
-            Count by the median expected CLs.
+            Count by the median expected CLs, as those of blinded data are in any case.
         """
         if self.key.get("settings", {}).get("test_statistic") == "q0":
             return None
         values: list[float] = [
-            point["CLs_exp"][2] if expected else point["CLs_obs"]
+            point["CLs_exp"][2] if expected or self.analysis.blinded else point["CLs_obs"]
             for point in self.points.values()
-            if point["CLs_obs"] is not None
+            if point["CLs_exp" if expected or self.analysis.blinded else "CLs_obs"] is not None
         ]
         return sum(value < round(1 - level, 12) for value in values)
 

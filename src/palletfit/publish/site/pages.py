@@ -207,7 +207,10 @@ def _facts(result: Fitted, level: float) -> Iterator[tuple[str, str]]:
     )
     observed, expected = result.excluded(level), result.excluded(level, expected=True)
     if observed is not None:
-        yield f"excluded at {100 * level:g}% CL", f"{observed} observed, {expected} expected"
+        words = f"{observed} observed, {expected} expected"
+        if result.analysis.blinded:
+            words = f"{expected} expected (blinded)"
+        yield f"excluded at {100 * level:g}% CL", words
     settings = result.key.get("settings", {})
     if settings:
         test = f"{settings.get('test_statistic')}, mu = {settings.get('mu')}"
