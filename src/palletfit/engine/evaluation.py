@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -87,6 +88,19 @@ class BatchLikelihood:
         self.patch_samples = self.arrays.put(own_arrays(batch))
         self.rows = np.arange(len(batch))
         self.poi = batch.layout.poi
+
+    def with_yields(self, shared: Any, patch_samples: Any) -> BatchLikelihood:
+        """Give the likelihoods with other yields of the same samples.
+
+        Parameters
+        ----------
+        shared, patch_samples
+            Arrays of the shared samples, and of the patches' own.
+        """
+        other = copy.copy(self)
+        other.compiled = copy.copy(self.compiled)
+        other.compiled.shared, other.patch_samples = shared, patch_samples
+        return other
 
     @cached_property
     def only_signal(self) -> bool:
@@ -245,9 +259,9 @@ class BatchLikelihood:
         Yields
         ------
         tuple
-            Which of the rows; their ``hessian`` ``(n, K, K)``, ``jacobian`` ``(n, B, K)`` and
-            ``rates`` ``(n, B)``; and the parameters that are fixed or at a bound in the minimum,
-            ``(n, K)``.
+            Which of the rows; their ``gradient`` ``(n, K)``, ``hessian`` ``(n, K, K)``,
+            ``jacobian`` ``(n, B, K)`` and ``rates`` ``(n, B)``; and the
+            parameters that are fixed or at a bound in the minimum, ``(n, K)``.
         """
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
@@ -259,7 +273,7 @@ class BatchLikelihood:
             count = part.stop - part.start
             values = {
                 name: np.array(self.arrays.get(getattr(derivatives, name)))[:count]
-                for name in ("hessian", "jacobian", "rates")
+                for name in ("gradient", "hessian", "jacobian", "rates")
             }
             yield part, values, (batch.fixed | at_bound)[rows[part]]
 
