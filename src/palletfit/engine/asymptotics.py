@@ -117,7 +117,7 @@ def p_values(kind: TestStatistic, q: float, q_asimov: float) -> PValues:
 
 
 @dataclass(frozen=True)
-class TestSlope:
+class PValueSlopes:
     """Derivatives of the p-values of a test by its test statistics.
 
     Attributes
@@ -133,7 +133,7 @@ class TestSlope:
     expected: tuple[float, ...]
 
 
-def p_value_slopes(kind: TestStatistic, q: float, q_asimov: float) -> TestSlope:
+def p_value_slopes(kind: TestStatistic, q: float, q_asimov: float) -> PValueSlopes:
     """Differentiate :func:`p_values`.
 
     A root of zero counts as constant: q is zero on one side of such a point. Without sensitivity
@@ -155,7 +155,7 @@ def p_value_slopes(kind: TestStatistic, q: float, q_asimov: float) -> TestSlope:
     by_root = 0.5 / root if root > 0 else 0.0
     if root_asimov == 0:
         by_q = -_density(-root) * by_root if kind == "q0" else math.nan
-        return TestSlope(by_q, 0.0 if kind == "q0" else math.nan, (math.nan,) * len(N_SIGMA))
+        return PValueSlopes(by_q, 0.0 if kind == "q0" else math.nan, (math.nan,) * len(N_SIGMA))
     by_asimov = 0.5 / root_asimov
     if kind == "qtilde" and root > root_asimov:
         shifted = (q - q_asimov) / (2 * root_asimov)
@@ -164,10 +164,10 @@ def p_value_slopes(kind: TestStatistic, q: float, q_asimov: float) -> TestSlope:
         shifted, shift, asimov_shift = root - root_asimov, by_root, -by_asimov
     if kind == "q0":
         expected = [-_density(-n - root_asimov) * by_asimov for n in reversed(N_SIGMA)]
-        return TestSlope(-_density(-root) * by_root, 0.0, tuple(expected))
+        return PValueSlopes(-_density(-root) * by_root, 0.0, tuple(expected))
     signal, background = _hazard(-shifted - root_asimov), _hazard(-shifted)
     cls = _cls(shifted, root_asimov)
-    return TestSlope(
+    return PValueSlopes(
         cls * (background - signal) * shift,
         cls * ((background - signal) * asimov_shift - signal * by_asimov),
         tuple(

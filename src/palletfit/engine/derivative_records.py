@@ -16,7 +16,7 @@ _SIGMAS = ("minus2", "minus1", "0", "plus1", "plus2")
 
 
 @dataclass(frozen=True)
-class TestSlopes:
+class HypotestSlopes:
     """Derivatives of a hypothesis test by the yields of one sample in the N bins of a channel.
 
     All are per event; NaN where there is no derivative.
@@ -91,7 +91,7 @@ class Derivatives:
     Attributes
     ----------
     channels
-        By the names of a channel and of a sample :class:`TestSlopes` of a hypothesis test, or
+        By the names of a channel and of a sample :class:`HypotestSlopes` of a hypothesis test, or
         :class:`LimitSlopes` of limits.
     uncertainties
         ``absolute`` if data of histosys, staterror and shapesys modifiers are kept where a yield

@@ -35,9 +35,9 @@ from scipy.special import digamma
 from palletfit.config import DerivativeSettings, FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays
-from palletfit.engine.asymptotics import TestSlope, p_value_slopes, profile_statistic
-from palletfit.engine.derivative_records import Derivatives, TestSlopes
-from palletfit.engine.evaluation import BatchLikelihood, solve_free
+from palletfit.engine.asymptotics import PValueSlopes, p_value_slopes, profile_statistic
+from palletfit.engine.derivative_records import Derivatives, HypotestSlopes
+from palletfit.engine.evaluation import BatchLikelihood, solve_undamped
 from palletfit.engine.fits import Fits
 from palletfit.engine.likelihood import CLIP_WIDTH, poisson_slopes
 from palletfit.engine.yields import Yields
@@ -176,10 +176,10 @@ class YieldDerivatives:
             remarks = (*remarks, _INDEFINITE)
         if self._held(fits["free"], row):
             remarks = (*remarks, _AT_BOUND)
-        channels: dict[str, dict[str, TestSlopes]] = {}
+        channels: dict[str, dict[str, HypotestSlopes]] = {}
         for target, channel, nominal in self.yields.nominal(row):
             at = target.layer, target.bins
-            channels.setdefault(channel, {})[target.name] = TestSlopes(
+            channels.setdefault(channel, {})[target.name] = HypotestSlopes(
                 yields=nominal,
                 CLs_obs=by_yields[0][at],
                 CLs_exp=by_yields[(slice(1, None), *at)],
@@ -218,7 +218,7 @@ class YieldDerivatives:
         at = fits.point[row, poi]
         return bool(at <= batch.lower[row, poi] or at >= batch.upper[row, poi])
 
-    def _slope(self, fits: Mapping[str, Fits], row: int) -> tuple[TestSlope, tuple[str, ...]]:
+    def _slope(self, fits: Mapping[str, Fits], row: int) -> tuple[PValueSlopes, tuple[str, ...]]:
         """Give derivatives of p-values by the test statistics, with remarks."""
         lowest, tested = self._compared(fits, row)
         kind = self._settings.test_statistic
@@ -233,7 +233,7 @@ class YieldDerivatives:
         remarks = []
         if not self._counts(fits, row):
             remarks.append(_CLIPPED)
-        elif q == 0:
+        elif q == 0 and q_asimov > _NO_SENSITIVITY:
             remarks.append(_ONE_SIDED)
         if q_asimov <= _NO_SENSITIVITY:
             q_asimov = 0.0
@@ -357,12 +357,10 @@ class YieldDerivatives:
         for part, derivatives, frozen in self._likelihood.derivatives(fits, rows):
             if fits.mu is not None:
                 frozen[:, self._likelihood.poi] = True
-            for number, vector in enumerate(right[:, part]):
-                vector = np.where(frozen, 0.0, vector)
-                solution, definite = solve_free(derivatives["hessian"], frozen, vector)
-                adjoint[number, part] = np.where(definite[:, None] & ~frozen, solution, 0.0)
-                proper[part] &= definite
-            moved = derivatives["jacobian"] @ np.moveaxis(adjoint[:, part], 0, -1)
+            vectors = np.moveaxis(right[:, part], 0, -1)
+            solution, proper[part] = solve_undamped(derivatives["hessian"], frozen, vectors)
+            adjoint[:, part] = np.moveaxis(solution, -1, 0)
+            moved = derivatives["jacobian"] @ solution
             along[:, part] = np.moveaxis(moved, -1, 0)
         mixed = self._mixed(fits, rows, adjoint, along)
         return np.where(proper[:, None], -mixed, np.nan), proper
@@ -420,7 +418,7 @@ class YieldDerivatives:
         return np.asarray(values[self._positions(rows), column])
 
 
-def _chain(slope: TestSlope, q: FloatArray, q_asimov: FloatArray) -> FloatArray:
+def _chain(slope: PValueSlopes, q: FloatArray, q_asimov: FloatArray) -> FloatArray:
     """Differentiate the observed and the five expected values, ``(6, …)``, from derivatives of q.
 
     There is no part where a factor is zero, even if the other one is missing.

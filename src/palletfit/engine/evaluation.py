@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays
@@ -328,3 +329,51 @@ def solve_free(
     with np.errstate(all="ignore"):
         solution, damping, *_ = Arrays().solve(hessian, metric, right, undamped, ~frozen)
     return solution, damping <= UNDAMPED
+
+
+def solve_undamped(
+    hessian: FloatArray, frozen: NDArray[np.bool_], right: FloatArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Solve linear equations without the frozen parameters, and without any damping.
+
+    The damping of :func:`solve_free` is relative to the diagonal. Where that is large, as at the
+    corner of an empty bin, it is felt in other directions. Here only directions without any
+    influence are damped.
+
+    Parameters
+    ----------
+    hessian, frozen, right
+        Matrices ``(L, K, K)``, frozen parameters ``(L, K)``, and m right-hand sides ``(L, K, m)``.
+
+    Returns
+    -------
+    tuple
+        Solutions ``(L, K, m)``, zero where a matrix is not positive definite; and whether each is,
+        ``(L,)``.
+    """
+    masked_out = frozen[:, :, None] | frozen[:, None, :]
+    masked = np.where(masked_out, np.eye(hessian.shape[-1]), hessian)
+    diagonal = np.einsum("...ii->...i", masked)
+    scale = np.where(diagonal > 0, diagonal, 1.0) ** -0.5
+    scaled = scale[:, :, None] * masked * scale[:, None, :]
+    solution, proper = np.zeros(right.shape), np.zeros(len(right), dtype=bool)
+    for lane in range(len(right)):
+        factor = _factor(scaled[lane])
+        if factor is not None:
+            values = np.where(frozen[lane][:, None], 0.0, right[lane]) * scale[lane][:, None]
+            solution[lane] = cho_solve(factor, values) * scale[lane][:, None]
+            proper[lane] = True
+    return solution, proper
+
+
+def _factor(matrix: FloatArray) -> tuple[FloatArray, bool] | None:
+    """Factorize a matrix with ones on its diagonal, damped only if it has to be; None if not."""
+    for damping in (0.0, UNDAMPED):
+        try:
+            factor: tuple[FloatArray, bool] = cho_factor(
+                matrix + damping * np.eye(len(matrix)), lower=True
+            )
+        except (np.linalg.LinAlgError, ValueError):
+            continue
+        return factor
+    return None

@@ -11,7 +11,7 @@ import numpy as np
 from palletfit.config import FitSettings
 from palletfit.engine.asymptotics import p_values, profile_statistic
 from palletfit.engine.batch import BatchFits
-from palletfit.engine.derivative_records import Derivatives, TestSlopes
+from palletfit.engine.derivative_records import Derivatives, HypotestSlopes
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import Fits
@@ -24,10 +24,13 @@ FITS = ("background", "free", "fixed", "asimov_fixed")
 
 
 class Differences:
-    """A patch, and the same with other yields, whose fits begin at the minima of the first."""
+    """A patch, and the same with other yields, whose fits begin at the minima of the first.
+
+    These are the nearest minima of the patch, which need no search: derivatives are of any minimum.
+    """
 
     def __init__(self, workspace: Any, patch: Patch, **settings: Any) -> None:
-        self.engine = BatchedEngine(workspace, FitSettings(**settings))
+        self.engine = BatchedEngine(workspace, FitSettings(minimum="nearest", **settings))
         self.patch, self.spec = patch, apply(workspace, patch)
         batch = self.engine.lower_one(patch, testable=True)
         tests = self.engine.batch_fits(batch)
@@ -95,7 +98,7 @@ class Differences:
         _sharpen(tests, {name: fits})
 
     def by_yields(
-        self, channel: str, sample: str, *, relative: bool = False, size: float = 0.02
+        self, channel: str, sample: str, *, relative: bool = False, size: float = 0.004
     ) -> np.ndarray:
         """Differentiate by the yields of a sample, ``(13, N)``.
 
@@ -156,7 +159,7 @@ def _changed(sample: Any, number: int, change: float, *, relative: bool) -> Any:
     return changed
 
 
-def numbers(slopes: TestSlopes) -> np.ndarray:
+def numbers(slopes: HypotestSlopes) -> np.ndarray:
     """Give derivatives in the order of :meth:`Differences.values`, ``(13, N)``."""
     head = [slopes.CLs_obs, *slopes.CLs_exp, slopes.q, slopes.q_asimov, slopes.mu_hat]
     return np.array([*head, *(slopes.twice_nll[name] for name in FITS)])
