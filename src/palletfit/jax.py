@@ -106,9 +106,9 @@ class _Host:
             if fit_settings.measurement in (None, entry["name"])
         )
         poi = measurement["config"]["poi"]
-        taken = parameters_of(content)
+        parameters = parameters_of(content)
         for name in (poi, *uncertainties):
-            if name in taken:
+            if name in parameters:
                 raise PalletError(
                     f"The workspace has a parameter {name!r} already.",
                     remedy="Give a background-only workspace, and uncertainties of other names.",
@@ -210,12 +210,10 @@ def _differentiable(host: _Host) -> Callable[[Mapping[str, Any]], Any]:
         arrays = {name: jnp.asarray(values, dtype=float) for name, values in yields.items()}
         host.check({name: values.shape for name, values in arrays.items()})
         kind = jnp.result_type(float)
+        shape_of: Any = jax.ShapeDtypeStruct
         shapes = (
-            jax.ShapeDtypeStruct((_VALUES,), kind),
-            {
-                name: jax.ShapeDtypeStruct((_VALUES, *values.shape), kind)
-                for name, values in arrays.items()
-            },
+            shape_of((_VALUES,), kind),
+            {name: shape_of((_VALUES, *values.shape), kind) for name, values in arrays.items()},
         )
 
         def tested(values: Mapping[str, Any]) -> Any:
@@ -233,10 +231,10 @@ def _differentiable(host: _Host) -> Callable[[Mapping[str, Any]], Any]:
 
     def backward(slopes: Any, cotangent: Any) -> Any:
         # No part where nothing is asked: a missing derivative is none of the others.
-        asked = cotangent[:, None] != 0
+        nonzero = cotangent[:, None] != 0
         return (
             {
-                name: jnp.sum(jnp.where(asked, cotangent[:, None] * by, 0.0), axis=0)
+                name: jnp.sum(jnp.where(nonzero, cotangent[:, None] * by, 0.0), axis=0)
                 for name, by in slopes.items()
             },
         )

@@ -253,13 +253,13 @@ class BatchFits:
         tests: dict[int, HypotestResult | PalletfitError | str],
     ) -> dict[int, HypotestResult | PalletfitError | str]:
         """Add derivatives to results where they are wanted."""
-        wanted = self.settings.wanted_derivatives
+        choice = self.settings.wanted_derivatives
         rows = np.array(
             [row for row, test in tests.items() if isinstance(test, HypotestResult)], dtype=int
         )
-        if wanted is None or not len(rows):
+        if choice is None or not len(rows):
             return tests
-        derivatives = YieldDerivatives(self.likelihood, self.settings, wanted).tests(fits, rows)
+        derivatives = YieldDerivatives(self.likelihood, self.settings, choice).tests(fits, rows)
         changed = dict(tests)
         for row, of_row in derivatives.items():
             test = tests[row]

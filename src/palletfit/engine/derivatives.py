@@ -89,16 +89,16 @@ class YieldDerivatives:
         The likelihoods of the patches.
     settings
         Physics of the tests.
-    wanted
+    choice
         Samples, and what becomes of their uncertainties.
     """
 
     def __init__(
-        self, likelihood: BatchLikelihood, settings: FitSettings, wanted: DerivativeSettings
+        self, likelihood: BatchLikelihood, settings: FitSettings, choice: DerivativeSettings
     ) -> None:
-        self._likelihood, self._settings, self._wanted = likelihood, settings, wanted
+        self._likelihood, self._settings, self._choice = likelihood, settings, choice
         self._batch = likelihood.batch
-        self.yields = Yields(likelihood, wanted)
+        self.yields = Yields(likelihood, choice)
         self._discovery = settings.test_statistic == "q0"
 
     def tests(
@@ -174,7 +174,7 @@ class YieldDerivatives:
         by_yields = _chain(slope, by_q, by_asimov)
         if not gradients.proper[position]:
             remarks = (*remarks, _INDEFINITE)
-        if self._held(fits["free"], row):
+        if self._is_at_bound(fits["free"], row):
             remarks = (*remarks, _AT_BOUND)
         channels: dict[str, dict[str, HypotestSlopes]] = {}
         for target, channel, nominal in self.yields.nominal(row):
@@ -191,7 +191,7 @@ class YieldDerivatives:
                     for name, by in gradients.nll.items()
                 },
             )
-        return Derivatives(channels, self._wanted.uncertainties, remarks)
+        return Derivatives(channels, self._choice.uncertainties, remarks)
 
     def _compared(self, fits: Mapping[str, Fits], row: int) -> tuple[str, str]:
         """Give the names of the lowest and of the tested fit of q."""
@@ -212,7 +212,7 @@ class YieldDerivatives:
         mu_hat = self._mu_hat(fits, row)
         return mu_hat >= 0 if self._discovery else mu_hat <= self._tested(fits, row)
 
-    def _held(self, fits: Fits, row: int) -> bool:
+    def _is_at_bound(self, fits: Fits, row: int) -> bool:
         """Say whether mu-hat is at a bound."""
         batch, poi = self._batch, self._likelihood.poi
         at = fits.point[row, poi]
@@ -288,7 +288,7 @@ class YieldDerivatives:
             + np.log(_positive(aux) / _positive(factor * theta)) * aux_slopes[at],
             0.0,
         )
-        np.add.at(partial, self._places(rows), terms)
+        np.add.at(partial, self._indices(rows), terms)
         return partial
 
     def _constant(self, fits: Fits, rows: NDArray[np.int64], aux_slopes: FloatArray) -> FloatArray:
@@ -301,7 +301,7 @@ class YieldDerivatives:
         precision = self._of_constraints(self._batch.precision[rows], rows)
         aux = self._of_constraints(fits.aux[rows], rows)
         gaussian = -0.5 * constraints.precision[at] / np.where(precision > 0, precision, 1.0)
-        np.add.at(constant, self._places(rows), gaussian + _saturated_slope(aux) * aux_slopes[at])
+        np.add.at(constant, self._indices(rows), gaussian + _saturated_slope(aux) * aux_slopes[at])
         return constant
 
     def _asimov(
@@ -386,7 +386,7 @@ class YieldDerivatives:
         poisson = self._of_constraints(self._batch.factor[rows], rows) > 0
         pull -= np.where(poisson, constraints.aux[at] / np.where(poisson, theta, 1.0), 0.0)
         for number, vector in enumerate(direction):
-            np.add.at(mixed[number], self._places(rows), pull * self._of_constraints(vector, rows))
+            np.add.at(mixed[number], self._indices(rows), pull * self._of_constraints(vector, rows))
         return mixed
 
     def _poisson(self, fits: Fits, rows: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
@@ -407,7 +407,7 @@ class YieldDerivatives:
         position[rows] = np.arange(len(rows))
         return position[self.yields.constraints.row[self._at(rows)]]
 
-    def _places(self, rows: NDArray[np.int64]) -> tuple[Any, ...]:
+    def _indices(self, rows: NDArray[np.int64]) -> tuple[Any, ...]:
         """Give the places of the constraints of some rows in gradients."""
         constraints, at = self.yields.constraints, self._at(rows)
         return constraints.layer[at], self._positions(rows), constraints.bin[at]

@@ -200,7 +200,7 @@ class Profile:
         return all(trusted for trusted, _ in verdicts), reason
 
     def derivatives(
-        self, rows: NDArray[np.int64], mu: FloatArray, wanted: DerivativeSettings
+        self, rows: NDArray[np.int64], mu: FloatArray, choice: DerivativeSettings
     ) -> tuple[YieldDerivatives, dict[int, FloatArray]]:
         """Differentiate the signal strengths of the last thorough tests of some rows by yields.
 
@@ -210,7 +210,7 @@ class Profile:
         ----------
         rows, mu
             Rows, and the signal strength of each.
-        wanted
+        choice
             Samples, and what becomes of their uncertainties.
 
         Returns
@@ -234,7 +234,7 @@ class Profile:
             self._fits.fitter.fit(fits[name], {"sure": start}, rows)
         for kind in fits.values():
             self._fits.fitter.sharpen(kind, self.rows, SHARP)
-        derivatives = YieldDerivatives(self._fits.likelihood, self.settings, wanted)
+        derivatives = YieldDerivatives(self._fits.likelihood, self.settings, choice)
         proven = np.all([kind.converged[rows] for kind in fits.values()], axis=0)
         return derivatives, derivatives.limits(fits, rows[proven])
 

@@ -44,8 +44,8 @@ class Target:
         Position of its channel in the layout.
     name, sample
         Its name and content.
-    place
-        Its place among the shared samples of the channel, or among the patch's own.
+    position
+        Its position among the shared samples of the channel, or among the patch's own.
     layer
         Its layer.
     bins
@@ -55,7 +55,7 @@ class Target:
     channel: int
     name: str
     sample: Sample
-    place: int
+    position: int
     layer: int
     bins: slice
 
@@ -110,11 +110,11 @@ class Yields:
         shared = [self._shared_targets(row) for row in range(len(batch))]
         # Patches of a batch share samples and the parameter of interest.
         self._shared_layers = _depth(shared[0])
-        own = [self._own_targets(row) for row in range(len(batch))]
-        self._own_layers = max(map(_depth, own)) - self._shared_layers
+        of_patches = [self._own_targets(row) for row in range(len(batch))]
+        self._own_layers = max(map(_depth, of_patches)) - self._shared_layers
         self._own_layers = max(self._own_layers, 0)
-        self._own = own
-        self.targets = [one + other for one, other in zip(shared, own, strict=True)]
+        self._patch_targets = of_patches
+        self.targets = [one + other for one, other in zip(shared, of_patches, strict=True)]
         self.unknown = [self._unknown(row) for row in range(len(batch))]
         self.layers = self._shared_layers + self._own_layers
 
@@ -168,10 +168,10 @@ class Yields:
         targets = []
         for channel, samples in enumerate(by_channel):
             layer, start = first, self._starts[channel]
-            for place, (name, sample) in enumerate(samples):
+            for position, (name, sample) in enumerate(samples):
                 if self._chosen(row, name, sample):
                     bins = slice(start, start + len(sample.nominal))
-                    targets.append(Target(channel, name, sample, place, layer, bins))
+                    targets.append(Target(channel, name, sample, position, layer, bins))
                     layer += 1
         return targets
 
@@ -211,7 +211,8 @@ class Yields:
     @cached_property
     def _units(self) -> list[BatchLikelihood]:
         """Likelihoods of which nothing is left but the unit samples of a layer."""
-        likelihood, own = self._likelihood, {}
+        likelihood = self._likelihood
+        samples: dict[str, Any] = {}
         put = likelihood.arrays.put
         shared_rows = likelihood.compiled.shared["rows"]
         units = []
@@ -220,8 +221,8 @@ class Yields:
             shared = {"rows": shared_rows, "blocks": put(blocks)}
             if layer >= self._shared_layers:
                 parts = put(self._own_parts(layer))
-                own = {"rows": likelihood.patch_samples["rows"], "blocks": parts}
-            units.append(likelihood.with_yields(shared, own))
+                samples = {"rows": likelihood.patch_samples["rows"], "blocks": parts}
+            units.append(likelihood.with_yields(shared, samples))
         return units
 
     def _shared_parts(self, layer: int) -> list[dict[str, Any]]:
@@ -233,7 +234,7 @@ class Yields:
             for target in self.targets[0]:
                 # Layers of own samples have no shared ones.
                 if target.layer == layer < self._shared_layers and target.channel in block.channels:
-                    at = block.channels.index(target.channel), target.place
+                    at = block.channels.index(target.channel), target.position
                     columns = [column[name] for name in target.sample.hist_names]
                     self._fill(unit, block.shared, at, columns)
             parts.append(unit)
@@ -244,10 +245,10 @@ class Yields:
         parts = []
         for block, part in zip(self._layout.blocks, self._batch.parts, strict=True):
             unit = _without_yields(part)
-            for row, targets in enumerate(self._own):
+            for row, targets in enumerate(self._patch_targets):
                 for target in targets:
                     if target.layer == layer and target.channel in block.channels:
-                        at = row, block.channels.index(target.channel), target.place
+                        at = row, block.channels.index(target.channel), target.position
                         columns = self._columns(row, target.sample.hist_names)
                         self._fill(unit, part, at, columns)
             parts.append({name: unit[name] for name in ("nominal", "odd", "even", "bins")})
@@ -331,8 +332,8 @@ class Yields:
             yield name, counts, 2 * sample.nominal / variance
 
     def _samples(self, row: int, channel: int) -> list[Sample]:
-        own = self._batch.readings[row].added[channel]
-        return [*self._layout.samples[channel], *(sample for _, sample in own)]
+        added = self._batch.readings[row].added[channel]
+        return [*self._layout.samples[channel], *(sample for _, sample in added)]
 
     def _sums(self, row: int, name: str, channel: int) -> tuple[FloatArray, FloatArray]:
         """Sum yields and squared errors of the samples of a channel that share a staterror."""

@@ -500,15 +500,15 @@ class _BatchSearch:
         self, limits: Mapping[int, Limit], patches: NDArray[np.int64]
     ) -> dict[int, Derivatives | PalletError]:
         """Differentiate the limits by yields, where that is asked for; by patch."""
-        wanted = self.fits.settings.wanted_derivatives
-        if wanted is None:
+        choice = self.fits.settings.wanted_derivatives
+        if choice is None:
             return {}
         rows = np.array(
             [row for row in sorted(limits) if limits[row].mu is not None and limits[row].trusted],
             dtype=int,
         )
         mu = np.array([limits[row].mu for row in rows], dtype=float)
-        derivatives, slopes = self.profile.derivatives(rows, mu, wanted)
+        derivatives, slopes = self.profile.derivatives(rows, mu, choice)
         yields = derivatives.yields
         return {
             int(patch): yields.unknown[patch] or self._slopes_of(int(patch), yields, slopes, limits)
@@ -542,8 +542,8 @@ class _BatchSearch:
             for name, limit in zip(KINDS, self._of(limits, patch), strict=True)
             if limit.jump is not None
         ]
-        wanted = "relative" if yields.relative else "absolute"
-        return Derivatives(channels, wanted, tuple(remarks))
+        choice = "relative" if yields.relative else "absolute"
+        return Derivatives(channels, choice, tuple(remarks))
 
     def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
         """Evaluate the functions that rise through zero at the limit of each row."""
