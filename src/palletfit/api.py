@@ -1339,6 +1339,32 @@ def _task_for(
     return _Task(engine, complete if patches is None else patches, labels, selection)
 
 
+def workspace_of(workspace: Source, *, check: bool) -> Mapping[str, Any]:
+    """Read a workspace that a call was given.
+
+    Raises
+    ------
+    PalletError
+        It is not what it should be.
+    """
+    content: Mapping[str, Any] = _content(workspace)
+    if check:
+        _check_workspace(content, _title(workspace, "workspace"))
+    return content
+
+
+def fit_settings_of(call: Callable[..., Any], settings: Mapping[str, Any]) -> FitSettings:
+    """Read the settings of fits that a call was given, which asks no other question.
+
+    Raises
+    ------
+    ConfigError
+        One is unknown, or wrong.
+    """
+    _check_settings(call, settings)
+    return parse(FitSettings, dict(settings), file=_ARGUMENTS)
+
+
 def _patchset(
     content: Mapping[str, Any], patchset: PatchSource, workspace: Source, *, check: bool
 ) -> Patchset:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from palletfit.cli.derivatives import derivatives_of, takes_derivatives
 from palletfit.cli.inputs import FiniteRange, Inputs, takes_likelihood
 from palletfit.cli.output import Column, Output
 
@@ -26,7 +27,10 @@ Examples:
 @takes_likelihood(statistic=True)
 @click.option("--mu", type=FiniteRange(min=0), help="Tested strength. Default: 1.")
 @click.option("--discovery", is_flag=True, help="Test the background: p0 and its significance.")
-def command(inputs: Inputs, output: Output, *, mu: float | None, discovery: bool) -> int:
+@takes_derivatives
+def command(
+    inputs: Inputs, output: Output, *, mu: float | None, discovery: bool, derivatives: bool
+) -> int:
     """Test the signals of a likelihood: CLs, observed and expected."""
     import palletfit
 
@@ -37,6 +41,8 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, discovery: bool
         if "test_statistic" in arguments:
             raise click.UsageError("--discovery has a test statistic of its own, q0.")
         arguments["test_statistic"] = "q0"
+    if derivatives:
+        arguments["derivatives"] = True
     mu = 1.0 if mu is None else mu
     results = palletfit.hypotest(mu=mu, **arguments)
     kind = arguments.get("test_statistic", "qtilde")
@@ -48,6 +54,7 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, discovery: bool
         title=f"{tested}: {inputs.title}",
         settings={"mu": mu, "test_statistic": kind, **inputs.settings},
         columns=_discovery_columns(subject) if discovery else _columns(),
+        details=_derivatives if derivatives else None,
         as_json=_discovery if discovery else None,
     )
 
@@ -63,6 +70,18 @@ def command(inputs: Inputs, output: Output, *, mu: float | None, discovery: bool
 
     output.draw(figures)
     return code
+
+
+def _derivatives(result: Any) -> str:
+    """Write a row for each bin of the signal."""
+    columns = {
+        "obs": "CLs_obs",
+        "exp": "CLs_exp_0",
+        "q": "q",
+        "q Asimov": "q_asimov",
+        "mu-hat": "mu_hat",
+    }
+    return derivatives_of(result, columns)
 
 
 def _columns() -> list[Column]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from palletfit.cli.derivatives import derivatives_of, takes_derivatives
 from palletfit.cli.hypotest import SIGMAS
 from palletfit.cli.inputs import FiniteRange, Inputs, takes_likelihood
 from palletfit.cli.output import Column, Output
@@ -31,14 +32,23 @@ Examples:
     "--tolerance", type=TOLERANCE, default=1e-4, help="Relative precision. Default: 1e-4."
 )
 @click.option("--mu-max", type=MU_MAX, help="Upper bound of the parameter of interest.")
+@takes_derivatives
 def command(
-    inputs: Inputs, output: Output, *, level: float, tolerance: float, mu_max: float | None
+    inputs: Inputs,
+    output: Output,
+    *,
+    level: float,
+    tolerance: float,
+    mu_max: float | None,
+    derivatives: bool,
 ) -> int:
     """Find upper limits by CLs: the observed and five expected ones."""
     import palletfit
 
     arguments = inputs.arguments()
     options: dict[str, Any] = {"confidence_level": level, "tolerance": tolerance, "mu_max": mu_max}
+    if derivatives:
+        arguments["derivatives"] = True
     results = palletfit.upper_limits(**arguments, **options)
     subject = inputs.subject
     title = f"Upper limits on {subject} at {100 * level:g}% CL"
@@ -48,6 +58,7 @@ def command(
         title=f"{title}: {inputs.title}",
         settings={**options, **inputs.settings},
         columns=_columns(),
+        details=_derivatives if derivatives else None,
     )
 
     def figures() -> list[Any]:
@@ -66,6 +77,11 @@ def command(
 
     output.draw(figures)
     return code
+
+
+def _derivatives(result: Any) -> str:
+    """Write a row for each bin of the signal."""
+    return derivatives_of(result, {"observed": "observed", "expected": "expected_0"})
 
 
 def _columns() -> list[Column]:

@@ -24,6 +24,16 @@ from palletfit.config.base import (
 from palletfit.config.executor import ExecutorSettings
 
 
+class DerivativeSettings(Model):
+    """Derivatives of test statistics, CLs and limits by the yields of samples."""
+
+    samples: list[str] = []
+    """Shell patterns of the samples; none: those that the parameter of interest multiplies."""
+    uncertainties: Literal["absolute", "relative"] = "absolute"
+    """Data of histosys, staterror and shapesys modifiers of a yield that changes: `absolute` keeps
+    them, as if only the number in the sample's `data` changed; `relative` scales them with it."""
+
+
 class FitSettings(Model):
     """Physics of the hypothesis test. All of it is part of a record's key."""
 
@@ -61,6 +71,9 @@ class FitSettings(Model):
     """Largest amount, in units of the NLL, by which a nested fit may lie below its parent."""
     escalate: bool = True
     """Try other optimizers and starts on suspicious fits of the reference engine."""
+    derivatives: bool | DerivativeSettings = False
+    """Add derivatives by the yields of the signal to results, or by those of other samples:
+    docs/derivatives.md."""
 
     @model_validator(mode="after")
     def _backend_of_engine(self) -> FitSettings:
@@ -68,7 +81,24 @@ class FitSettings(Model):
             raise ValueError(
                 f"backend {self.backend} needs engine reference (batched runs on numpy and jax)"
             )
+        if self.engine == "reference" and self.wanted_derivatives is not None:
+            raise ValueError("derivatives need engine batched")
         return self
+
+    @property
+    def wanted_derivatives(self) -> DerivativeSettings | None:
+        """Derivatives that results have; None: they have none."""
+        if isinstance(self.derivatives, DerivativeSettings):
+            return self.derivatives
+        return DerivativeSettings() if self.derivatives else None
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is younger than keys of records where it has its default value."""
+        content: dict[str, Any] = plain(self)
+        if content.get("derivatives") is False:
+            del content["derivatives"]
+        return content
 
 
 class DiagnosticsSettings(Model):

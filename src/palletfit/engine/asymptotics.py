@@ -116,6 +116,77 @@ def p_values(kind: TestStatistic, q: float, q_asimov: float) -> PValues:
     return PValues(_cls(shifted, root_asimov), clsb, clb, tuple(expected), q, q_asimov)
 
 
+@dataclass(frozen=True)
+class PValueSlopes:
+    """Derivatives of the p-values of a test by its test statistics.
+
+    Attributes
+    ----------
+    by_q, by_q_asimov
+        Derivatives of the observed CLs (of p0 for ``q0``) by q on the data and on the Asimov data.
+    expected
+        Derivatives of the five expected values by q on the Asimov data.
+    """
+
+    by_q: float
+    by_q_asimov: float
+    expected: tuple[float, ...]
+
+
+def p_value_slopes(kind: TestStatistic, q: float, q_asimov: float) -> PValueSlopes:
+    """Differentiate :func:`p_values`.
+
+    A root of zero counts as constant: q is zero on one side of such a point. Without sensitivity
+    there is a kink, and no derivative.
+
+    Parameters
+    ----------
+    kind, q, q_asimov
+        As in :func:`p_values`.
+
+    Examples
+    --------
+    >>> step = 1e-6
+    >>> up, down = (p_values("qtilde", 2.0 + sign * step, 3.0).CLs_obs for sign in (1, -1))
+    >>> abs((up - down) / (2 * step) / p_value_slopes("qtilde", 2.0, 3.0).by_q - 1) < 1e-6
+    True
+    """
+    root, root_asimov = math.sqrt(q), math.sqrt(q_asimov)
+    by_root = 0.5 / root if root > 0 else 0.0
+    if root_asimov == 0:
+        by_q = -_density(-root) * by_root if kind == "q0" else math.nan
+        return PValueSlopes(by_q, 0.0 if kind == "q0" else math.nan, (math.nan,) * len(N_SIGMA))
+    by_asimov = 0.5 / root_asimov
+    if kind == "qtilde" and root > root_asimov:
+        shifted = (q - q_asimov) / (2 * root_asimov)
+        shift, asimov_shift = by_asimov, -by_asimov - shifted * by_asimov / root_asimov
+    else:
+        shifted, shift, asimov_shift = root - root_asimov, by_root, -by_asimov
+    if kind == "q0":
+        expected = [-_density(-n - root_asimov) * by_asimov for n in reversed(N_SIGMA)]
+        return PValueSlopes(-_density(-root) * by_root, 0.0, tuple(expected))
+    signal, background = _hazard(-shifted - root_asimov), _hazard(-shifted)
+    cls = _cls(shifted, root_asimov)
+    return PValueSlopes(
+        cls * (background - signal) * shift,
+        cls * ((background - signal) * asimov_shift - signal * by_asimov),
+        tuple(
+            -_cls(n, root_asimov) * _hazard(-n - root_asimov) * by_asimov for n in reversed(N_SIGMA)
+        ),
+    )
+
+
+def _density(value: float) -> float:
+    return math.exp(-0.5 * value * value) / math.sqrt(2 * math.pi)
+
+
+def _hazard(value: float) -> float:
+    """Differentiate the logarithm of the cumulative distribution of a unit Gaussian."""
+    from scipy.special import log_ndtr
+
+    return math.exp(-0.5 * value * value - float(log_ndtr(value))) / math.sqrt(2 * math.pi)
+
+
 def survival(
     kind: TestStatistic, q: NDArray[np.float64], q_asimov: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

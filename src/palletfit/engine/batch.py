@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from palletfit.config import FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.causes import cause, stopped
+from palletfit.engine.derivatives import YieldDerivatives
 from palletfit.engine.evaluation import BatchLikelihood, Compiled, solve_free
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
@@ -141,9 +142,11 @@ class BatchFits:
             left = np.flatnonzero(~reached)
             counted = {name: fits.with_rows(lowest[name], left) for name, fits in nearest.items()}
             other = lowest
+        self._sharpen_for_derivatives(counted, self.rows)
         errors = self.mu_errors(counted["free"])
         seconds = (time.perf_counter() - began) / len(batch)
         counted_tests = self._tests(counted, self.rows, brief=brief)
+        counted_tests = self._with_derivatives(counted, counted_tests)
         other_tests = self._tests(other, np.flatnonzero(several & reached), brief=True)
         for row, result in counted_tests.items():
             if not isinstance(result, HypotestResult):
@@ -184,8 +187,9 @@ class BatchFits:
         tuple
             As :meth:`hypotests`.
         """
+        self._sharpen_for_derivatives(fits, rows)
         errors = self.mu_errors(fits["free"], rows)
-        conclusions = self._tests(fits, rows, brief=brief)
+        conclusions = self._with_derivatives(fits, self._tests(fits, rows, brief=brief))
         for (row, result), error in zip(conclusions.items(), errors.tolist(), strict=True):
             if isinstance(result, HypotestResult):
                 mu_hat_error = error if np.isfinite(error) else None
@@ -216,6 +220,37 @@ class BatchFits:
             ]
             tests[int(row)] = self.conclude(int(row), fits_of, named, remarks)
         return tests
+
+    def _sharpen_for_derivatives(self, fits: Mapping[str, Fits], rows: NDArray[np.int64]) -> None:
+        """Bring fits nearer to their minima where derivatives are wanted.
+
+        Derivatives depend on a minimum to first order, where NLLs do to second.
+        """
+        if self.settings.wanted_derivatives is not None:
+            for kind in fits.values():
+                self.fitter.sharpen(kind, rows, SHARP)
+
+    def _with_derivatives(
+        self,
+        fits: Mapping[str, Fits],
+        tests: dict[int, HypotestResult | PalletfitError | str],
+    ) -> dict[int, HypotestResult | PalletfitError | str]:
+        """Add derivatives to results where they are wanted."""
+        choice = self.settings.wanted_derivatives
+        rows = np.array(
+            [row for row, test in tests.items() if isinstance(test, HypotestResult)], dtype=int
+        )
+        if choice is None or not len(rows):
+            return tests
+        derivatives = YieldDerivatives(self.likelihood, self.settings, choice).tests(fits, rows)
+        changed = dict(tests)
+        for row, of_row in derivatives.items():
+            test = tests[row]
+            if isinstance(of_row, PalletfitError):
+                changed[row] = of_row
+            elif isinstance(test, HypotestResult):
+                changed[row] = replace(test, derivatives=of_row)
+        return changed
 
     def explain(self, fits: Fits, rows: NDArray[np.int64]) -> None:
         """Look at why fits of some rows have not converged, for their records."""

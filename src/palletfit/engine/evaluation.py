@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays
@@ -87,6 +89,19 @@ class BatchLikelihood:
         self.patch_samples = self.arrays.put(own_arrays(batch))
         self.rows = np.arange(len(batch))
         self.poi = batch.layout.poi
+
+    def with_yields(self, shared: Any, patch_samples: Any) -> BatchLikelihood:
+        """Give the likelihoods with other yields of the same samples.
+
+        Parameters
+        ----------
+        shared, patch_samples
+            Arrays of the shared samples, and of the patches' own.
+        """
+        other = copy.copy(self)
+        other.compiled = copy.copy(self.compiled)
+        other.compiled.shared, other.patch_samples = shared, patch_samples
+        return other
 
     @cached_property
     def only_signal(self) -> bool:
@@ -245,9 +260,9 @@ class BatchLikelihood:
         Yields
         ------
         tuple
-            Which of the rows; their ``hessian`` ``(n, K, K)``, ``jacobian`` ``(n, B, K)`` and
-            ``rates`` ``(n, B)``; and the parameters that are fixed or at a bound in the minimum,
-            ``(n, K)``.
+            Which of the rows; their ``gradient`` ``(n, K)``, ``hessian`` ``(n, K, K)``,
+            ``jacobian`` ``(n, B, K)`` and ``rates`` ``(n, B)``; and the
+            parameters that are fixed or at a bound in the minimum, ``(n, K)``.
         """
         batch = self.batch
         at_bound = (fits.point <= batch.lower) | (fits.point >= batch.upper)
@@ -259,7 +274,7 @@ class BatchLikelihood:
             count = part.stop - part.start
             values = {
                 name: np.array(self.arrays.get(getattr(derivatives, name)))[:count]
-                for name in ("hessian", "jacobian", "rates")
+                for name in ("gradient", "hessian", "jacobian", "rates")
             }
             yield part, values, (batch.fixed | at_bound)[rows[part]]
 
@@ -314,3 +329,51 @@ def solve_free(
     with np.errstate(all="ignore"):
         solution, damping, *_ = Arrays().solve(hessian, metric, right, undamped, ~frozen)
     return solution, damping <= UNDAMPED
+
+
+def solve_undamped(
+    hessian: FloatArray, frozen: NDArray[np.bool_], right: FloatArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Solve linear equations without the frozen parameters, and without any damping.
+
+    The damping of :func:`solve_free` is relative to the diagonal. Where that is large, as at the
+    corner of an empty bin, it is felt in other directions. Here only directions without any
+    influence are damped.
+
+    Parameters
+    ----------
+    hessian, frozen, right
+        Matrices ``(L, K, K)``, frozen parameters ``(L, K)``, and m right-hand sides ``(L, K, m)``.
+
+    Returns
+    -------
+    tuple
+        Solutions ``(L, K, m)``, zero where a matrix is not positive definite; and whether each is,
+        ``(L,)``.
+    """
+    masked_out = frozen[:, :, None] | frozen[:, None, :]
+    masked = np.where(masked_out, np.eye(hessian.shape[-1]), hessian)
+    diagonal = np.einsum("...ii->...i", masked)
+    scale = np.where(diagonal > 0, diagonal, 1.0) ** -0.5
+    scaled = scale[:, :, None] * masked * scale[:, None, :]
+    solution, proper = np.zeros(right.shape), np.zeros(len(right), dtype=bool)
+    for lane in range(len(right)):
+        factor = _factor(scaled[lane])
+        if factor is not None:
+            values = np.where(frozen[lane][:, None], 0.0, right[lane]) * scale[lane][:, None]
+            solution[lane] = cho_solve(factor, values) * scale[lane][:, None]
+            proper[lane] = True
+    return solution, proper
+
+
+def _factor(matrix: FloatArray) -> tuple[FloatArray, bool] | None:
+    """Factorize a matrix with ones on its diagonal, damped only if it has to be; None if not."""
+    for damping in (0.0, UNDAMPED):
+        try:
+            factor: tuple[FloatArray, bool] = cho_factor(
+                matrix + damping * np.eye(len(matrix)), lower=True
+            )
+        except (np.linalg.LinAlgError, ValueError):
+            continue
+        return factor
+    return None

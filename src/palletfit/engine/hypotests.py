@@ -16,6 +16,8 @@ from palletfit.pallet.patches import Patch
 if TYPE_CHECKING:
     from palletfit.engine.batch import BatchFits
 
+#: A remark on results of the reference engine.
+NO_DERIVATIVES = "there are no derivatives of fits of the reference engine"
 Outcome = TypeVar("Outcome")
 
 
@@ -40,6 +42,8 @@ class Hypotests(Calculation[HypotestResult]):
     def by_patch(self, engine: PatchEngine, patch: Patch) -> HypotestResult:
         """Test one patch."""
         result = engine.tests_of(patch).test()
+        if engine.settings.wanted_derivatives is not None:
+            result = replace(result, remarks=(*result.remarks, NO_DERIVATIVES))
         if not self.brief:
             return result
         fits = {name: replace(fit, attempts=()) for name, fit in result.fits.items()}

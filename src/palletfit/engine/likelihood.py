@@ -101,7 +101,7 @@ def shared_arrays(layout: Layout) -> dict[str, Any]:
     one = np.ones_like(rows["log_hi"])[None]
     polynomials = np.concatenate([one, np.moveaxis(rows["coefficients"], -3, 0)])
     rows["polynomials"] = np.ascontiguousarray(np.moveaxis(polynomials, 1, 0))
-    return {"rows": rows, "blocks": [_shared_block(part) for part in parts]}
+    return {"rows": rows, "blocks": [shared_block(part) for part in parts]}
 
 
 def own_arrays(lowered: Lowered) -> dict[str, Any]:
@@ -145,7 +145,8 @@ def _row_arrays(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _shared_block(part: Mapping[str, Any]) -> dict[str, Any]:
+def shared_block(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay out the yields of the shared samples of a block for :func:`evaluate`."""
     odd, even = part["odd"], part["even"]
     cells = part["nominal"].size, odd.shape[-1]
     return {
@@ -238,6 +239,20 @@ def poisson_term(
     near = xp.log1p(xp.where(possible & ~small, excess, 0.0))
     term = safe * (excess - xp.where(small, xp.log(xp.where(small, rate / safe, 1.0)), near))
     return xp.where(positive, xp.where(possible, term, xp.inf), clipped(rate, width, xp)[0])
+
+
+def poisson_slopes(arrays: Arrays, count: Any, rate: Any, width: Any) -> tuple[Any, Any]:
+    """Compute the first and second derivative of :func:`poisson_term` by the rate."""
+    xp = arrays.xp
+    observed = count > EMPTY
+    safe = xp.where(observed, rate, 1.0)
+    ratio = xp.where(observed, count / safe, 0.0)
+    slope, curvature = 1.0 - ratio, ratio / safe
+    if not arrays.eager or xp.any(~observed & (rate < 0.0)):
+        _, below, curved = clipped(rate, width, xp)
+        slope = xp.where(observed, slope, below)
+        curvature = xp.where(observed, curvature, curved)
+    return slope, curvature
 
 
 def _widths(lane: Mapping[str, Any]) -> Any:
@@ -380,18 +395,9 @@ def evaluate(
         Their signs, ``(L, K)``: on which side of a kink a parameter of zero stands. None: the
         positive one.
     """
-    xp = arrays.xp
     model = _Model(arrays, layout, shared, lane, point, side)
-    rates, data = _rates(model), lane["data"]
-    observed = data > EMPTY
-    safe = xp.where(observed, rates, 1.0)
-    ratio = xp.where(observed, data / safe, 0.0)
-    slope, curvature = 1.0 - ratio, ratio / safe
-    width = _widths(lane)
-    if not arrays.eager or xp.any(~observed & (rates < 0.0)):
-        _, below, curved = clipped(rates, width, xp)
-        slope = xp.where(observed, slope, below)
-        curvature = xp.where(observed, curvature, curved)
+    rates = _rates(model)
+    slope, curvature = poisson_slopes(arrays, lane["data"], rates, _widths(lane))
     return _assemble(model, lane, rates, curvature, _Sums(model, slope))
 
 

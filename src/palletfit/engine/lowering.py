@@ -206,8 +206,8 @@ class Lowered:
         parameters that it does not have.
     parts
         For each block the arrays of the patches' own samples; ``(P, C, S, …)``.
-    sample_names
-        For each patch the names of its own samples in each channel.
+    readings
+        For each patch the content of its own samples, and settings of its measurement.
     data
         Observed counts in the order of the blocks, ``(P, B)``.
     init, lower, upper, fixed, present, aux, precision, factor
@@ -220,7 +220,7 @@ class Lowered:
     remarks: list[tuple[str, ...]]
     names: list[list[str | None]]
     parts: list[dict[str, Any]]
-    sample_names: list[list[tuple[str, ...]]]
+    readings: list[Reading]
     data: FloatArray
     init: FloatArray
     lower: FloatArray
@@ -234,6 +234,10 @@ class Lowered:
     def __len__(self) -> int:
         return len(self.index)
 
+    def sample_names(self, row: int, channel: int) -> tuple[str, ...]:
+        """Give the names of the own samples of a patch in a channel."""
+        return tuple(name for name, _ in self.readings[row].added[channel])
+
     def take(self, rows: NDArray[np.int64]) -> Lowered:
         """Take some of the patches, any of them several times."""
         arrays = {
@@ -243,7 +247,7 @@ class Lowered:
             layout=self.layout,
             remarks=[self.remarks[row] for row in rows],
             names=[self.names[row] for row in rows],
-            sample_names=[self.sample_names[row] for row in rows],
+            readings=[self.readings[row] for row in rows],
             parts=[{name: part[name][rows] for name in part} for part in self.parts],
             **arrays,
         )
@@ -401,7 +405,7 @@ class _Filler:
         layout = self.layout
         rows: list[tuple[int, FloatArray, dict[str, Any], list[str | None]]] = []
         remarks: list[tuple[str, ...]] = []
-        samples: list[list[tuple[str, ...]]] = []
+        readings: list[Reading] = []
         count = len(self.members)
         parts = [
             empty_part(
@@ -418,9 +422,7 @@ class _Filler:
             self._samples(parts, len(rows), reading, additions)
             rows.append((index, reading.data[layout.bin_order], settings, names))
             remarks.append(reading.remarks)
-            samples.append(
-                [tuple(name for name, _ in channel_samples) for channel_samples in reading.added]
-            )
+            readings.append(reading)
         if not rows:
             return None
         count_lowered = len(rows)
@@ -432,7 +434,7 @@ class _Filler:
             remarks=remarks,
             names=[row[3] for row in rows],
             parts=[{name: array[:count_lowered] for name, array in part.items()} for part in parts],
-            sample_names=samples,
+            readings=readings,
             data=np.stack([row[1] for row in rows]),
             present=present,
             **values,

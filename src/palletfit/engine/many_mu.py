@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from palletfit.config import FitSettings
+from palletfit.config import DerivativeSettings, FitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues, p_values, profile_statistic
 from palletfit.engine.batch import NO_SENSITIVITY, SHARP, SUGGESTED, WEAK, BatchFits
 from palletfit.engine.causes import stopped
+from palletfit.engine.derivatives import YieldDerivatives
 from palletfit.engine.fit_records import fit_records
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.hypothesis import check_limit_bounds
@@ -197,6 +198,45 @@ class Profile:
             f"{n}: {explanation}" for n, (_, explanation) in zip(names, verdicts, strict=True)
         )
         return all(trusted for trusted, _ in verdicts), reason
+
+    def derivatives(
+        self, rows: NDArray[np.int64], mu: FloatArray, choice: DerivativeSettings
+    ) -> tuple[YieldDerivatives, dict[int, FloatArray]]:
+        """Differentiate the signal strengths of the last thorough tests of some rows by yields.
+
+        No fit is made again: each only gets sharper.
+
+        Parameters
+        ----------
+        rows, mu
+            Rows, and the signal strength of each.
+        choice
+            Samples, and what becomes of their uncertainties.
+
+        Returns
+        -------
+        tuple
+            Derivatives of the fits, and those of the signal strengths by row, see
+            :meth:`palletfit.engine.derivatives.YieldDerivatives.limits`.
+        """
+        batch, at = self._fits.batch, np.zeros(len(self))
+        at[rows] = mu
+        leaders = _leaders(len(self), rows)
+        fits = {
+            "background": self._background,
+            "free": self._free,
+            "fixed": Fits(batch.data, batch.aux, at, leaders),
+            "asimov_fixed": Fits(*self._asimov_data, at, leaders),
+        }
+        for name, near in (("fixed", "data"), ("asimov_fixed", "asimov")):
+            start = self._sure[near].copy()
+            start[:, self._fits.poi] = at
+            self._fits.fitter.fit(fits[name], {"sure": start}, rows)
+        for kind in fits.values():
+            self._fits.fitter.sharpen(kind, self.rows, SHARP)
+        derivatives = YieldDerivatives(self._fits.likelihood, self.settings, choice)
+        proven = np.all([kind.converged[rows] for kind in fits.values()], axis=0)
+        return derivatives, derivatives.limits(fits, rows[proven])
 
     def below_zero(self, row: int, *, on_data: bool) -> bool:
         """Say whether a fit of the last thorough test of a row ends with a rate below zero."""

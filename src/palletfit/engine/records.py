@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import PValues
+from palletfit.engine.derivative_records import Derivatives
 
 #: ``ok``: fitted and trusted; ``suspect``: fitted, but at least one fit is not trusted;
 #: ``failed``: no result.
@@ -246,6 +247,8 @@ class HypotestResult:
         Which minimum counts, ``lowest`` or ``nearest``.
     other
         What the other one gives, if that is another minimum.
+    derivatives
+        Derivatives by yields, where they are asked for.
     """
 
     p_values: PValues
@@ -260,6 +263,7 @@ class HypotestResult:
     software: dict[str, str] = field(default_factory=dict)
     minimum: str = "lowest"
     other: OtherMinimum | None = None
+    derivatives: Derivatives | None = None
 
     @property
     def status(self) -> Status:
@@ -280,8 +284,10 @@ class HypotestResult:
     def as_json(self) -> dict[str, Any]:
         """Give plain data with the field's keys (``CLs_obs``, ``CLs_exp``, ``fit_time``) on top."""
         p_values = asdict(self.p_values)
-        data = asdict(self)
-        del data["p_values"]
+        data = asdict(replace(self, derivatives=None))
+        del data["p_values"], data["derivatives"]
+        if self.derivatives is not None:
+            data["derivatives"] = self.derivatives.as_json()
         data["other_minimum"] = data.pop("other") and self.other and self.other.as_json()
         plain: dict[str, Any] = finite({"status": self.status, **p_values, **data})
         return plain

@@ -26,7 +26,7 @@ FLOORS = (
     {"workflow", "publish", "cli"},
 )
 #: Modules beside the packages: entries from outside, which may import anything.
-ENTRIES = {"", "api", "endpoint", "live", "login", "notebook", "remote", "results"}
+ENTRIES = {"", "api", "endpoint", "jax", "live", "login", "notebook", "remote", "results"}
 #: What endpoints call is imported by the name that never changes, inside the registered function.
 ALLOWED = {("executors.globus.service", "remote")}
 #: The command line asks what programs ask.

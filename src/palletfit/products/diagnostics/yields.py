@@ -274,7 +274,7 @@ def _samples(
     batch: Lowered, row: int, block: Block, channel: int
 ) -> tuple[list[str], NDArray[np.int64]]:
     """List the names of a channel's samples, and their places among all of the block."""
-    shared, added = batch.layout.sample_names[channel], batch.sample_names[row][channel]
+    shared, added = batch.layout.sample_names[channel], batch.sample_names(row, channel)
     # Places that no sample of this channel takes are empty.
     first = block.shared["nominal"].shape[1]
     columns = [*range(len(shared)), *range(first, first + len(added))]

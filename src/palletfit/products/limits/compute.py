@@ -31,6 +31,8 @@ from palletfit.config import FitSettings, LimitSettings
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.asymptotics import N_SIGMA, PValues
 from palletfit.engine.batch import BatchFits
+from palletfit.engine.derivative_records import Derivatives, LimitSlopes
+from palletfit.engine.hypotests import NO_DERIVATIVES
 from palletfit.engine.hypothesis import (
     AT_UPPER_BOUND,
     BELOW_ZERO,
@@ -42,7 +44,8 @@ from palletfit.engine.minima import about_other
 from palletfit.engine.protocol import BatchEngine, Calculation, Engine, PatchEngine, PatchTests
 from palletfit.engine.records import HypotestResult, Status, by_sigma, finite
 from palletfit.engine.samples import Spec
-from palletfit.errors import ConfigError, FitError, PalletfitError
+from palletfit.engine.yields import Yields
+from palletfit.errors import ConfigError, FitError, PalletError, PalletfitError
 from palletfit.pallet.patches import Patch
 
 #: ``found``; ``beyond``: the limit lies above what the bounds of the parameter of interest allow;
@@ -157,6 +160,8 @@ class Limits:
         Which minimum counts, ``lowest`` or ``nearest``.
     other
         Limits with the other one, if one of them differs by more than their tolerances.
+    derivatives
+        Derivatives of the limits by yields, where they are asked for.
     """
 
     observed: Limit
@@ -170,6 +175,7 @@ class Limits:
     software: dict[str, str]
     minimum: str = "lowest"
     other: OtherLimits | None = None
+    derivatives: Derivatives | None = None
 
     @property
     def status(self) -> Status:
@@ -194,8 +200,10 @@ class Limits:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with ``mu_obs`` and the five ``mu_exp`` on top."""
-        data = asdict(self)
-        del data["other"]
+        data = asdict(replace(self, derivatives=None))
+        del data["other"], data["derivatives"]
+        if self.derivatives is not None:
+            data["derivatives"] = self.derivatives.as_json()
         plain: dict[str, Any] = finite(
             {
                 "status": self.status,
@@ -291,7 +299,10 @@ class LimitSearch(Calculation[Limits]):
 
     def by_patch(self, engine: PatchEngine, patch: Patch) -> Limits:
         """Search for the limits of one patch."""
-        return _PatchSearch(engine.tests_of(patch), engine.settings, self).run()
+        limits = _PatchSearch(engine.tests_of(patch), engine.settings, self).run()
+        if engine.settings.wanted_derivatives is not None:
+            limits = replace(limits, remarks=(*limits.remarks, NO_DERIVATIVES))
+        return limits
 
 
 def bounded(engine: Engine, settings: LimitSettings) -> Engine:
@@ -473,9 +484,66 @@ class _BatchSearch:
         limits = self._search(rows)
         patches = np.unique(rows % self.patches)
         alternatives = self._other_limits(limits, patches)
+        derivatives = self._derivatives(limits, patches)
         seconds = (time.perf_counter() - self.began) / self.patches
         for patch in map(int, patches):
-            yield patch, self._conclude(patch, limits, seconds, alternatives.get(patch))
+            outcome = self._conclude(patch, limits, seconds, alternatives.get(patch))
+            of_patch = derivatives.get(patch)
+            if isinstance(outcome, Limits) and isinstance(of_patch, PalletError):
+                yield patch, of_patch
+            elif isinstance(outcome, Limits) and isinstance(of_patch, Derivatives):
+                yield patch, replace(outcome, derivatives=of_patch)
+            else:
+                yield patch, outcome
+
+    def _derivatives(
+        self, limits: Mapping[int, Limit], patches: NDArray[np.int64]
+    ) -> dict[int, Derivatives | PalletError]:
+        """Differentiate the limits by yields, where that is asked for; by patch."""
+        choice = self.fits.settings.wanted_derivatives
+        if choice is None:
+            return {}
+        rows = np.array(
+            [row for row in sorted(limits) if limits[row].mu is not None and limits[row].trusted],
+            dtype=int,
+        )
+        mu = np.array([limits[row].mu for row in rows], dtype=float)
+        derivatives, slopes = self.profile.derivatives(rows, mu, choice)
+        yields = derivatives.yields
+        return {
+            int(patch): yields.unknown[patch] or self._slopes_of(int(patch), yields, slopes, limits)
+            for patch in patches
+        }
+
+    def _slopes_of(
+        self,
+        patch: int,
+        yields: Yields,
+        slopes: Mapping[int, FloatArray],
+        limits: Mapping[int, Limit],
+    ) -> Derivatives:
+        """Put the derivatives of the six limits of a patch together."""
+        channels: dict[str, dict[str, LimitSlopes]] = {}
+        for target, channel, nominal in yields.nominal(patch):
+            by_kind = np.full((len(KINDS), len(nominal)), np.nan)
+            for number in range(len(KINDS)):
+                of_row = slopes.get(patch + number * self.patches)
+                if of_row is not None:
+                    by_kind[number] = of_row[number, target.layer, target.bins]
+            sample = LimitSlopes(nominal, by_kind[0], by_kind[1:])
+            channels.setdefault(channel, {})[target.name] = sample
+        remarks = [
+            f"the {name} limit has no derivative: it is {limit.state}"
+            for name, limit in zip(KINDS, self._of(limits, patch), strict=True)
+            if limit.mu is None
+        ]
+        remarks += [
+            f"CLs jumps at the {name} limit: the derivative is that of one side of the jump"
+            for name, limit in zip(KINDS, self._of(limits, patch), strict=True)
+            if limit.jump is not None
+        ]
+        choice = "relative" if yields.relative else "absolute"
+        return Derivatives(channels, choice, tuple(remarks))
 
     def function(self, rows: NDArray[np.int64], mu: FloatArray) -> FloatArray:
         """Evaluate the functions that rise through zero at the limit of each row."""

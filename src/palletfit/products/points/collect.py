@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from palletfit.core.files import atomic_file, read_json
 from palletfit.errors import StoreError
-from palletfit.products.points.parts import METADATA, NLLS, RESULTS, PartStore, read
+from palletfit.products.points.parts import DERIVATIVES, METADATA, NLLS, RESULTS, PartStore, read
 from palletfit.products.points.sources import Names, duplicate
 
 #: Rows of a group of rows: columnar files are read well in groups of this size.
@@ -147,6 +147,7 @@ def _schema(regions: Sequence[_Region], labels: Sequence[str]) -> pa.Schema:
             ("region", pa.string()),
             *RESULTS.items(),
             *((name, kind) for name, kind in NLLS.items() if name in columns),
+            *((name, kind) for name, kind in DERIVATIVES.items() if name in columns),
         ]
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from palletfit.engine.derivative_records import Derivatives
 from palletfit.engine.protocol import Engine
 from palletfit.engine.records import HypotestResult, finite
 from palletfit.errors import PalletfitError
@@ -57,7 +58,7 @@ def summary(result: HypotestResult) -> dict[str, Any]:
         ``status``, ``CLs_obs``, ``CLs_exp``, ``mu_hat``, ``mu_hat_error``; of its four fits the
         largest estimated distance to the minimum ``edm`` (in units of the NLL) and the smallest
         number of starts that agree in it, ``starts_agreed``; ``engine``; ``fit_time`` in seconds;
-        and as ``reason`` what a reader should know.
+        as ``reason`` what a reader should know; and ``derivatives``, where they are asked for.
     """
     fits = result.fits
     doubts = [f"{name} fit: {fit.reason}" for name, fit in fits.items() if not fit.trusted]
@@ -75,4 +76,17 @@ def summary(result: HypotestResult) -> dict[str, Any]:
             "reason": "; ".join([*doubts, *result.remarks]),
         }
     )
+    if result.derivatives is not None:
+        plain["derivatives"] = finite(_derivatives(result.derivatives))
     return plain
+
+
+def _derivatives(derivatives: Derivatives) -> dict[str, Any]:
+    """Give those of CLs and of the best fit, by channel and sample."""
+    return {
+        channel: {
+            sample: {name: slopes[name] for name in ("CLs_obs", "CLs_exp", "mu_hat")}
+            for sample, slopes in samples.items()
+        }
+        for channel, samples in derivatives.as_json()["channels"].items()
+    }

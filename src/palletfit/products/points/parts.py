@@ -42,6 +42,8 @@ RESULTS = {
 }
 #: Further columns, of points whose NLLs are asked for.
 NLLS = dict.fromkeys(NLL_COLUMNS, pa.float64())
+#: A further column, of points whose derivatives are asked for: JSON by channel and sample.
+DERIVATIVES = {"derivatives": pa.string()}
 #: Column that marks failures that may pass; only in the files of chunks.
 RETRY = "retry"
 #: The same fit of the same point fails again; any other failure may pass.
@@ -100,12 +102,14 @@ def row_of(patch: Patch, labels: Sequence[str], result: Mapping[str, Any]) -> di
         }
     row |= {name: result[name] for name in RESULTS if name in result}
     row |= result.get("nlls") or {}
+    if result.get("derivatives"):
+        row["derivatives"] = json.dumps(result["derivatives"], separators=(",", ":"))
     return row | dict(zip(EXPECTED_COLUMNS, result["CLs_exp"], strict=True))
 
 
 def relabelled(row: Mapping[str, Any], patch: Patch, labels: Sequence[str]) -> dict[str, Any]:
     """Update the values of a point in its row: fits do not depend on them."""
-    results = {name: row[name] for name in (*RESULTS, *NLLS, RETRY) if name in row}
+    results = {name: row[name] for name in (*RESULTS, *NLLS, *DERIVATIVES, RETRY) if name in row}
     return {"name": patch.name, **dict(zip(labels, patch.values, strict=True)), **results}
 
 
@@ -142,8 +146,9 @@ class PartStore:
         identity: str,
         *,
         nlls: bool = False,
+        derivatives: bool = False,
     ) -> Path:
-        """Write a chunk's rows atomically and durably, with columns of NLLs if there are such.
+        """Write a chunk's rows atomically and durably, with further columns if there are such.
 
         Raises
         ------
@@ -156,6 +161,7 @@ class PartStore:
                 *((label, label_type([row[label] for row in rows])) for label in labels),
                 *RESULTS.items(),
                 *(NLLS.items() if nlls else ()),
+                *(DERIVATIVES.items() if derivatives else ()),
                 (RETRY, pa.bool_()),
             ]
         )

@@ -350,7 +350,13 @@ class _Run:
         rows = [chunk.rows[patch.name] for patch in chunk.patches]
         identity = self._identity(chunk.number)
         path = self.store.write(
-            chunk.number, rows, self.scan.labels, chunk.key, identity, nlls=self.scan.nlls
+            chunk.number,
+            rows,
+            self.scan.labels,
+            chunk.key,
+            identity,
+            nlls=self.scan.nlls,
+            derivatives=self.scan.settings.wanted_derivatives is not None,
         )
         self.entries[chunk.number] = _entry(path, chunk.key.digest, rows)
         for patch in chunk.patches:

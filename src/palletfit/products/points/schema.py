@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -22,4 +22,6 @@ class PointResult(Result):
     fit_time: Number
     reason: str
     nlls: dict[str, MaybeNumber] | None = None
+    """Present if they are asked for."""
+    derivatives: dict[str, Any] | None = None
     """Present if they are asked for."""
