@@ -361,8 +361,8 @@ def _check_outputs(conventions: Conventions, network: Network) -> None:
     if not conventions.outputs:
         raise ConfigError(
             f"The network's file does not say which NLLs its {network.columns} outputs are.",
-            remedy="Name their columns with `conventions.outputs`, such as nll_obs_1=0 and nllA_obs_1=1; "
-            "columns count from zero.",
+            remedy="Name their columns with `conventions.outputs`, such as nll_obs_1=0 and "
+            "nllA_obs_1=1; columns count from zero.",
             file=network.path,
         )
     for name, column in conventions.outputs.items():
