@@ -53,6 +53,9 @@ def _cls(points: Sequence[RefereedPoint], name: str, words: str, title: str) -> 
     with mpl.rc_context(STYLE):
         figure = new_figure(7.0, 5.2)
         axes = figure.add_subplot()
+        # Before anything is drawn: the margins are those of these scales.
+        axes.set_xscale("log")
+        axes.set_yscale("symlog", linthresh=_LINEAR_CLS)
         entries: list[Entry] = []
         for verdict, (marker, colour, label) in _KINDS.items():
             kind = [point for point in points if point.verdict(name) == verdict]
@@ -67,8 +70,6 @@ def _cls(points: Sequence[RefereedPoint], name: str, words: str, title: str) -> 
         entries += _outside(points)
         axes.axhline(0.0, color="black", linewidth=0.8)
         axes.axvline(LEVEL, color="black", linestyle=":", linewidth=1.2)
-        axes.set_xscale("log")
-        axes.set_yscale("symlog", linthresh=_LINEAR_CLS)
         axes.set_xlabel(f"Exact {words} CLs", loc="right", fontsize=13)
         axes.set_ylabel("Learned minus exact CLs", loc="top", fontsize=13)
         write_legend(figure, [title], entries)
@@ -80,6 +81,8 @@ def _nlls(points: Sequence[RefereedPoint], outputs: Sequence[str], title: str) -
     with mpl.rc_context(STYLE):
         figure = new_figure(7.0, 5.2)
         axes = figure.add_subplot()
+        axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_yscale("symlog", linthresh=_LINEAR_NLL)
         entries: list[Entry] = []
         for name, marker in zip(outputs, "ovs^", strict=False):
             pairs = [(_rise(point, name), point.error(name)) for point in points]
@@ -87,8 +90,6 @@ def _nlls(points: Sequence[RefereedPoint], outputs: Sequence[str], title: str) -
             (line,) = axes.plot(*values.reshape(-1, 2).T, marker, markersize=3.5, alpha=0.7)
             entries.append((line, name))
         axes.axhline(0.0, color="black", linewidth=0.8)
-        axes.set_xscale("symlog", linthresh=1.0)
-        axes.set_yscale("symlog", linthresh=_LINEAR_NLL)
         axes.set_xlabel(
             r"Exact 2 NLL at $\mu = 1$ minus that at $\mu = 0$", loc="right", fontsize=13
         )
