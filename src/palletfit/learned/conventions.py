@@ -142,7 +142,7 @@ class Conventions(Model):
     twice: bool = False
     """Outputs are 2 NLL."""
     output_scaling: Scaling = Scaling()
-    """Scaling of the outputs, which is taken back; its numbers are in the order of `outputs`."""
+    """Scaling of the outputs, which is taken back; its numbers are in the order of the columns."""
     zeros: dict[str, float] = Field(default_factory=dict)
     """NLLs without signal that are no outputs, such as `nll_obs_0`."""
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)

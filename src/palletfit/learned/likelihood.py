@@ -114,11 +114,13 @@ class LearnedLikelihood:
         """
         conventions = self.conventions
         features = conventions.input_scaling.scaled(self.base + signals)
-        columns = list(conventions.outputs.values())
+        # By column: files may sort their keys, and the scaling has numbers in a fixed order.
+        names = sorted(conventions.outputs, key=lambda name: conventions.outputs[name])
+        columns = [conventions.outputs[name] for name in names]
         values = conventions.output_scaling.unscaled(self.network(features)[:, columns])
         if conventions.twice:
             values = values / 2
-        nlls = dict(zip(conventions.outputs, values.T, strict=True))
+        nlls = dict(zip(names, values.T, strict=True))
         for name, zero in conventions.zeros.items():
             nlls.setdefault(name, np.full(len(signals), zero))
         if conventions.differences:

@@ -121,7 +121,7 @@ def test_wrong_sides_of_exclusion_are_counted(tmp_path):
 
 def test_outputs_that_are_differences_or_twice(tmp_path):
     """Differences without a value at zero stand on the exact one."""
-    conventions = {**CONVENTIONS, "outputs": {"nll_obs_1": 1, "nllA_obs_1": 3}}
+    conventions = {**CONVENTIONS, "outputs": {"nllA_obs_1": 3, "nll_obs_1": 1}}
     zeros = {name: networks.exact(name, [0, 0, 0]) for name in ("nll_obs_0", "nllA_obs_0")}
     shifted = {"steps": ["standardization"], "mean": [-value for value in zeros.values()]}
     conventions |= {"differences": True, "output_scaling": {**shifted, "std": [1.0]}}
