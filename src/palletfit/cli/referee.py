@@ -27,7 +27,7 @@ Examples:
   palletfit referee network.onnx BkgOnly.json --patchset patchset.json
   palletfit referee network.onnx BkgOnly.json --points yields.csv --csv all.csv
   palletfit referee network.onnx BkgOnly.json --random 200 --range 0,20 \\
-    --inputs SR,CR --yields total --outputs nll_obs_1=0,nllA_obs_1=1 --differences""",
+    --inputs SR,CR --yields signal --outputs nll_obs_1=0,nllA_obs_1=1""",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
 @takes_likelihood()
