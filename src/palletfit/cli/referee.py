@@ -24,10 +24,10 @@ _TITLES = {"CLs_obs": "CLs observed", "CLs_exp": "CLs expected"}
     short_help="Say where a learned likelihood (ONNX) is wrong.",
     epilog="""\b
 Examples:
-  palletfit referee network.onnx BkgOnly.json --patchset patchset.json
-  palletfit referee network.onnx BkgOnly.json --points yields.csv --csv all.csv
-  palletfit referee network.onnx BkgOnly.json --random 200 --range 0,20 \\
-    --inputs SR,CR --yields signal --outputs nll_obs_1=0,nllA_obs_1=1""",
+  palletfit referee net.onnx BkgOnly.json --patchset patchset.json
+  palletfit referee net.onnx BkgOnly.json --points yields.csv --csv all.csv
+  palletfit referee net.onnx BkgOnly.json --random 200 --range 0,20 \\
+    --inputs SR,CR --yields signal --outputs nll_obs_1=0""",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
 @takes_likelihood()
