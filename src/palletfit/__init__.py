@@ -4,6 +4,7 @@
 signals. ``fit``, ``fits``, ``pulls``, ``yields``, ``goodness_of_fit``, ``likelihood_scan``,
 ``likelihood_contours``, ``grouped_impacts``, ``upper_limit``, ``upper_limits``, ``mu_scan``,
 ``diagnose`` and ``toys`` stand beside them; see :mod:`palletfit.api`.
+``referee`` says where a learned likelihood is wrong.
 ``read_hs3`` and ``write_hs3`` are for the HEP Statistics Serialization Standard.
 """
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         mu_scan,
         pulls,
         read_hs3,
+        referee,
         toys,
         upper_limit,
         upper_limits,
@@ -57,6 +59,7 @@ __all__ = [
     "mu_scan",
     "pulls",
     "read_hs3",
+    "referee",
     "toys",
     "upper_limit",
     "upper_limits",

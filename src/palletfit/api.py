@@ -34,6 +34,7 @@ from palletfit.config import (
     FitSettings,
     LimitSettings,
     MuScanSettings,
+    PointSettings,
     ToySettings,
     parse,
 )
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from palletfit.core.progress import Progress
     from palletfit.engine.goodness import GoodnessOfFit
     from palletfit.engine.protocol import Engine
+    from palletfit.learned.referee import ExactTest, Referee
     from palletfit.pallet.inspection import Inspection
     from palletfit.products.diagnostics.profile.contours import LikelihoodContours
     from palletfit.products.diagnostics.profile.impacts import GroupedImpacts
@@ -82,6 +84,7 @@ __all__ = [
     "mu_scan",
     "pulls",
     "read_hs3",
+    "referee",
     "toys",
     "upper_limit",
     "upper_limits",
@@ -1114,6 +1117,100 @@ def toys(
         return _gather(task, _one_by_one(one), None)
 
 
+def referee(
+    model: Path | str,
+    workspace: Source,
+    patchset: PatchSource | None = None,
+    *,
+    points: Path | str | None = None,
+    random: int = 0,
+    seed: int = 1,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    conventions: Mapping[str, Any] | None = None,
+    yields_only: bool = False,
+    patches: str | Sequence[str] = "*",
+    check: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> Referee:
+    """Compare a learned likelihood with the exact one, point by point.
+
+    Parameters
+    ----------
+    model
+        Network, an ONNX file.
+    workspace, patchset
+        Files, or their content: the likelihood that it was trained for, and signals.
+    points
+        CSV or Parquet file of signal yields instead of a patchset, as an analysis has it.
+    random, seed, ranges
+        Number of signals that are drawn instead; seed of the random numbers; smallest and largest
+        events by channel or bin, or by ``*``, where the network's file has no training range.
+    conventions
+        Fields of :class:`palletfit.learned.conventions.Conventions`: what inputs and outputs are,
+        where the metadata of SModelS do not say it.
+    yields_only
+        Test the yields of patches without their uncertainties, as far as the network knows them.
+    patches, check, progress, settings
+        See :func:`hypotest`; `uncertainties` are those of all yields of a point.
+
+    Returns
+    -------
+    Referee
+        Errors of NLLs and CLs, and all points.
+
+    Raises
+    ------
+    PalletError
+        A file is not what it should be.
+    ConfigError
+        The package `onnx` is missing, there are no points, or nobody says what inputs and outputs
+        are.
+    """
+    from palletfit.learned.likelihood import LearnedLikelihood, signals_of
+    from palletfit.learned.referee import exact_tests, judge
+    from palletfit.learned.signals import Signals
+    from palletfit.products.points.nlls import check_nlls
+
+    drawn = points is not None or random != 0
+    if (patchset is not None and drawn) or (points is not None and random != 0):
+        raise ConfigError(
+            "There are several sources of points.",
+            remedy="Give only one of `patchset`, `points` and `random`.",
+        )
+    uncertainties = settings.get("uncertainties") or {}
+    if drawn or yields_only:
+        settings = {name: value for name, value in settings.items() if name != "uncertainties"}
+    if drawn:
+        _check_settings(referee, settings)
+        content = _content(workspace)
+        if check:
+            _check_workspace(content, _title(workspace, "workspace"))
+        task = _task_for(content, (), (), settings, needs_poi=True)
+    else:
+        task = _task(referee, workspace, patchset, patches, settings, check=check)
+    check_nlls(task.engine.settings, PointSettings())
+    background = task.engine.workspace
+    learned = LearnedLikelihood.of(Path(model), background, task.poi, conventions)
+    makes = Signals(learned, background, task.engine.settings, uncertainties)
+    if points is not None:
+        task = task.with_patches(makes.of_table(Path(points)))
+    elif drawn:
+        task = task.with_patches(makes.at_random(random, seed, ranges or {}))
+    signals = signals_of(background, task.fitted, task.poi, learned.bins)
+    if yields_only and not drawn:
+        errors = {name: error for name, error in signals.items() if isinstance(error, Exception)}
+        task = task.with_fitted(makes.of_yields(signals), errors)
+    expected = any("_exp_" in name for name in learned.conventions.outputs)
+    results: Results[ExactTest] = _gather(
+        task,
+        lambda fitted: exact_tests(task.engine, fitted, expected=expected),
+        "referee" if progress else None,
+    )
+    exact = {name: results.errors.get(name) or results.results[name] for name in results.values_of}
+    return judge(learned, exact, {**results.errors, **signals})
+
+
 def inspect(
     source: Path | str,
     *,
@@ -1208,6 +1305,16 @@ class _Task:
     def remarks(self) -> tuple[str, ...]:
         """Remarks on the question, which stand with every result."""
         return self.selection.remarks
+
+    def with_patches(self, patches: Sequence[Patch]) -> _Task:
+        """Ask about other patches of the engine's workspace."""
+        return replace(self, patches=tuple(patches), labels=()).with_fitted(patches, {})
+
+    def with_fitted(self, patches: Sequence[Patch], errors: Mapping[str, PalletfitError]) -> _Task:
+        """Fit other patches of the same names; some have an error instead."""
+        fitted = replace(self.selection.fitted, patches=tuple(patches))
+        refused = {**self.selection.refused, **errors}
+        return replace(self, selection=replace(self.selection, fitted=fitted, refused=refused))
 
     def fixed(self, mu: float | None, patch: Patch) -> float | None:
         """Give the value where the parameter of interest is fixed, of one that there is."""

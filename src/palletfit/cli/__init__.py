@@ -32,6 +32,7 @@ COMMANDS = {
     "contours": "Find contours of the likelihood in two parameters.",
     "gof": "Test how well a model describes its data.",
     "toys": "Compute CLs from pseudo-experiments.",
+    "referee": "Say where a learned likelihood (ONNX) is wrong.",
     "serve": "Answer points of other programs: JSON lines in, JSON lines out.",
     "inspect": "Say what is in a published likelihood.",
     "catalogue": "List published likelihoods.",

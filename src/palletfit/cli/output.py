@@ -156,9 +156,16 @@ class Output:
         return DONE if _status(results) == "ok" else NOT_TRUSTED
 
     def document(
-        self, command: str, settings: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
+        self,
+        command: str,
+        settings: Mapping[str, Any],
+        entries: Sequence[Mapping[str, Any]],
+        summary: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the JSON document of a command; numbers that are not finite are null."""
+        """Write the JSON document of a command; numbers that are not finite are null.
+
+        A `summary` is about all entries.
+        """
         from palletfit.engine.records import finite
 
         statuses = {entry["status"] for entry in entries}
@@ -168,6 +175,7 @@ class Output:
             "version": __version__,
             "status": worst,
             "settings": settings,
+            **({} if summary is None else {"summary": summary}),
             "results": entries,
         }
         click.echo(json.dumps(finite(content), indent=2, ensure_ascii=True, allow_nan=False))

@@ -21,7 +21,7 @@ FLOORS = (
     {"engine", "planes"},
     {"runs"},
     {"products"},
-    {"executors", "pages", "backends"},
+    {"executors", "pages", "backends", "learned"},
     {"serve"},
     {"workflow", "publish", "cli"},
 )

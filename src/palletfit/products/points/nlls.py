@@ -30,11 +30,11 @@ class TwoTests:
     ----------
     observed, expected
         Tests of the observed data, and of the expected data before any fit; of the latter the error
-        if there is none.
+        if there is none, and None where it is not asked for.
     """
 
     observed: HypotestResult
-    expected: HypotestResult | PalletfitError
+    expected: HypotestResult | PalletfitError | None
 
     def added_to(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Add the NLLs to a summary of the observed data; say there if some are not trusted."""
@@ -43,7 +43,7 @@ class TwoTests:
         doubts: list[str] = []
         if isinstance(self.expected, PalletfitError):
             doubts.append(f"expected data: {self.expected.problem}")
-        else:
+        elif self.expected is not None:
             values |= _named("exp", self.expected)
             doubts += [
                 f"expected data, {name} fit: {fit.reason}"
