@@ -21,8 +21,11 @@ from palletfit.core.arrays import FloatArray
 from palletfit.core.text import did_you_mean, printable
 from palletfit.errors import ConfigError, PalletError
 
-#: Bytes of a file, numbers of a tensor of one point, and numbers that are computed together.
-LARGEST_FILE, LARGEST_TENSOR, _TOGETHER = 64 * 1024**2, 10**7, 1 << 22
+#: Bytes of a file, and numbers of a tensor of one point.
+LARGEST_FILE, LARGEST_TENSOR = 64 * 1024**2, 10**7
+#: Numbers of all tensors of one point, and of all points that are computed together. The evaluator
+#: keeps every tensor until the last one is known.
+LARGEST_SUM, _TOGETHER = 10**8, 1 << 24
 #: Largest numbers of operators, and of inputs or outputs.
 _MOST_OPERATORS, _MOST_COLUMNS = 10_000, 10_000
 #: Operators of feed-forward networks, in the standard's own domain. None of them reads a file,
@@ -97,7 +100,7 @@ class Network:
         _check_content(model, path)
         feed, dtype = _input(model, path)
         one = _of_one_row(model)
-        outputs, largest = _sizes(one, path)
+        outputs, numbers = _sizes(one, path)
         first = feed.type.tensor_type.shape.dim[0]
         try:
             from onnx.reference import ReferenceEvaluator
@@ -113,7 +116,7 @@ class Network:
             _evaluator=evaluator,
             _input=feed.name,
             _dtype=dtype,
-            _rows=1 if first.dim_value == 1 else max(1, _TOGETHER // largest),
+            _rows=1 if first.dim_value == 1 else max(1, _TOGETHER // numbers),
         )
         return network._checked()
 
@@ -146,13 +149,13 @@ class Network:
             with np.errstate(all="ignore"):
                 feeds = {self._input: features.astype(self._dtype)}
                 outputs = self._evaluator.run(None, feeds)
-        except Exception as error:
+            table = [
+                np.asarray(values, dtype=float).reshape(len(features), -1)
+                for values in outputs
+                if np.size(values) % len(features) == 0
+            ]
+        except Exception as error:  # of an operator, or of outputs that are texts
             raise _unusable(self.path, f"cannot be evaluated: {_line(error)}") from error
-        table = [
-            np.asarray(values, dtype=float).reshape(len(features), -1)
-            for values in outputs
-            if np.size(values) % len(features) == 0
-        ]
         joined = np.concatenate(table, axis=1) if table else np.zeros((len(features), 0))
         if joined.shape[1] != self.columns:
             raise _unusable(
@@ -163,10 +166,18 @@ class Network:
         return joined
 
     def _checked(self) -> Network:
-        """Evaluate rows alone if others change their outputs, as batch statistics do."""
+        """Evaluate rows alone if others change their outputs, as batch statistics do.
+
+        Raises
+        ------
+        PalletError
+            The same inputs have other outputs the second time.
+        """
         rows = np.linspace(0.5, 1.5, 3 * self.width).reshape(3, self.width)
         alone = Network(**{**self.__dict__, "_rows": 1})
         single = alone(rows)
+        if not np.array_equal(single, alone(rows), equal_nan=True):
+            raise _unusable(self.path, "is random, as Dropout is in training")
         if self._rows == 1:
             return alone
         try:
@@ -326,7 +337,7 @@ def _of_one_row(model: Any) -> Any:
 
 
 def _sizes(model: Any, path: Path) -> tuple[tuple[tuple[str, int], ...], int]:
-    """Infer the columns of each output of one row, and the size of the largest tensor."""
+    """Infer the columns of each output of one row, and the numbers of all tensors together."""
     import onnx
 
     try:
@@ -335,15 +346,19 @@ def _sizes(model: Any, path: Path) -> tuple[tuple[tuple[str, int], ...], int]:
         raise _unusable(path, f"has shapes that do not fit together: {_line(error)}") from None
     graph = inferred.graph
     sizes = {entry.name: _size(entry) for entry in (*graph.value_info, *graph.output)}
-    for name in (name for node in graph.node for name in node.output if name):
+    computed = [name for node in graph.node for name in node.output if name]
+    for name in computed:
         size = sizes.get(name)
         if size is None or size > LARGEST_TENSOR:
             content = "of unknown size" if size is None else f"of {size} numbers a row"
             raise _unusable(path, f"has a tensor {printable(name)[:100]!r} {content}")
+    total = sum(sizes[name] or 0 for name in computed)
+    if total > LARGEST_SUM:
+        raise _unusable(path, f"has tensors of {total} numbers a row together")
     outputs = tuple((entry.name, sizes[entry.name] or 0) for entry in graph.output)
     if not 0 < sum(size for _, size in outputs) <= _MOST_COLUMNS:
         raise _unusable(path, f"has {sum(size for _, size in outputs)} outputs")
-    return outputs, max(1, *(size or 1 for size in sizes.values()))
+    return outputs, max(1, total)
 
 
 def _size(entry: Any) -> int | None:

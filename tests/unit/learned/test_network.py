@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from palletfit.errors import PalletError
+from palletfit.errors import ConfigError, PalletError
 from palletfit.learned import network as module
 from palletfit.learned.network import Network
 
@@ -30,6 +32,13 @@ def test_a_file_that_is_no_onnx(tmp_path, content):
     path = tmp_path / "network.onnx"
     path.write_bytes(content)
     assert "no ONNX file" in refused(path)
+
+
+def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ConfigError, match="need the package onnx") as raised:
+        Network.read(tmp_path / "network.onnx")
+    assert "palletfit[referee]" in raised.value.remedy
 
 
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
@@ -81,6 +90,24 @@ def hostile(kind: str):
     raise ValueError(kind)
 
 
+def unfit(kind: str):
+    """A network of harmless operators that is too large, random, or gives no numbers."""
+    graph = networks.Graph()
+    if kind == "many tensors":
+        wide = graph.add("MatMul", "features", graph.weight(np.ones((3, 300_000))))
+        for _ in range(400):
+            wide = graph.add("Abs", wide)
+        return graph.model(graph.add("ReduceSum", wide, graph.weight([1], np.int64)))
+    if kind == "dropout":
+        half, training = graph.weight(0.5), graph.weight(True, bool)
+        return graph.model(graph.add("Dropout", "features", half, training))
+    if kind == "texts":
+        model = graph.model(graph.add("Constant", value_strings=["text"]))
+        model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+        return model
+    raise ValueError(kind)
+
+
 @pytest.mark.parametrize(
     ("kind", "problem"),
     [
@@ -94,6 +121,18 @@ def hostile(kind: str):
 )
 def test_what_a_network_does_not_need_is_refused(tmp_path, kind, problem):
     assert problem in refused(networks.save(hostile(kind), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("many tensors", "numbers a row together"),
+        ("dropout", "is random"),
+        ("texts", "cannot be evaluated"),
+    ],
+)
+def test_networks_that_are_unfit_are_refused(tmp_path, kind, problem):
+    assert problem in refused(networks.save(unfit(kind), tmp_path))
 
 
 def test_inputs_of_another_kind(tmp_path):
