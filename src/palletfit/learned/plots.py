@@ -38,6 +38,7 @@ def draw_referee(verdict: Referee, title: str) -> list[Figure]:
     list
         A figure of each kind for which there are numbers.
     """
+    title = title.replace("$", r"\$")  # of the name of a file, which is no formula
     figures = []
     for name, words in (("CLs_obs", "observed"), ("CLs_exp", "expected")):
         points = [point for point in verdict.compared if point.verdict(name)]
