@@ -1178,6 +1178,12 @@ def referee(
             "There are several sources of points.",
             remedy="Give only one of `patchset`, `points` and `random`.",
         )
+    if ranges and random == 0:
+        raise ConfigError(
+            "`ranges` is of signals that are drawn, and none is drawn.",
+            remedy="Leave it out, or give a number of signals as `random` instead of a patchset or "
+            "a table.",
+        )
     uncertainties = settings.get("uncertainties") or {}
     if drawn or yields_only:
         settings = {name: value for name, value in settings.items() if name != "uncertainties"}

@@ -34,6 +34,7 @@ _OPTIONS = {
     r"`conventions\.(\w+)`": r"`--\1`",
     r"`conventions`": "`--conventions`",
     r"`ranges`": "`--range`",
+    r"`random`": "`--random`",
     r"`mu`|`fit\.mu`": "`--mu`",
     r"`fit\.measurement`": "`--measurement`",
     r"`fit\.minimum`": "`--minimum`",

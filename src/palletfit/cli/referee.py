@@ -115,10 +115,11 @@ def command(
     conventions |= _conventions(**options)
     arguments = inputs.arguments()
     sampled: dict[str, Any] = {"points": points, "random": random or 0, "seed": seed}
+    ranges = _ranges(value_ranges)
     verdict = palletfit.referee(
         model,
         **{**arguments, **sampled},
-        ranges=_ranges(value_ranges),
+        ranges=ranges,
         conventions=conventions,
         yields_only=yields_only,
     )
@@ -128,6 +129,7 @@ def command(
             "model": str(model),
             "conventions": conventions,
             "yields_only": yields_only,
+            "ranges": ranges,
         }
         sampled["points"] = None if points is None else str(points)
         output.document(

@@ -131,7 +131,8 @@ class Conventions(Model):
     yields: Literal["signal", "total"] | None = None
     """Events that an input holds: those of the signal, or of background and signal."""
     background: dict[str, float] = Field(default_factory=dict)
-    """Background of total yields by input; of others it is that of the workspace."""
+    """Background of total yields by input, or by channel for each of its bins; of others it is
+    that of the workspace."""
     input_scaling: Scaling = Scaling()
     """Scaling of the inputs."""
     outputs: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -146,7 +147,8 @@ class Conventions(Model):
     zeros: dict[str, float] = Field(default_factory=dict)
     """NLLs without signal that are no outputs, such as `nll_obs_0`."""
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    """Smallest and largest yields of the training, by input, as the network takes them."""
+    """Smallest and largest yields of the training, by input, or by channel for each of its bins,
+    as the network takes them."""
 
     @model_validator(mode="after")
     def _known_names(self) -> Conventions:
@@ -232,7 +234,7 @@ def _of_smodels(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         return fields
     background = _yields(metadata, "bkg_yields", path)
     observed = _yields(metadata, "obs_yields", path) if "obs_yields" in metadata else {}
-    removed = _literal(metadata, "remove_channels", path) if "remove_channels" in metadata else []
+    removed = _removed_regions(metadata, path)
     inputs = [name for name in background if not _is_of(name, removed)]
     control = _control_regions(metadata, path)
     fields |= {
@@ -291,9 +293,14 @@ def _steps(metadata: Mapping[str, str], path: Path) -> tuple[list[str], list[str
         return ["standardization"], ["standardization"]
     try:
         data = yaml.safe_load(_text(metadata, "run_config", path))["data"]
-        return list(data["trafos"][_FEATURES]), list(data["nLL_trafos"] or [])
-    except (yaml.YAMLError, KeyError, TypeError, RecursionError):
+        steps = list(data["trafos"][_FEATURES]), list(data["nLL_trafos"] or [])
+    # ValueError: of a date or number that is none.
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         raise _wrong("run_config", path) from None
+    # No message repeats other content: aliases of a short text can stand for any amount of it.
+    if not all(isinstance(step, str) for each in steps for step in each):
+        raise _wrong("run_config", path)
+    return steps
 
 
 def _control_regions(metadata: Mapping[str, str], path: Path) -> list[str]:
@@ -305,6 +312,17 @@ def _control_regions(metadata: Mapping[str, str], path: Path) -> list[str]:
     return [name for entry in content for name, kind in entry.items() if kind == "CR"]
 
 
+def _removed_regions(metadata: Mapping[str, str], path: Path) -> list[str]:
+    if "remove_channels" not in metadata:
+        return []
+    content = _literal(metadata, "remove_channels", path)
+    if content is None:
+        return []
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise _wrong("remove_channels", path)
+    return content
+
+
 def _is_of(name: str, regions: Sequence[str]) -> bool:
     """Say if an input is one of regions or of their bins."""
     return name in regions or name.rpartition("-")[0] in regions
@@ -314,7 +332,7 @@ def _yields(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, floa
     pairs = _literal(metadata, key, path)
     try:
         numbers = {str(name): float(value) for name, value in pairs}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _wrong(key, path) from None
     if not all(map(math.isfinite, numbers.values())):
         raise _wrong(key, path)
@@ -323,9 +341,15 @@ def _yields(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, floa
 
 def _number(metadata: Mapping[str, str], key: str, path: Path) -> float:
     value = _literal(metadata, key, path)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _wrong(key, path)
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # of a whole number with hundreds of digits
+        raise _wrong(key, path) from None
+    if not math.isfinite(number):
+        raise _wrong(key, path)
+    return number
 
 
 def _literal(metadata: Mapping[str, str], key: str, path: Path) -> Any:

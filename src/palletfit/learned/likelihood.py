@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from palletfit.products.points.nlls import with_expected_data
 
 #: A bin: its channel, and its number from zero.
 Bin = tuple[str, int]
+Value = TypeVar("Value")
 #: Relative difference of backgrounds that is worth a remark.
 _OTHER_BACKGROUND = 0.01
 #: So many names are listed in an error or a remark.
@@ -89,14 +90,13 @@ class LearnedLikelihood:
                 remedy="Say `signal` or `total` with `conventions.yields`.",
                 file=path,
             )
-        base, remarks = _base(conventions, bins, _without_signal(workspace, poi))
+        base, remarks = _base(conventions, bins, _without_signal(workspace, poi), path)
         conventions.input_scaling.check_length(len(bins), "inputs", path)
         conventions.output_scaling.check_length(len(conventions.outputs), "outputs", path)
-        names = conventions.inputs or []
-        if len(names) != len(bins):
-            names = [f"{channel}[{number}]" for channel, number in bins]
         remarks = (*remarks, *_unseen(bins, workspace))
-        return cls(network, conventions, bins, tuple(names), base, remarks)
+        names = tuple(_names(conventions, bins))
+        _by_bin(conventions.ranges, "ranges", bins, names, path)  # before any fit
+        return cls(network, conventions, bins, names, base, remarks)
 
     def nlls(self, signals: FloatArray) -> dict[str, FloatArray]:
         """Compute the NLLs of signals.
@@ -142,7 +142,9 @@ class LearnedLikelihood:
     @cached_property
     def ranges(self) -> FloatArray | None:
         """Range of each input's signal in the training, ``(n, 2)``; None if it is not known."""
-        by_bin = {self._bin_of(name): pair for name, pair in self.conventions.ranges.items()}
+        by_bin = _by_bin(
+            self.conventions.ranges, "ranges", self.bins, self.names, self.network.path
+        )
         if not by_bin:
             return None
         pairs = [by_bin.get(entry, (-np.inf, np.inf)) for entry in self.bins]
@@ -155,18 +157,6 @@ class LearnedLikelihood:
         low, high = self.ranges.T
         room = 1e-9 * np.maximum(np.abs(self.base), 1.0)
         return np.asarray(np.any((signals < low - room) | (signals > high + room), axis=1))
-
-    def _bin_of(self, name: str) -> Bin:
-        spellings = {name: entry for entry in self.bins for name in _spellings(entry, 1)}
-        spellings |= dict(zip(self.names, self.bins, strict=True))
-        if name not in spellings:
-            raise ConfigError(
-                f"The range of {printable(name)[:100]!r} is that of no input.",
-                remedy=f"{did_you_mean(name, self.names)}Correct `ranges` in the conventions, or "
-                "the metadata `palletfit_ranges`.",
-                file=self.network.path,
-            )
-        return spellings[name]
 
 
 def signals_of(
@@ -275,14 +265,40 @@ def _split(name: str) -> tuple[str, int | None]:
     return name, None
 
 
-def _spellings(entry: Bin, size: int) -> list[str]:
-    channel, number = entry
-    names = [f"{channel}[{number}]", f"{channel}-{number}"]
-    return [*names, channel] if size == 1 and number == 0 else names
+def _by_bin(
+    values: Mapping[str, Value], of: str, bins: Sequence[Bin], names: Sequence[str], path: Path
+) -> dict[Bin, Value]:
+    """Find the bins of values by input; a bin takes precedence over its channel.
+
+    Raises
+    ------
+    ConfigError
+        A name is that of no input.
+    """
+    inputs = dict(zip(names, bins, strict=True))
+    for channel, number in bins:
+        inputs |= {f"{channel}[{number}]": (channel, number)}
+        inputs |= {f"{channel}-{number}": (channel, number)}
+    of_channels: dict[Bin, Value] = {}
+    of_bins: dict[Bin, Value] = {}
+    for name, value in values.items():
+        channel_bins = [entry for entry in bins if entry[0] == name]
+        if channel_bins:
+            of_channels |= dict.fromkeys(channel_bins, value)
+        elif name in inputs:
+            of_bins[inputs[name]] = value
+        else:
+            raise ConfigError(
+                f"`{of}` has {printable(name)[:100]!r}, which is no input.",
+                remedy=f"{did_you_mean(name, names)}Correct `{of}` in the conventions, or the "
+                "metadata of the network.",
+                file=path,
+            )
+    return {**of_channels, **of_bins}
 
 
 def _base(
-    conventions: Conventions, bins: Sequence[Bin], workspace: Spec
+    conventions: Conventions, bins: Sequence[Bin], workspace: Spec, path: Path
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Give the events of inputs without signal, and say if they are of another background."""
     if conventions.yields == "signal":
@@ -293,10 +309,12 @@ def _base(
         entry["name"]: entry["data"] if entry["name"] in filled else [0.0] * len(entry["data"])
         for entry in with_expected_data(workspace)["observations"]
     }
+    names = _names(conventions, bins)
+    background = _by_bin(conventions.background, "background", bins, names, path)
     base, different = [], []
-    for name, (channel, number) in zip(_names(conventions, bins), bins, strict=True):
+    for channel, number in bins:
         nominal = expected[channel][number]
-        stated = conventions.background.get(name, nominal)
+        stated = background.get((channel, number), nominal)
         references = (nominal, observed[channel][number])
         if all(
             abs(stated - value) > _OTHER_BACKGROUND * max(abs(value), 1) for value in references

@@ -130,9 +130,9 @@ class RefereedPoint:
         return (learned - exact) * (1.0 if name in _CLS else 2.0)
 
     def verdict(self, name: str = "CLs_obs") -> str:
-        """Say if the network is right; empty if that is not known."""
+        """Say if the network is right; empty if the point is not compared."""
         exact, learned = self.exact.get(name), self.learned.get(name)
-        if exact is None or learned is None:
+        if self.status != "ok" or exact is None or learned is None:
             return ""
         if (exact < LEVEL) == (learned < LEVEL):
             return "right"
@@ -369,7 +369,9 @@ def _point(
 
 
 def _plain(result: ExactTest) -> dict[str, float | None]:
-    return {**result.nlls, "CLs_obs": result.CLs_obs, "CLs_exp": result.CLs_exp}
+    values = {**result.nlls, "CLs_obs": result.CLs_obs, "CLs_exp": result.CLs_exp}
+    plain: dict[str, float | None] = finite(values)
+    return plain
 
 
 def _with_range(point: RefereedPoint, *, outside: bool) -> RefereedPoint:

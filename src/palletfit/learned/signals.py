@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,8 @@ def _ranges(likelihood: LearnedLikelihood, ranges: Mapping[str, tuple[float, flo
                 file=likelihood.network.path,
             )
     for name, (low, high) in zip(likelihood.names, pairs, strict=True):
-        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        # The width is finite, too: random numbers are drawn from it.
+        if not (low < high and math.isfinite(float(high) - float(low))):
             raise ConfigError(
                 f"The network's file does not say between which yields of {name!r} it was trained.",
                 remedy="Give the smallest and largest events of the signal with `ranges`, by "

@@ -36,17 +36,26 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_report(palletfit, folder):
-    result = palletfit(*PATCHES, *CONVENTIONS, "--csv", "all.csv", "--plot", "errors.png")
+    result = palletfit(*PATCHES, *CONVENTIONS, "--csv", "all.csv")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[:2] == ["Learned likelihood: network.onnx, BkgOnly.json", "3 points, 3 compared"]
     (excluded,) = (line for line in lines if "wrongly excluded" in line and "33.3%" in line)
     assert excluded.split() == ["wrongly", "excluded", "1", "33.3%", "wrong"]
-    assert (folder / "errors.png").stat().st_size > 10_000
     with (folder / "all.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["verdict"] for row in rows] == ["right", "wrongly excluded", "right"]
     assert float(rows[1]["SR[0]"]) == 12.0
+
+
+def test_a_plot_of_a_network_whose_name_is_a_wrong_formula(palletfit, folder):
+    """The legend has the name, not as a formula."""
+    (folder / "network.onnx").rename(folder / "$\\frac{$.onnx")
+    words = ("referee", "$\\frac{$.onnx", *PATCHES[2:], *CONVENTIONS[:4])
+    result = palletfit(*words, "--outputs", "nll_obs_1=1", "--plot", "errors.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("Learned likelihood: $\\frac{$.onnx, BkgOnly.json")
+    assert (folder / "errors.png").stat().st_size > 10_000
 
 
 @pytest.mark.usefixtures("folder")
@@ -94,6 +103,11 @@ def test_a_point_without_a_number_is_a_code_of_its_own(palletfit, folder):
         ((*PATCHES, *CONVENTIONS[:2], *CONVENTIONS[4:]), "signal, or of background", "`--yields`"),
         ((*FILES, "--random", "3", *CONVENTIONS), "between which yields", "`--range`"),
         ((*PATCHES, "--random", "3", *CONVENTIONS), "several sources", "only one"),
+        (
+            (*PATCHES, "--range", "0,3", *CONVENTIONS),
+            "`--range` is of signals that are drawn",
+            "`--random`",
+        ),
         ((*FILES, "--random", "3", "--range", "3", *CONVENTIONS), "is not LOW,HIGH", ""),
         ((*FILES, "--random", "3", "--range", "3,1", *CONVENTIONS), "is empty", ""),
         ((*PATCHES, "--outputs", "nll_obs_1"), "is not NLL=COLUMN", ""),

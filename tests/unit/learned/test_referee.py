@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from scipy.optimize import minimize_scalar
 import palletfit
 from palletfit.engine.asymptotics import p_values
 from palletfit.errors import ConfigError, PalletError
+from palletfit.learned.likelihood import LearnedLikelihood
+from palletfit.learned.referee import ExactTest, _point
 
 from . import networks
 
@@ -190,6 +193,39 @@ def test_random_points_and_the_training_range(tmp_path):
     assert [point.outside for point in totals.points] == [False, False, True, False]
 
 
+def test_ranges_and_backgrounds_of_a_channel_are_those_of_its_bins(tmp_path):
+    """A bin takes precedence, in both spellings."""
+    signals = {"first": [30.0, 1.0, 0.0], "second": [1.0, 30.0, 0.0], "control": [1.0, 1.0, 9.0]}
+    ranges = {"SR": (0.0, 20.0), "SR-0": (0.0, 40.0), "CR[0]": (0.0, 5.0)}
+    conventions = {**CONVENTIONS, "ranges": ranges}
+    verdict = referee(networks.counting(), tmp_path, signals, conventions=conventions)
+    assert [point.outside for point in verdict.points] == [False, True, True]
+    total = {**CONVENTIONS, "inputs": ["SR-0", "SR-1", "CR"], "yields": "total"}
+    total |= {"background": {"SR": 70.0, "SR[0]": 90.0, "CR[0]": 9.5}}
+    path = networks.save(networks.counting(), tmp_path)
+    likelihood = LearnedLikelihood.of(path, networks.workspace(), "mu", total)
+    assert likelihood.base.tolist() == [90.0, 70.0, 9.5]
+
+
+def test_ranges_that_nothing_is_drawn_from(tmp_path):
+    with pytest.raises(ConfigError, match="none is drawn"):
+        referee(networks.counting(), tmp_path, ranges={"*": (0, 1)}, conventions=CONVENTIONS)
+    path = networks.save(networks.counting(), tmp_path)
+    wide = {"*": (-1.5e308, 1.5e308)}  # of an infinite width
+    with pytest.raises(ConfigError, match="between which yields"):
+        palletfit.referee(
+            path, networks.workspace(), random=2, ranges=wide, conventions=CONVENTIONS
+        )
+
+
+def test_a_point_that_is_not_compared_has_no_verdict():
+    test = ExactTest({"nll_obs_1": math.nan}, math.nan, 0.2, "suspect", "the fit did not converge")
+    signal = np.array([1.0])
+    point = _point("one", test, signal, {"CLs_obs": 0.01, "CLs_exp": 0.01}, frozenset())
+    assert (point.verdict("CLs_obs"), point.verdict("CLs_exp")) == ("", "")
+    assert point.exact == {"nll_obs_1": None, "CLs_obs": None, "CLs_exp": 0.2}
+
+
 def test_points_of_a_table(tmp_path):
     table = tmp_path / "points.csv"
     table.write_text("name,SR[0],SR[1],CR[0]\none,3,2,0.5\ntwo,14,6,0\n", encoding="utf-8")
@@ -230,7 +266,11 @@ def test_uncertainties_of_signals_may_be_left_out(tmp_path):
             {"input_scaling": {"steps": ["standardization"], "mean": [1, 2], "std": [1]}},
             *("2 numbers as `mean`, and there are 3 inputs", "Correct"),
         ),
-        ({"ranges": {"VR": (0.0, 1.0)}}, "of 'VR' is that of no input", "ranges"),
+        ({"ranges": {"VR": (0.0, 1.0)}}, "`ranges` has 'VR', which is no input", "Correct"),
+        (
+            {"yields": "total", "background": {"CRR[0]": 7.0}},
+            *(r"`background` has 'CRR\[0\]', which is no input", "Did you mean 'CR[0]'"),
+        ),
     ],
 )
 def test_what_cannot_be_told_is_asked_for(tmp_path, changed, problem, remedy):
@@ -238,6 +278,16 @@ def test_what_cannot_be_told_is_asked_for(tmp_path, changed, problem, remedy):
     with pytest.raises((ConfigError, PalletError), match=problem) as raised:
         referee(networks.counting(), tmp_path, conventions=conventions)
     assert remedy in str(raised.value)
+
+
+#: A short text whose aliases stand for 9^9 words.
+BOMB = "\n".join(
+    [
+        "a: &a [x, x, x, x, x, x, x, x, x]",
+        *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise("abcdefghi")),
+        "data: {trafos: {fvs_standardized: *i}, nLL_trafos: []}",
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +298,11 @@ def test_what_cannot_be_told_is_asked_for(tmp_path, changed, problem, remedy):
         ("standardization", "{'features_mean': [[1]]}"),
         ("run_config", "data: {trafos: {}}"),
         ("run_config", "!!python/object/apply:os.abort []"),
+        ("run_config", "data: 2001-99-99"),
+        ("run_config", BOMB),
+        ("remove_channels", "7"),
+        ("nLL_obs_mu0", "1" + 400 * "0"),
+        ("bkg_yields", f'[["SR-0", 1{400 * "0"}]]'),
         ("channels", "7"),
         ("nLL_obs_mu0", "NaN"),
     ],
