@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -14,16 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import palletfit
-
 from ..workflow.conftest import Folder, Run, end_runs
 from ..workflow.pallets import TinyPallet
 from .stack import Stack
 from .stack.processes import processes, until
-
-HOOKS = Path(__file__).with_name("hooks")
-#: PYTHONPATH with hooks: workers import the package that the tests do.
-WITH_HOOKS = os.pathsep.join([str(HOOKS), str(Path(palletfit.__file__).parents[1])])
 
 
 class Site:
@@ -45,7 +38,7 @@ class Site:
             "endpoint": stack.endpoint_id,
             "workers": 2,
             "patches_per_task": 1,
-            "deadline": 120,
+            "deadline": 600,
             "patience": 60,
         }
         self.forget()
@@ -56,8 +49,7 @@ class Site:
 
     def start_endpoint(self) -> None:
         """Start the endpoint, with workers that look into the control folder."""
-        variables = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_CONTROL": str(self.control)}
-        self.stack.start_endpoint(variables)
+        self.stack.start_endpoint({"PALLETFIT_TEST_CONTROL": str(self.control)})
 
     def run(self, *arguments: str, succeeds: bool = True, timeout: float = 200) -> Run:
         """Fit, without aggregating and plotting."""
@@ -152,6 +144,14 @@ class Site:
         pids = {int(file.name.removeprefix("held-")) for file in self.control.glob("held-*")}
         return [process.pid for process in processes() if process.pid in pids]
 
+    def kill_workers(self) -> None:
+        """End all workers of the endpoint by force, and wait until they are gone."""
+        killed = set(self.stack.worker_pids())
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not killed & set(self.stack.worker_pids()), 60, "workers stay")
+
     def forget(self) -> None:
         """Remove what earlier tests asked of workers."""
         for file in self.control.iterdir():
@@ -180,10 +180,10 @@ class Site:
         wanted = before + (len(self.pallet.names) if count is None else count) + 1
         until(lambda: self.tasks >= wanted, 90, "tasks were not sent", self.stack.endpoint.logs)
 
-    def until_running(self) -> None:
-        """Wait until workers have tasks, which are held; those of earlier runs may be idle."""
-        until(self.held, 60, "no worker has a task", self.stack.endpoint.logs)
-        time.sleep(1.0)  # for the other ones
+    def until_running(self, count: int = 2) -> None:
+        """Wait until so many workers have tasks, which are held."""
+        logs = self.stack.endpoint.logs
+        until(lambda: len(self.held()) >= count, 60, "no workers have tasks", logs)
 
     # -- what must hold in the end
 

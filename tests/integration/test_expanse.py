@@ -20,7 +20,7 @@ import yaml
 
 from ..workflow.conftest import Folder
 from ..workflow.pallets import TinyPallet
-from .site import WITH_HOOKS, Site
+from .site import Site
 from .stack import Stack
 from .stack.processes import until
 
@@ -73,7 +73,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _endpoint(services: Stack, control: Path, project: Path) -> Iterator[None]:
     services.slurm.cancel_all()
     services.service.web.clear_faults()
-    variables = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_CONTROL": str(control)}
+    variables = {"PALLETFIT_TEST_CONTROL": str(control)}
     services.start_endpoint(variables, profile=project / "profiles" / "expanse" / "endpoint")
     yield
     services.stop_endpoint(at_once=True)

@@ -134,6 +134,11 @@ class Folder:
         ]
 
 
+def preload(*modules: str) -> None:
+    """Import modules before runs are forked, for those that would each import them."""
+    _SNAKEMAKE.more = modules
+
+
 def end_runs() -> None:
     """End the run that goes on in the forking process, if there is one."""
     _SNAKEMAKE.close()

@@ -17,7 +17,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import palletfit
+
 from .processes import PATH, StackError, living, tails, until
+
+HOOKS = Path(__file__).parents[1] / "hooks"
+#: PYTHONPATH of endpoints, jobs and workers: they import the package that the tests do.
+WITH_HOOKS = os.pathsep.join([str(HOOKS), str(Path(palletfit.__file__).parents[1])])
 
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged", "rabbitmq-server", "epmd")
 PACKAGES = ("globus_compute_sdk", "globus_compute_endpoint", "parsl", "pika")
@@ -69,7 +75,12 @@ class Stack:
         #: What clients give to submit to the endpoint, which need not run for that.
         self.endpoint_id = self.service.add_endpoint("main")
         folder = self.folder / "endpoint"
-        environment = {**self.environment, "GLOBUS_COMPUTE_USER_DIR": str(folder), "SPT_NOENV": "1"}
+        environment = {
+            **self.environment,
+            "PYTHONPATH": WITH_HOOKS,
+            "GLOBUS_COMPUTE_USER_DIR": str(folder),
+            "SPT_NOENV": "1",
+        }
         self.endpoint = Endpoint(folder, self.endpoint_id, environment)
         self._started.callback(self.endpoint.stop, at_once=True)
 
@@ -120,6 +131,7 @@ class Stack:
             "LANG": "C.UTF-8",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONPATH": WITH_HOOKS,
             "GLOBUS_COMPUTE_USER_DIR": str(self.folder / "endpoint"),
             # Titles of processes must not overwrite their environment, by which tests know them.
             "SPT_NOENV": "1",
