@@ -38,7 +38,7 @@ class Login(Site):
             "retries": 2,
             "cluster": {
                 "partition": "debug",
-                "walltime": "00:05:00",
+                "walltime": "00:20:00",
                 "workers_per_node": 2,
                 "interface": "lo",
                 "setup": [
