@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from .site import Site
-from .stack import WITH_HOOKS, Stack
+from .stack import HOOKED, WITH_HOOKS, Stack
 from .stack.processes import processes, until
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ class Login(Site):
             "OMP_NUM_THREADS": "1",
             **stack.slurm.environment,
         }
-        variables = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_CONTROL": self.control}
+        variables = {**HOOKED, "PALLETFIT_TEST_CONTROL": self.control}
         self.folder.config["executor"] = {
             "kind": kind,
             "patches_per_task": 1,

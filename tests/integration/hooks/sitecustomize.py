@@ -2,9 +2,10 @@
 
 Python imports this file wherever its folder is on PYTHONPATH: in endpoints, in jobs, in workers.
 
-Most of the time in which these start, they import. So Parsl does without a database that nobody
-uses, and without checks of its own calls' types; it looks at its jobs more often than once a
-minute; and the workers of a block are forked from one process that has imported what they import.
+Most of the time in which these start, they import. So with PALLETFIT_TEST_LEAN Parsl does without
+a database that nobody uses there (Snakemake needs it), and without checks of its own calls' types.
+It looks at its jobs more often than once a minute, and the workers of a block are forked from one
+process that has imported what they import.
 
 The folder PALLETFIT_TEST_CONTROL says what else happens to workers. While ``hold`` exists tasks
 wait, and ``held-PID`` says which process has one; ``kill-PATCH`` kills the worker that is about to
@@ -165,7 +166,8 @@ def _fork_workers() -> None:
     context.SpawnProcess._Popen = staticmethod(popen_forkserver.Popen)
 
 
-_import_less()
+if "PALLETFIT_TEST_LEAN" in os.environ:
+    _import_less()
 sys.meta_path.insert(0, _Provider())
 if any(
     argument.endswith(("process_worker_pool", "process_worker_pool.py"))

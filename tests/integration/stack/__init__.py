@@ -22,8 +22,10 @@ import palletfit
 from .processes import PATH, StackError, living, tails, until
 
 HOOKS = Path(__file__).parents[1] / "hooks"
-#: PYTHONPATH of endpoints, jobs and workers: they import the package that the tests do.
+#: PYTHONPATH with hooks: what has it imports the package that the tests do.
 WITH_HOOKS = os.pathsep.join([str(HOOKS), str(Path(palletfit.__file__).parents[1])])
+#: Environment of endpoints, jobs and workers, see hooks/sitecustomize.py.
+HOOKED = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_LEAN": "1"}
 
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged", "rabbitmq-server", "epmd")
 PACKAGES = ("globus_compute_sdk", "globus_compute_endpoint", "parsl", "pika")
@@ -77,7 +79,7 @@ class Stack:
         folder = self.folder / "endpoint"
         environment = {
             **self.environment,
-            "PYTHONPATH": WITH_HOOKS,
+            **HOOKED,
             "GLOBUS_COMPUTE_USER_DIR": str(folder),
             "SPT_NOENV": "1",
         }
@@ -131,7 +133,7 @@ class Stack:
             "LANG": "C.UTF-8",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
-            "PYTHONPATH": WITH_HOOKS,
+            **HOOKED,
             "GLOBUS_COMPUTE_USER_DIR": str(self.folder / "endpoint"),
             # Titles of processes must not overwrite their environment, by which tests know them.
             "SPT_NOENV": "1",
