@@ -11,8 +11,9 @@ chosen among these. All others are tested from the references, and some of them 
 
 Times are processor times of one thread, in ms a point, applying the patches included. ``learning``
 is that of choosing the references, for all signals together. ``higher`` counts signals of which a
-fit from references ends more than 0.01 in 2 NLL above that of the full test, ``lower`` those of
-which the full test does so. ``CLs`` counts those whose CLs differ by more than 1e-6.
+fit from references ends more than 0.01 in 2 NLL above that of the full test, ``CLs`` those whose
+CLs differ by more than 1e-6. Where the full test ends higher and one of both is so, the signal
+counts as ``lower`` instead.
 
 With ``--plain`` signals have one relative uncertainty of 15% and no others, as the points of a
 table have. With ``--random`` the likelihoods are those of benchmarks/random_likelihoods.py, and all
@@ -254,10 +255,12 @@ def differences(warm: Results, full: Results) -> dict[str, Any]:
         if abs(above[0]) < SAME_CLS:  # the Asimov data are the same
             above.append(one.p_values.q_asimov - other.p_values.q_asimov)
         values = [(r.p_values.CLs_obs, *r.p_values.CLs_exp) for r in (one, other)]
+        other_cls = bool(np.abs(np.subtract(*values)).max() > SAME_CLS)
+        full_is_above = -min(above) > max(above)
         counts["compared"] += 1
         counts["higher"] += max(above) > SAME_TWICE_NLL
-        counts["lower"] += min(above) < -SAME_TWICE_NLL
-        counts["cls"] += bool(np.abs(np.subtract(*values)).max() > SAME_CLS)
+        counts["cls"] += other_cls and not full_is_above
+        counts["lower"] += min(above) < -SAME_TWICE_NLL or (other_cls and full_is_above)
         counts["largest"] = max(counts["largest"], *above)
     return counts
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..workflow.conftest import folder, prepared, prepared_once, tiny  # noqa: F401  fixtures
+from ..workflow.conftest import folder, preload, prepared, prepared_once, tiny  # noqa: F401  fixtures
 from .stack import Stack, missing, running_stack
 
 
@@ -17,6 +17,10 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     if reason := missing():
         give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         give_up(reason)
+    preload(
+        *("globus_compute_sdk", "palletfit.executors.cluster.parsl_pool"),
+        *("palletfit.executors.globus.service", "palletfit.executors.globus.transport"),
+    )
     with running_stack(tmp_path_factory.mktemp("stack")) as stack:
         yield stack
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -14,16 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import palletfit
-
 from ..workflow.conftest import Folder, Run, end_runs
 from ..workflow.pallets import TinyPallet
 from .stack import Stack
 from .stack.processes import processes, until
-
-HOOKS = Path(__file__).with_name("hooks")
-#: PYTHONPATH with hooks: workers import the package that the tests do.
-WITH_HOOKS = os.pathsep.join([str(HOOKS), str(Path(palletfit.__file__).parents[1])])
 
 
 class Site:
@@ -45,7 +38,7 @@ class Site:
             "endpoint": stack.endpoint_id,
             "workers": 2,
             "patches_per_task": 1,
-            "deadline": 120,
+            "deadline": 600,
             "patience": 60,
         }
         self.forget()
@@ -56,10 +49,9 @@ class Site:
 
     def start_endpoint(self) -> None:
         """Start the endpoint, with workers that look into the control folder."""
-        variables = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_CONTROL": str(self.control)}
-        self.stack.start_endpoint(variables)
+        self.stack.start_endpoint({"PALLETFIT_TEST_CONTROL": str(self.control)})
 
-    def run(self, *arguments: str, succeeds: bool = True, timeout: float = 200) -> Run:
+    def run(self, *arguments: str, succeeds: bool = True, timeout: float = 1200) -> Run:
         """Fit, without aggregating and plotting."""
         target = arguments or (self.pallet.hypotest(),)
         return self.folder.run(*target, succeeds=succeeds, timeout=timeout)
@@ -74,11 +66,11 @@ class Site:
         finally:
             if not status.done():
                 end_runs()
-                status.exception(timeout=30)
+                status.exception(timeout=300)
 
     def finish(self, status: Future[int], *, succeeds: bool = True) -> str:
         """Wait for a run's end, and return its output."""
-        code = status.result(timeout=200)
+        code = status.result(timeout=600)
         output = (self.folder.path / "output").read_text()
         assert (code == 0) is succeeds, output + self.stack.logs()
         return output
@@ -112,7 +104,7 @@ class Site:
     def kill(self, process: subprocess.Popen[str]) -> None:
         """What a user's `kill -9`, or a closed laptop, does to the run and its jobs."""
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
+        process.wait(timeout=300)
 
     # -- the ledger, and what the service keeps
 
@@ -134,7 +126,7 @@ class Site:
         """Submit all fits, and wait until the service has the results."""
         self.run("submit")
         sent, tasks = self.sent(), self.stack.service.tasks
-        until(lambda: not any(tasks[task].pending for task in sent.values()), 60, "pending")
+        until(lambda: not any(tasks[task].pending for task in sent.values()), "pending")
         return sent
 
     # -- workers
@@ -151,6 +143,14 @@ class Site:
         """Processes that have a task and wait."""
         pids = {int(file.name.removeprefix("held-")) for file in self.control.glob("held-*")}
         return [process.pid for process in processes() if process.pid in pids]
+
+    def kill_workers(self) -> None:
+        """End all workers of the endpoint by force, and wait until they are gone."""
+        killed = set(self.stack.worker_pids())
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not killed & set(self.stack.worker_pids()), "workers stay")
 
     def forget(self) -> None:
         """Remove what earlier tests asked of workers."""
@@ -178,12 +178,12 @@ class Site:
         """Wait until the service has taken tasks since there were `before`."""
         # One more: the probe.
         wanted = before + (len(self.pallet.names) if count is None else count) + 1
-        until(lambda: self.tasks >= wanted, 90, "tasks were not sent", self.stack.endpoint.logs)
+        until(lambda: self.tasks >= wanted, "tasks were not sent", self.stack.endpoint.logs)
 
-    def until_running(self) -> None:
-        """Wait until workers have tasks, which are held; those of earlier runs may be idle."""
-        until(self.held, 60, "no worker has a task", self.stack.endpoint.logs)
-        time.sleep(1.0)  # for the other ones
+    def until_running(self, count: int = 2) -> None:
+        """Wait until so many workers have tasks, which are held."""
+        logs = self.stack.endpoint.logs
+        until(lambda: len(self.held()) >= count, "no workers have tasks", logs)
 
     # -- what must hold in the end
 

@@ -54,12 +54,12 @@ def test_parts_are_fitted_in_slurm_jobs(
     broken = tiny.patches[3]["patch"][0]["value"]
     sound, broken["data"] = broken["data"], [1.0]  # one bin of two
     tiny.write()
-    failed = site.run(tiny.hypotest(), succeeds=False, timeout=240)
+    failed = site.run(tiny.hypotest(), succeeds=False)
     assert "1 of 6 patches of tiny/SR failed" in failed.output
     assert failed.output.count("submitted with SLURM jobid") == 2
     broken["data"] = sound
     tiny.write()
-    again = site.run(tiny.hypotest(), timeout=240)
+    again = site.run(tiny.hypotest())
     assert again.fitted == [tiny.patches[3]["metadata"]["name"]]
     manifest = json.loads((site.path / tiny.hypotest()).read_bytes())
     assert {item["status"] for item in manifest["patches"].values()} == {"ok"}

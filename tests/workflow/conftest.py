@@ -56,7 +56,7 @@ class Folder:
         self,
         *arguments: str,
         succeeds: bool = True,
-        timeout: float = 600,
+        timeout: float = 1200,
         plain: bool = False,
     ) -> Run:
         """Run the workflow to its end, if plain in the very processes that a user's run has."""
@@ -87,7 +87,7 @@ class Folder:
         assert (status == 0) is succeeds, output
         return Run(output, sorted(self.fitted_since(began)))
 
-    def begin(self, *arguments: str, output: Path, timeout: float = 600) -> Future[int]:
+    def begin(self, *arguments: str, output: Path, timeout: float = 1200) -> Future[int]:
         """Begin a run that goes on meanwhile, and let its exit status come later."""
         status: Future[int] = Future()
         command, environment = self.command(*arguments)[_PROGRAM:], self.environment()
@@ -132,6 +132,11 @@ class Folder:
             for record in self.records().values()
             if record.get("worker", {}).get("began", 0.0) >= moment
         ]
+
+
+def preload(*modules: str) -> None:
+    """Import modules before runs are forked, for those that would each import them."""
+    _SNAKEMAKE.more = modules
 
 
 def end_runs() -> None:

@@ -45,9 +45,16 @@ _HIGH = 500
 
 
 class Snakemake:
-    """A process that has imported Snakemake, and forks for each run."""
+    """A process that has imported Snakemake, and forks for each run.
+
+    Attributes
+    ----------
+    more
+        Names of modules that it imports besides, if it does not run yet.
+    """
 
     def __init__(self) -> None:
+        self.more: tuple[str, ...] = ()
         self._process: subprocess.Popen[str] | None = None
 
     def run(
@@ -84,7 +91,7 @@ class Snakemake:
         """
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, __file__],
+                [sys.executable, __file__, *self.more],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -238,7 +245,7 @@ def main() -> None:
     # Its plugins, and what else it and the Snakefile import.
     cli.get_argument_parser()
     importlib.import_module("smart_open")
-    for name in _LATE:
+    for name in (*_LATE, *sys.argv[1:]):
         importlib.import_module(name)
     for script in sorted((PROJECT / "scripts").glob("*.py")):
         runpy.run_path(str(script), run_name="preloaded")

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import subprocess
-import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 
-def test_times_of_command_and_jobs(project, tmp_path):
+@pytest.fixture
+def script(project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, whose runs may use compiled modules and caches that are there."""
+    monkeypatch.syspath_prepend(str(project / "benchmarks"))
+    module = importlib.import_module("workflow")
+    environment = module._environment(Path("new"))
+    for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "PYTHONPYCACHEPREFIX"):
+        assert environment.pop(name).startswith("new/")
+    monkeypatch.setattr(module, "_environment", lambda _: environment)
+    return module
+
+
+def measure(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["workflow.py", *arguments, "--cores", "1"])
+    script.main()
+
+
+def test_times_of_command_and_jobs(script, tmp_path, monkeypatch, capsys):
     output = tmp_path / "times.json"
-    target = "resources/pallets/demo.archive"
-    script = project / "benchmarks" / "workflow.py"
-    done = subprocess.run(
-        [sys.executable, str(script), target, "--cores", "1", "--output", str(output)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    measure(script, monkeypatch, "resources/pallets/demo.archive", "--output", str(output))
     (run,) = json.loads(output.read_text())["runs"]
     (job,) = run["jobs"]
     assert job["job"] == "demo/download_pallet"
     assert 0 < job["seconds"] < run["seconds"]
-    assert f"| demo/download_pallet | {job['seconds']:.1f} |" in done.stdout
+    assert f"| demo/download_pallet | {job['seconds']:.1f} |" in capsys.readouterr().out
 
 
-def test_failed_run_is_an_error_with_its_output(project, tmp_path):
+def test_failed_run_is_an_error_with_its_output(script, tmp_path, monkeypatch):
     settings = tmp_path / "settings.yaml"
     settings.write_text("fit: {mu: -1}\n")
-    script = project / "benchmarks" / "workflow.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--cores", "1", "--settings", str(settings)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "fit.mu" in done.stderr
+    with pytest.raises(SystemExit, match=r"fit\.mu[^$]*The run failed"):
+        measure(script, monkeypatch, "--settings", str(settings))

@@ -48,13 +48,13 @@ def alone(folder: Folder, region: str, name: str, engine: str = "batched") -> di
 def test_demo(folder: Folder) -> None:
     both, lepton = "DEMO_C1N2_Wh_800_0", "DEMO_C1N2_Wh_300_125"
     hadronic = "hadronic_C11200_LSP0"
-    patches = [both, lepton, hadronic, "DEMO_C1N2_Wh_600_[1-3]*"]
+    patches = [both, lepton, hadronic, "DEMO_C1N2_Wh_600_[14]00"]
     some = {"extends": "demo-combined", "name": "demo-combined", "patches": patches}
     (folder.path / "some.yaml").write_text(yaml.safe_dump(some))
     folder.config["analyses"] = [str(folder.path / "some.yaml")]
     run = folder.run("combine")
     assert "3 points that lepton lacks are fitted without lepton" in run.output
-    assert "demo-combined: 8 signal points" in run.output
+    assert "demo-combined: 5 signal points" in run.output
     combined = results(folder, "demo-combined")
     assert {item["status"] for item in combined.values()} == {"ok"}
     assert (folder.path / "results/demo-combined/exclusion.png").stat().st_size > 10_000
@@ -145,10 +145,10 @@ def test_what_is_wrong_is_said(
 
 @pytest.mark.slow
 def test_staus_against_the_published_combination(folder: Folder, shared: Path) -> None:
-    patches = [f"DS_{masses}_Staus" for masses in ("100_1", "160_80", "220_40", "280_1", "340_40")]
+    patches = [f"DS_{masses}_Staus" for masses in ("100_1", "220_40")]
     files = {
-        "ours": {"extends": "staus-lowhigh", "patches": [*patches, "DS_440_1_Staus"]},
-        "published": {"extends": "staus", "patches": [*patches, "DS_440_1_Staus"]},
+        "ours": {"extends": "staus-lowhigh", "patches": patches},
+        "published": {"extends": "staus", "patches": patches},
     }
     for name, content in files.items():
         (folder.path / f"{name}.yaml").write_text(yaml.safe_dump(content))
@@ -156,7 +156,7 @@ def test_staus_against_the_published_combination(folder: Folder, shared: Path) -
     folder.config["download"]["cache"] = str(shared)
     folder.run(*(f"results/{name}/results.json" for name in files))
     ours, published = (results(folder, name) for name in files)
-    assert len(ours) == 6
+    assert len(ours) == 2
     assert ours.keys() == published.keys()
     for name, result in ours.items():
         # The same likelihood: samples and modifiers only come in another order.

@@ -40,7 +40,7 @@ def test_known_analyses_are_found(folder: Folder) -> None:
         env=folder.environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

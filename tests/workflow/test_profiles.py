@@ -28,7 +28,7 @@ def make(project: Path, *arguments: str, succeeds: bool = True, **variables: str
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert (done.returncode == 0) is succeeds, done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,16 @@ def check_that_nobody_is_lower(folder: Folder, analysis: str, region: str, store
     return len(list((folder.path / f"results/{analysis}/{region}/fits").glob("*.json")))
 
 
-@pytest.mark.slow
+def check_drops(folder: Folder, names: Iterable[str]) -> None:
+    """Compare with pyhf's optimizers, which end in a higher minimum; docs/validation.md."""
+    theirs = stored_ends("staus-combined")["background"]
+    for name in names:
+        fits = read_json(folder.path / f"results/staus/combined/fits/{name}.json")["fits"]
+        drop = theirs[name]["scipy"] - fits["background"]["twice_nll"]
+        assert 0.07 < drop < 0.17, name
+
+
+@pytest.mark.study
 def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared: Path) -> None:
     select(folder, shared, "staus")
     run = folder.run(timeout=900)
@@ -70,13 +80,9 @@ def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared
     assert {result["status"] for result in results.values()} == {"ok"}
     count = check_that_nobody_is_lower(folder, "staus", "combined", "staus-combined")
     assert count == len(expected)
-    theirs = stored_ends("staus-combined")["background"]
     for name, result in results.items():
         assert result["mass_hypotheses"] == expected[name]["values"]
-        # pyhf's optimizers end in a higher minimum of the background; docs/validation.md.
-        fits = read_json(folder.path / f"results/staus/combined/fits/{name}.json")["fits"]
-        drop = theirs[name]["scipy"] - fits["background"]["twice_nll"]
-        assert 0.07 < drop < 0.17, name
+    check_drops(folder, results)
     contour = json.loads((folder.path / "results/staus/contour.json").read_bytes())
     assert contour["failed"] == []
     # The points are 40 GeV apart where the contour runs. The published expected contour is that of
@@ -90,7 +96,7 @@ def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared
     assert other["distance_to_published"]["expected"]["symmetric"]["mean"] < 3.0
 
 
-FEW_STAUS = [f"DS_{masses}_Staus" for masses in ("100_1", "160_80", "220_40", "340_40", "440_1")]
+FEW_STAUS = [f"DS_{masses}_Staus" for masses in ("100_1", "220_40", "440_1")]
 
 
 def check_nearest(results: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -102,13 +108,19 @@ def check_nearest(results: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_the_nearest_minimum_of_some_staus_is_that_of_pyhf(folder: Folder, shared: Path) -> None:
+def test_some_staus_have_the_minimum_of_pyhf_and_a_lower_one(folder: Folder, shared: Path) -> None:
     select(folder, shared, "staus", patches=FEW_STAUS)
-    folder.config["fit"] = {"minimum": "nearest"}
     folder.run("results/staus/results.json")
     results = json.loads((folder.path / "results/staus/results.json").read_bytes())
+    expected = reference(shared, "staus-combined")
     assert results.keys() == set(FEW_STAUS)
-    check_nearest(results, reference(shared, "staus-combined"))
+    assert {result["status"] for result in results.values()} == {"ok"}
+    check_that_nobody_is_lower(folder, "staus", "combined", "staus-combined")
+    check_drops(folder, results)
+    for name, result in results.items():
+        other = result["other_minimum"]
+        assert other["minimum"] == "nearest"
+        assert largest_difference(other, expected[name]) < 5e-5, name
 
 
 @pytest.mark.study
@@ -148,11 +160,11 @@ def check_1lbb(folder: Folder, results: dict[str, Any], expected: dict[str, Any]
 
 @pytest.mark.slow
 def test_some_of_1lbb_against_pyhf(folder: Folder, shared: Path) -> None:
-    few = ["C1N2_Wh_hbb_1000_0", "C1N2_Wh_hbb_4??_*"]
+    few = ["C1N2_Wh_hbb_1000_0", "C1N2_Wh_hbb_400_*"]
     select(folder, shared, "1Lbb", patches=few)
     folder.run("results/1Lbb/results.json")
     results = json.loads((folder.path / "results/1Lbb/results.json").read_bytes())
-    assert len(results) > 5
+    assert len(results) > 2
     check_that_nobody_is_lower(folder, "1Lbb", "1Lbb", "1Lbb")
     check_1lbb(folder, results, reference(shared, "1Lbb"))
 
@@ -177,7 +189,7 @@ def test_all_1lbb_against_pyhf_and_the_published_contour(folder: Folder, shared:
 @pytest.mark.slow
 def test_odd_patches_of_sbottom(folder: Folder, shared: Path) -> None:
     odd = ["sbottom_1000_131_1", "sbottom_1600_1595_60", "sbottom_1500_1495_60"]
-    normal = ["sbottom_500_280_150", "sbottom_450_445_60", "sbottom_1000_930_800"]
+    normal = ["sbottom_500_280_150", "sbottom_1000_930_800"]
     select(folder, shared, "sbottom", use=["RegionB"], patches=odd + normal)
     folder.run("results/sbottom/results.csv")
     results = json.loads((folder.path / "results/sbottom/results.json").read_bytes())

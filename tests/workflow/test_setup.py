@@ -52,7 +52,7 @@ def make(tmp_path, project):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert (done.returncode == 0) is succeeds, done.stdout

@@ -102,14 +102,16 @@ def _without_background(channel: Spec, observed: Sequence[float], poi: str) -> s
         modifiers = sample["modifiers"]
         if any(entry["name"] == poi and entry["type"] == NORM for entry in modifiers):
             continue
-        shapes = [
-            entry["data"][side]
-            for entry in modifiers
-            if entry["type"] == "histosys"
-            for side in ("lo_data", "hi_data")
-        ]
-        tables = [sample["data"], *shapes]
-        open_ = {number for number in open_ if not any(table[number] for table in tables)}
+        # Nearly every background has a nominal yield in each bin with events.
+        open_ = {number for number in open_ if not sample["data"][number]}
+        if open_:
+            shapes = [
+                entry["data"][side]
+                for entry in modifiers
+                if entry["type"] == "histosys"
+                for side in ("lo_data", "hi_data")
+            ]
+            open_ = {number for number in open_ if not any(shape[number] for shape in shapes)}
     return open_
 
 

@@ -17,7 +17,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import palletfit
+
 from .processes import PATH, StackError, living, tails, until
+
+HOOKS = Path(__file__).parents[1] / "hooks"
+#: PYTHONPATH with hooks: what has it imports the package that the tests do.
+WITH_HOOKS = os.pathsep.join([str(HOOKS), str(Path(palletfit.__file__).parents[1])])
+#: Environment of endpoints, jobs and workers, see hooks/sitecustomize.py.
+HOOKED = {"PYTHONPATH": WITH_HOOKS, "PALLETFIT_TEST_LEAN": "1"}
 
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged", "rabbitmq-server", "epmd")
 PACKAGES = ("globus_compute_sdk", "globus_compute_endpoint", "parsl", "pika")
@@ -69,7 +77,12 @@ class Stack:
         #: What clients give to submit to the endpoint, which need not run for that.
         self.endpoint_id = self.service.add_endpoint("main")
         folder = self.folder / "endpoint"
-        environment = {**self.environment, "GLOBUS_COMPUTE_USER_DIR": str(folder), "SPT_NOENV": "1"}
+        environment = {
+            **self.environment,
+            **HOOKED,
+            "GLOBUS_COMPUTE_USER_DIR": str(folder),
+            "SPT_NOENV": "1",
+        }
         self.endpoint = Endpoint(folder, self.endpoint_id, environment)
         self._started.callback(self.endpoint.stop, at_once=True)
 
@@ -80,7 +93,7 @@ class Stack:
         for process in left:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-        until(lambda: not living(self.folder), 10, f"still running: {living(self.folder)}")
+        until(lambda: not living(self.folder), f"still running: {living(self.folder)}")
         if left:
             raise StackError(f"ended only now, by force: {left}")
 
@@ -120,6 +133,7 @@ class Stack:
             "LANG": "C.UTF-8",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            **HOOKED,
             "GLOBUS_COMPUTE_USER_DIR": str(self.folder / "endpoint"),
             # Titles of processes must not overwrite their environment, by which tests know them.
             "SPT_NOENV": "1",
@@ -153,7 +167,7 @@ class Stack:
                 raise StackError(f"the endpoint ended\n{self.logs()}")
             return known.online
 
-        until(online, 30, "the endpoint is not online", self.endpoint.logs)
+        until(online, "the endpoint is not online", self.endpoint.logs)
 
     def stop_endpoint(self, *, at_once: bool = False) -> None:
         """End the endpoint, with its user endpoints; unless at once, with their blocks too."""

@@ -69,7 +69,7 @@ class Broker:
 
     def wait(self) -> None:
         """Wait until a client can connect."""
-        until(self._accepts, 60, "RabbitMQ takes no connection", self.logs)
+        until(self._accepts, "RabbitMQ takes no connection", self.logs)
 
     def stop(self, *, at_once: bool = True) -> None:
         """End the broker; what is durable survives only an end that is not at once."""

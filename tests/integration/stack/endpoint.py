@@ -163,14 +163,18 @@ class Endpoint:
         """The running workers, which execute one task at a time."""
         own = self._own()
         pools = {process.pid for process in own if "process_worker_pool" in process.command}
-        spawned: dict[int, list[Process]] = {pool: [] for pool in pools}
-        for process in own:
-            if process.parent in pools and "spawn_main" in process.command:
-                spawned[process.parent].append(process)
-        # The first that a pool spawns keeps its tables.
+        # All of a pool are forked by one process, see hooks/sitecustomize.py.
+        servers = [process for process in own if "multiprocessing.forkserver" in process.command]
+        forked: dict[int, list[Process]] = {
+            server.pid: [] for server in servers if server.parent in pools
+        }
+        for process in servers:
+            if process.parent in forked:
+                forked[process.parent].append(process)
+        # The first one keeps the pool's tables.
         return [
             worker
-            for workers in spawned.values()
+            for workers in forked.values()
             for worker in sorted(workers, key=lambda process: (process.began, process.pid))[1:]
         ]
 

@@ -18,6 +18,9 @@ from typing import TypeVar
 GUARD = Path(__file__).with_name("guard.py")
 #: Where programs are looked for: those of this Python environment first, daemons too.
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+#: Seconds after which what should come counts as never coming, as in tests/waiting.py: the stack is
+#: imported on its own, too.
+LIMIT = 300.0
 T = TypeVar("T")
 
 
@@ -56,7 +59,7 @@ class Program:
     @property
     def pid(self) -> int:
         """The program's own process (not the guard's)."""
-        return until(self._read_pid, 10, f"{self.command[0]} has no process", [self.log])
+        return until(self._read_pid, f"{self.command[0]} has no process", [self.log])
 
     def _read_pid(self) -> int | None:
         with suppress(OSError, ValueError):
@@ -75,17 +78,15 @@ class Program:
         self._guard.wait(timeout)
 
 
-def until(
-    ready: Callable[[], T | None], timeout: float, complaint: str, logs: Sequence[Path] = ()
-) -> T:
-    """Wait for something that is true, at most so many seconds."""
-    deadline = time.monotonic() + timeout
+def until(ready: Callable[[], T | None], complaint: str, logs: Sequence[Path] = ()) -> T:
+    """Wait for something that is true."""
+    deadline = time.monotonic() + LIMIT
     pause = 0.02
     while True:
         if found := ready():
             return found
         if time.monotonic() > deadline:
-            raise StackError(f"{complaint} after {timeout:g} s\n{tails(logs)}")
+            raise StackError(f"{complaint} after {LIMIT:g} s\n{tails(logs)}")
         time.sleep(pause)
         # Looking costs time of the processors that what is waited for needs.
         pause = min(1.5 * pause, 0.3)

@@ -85,11 +85,11 @@ class Slurm:
         self._configure()
         self._run_in_background("munged", self._munged())
         socket_file = self.folder / "munge.socket"
-        until(socket_file.exists, 10, "munged has no socket", self.logs)
+        until(socket_file.exists, "munged has no socket", self.logs)
         self._run_in_background("slurmctld", ["slurmctld", "-D", "-i"])
         for node in self.nodes:
             self._run_in_background(f"slurmd-{node}", ["slurmd", "-D", "-N", node])
-        until(self._all_idle, 30, "not all nodes of Slurm are idle", self.logs)
+        until(self._all_idle, "not all nodes of Slurm are idle", self.logs)
 
     def stop(self) -> None:
         """End everything, running jobs included."""

@@ -59,7 +59,7 @@ def test_a_killed_holder_leaves_no_lock(tmp_path):
     path = tmp_path / ".lock"
     with other_process(path) as process:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=300)
         descriptor = acquire(path)
         assert descriptor is not None
         os.close(descriptor)

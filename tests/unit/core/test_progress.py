@@ -176,7 +176,7 @@ def test_a_bar_in_a_terminal():
         except OSError:  # the other end is closed
             pass
         os.close(ours)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
     text = shown.decode()
     assert "\r" in text
     assert re.search(r"a/b: +25%", text)

@@ -213,7 +213,7 @@ def test_a_process_that_is_killed_before_the_renaming_leaves_the_old_file(tmp_pa
         "files.write_atomically(Path(sys.argv[1]), 'new')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], env=models.environment(), check=False, timeout=60
+        [sys.executable, "-c", code, str(path)], env=models.environment(), check=False, timeout=300
     )
     assert done.returncode == -9
     assert path.read_text() == "old"
@@ -275,7 +275,7 @@ def test_a_file_that_becomes_too_large_leaves_the_old_record(tmp_path):
         env=models.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

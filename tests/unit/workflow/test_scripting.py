@@ -34,7 +34,7 @@ def script(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.Comple
         env=models.environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

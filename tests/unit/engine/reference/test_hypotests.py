@@ -413,7 +413,7 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=models.environment(PYTHONPATH=TESTS),
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=600,
         check=False,
     )
 

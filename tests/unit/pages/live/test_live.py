@@ -517,7 +517,7 @@ def served(tmp_path):
         thread.start()
 
         def ask(path: str, host: str = "127.0.0.1", method: str = "GET"):
-            connection = http.client.HTTPConnection(*server.server_address[:2], timeout=20)
+            connection = http.client.HTTPConnection(*server.server_address[:2], timeout=300)
             connection.request(method, path, headers={"Host": host})
             answer = connection.getresponse()
             content = answer.read().decode()
