@@ -529,7 +529,7 @@ def plane_of(wildcards):
 def published_tables(wildcards):
     """Published curves of a plane; a change fetches them again, and so does a new chance."""
     asked = workflow_state.asked_for(RESOURCES, wildcards.analysis, wildcards.plane)
-    published = plane_of(wildcards).published.model_dump(mode="json")
+    published = KNOWN[wildcards.analysis].published_of(plane_of(wildcards)).model_dump(mode="json")
     return {**published, "asked": asked} if asked else published
 
 

@@ -11,7 +11,7 @@ from palletfit.workflow import scripting
 def main(*, analysis: Analysis, plane: str, settings: Settings, curves: Path) -> None:
     """Write the published curves, or why there are none, as JSON."""
     content = overlay.fetch(
-        analysis.plane_of_suffix(plane).published,
+        analysis.published_of(analysis.plane_of_suffix(plane)),
         folder=curves.with_suffix(""),
         settings=settings.download,
         analysis=analysis.name,

@@ -834,6 +834,12 @@ class Analysis(Model):
         """True if expected events stand for observed ones in what is fitted."""
         return any(self.choice_of(region).blinded for region in self.used_regions)
 
+    def published_of(self, plane: Plane) -> Published:
+        """Give the published tables that may be read: those of a blinded analysis are expected."""
+        if not self.blinded:
+            return plane.published
+        return plane.published.model_copy(update={"observed": None, "upper_limits": None})
+
     @property
     def choice_words(self) -> list[str]:
         """Lines for titles with channels, bins and data; one for each region if they differ."""

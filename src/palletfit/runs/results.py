@@ -119,8 +119,9 @@ def without_observed(record: Record) -> dict[str, Any]:
     """
 
     def shown(name: str, value: Any) -> Any:
-        if name == "observed" and "state" not in value:
-            return value  # the fit to the data that toys are compared with
+        if name == "observed" and not (isinstance(value, Mapping) and "state" in value):
+            # Of toys this is the fit to the data that they are compared with.
+            return value if isinstance(value, Mapping) else None
         if name in BLINDED:
             return BLINDED[name]
         return without_observed(value) if isinstance(value, Mapping) else value

@@ -166,6 +166,22 @@ def test_hepdata_reads_a_list(results: Path, analysis: Analysis) -> None:
         written(results, analysis, address="http://example.org")
 
 
+def test_a_blinded_analysis_has_expected_results_only(results: Path, analysis: Analysis) -> None:
+    assert entry_of(analysis) is not None
+    blinded = analysis.model_copy(update={"asimov": 0.0, "title": "x"})
+    contour = json.loads((results / "1Lbb" / "contour.json").read_text())
+    distances = contour["distance_to_published"]
+    distances["expected"] = {**distances["observed"], "relative": {"mean": 0.07}}
+    distances["expected"]["relative"] |= {"median": 0.05, "maximum": 0.09}
+    del distances["observed"]
+    (results / "1Lbb" / "contour.json").write_text(json.dumps(contour))
+    texts = written(results, blinded, address="https://example.org")
+    # It is none of the published results, and HEPData does not link it.
+    assert entry_of(blinded) is None
+    assert "hepdata.json" not in texts
+    assert "masses: 7% of the axes" in texts["index.html"]
+
+
 def test_an_analysis_is_at_hand_where_it_can_be_fitted(
     tmp_path: Path, analysis: Analysis, project: Path
 ) -> None:

@@ -19,6 +19,7 @@ from palletfit.pallet.choosing import read_choice
 from palletfit.pallet.patchset import parse_patchset
 from palletfit.pallet.prepare import prepare_background, prepare_region
 from palletfit.products.points.signals import Signal
+from palletfit.products.toys.table import with_remarks
 from palletfit.runs.results import with_choice
 from palletfit.workflow import choices, complete
 
@@ -232,6 +233,31 @@ def test_records_of_blinded_data_show_no_observed_numbers() -> None:
     assert limits["expected"] == [limit]
     assert with_choice(record, {"blinded": [], "remarks": []})["CLs_obs"] == 0.1
     assert with_choice(record, {}) is record
+
+
+def test_observed_values_of_any_product_are_taken_out() -> None:
+    choice = {"blinded": ["SR"], "remarks": []}
+    for value in (3.0, [1.0, 2.0], None):
+        assert with_choice({"observed": value, "x": 1}, choice) == {"observed": None, "x": 1}
+
+
+def test_toys_say_what_is_chosen() -> None:
+    entry = {"region": "SR", "status": "ok", "remarks": ["few toys"]}
+    failed = {"region": "SR", "status": "failed", "problem": "none"}
+    said = with_remarks({"a": entry, "b": failed}, {"SR": ["blinded"]})
+    assert said == {"a": {**entry, "remarks": ["blinded", "few toys"]}, "b": failed}
+
+
+def test_published_observed_results_of_a_blinded_analysis_are_not_read() -> None:
+    curve = {"file": "curve.csv"}
+    published = {"observed": curve, "expected": curve, "upper_limits": curve}
+    axes = {"x": "m1", "y": "m2", "x_title": "x", "y_title": "y"}
+    planes = {"masses": {**axes, "published": published}}
+    analysis, blinded = (make_analysis(planes=planes, **keys) for keys in ({}, {"asimov": 0.0}))
+    plane = analysis.planes["masses"]
+    assert analysis.published_of(plane) == plane.published
+    left = blinded.published_of(plane).model_dump(exclude_none=True, exclude={"x", "y"})
+    assert left == {"expected": {"file": "curve.csv"}}
 
 
 def test_wrong_choices_are_refused_when_they_are_read() -> None:

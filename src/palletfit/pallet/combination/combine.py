@@ -13,7 +13,7 @@ import pyhf
 from palletfit.config import Analysis, Combination
 from palletfit.core.files import read_json, write_atomically
 from palletfit.errors import ConfigError
-from palletfit.pallet.choosing import Choosing, chosen_patchset, summary_of
+from palletfit.pallet.choosing import Choosing, chosen_patchset, read_choice, summary_of
 from palletfit.pallet.combination.channels import ChannelNames
 from palletfit.pallet.combination.members import Member, Spec
 from palletfit.pallet.combination.parameters import ParameterNames, common_settings
@@ -108,7 +108,14 @@ def combine_region(
         content, spec = dict(chosen.workspace), dict(changed)
         summary = summarise(content, spec, check_patchset(spec, analysis.labels, patchset))
         summary = summary_of(analysis.choice_of(analysis.used_regions[0]), chosen, summary)
-    summary["remarks"] += combined.remarks
+    summary["remarks"] += [
+        *combined.remarks,
+        *(
+            f"{name}: {remark}"
+            for name, file in zip(analysis.combine.members, workspaces, strict=True)
+            for remark in read_choice(file.parent).get("remarks", ())
+        ),
+    ]
     summary["combination"] = {"parameters": combined.parameters, "channels": combined.channels}
     for remark in combined.remarks:
         logger.warning("%s: %s", analysis.name, remark)

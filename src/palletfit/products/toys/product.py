@@ -91,6 +91,7 @@ class Toys(Product):
     @classmethod
     def collect(cls, gathered: Gathered) -> dict[str, Any]:
         """Return the content of ``toys.json``."""
+        from palletfit.pallet.choosing import read_choice
         from palletfit.products.hypotest.product import Hypotest
         from palletfit.products.toys import table
         from palletfit.runs.results import RegionResults
@@ -101,6 +102,11 @@ class Toys(Product):
             [RegionResults.read(path, cls) for path in gathered.manifests],
             gathered.settings.toys,
         )
+        remarks = {
+            path.parent.name: read_choice(path.parent).get("remarks", ())
+            for path in gathered.manifests
+        }
+        entries = table.with_remarks(entries, remarks)
         return table.blinded(entries) if gathered.analysis.blinded else entries
 
     @classmethod

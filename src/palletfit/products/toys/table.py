@@ -94,6 +94,26 @@ def blinded(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def with_remarks(
+    entries: Mapping[str, Mapping[str, Any]], remarks: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Say in entries which channels, bins and data they are of: records of toys do not.
+
+    Parameters
+    ----------
+    entries
+        From :func:`combine`.
+    remarks
+        By region.
+    """
+    return {
+        name: {**entry, "remarks": [*remarks[entry["region"]], *entry["remarks"]]}
+        if "remarks" in entry
+        else dict(entry)
+        for name, entry in entries.items()
+    }
+
+
 def of_patches(region: RegionResults) -> dict[str, list[Record]]:
     """Sort records of shards by patch, in the order of their toys."""
     by_patch: dict[str, list[Record]] = {}

@@ -130,8 +130,10 @@ def entry_of(analysis: Analysis) -> tuple[str, Likelihood] | None:
     """Return the name and content of an analysis in the catalogue, if it is there.
 
     It has the name of the analysis file and its archive, so that a pallet of one's own is not taken
-    for a published one.
+    for a published one. Nor is a fit of chosen channels and bins, or of blinded data.
     """
+    if analysis.choice_words:
+        return None
     doi = analysis.pallet.doi if analysis.pallet is not None else None
     for name, likelihood in catalogue().items():
         if likelihood.file == analysis.name and doi is not None and doi == likelihood.doi:

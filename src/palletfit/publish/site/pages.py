@@ -128,7 +128,8 @@ def _index(fitted: Sequence[Fitted], lacking: Sequence[Analysis], level: float) 
 def _index_row(result: Fitted, level: float) -> list[str]:
     name, counts = result.analysis.name, result.counts
     excluded = result.excluded(level)
-    distances = "; ".join(filter(None, map(_nearness, result.planes)))
+    kind = "expected" if result.analysis.blinded else "observed"
+    distances = "; ".join(filter(None, (_nearness(plane, kind) for plane in result.planes)))
     return [
         _head(f'<a href="{_text(name)}/index.html">{_text(name)}</a>'),
         _cell("; ".join(title_parts(result.analysis)), "wide"),
@@ -140,8 +141,8 @@ def _index_row(result: Fitted, level: float) -> list[str]:
     ]
 
 
-def _nearness(plane: PlaneResult) -> str:
-    distance = plane.contour["distance_to_published"].get("observed")
+def _nearness(plane: PlaneResult, kind: str) -> str:
+    distance = plane.contour["distance_to_published"].get(kind)
     if not distance:
         return ""
     return f"{_text(plane.name)}: {100 * distance['relative']['mean']:.2g}% of the axes"
@@ -231,7 +232,9 @@ def _plane(result: Fitted, plane: PlaneResult) -> Iterator[str]:
     if failed:
         names = ", ".join(map(_text, failed))
         yield f'<p class="failed">Points without a result next to the contour: {names}</p>'
-    yield from _distances(settings.published.observed is not None, plane.contour)
+    published = result.analysis.published_of(settings)
+    named = (published.observed, published.expected)
+    yield from _distances(any(curve is not None for curve in named), plane.contour)
 
 
 def _distances(is_published: bool, contour: Mapping[str, Any]) -> Iterator[str]:

@@ -574,12 +574,15 @@ def test_files_are_written_and_described(first, second, tmp_path):
     for name, member in (("a", first), ("b", second)):
         (tmp_path / name).mkdir()
         inputs.append(models.write(tmp_path / name, *member.files))
+    chosen = {"choice": {"remarks": ["masked bins"]}}
+    (tmp_path / "b" / "summary.json").write_text(json.dumps(chosen))
     workspaces, patchsets = zip(*inputs, strict=True)
     out = [tmp_path / name for name in ("workspace.json", "patchset.json", "summary.html")]
     summary = combine_region(analysis, workspaces, patchsets, *out)
     check(json.loads(out[0].read_text()), json.loads(out[1].read_text()), ["m1", "m2"])
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert summary["combination"]["parameters"]["mu"] == {"a": "mu", "b": "mu_signal"}
+    assert "b: masked bins" in summary["remarks"]
     page = out[2].read_text()
     assert "<td>mu</td><td>mu</td><td>mu_signal</td>" in page
     assert "they got the member&#x27;s name as a prefix" in page
