@@ -29,7 +29,7 @@ from palletfit.engine.evaluation import BatchLikelihood
 from palletfit.engine.fits import Fits
 from palletfit.engine.layout import Layout
 from palletfit.engine.likelihood import shared_block
-from palletfit.engine.regions import listed, matches
+from palletfit.engine.regions import listed, matching
 from palletfit.engine.samples import NORM, Sample, Spec
 from palletfit.errors import PalletError
 
@@ -132,17 +132,21 @@ class Yields:
 
     def _chosen(self, row: int, name: str, sample: Sample) -> bool:
         if self._settings.samples:
-            return matches(name, self._settings.samples)
+            return name in matching(self._settings.samples, self._names(row))
         return (self._batch.readings[row].poi, NORM) in sample.factors
 
-    def _unknown(self, row: int) -> PalletError | None:
-        """Give the error if a pattern fits no sample of a patch."""
-        names = {
+    def _names(self, row: int) -> set[str]:
+        """Give the names of all samples of a patch."""
+        return {
             *(name for names in self._layout.sample_names for name in names),
             *(name for samples in self._batch.readings[row].added for name, _ in samples),
         }
+
+    def _unknown(self, row: int) -> PalletError | None:
+        """Give the error if a pattern fits no sample of a patch."""
+        names = self._names(row)
         for pattern in self._settings.samples:
-            if not any(matches(name, [pattern]) for name in names):
+            if not matching([pattern], names):
                 return PalletError(
                     f"No sample has the name {pattern!r}, or fits it as a pattern "
                     "(`derivatives.samples`).",
