@@ -77,7 +77,12 @@ def signal(size: float = 1.0) -> Patch:
 
 
 def assert_exact(differences: Differences, *, relative: bool = False, most: int = 99) -> None:
-    """Compare the derivatives of all samples with differences."""
+    """Compare the derivatives of all samples with differences.
+
+    Yields of zero in bins without data are at a kink, and so is CLs without sensitivity.
+    """
+    blind = any("no sensitivity" in remark for remark in differences.derivatives.remarks)
+    data = {entry["name"]: entry["data"] for entry in differences.spec["observations"]}
     samples = [
         (channel, sample, slopes)
         for channel, of_channel in differences.derivatives.channels.items()
@@ -86,8 +91,14 @@ def assert_exact(differences: Differences, *, relative: bool = False, most: int 
     assert samples
     for channel, sample, slopes in samples[:most]:
         expected = differences.by_yields(channel, sample, relative=relative)
+        smooth = (slopes.yields != 0) | (np.array(data[channel]) != 0)
+        first = 6 if blind else 0
         np.testing.assert_allclose(
-            numbers(slopes), expected, rtol=_PRECISION, atol=_ZERO, err_msg=f"{channel} {sample}"
+            numbers(slopes)[first:, smooth],
+            expected[first:, smooth],
+            rtol=_PRECISION,
+            atol=_ZERO,
+            err_msg=f"{channel} {sample}",
         )
 
 
