@@ -62,7 +62,7 @@ def cls(
     BackendError
         JAX is not installed.
     PalletError
-        The workspace is not what it should be, or has a signal.
+        The workspace is not what it should be, has a signal, or no such measurement.
 
     Examples
     --------
@@ -100,12 +100,7 @@ class _Host:
         content = workspace_of(workspace, check=check)
         fit_settings = fit_settings_of(cls, {**settings, "mu": mu, "derivatives": True})
         self._engine = BatchedEngine(content, fit_settings)
-        measurement = next(
-            entry
-            for entry in content["measurements"]
-            if fit_settings.measurement in (None, entry["name"])
-        )
-        poi = measurement["config"]["poi"]
+        poi = _measurement(content, fit_settings.measurement)["config"]["poi"]
         parameters = parameters_of(content)
         for name in (poi, *uncertainties):
             if name in parameters:
@@ -192,6 +187,19 @@ class _Host:
         return Patch(str(number), (), self._signal.operations(plain, {}))
 
 
+def _measurement(workspace: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:
+    """Give a measurement by its name, or the first one."""
+    measurements: dict[str, Mapping[str, Any]] = {
+        entry["name"]: entry for entry in workspace["measurements"]
+    }
+    if name is not None and name not in measurements:
+        raise PalletError(
+            f"There is no measurement {name!r}.",
+            remedy=f"{did_you_mean(name, measurements)}There are {', '.join(measurements)}.",
+        )
+    return measurements[name] if name is not None else workspace["measurements"][0]
+
+
 def _free_name(workspace: Mapping[str, Any]) -> str:
     """Give a name that no sample has."""
     names = {sample["name"] for channel in workspace["channels"] for sample in channel["samples"]}
@@ -207,20 +215,19 @@ def _differentiable(host: _Host) -> Callable[[Mapping[str, Any]], Any]:
     import jax.numpy as jnp
 
     def call(yields: Mapping[str, Any]) -> Any:
-        arrays = {name: jnp.asarray(values, dtype=float) for name, values in yields.items()}
-        host.check({name: values.shape for name, values in arrays.items()})
+        host.check({name: values.shape for name, values in yields.items()})
         kind = jnp.result_type(float)
         shape_of: Any = jax.ShapeDtypeStruct
         shapes = (
             shape_of((_VALUES,), kind),
-            {name: shape_of((_VALUES, *values.shape), kind) for name, values in arrays.items()},
+            {name: shape_of((_VALUES, *values.shape), kind) for name, values in yields.items()},
         )
 
         def tested(values: Mapping[str, Any]) -> Any:
             numbers, slopes = host.test(values)
             return numbers.astype(kind), {name: by.astype(kind) for name, by in slopes.items()}
 
-        return jax.pure_callback(tested, shapes, arrays, vmap_method="broadcast_all")
+        return jax.pure_callback(tested, shapes, yields, vmap_method="broadcast_all")
 
     @jax.custom_vjp
     def function(yields: Mapping[str, Any]) -> Any:
@@ -240,5 +247,9 @@ def _differentiable(host: _Host) -> Callable[[Mapping[str, Any]], Any]:
         )
 
     function.defvjp(forward, backward)
-    cls_of: Callable[[Mapping[str, Any]], Any] = function
-    return cls_of
+
+    def of_any_yields(yields: Mapping[str, Any]) -> Any:
+        # Derivatives by an array, also where a list of numbers is given.
+        return function({name: jnp.asarray(values, float) for name, values in yields.items()})
+
+    return of_any_yields

@@ -38,6 +38,8 @@ def test_gradients_are_those_of_the_library() -> None:
     assert float(value) == pytest.approx(expected.p_values.CLs_obs, rel=1e-6)
     np.testing.assert_allclose(gradient[channel], slopes.CLs_obs, rtol=1e-5)
     assert several.shape == (2, 6)
+    of_list = jax.grad(lambda signal: function(signal)[0])({channel: yields.tolist()})
+    np.testing.assert_allclose(of_list[channel], slopes.CLs_obs, rtol=1e-5)
 
 
 def test_wrong_yields_are_refused() -> None:
@@ -49,5 +51,8 @@ def test_wrong_yields_are_refused() -> None:
     channel = WORKSPACE["observations"][0]["name"]
     with pytest.raises(PalletError, match="bins, and its yields have the shape"):
         function({channel: np.ones(17)})
+    with pytest.raises(PalletError, match="There is no measurement 'fi'") as error:
+        cls(WORKSPACE, measurement="fi")
+    assert "Did you mean 'fit'?" in error.value.remedy
     with pytest.raises(PalletError, match="already"):
         cls(models.full("normsys"))

@@ -51,7 +51,9 @@ RESULT_COLUMNS = frozenset(
 NLL_COLUMNS = tuple(
     f"nll{asimov}_{data}_{mu}" for data in ("obs", "exp") for asimov in ("", "A") for mu in (0, 1)
 )
-POINT_COLUMNS = RESULT_COLUMNS | {*("name", "edm", "starts_agreed", "engine", "reason", "retry")}
+POINT_COLUMNS = RESULT_COLUMNS | {
+    *("name", "edm", "starts_agreed", "engine", "reason", "retry", "derivatives")
+}
 
 
 class Pallet(Model):

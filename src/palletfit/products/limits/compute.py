@@ -533,9 +533,9 @@ class _BatchSearch:
             sample = LimitSlopes(nominal, by_kind[0], by_kind[1:])
             channels.setdefault(channel, {})[target.name] = sample
         remarks = [
-            f"the {name} limit has no derivative: it is {limit.state}"
-            for name, limit in zip(KINDS, self._of(limits, patch), strict=True)
-            if limit.mu is None
+            f"the {name} limit has no derivative: {_without_derivative(limit)}"
+            for number, (name, limit) in enumerate(zip(KINDS, self._of(limits, patch), strict=True))
+            if patch + number * self.patches not in slopes
         ]
         remarks += [
             f"CLs jumps at the {name} limit: the derivative is that of one side of the jump"
@@ -1015,3 +1015,10 @@ class _PatchSearch:
             trusted=test.status == "ok",
             jump=jump,
         )
+
+
+def _without_derivative(limit: Limit) -> str:
+    """Say why a limit has no derivative."""
+    if limit.mu is None:
+        return f"it is {limit.state}"
+    return "a fit has not converged" if limit.trusted else "it is not trusted"

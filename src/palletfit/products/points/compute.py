@@ -62,6 +62,7 @@ def summary(result: HypotestResult) -> dict[str, Any]:
     """
     fits = result.fits
     doubts = [f"{name} fit: {fit.reason}" for name, fit in fits.items() if not fit.trusted]
+    of_derivatives = result.derivatives.remarks if result.derivatives is not None else ()
     plain: dict[str, Any] = finite(
         {
             "status": result.status,
@@ -73,7 +74,7 @@ def summary(result: HypotestResult) -> dict[str, Any]:
             "starts_agreed": min(fit.agreed for fit in fits.values()),
             "engine": result.engine,
             "fit_time": result.build_time + result.fit_time,
-            "reason": "; ".join([*doubts, *result.remarks]),
+            "reason": "; ".join([*doubts, *result.remarks, *of_derivatives]),
         }
     )
     if result.derivatives is not None:
