@@ -15,6 +15,13 @@ programs on the machine disturb less. ``MiB`` are the largest resident memories 
 sends points, and of a worker. ``bytes asked`` and ``bytes answered`` are those of tasks and their
 results, as they go to a remote worker. ``again`` is a second run, which finds everything finished.
 
+With ``--likelihood`` the points are signals of a published one instead: each has the yields of a
+mixture of two of its patches, times a log-normal factor of all bins and one of each channel, and a
+relative uncertainty of 15%. ``--search once`` looks for lower minima at some points only:
+
+    python benchmarks/points.py --sizes 100000 --workers 2 --likelihood BkgOnly.json patchset.json \
+        --search once
+
 With ``--write`` the pallet, the table and an analysis file are written for the workflow, and
 nothing is measured:
 
@@ -32,10 +39,11 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -47,12 +55,14 @@ from common import (
     parser,
     peak_memory,
     positive,
+    read_pallet,
     use_one_thread,
     write,
 )
 
 from palletfit.config import Analysis, Settings
 from palletfit.executors import LocalExecutor
+from palletfit.pallet.patches import Patch
 from palletfit.products.points import collect, run
 
 #: Backgrounds in each bin of each channel, and how data differ from their sum, in standard
@@ -67,15 +77,25 @@ SHARES = {"top": 0.7, "boson": 0.3}
 #: Relative uncertainties of all yields: of both backgrounds, and of one.
 COMMON = {"luminosity": 0.02, "jer": 0.03, "btag": 0.05, "pileup": 0.01}
 SPECIFIC = {"top": {"top_scale": 0.1, "top_shower": 0.06}, "boson": {"boson_xsec": 0.2}}
+#: Titles of axes, by label.
+TITLES = {
+    "m_gluino": "$m(\\tilde{g})$ [GeV]",
+    "m_lsp": "$m(\\tilde{\\chi}^0_1)$ [GeV]",
+    "size": "Factor of all yields",
+    "share": "Share of the first signal",
+}
 #: Rows that are made together.
 ROWS = 5000
+#: Width of the logarithms of factors of mixtures.
+SPREAD = 0.5
 
 
 def main() -> None:
     """Print the table, measure one size, or write files."""
     arguments = _parser().parse_args()
     if arguments.write is not None:
-        print(f"Wrote {write_scan(arguments.write, arguments.sizes[0], arguments.seed)}")
+        path = write_scan(arguments.write, arguments.sizes[0], arguments.seed, model(arguments))
+        print(f"Wrote {path}")
         return
     use_one_thread()
     if arguments.one:
@@ -102,6 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--chunk", type=positive, default=512, metavar="N", help="points of a task"
     )
+    options.add_argument(
+        "--likelihood", nargs=2, type=Path, metavar=("BKGONLY", "PATCHSET"), help="published one"
+    )
+    options.add_argument("--search", choices=("full", "once"), default="full", help="(full)")
     options.add_argument("--seed", type=int, default=1, metavar="N", help="of the yields (1)")
     options.add_argument(
         "--write", type=Path, metavar="FOLDER", help="write a scan for the workflow"
@@ -120,7 +144,91 @@ def in_own_process(size: int) -> dict[str, Any]:
     return record
 
 
-# ---------------------------------------------------------------------- the model
+# ---------------------------------------------------------------------- models
+
+
+class Model(Protocol):
+    """A likelihood, and points that are made up for it."""
+
+    labels: Sequence[str]
+    #: Uncertainties of an analysis file.
+    uncertainties: Mapping[str, Any]
+
+    def workspace(self) -> dict[str, Any]:
+        """Give the background-only workspace."""
+
+    def rows_of(self, numbers: range, seed: int) -> pa.Table:
+        """Make the points of a range of numbers; the same, whatever the others are."""
+
+
+def model(arguments: argparse.Namespace) -> Model:
+    """Give the model that the arguments ask for."""
+    return Published(*arguments.likelihood) if arguments.likelihood else MadeUp()
+
+
+class MadeUp:
+    """A small likelihood, whose points have two masses."""
+
+    labels = ("m_gluino", "m_lsp")
+    uncertainties: Mapping[str, Any] = {"SIG_xsec": "xsec_unc", "luminosity": 0.02}
+
+    def workspace(self) -> dict[str, Any]:
+        """Give the background-only workspace."""
+        return workspace()
+
+    def rows_of(self, numbers: range, seed: int) -> pa.Table:
+        """Make points of two masses."""
+        return rows_of(numbers, seed)
+
+
+class Published:
+    """Mixtures of the signals of a patchset."""
+
+    labels = ("size", "share")
+    uncertainties: Mapping[str, Any] = {"signal": 0.15}
+
+    def __init__(self, background: Path, patchset: Path) -> None:
+        files = argparse.Namespace(workspace=background, patchset=patchset)
+        self._workspace, _, patches = read_pallet(files)
+        self._bins = [
+            (channel["name"], number)
+            for channel in self._workspace["channels"]
+            for number in range(len(channel["samples"][0]["data"]))
+        ]
+        self._yields = np.array([self._yields_of(patch) for patch in patches.patches])
+
+    def _yields_of(self, patch: Patch) -> list[float]:
+        """Sum the samples that a patch adds, one number a bin."""
+        total = Counter[tuple[str, int]]()
+        for entry in patch.operations:
+            _, kind, channel, *rest = str(entry["path"]).split("/")
+            if entry["op"] == "add" and (kind, rest[:1]) == ("channels", ["samples"]):
+                name = self._workspace["channels"][int(channel)]["name"]
+                for number, events in enumerate(entry["value"]["data"]):
+                    total[name, number] += events
+        return [total[bin_] for bin_ in self._bins]
+
+    def workspace(self) -> dict[str, Any]:
+        """Give the background-only workspace."""
+        return self._workspace
+
+    def rows_of(self, numbers: range, seed: int) -> pa.Table:
+        """Make mixtures of two signals each."""
+        rng = np.random.default_rng([seed, numbers.start])
+        count = len(numbers)
+        first, second = rng.integers(len(self._yields), size=(2, count))
+        share, size = rng.uniform(size=count), rng.lognormal(0.0, SPREAD, count)
+        mixed = share[:, None] * self._yields[first] + (1 - share[:, None]) * self._yields[second]
+        channels = dict.fromkeys(name for name, _ in self._bins)
+        factors = {name: size * rng.lognormal(0.0, SPREAD, count) for name in channels}
+        columns: dict[str, Any] = {
+            "name": [f"model_{number:07d}" for number in numbers],
+            "size": size,
+            "share": share,
+        }
+        for column, (name, number) in enumerate(self._bins):
+            columns[f"{name}[{number}]"] = factors[name] * mixed[:, column]
+        return pa.table(columns)
 
 
 def workspace() -> dict[str, Any]:
@@ -166,11 +274,11 @@ def _background(name: str, total: Sequence[float]) -> dict[str, Any]:
     return {"name": name, "data": yields, "modifiers": modifiers}
 
 
-def write_table(path: Path, size: int, seed: int) -> None:
+def write_table(path: Path, size: int, seed: int, source: Model) -> None:
     """Write so many points, some thousand at a time."""
     writer: pq.ParquetWriter | None = None
     for first in range(0, size, ROWS):
-        rows = rows_of(range(first, min(first + ROWS, size)), seed)
+        rows = source.rows_of(range(first, min(first + ROWS, size)), seed)
         writer = writer or pq.ParquetWriter(path, rows.schema)
         writer.write_table(rows)
     if writer is not None:
@@ -197,40 +305,41 @@ def rows_of(numbers: range, seed: int) -> pa.Table:
     return pa.table(columns)
 
 
-def analysis(folder: Path) -> dict[str, Any]:
+def analysis(folder: Path, source: Model) -> dict[str, Any]:
     """Make the analysis file of the scan."""
+    x, y = source.labels
     return {
         "name": "scan",
         "title": "Made up, no measurement",
         "pallet": {"path": str(folder / "scan.tar.gz")},
         "regions": {"SR": {"workspace": "BkgOnly.json"}},
-        "labels": ["m_gluino", "m_lsp"],
+        "labels": [x, y],
         "points": {
             "table": str(folder / "points.parquet"),
-            "uncertainties": {"SIG_xsec": "xsec_unc", "luminosity": 0.02},
+            "uncertainties": source.uncertainties,
         },
         "planes": {
             "masses": {
-                "x": "m_gluino",
-                "y": "m_lsp",
-                "x_title": "$m(\\tilde{g})$ [GeV]",
-                "y_title": "$m(\\tilde{\\chi}^0_1)$ [GeV]",
+                "x": x,
+                "y": y,
+                "x_title": TITLES[x],
+                "y_title": TITLES[y],
             }
         },
     }
 
 
-def write_scan(folder: Path, size: int, seed: int) -> Path:
+def write_scan(folder: Path, size: int, seed: int, source: Model) -> Path:
     """Write pallet, table and analysis file; return the latter's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = json.dumps(workspace()).encode()
+    data = json.dumps(source.workspace()).encode()
     with tarfile.open(folder / "scan.tar.gz", "w:gz") as archive:
         member = tarfile.TarInfo("BkgOnly.json")
         member.size = len(data)
         archive.addfile(member, io.BytesIO(data))
-    write_table(folder / "points.parquet", size, seed)
+    write_table(folder / "points.parquet", size, seed, source)
     path = folder / "scan.yaml"
-    path.write_text(json.dumps(analysis(folder.resolve()), indent=1))  # JSON is YAML, too
+    path.write_text(json.dumps(analysis(folder.resolve(), source), indent=1))  # JSON is YAML, too
     return path
 
 
@@ -265,13 +374,13 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # In a process of its own, whose memory does not count.
-        command = [sys.executable, __file__, "--sizes", str(size), "--write", name]
-        subprocess.run(  # noqa: S603
-            [*command, "--seed", str(arguments.seed)], check=True, stdout=subprocess.DEVNULL
-        )
-        (folder / "workspace.json").write_text(json.dumps(workspace()))
-        scan_analysis = Analysis.model_validate(analysis(folder))
-        settings = Settings(points={"chunk": arguments.chunk})
+        command = [*sys.argv, "--sizes", str(size), "--write", name]
+        command.remove("--one")
+        subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        source = model(arguments)
+        (folder / "workspace.json").write_text(json.dumps(source.workspace()))
+        scan_analysis = Analysis.model_validate(analysis(folder, source))
+        settings = Settings(points={"chunk": arguments.chunk, "search": arguments.search})
         at_start, cpu = peak_memory(), -cpu_seconds()
         manifest, seconds, executor = fit(scan_analysis, settings, folder, arguments.workers)
         cpu += cpu_seconds()

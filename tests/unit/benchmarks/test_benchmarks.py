@@ -294,6 +294,20 @@ def test_warm_points_mixes_signals_and_says_who_is_lower(load, monkeypatch, pall
     assert 1 <= record["references"] <= 6
 
 
+def test_points_of_a_published_likelihood_are_mixtures(load, pallet):
+    source = load("points").Published(*pallet)
+    rows = source.rows_of(range(20), 1)
+    assert rows.num_rows == 20
+    bins = [name for name in rows.column_names if "[" in name]
+    channels = {
+        entry["name"]: entry["samples"][0]["data"] for entry in source.workspace()["channels"]
+    }
+    assert bins == [f"{name}[{n}]" for name, data in channels.items() for n in range(len(data))]
+    yields = np.array([rows[name].to_numpy() for name in bins])
+    assert (yields >= 0).all()
+    assert len(np.unique(yields[yields > 0])) > 20
+
+
 def test_mixtures_are_between_two_signals(load):
     value = models.signal(
         [2.0, 4.0], {"name": "a", "type": "normsys", "data": {"hi": 2, "lo": 0.5}}
