@@ -58,10 +58,9 @@ def test_questions_to_one_workspace(folder: Folder) -> None:
     write(folder, {"title": "Mine", "pallet": {"path": "files"}, "regions": regions})
     folder.config["fit"] = {"mu": 2.0}
     folder.config["diagnostics"] = {"impacts": False}
-    targets = [
-        f"results/mine/{file}"
-        for file in ("results.csv", "limits-by-name.png", "diagnostics.csv", "toys_patches.json")
-    ]
+    tables = ("results", "diagnostics", "gof")
+    files = [*(f"{name}.csv" for name in tables), "limits-by-name.png", "toys_patches.json"]
+    targets = [f"results/mine/{file}" for file in files]
     run = folder.run(*targets)
     assert sorted(run.fitted) == sorted(asked)
     # Nothing of a kind that needs a parameter of interest is made of the background alone.
@@ -92,6 +91,14 @@ def test_questions_to_one_workspace(folder: Folder) -> None:
     assert [entry["name"] for entry in record["parameters"]] == [
         parameter.name for parameter in pulls.parameters
     ]
+    goodness = table(folder, "mine", "gof")
+    for name, keys in asked.items():
+        expected = palletfit.goodness_of_fit(file, **keys).only
+        # The stand-in for a missing parameter of interest adds zeros in another order.
+        statistic, p_value = (float(goodness[name][key]) for key in ("statistic", "p_value"))
+        assert statistic == pytest.approx(expected.statistic, rel=1e-12), name
+        assert p_value == pytest.approx(expected.p_value, rel=1e-12)
+        assert int(goodness[name]["degrees"]) == expected.degrees
     chosen = json.loads((folder.path / "results/mine/toys_patches.json").read_bytes())
     assert chosen == {name: [name] for name in asked}
     keys_of = {

@@ -185,6 +185,21 @@ class MuScanSettings(Model):
         return self
 
 
+class GoodnessSettings(Model):
+    """Goodness of fit in the saturated model, for chosen patches."""
+
+    patches: list[str] = []
+    """Shell patterns of the patches; none: in each analysis the patch whose median expected CLs
+    is nearest to exclusion, in standard deviations."""
+    mu: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Fixed value of the parameter of interest, such as 0 for the background alone; none: it is
+    free."""
+    toys: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Pseudo-experiments of each patch, for a p-value beside that of chi-squared."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Seed of the random numbers."""
+
+
 class CatalogueSettings(Model):
     """The static site of the target `catalogue`."""
 
@@ -326,6 +341,8 @@ class Settings(Model):
     """CLs against the signal strength."""
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     """Pulls, impacts, correlations and yields."""
+    gof: GoodnessSettings = GoodnessSettings()
+    """Goodness of fit in the saturated model."""
     toys: ToyTargetSettings = ToyTargetSettings()
     """Pseudo-experiments ("toys") of chosen patches."""
     products: dict[Name, FurtherProductSettings] = {}

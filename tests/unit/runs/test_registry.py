@@ -48,7 +48,7 @@ def settings(folder: Path, **section: object) -> Settings:
 
 
 def test_products_are_found_in_their_order():
-    names = ["hypotest", "limits", "mu_scan", "diagnostics", "toys", "points"]
+    names = ["hypotest", "limits", "mu_scan", "diagnostics", "gof", "toys", "points"]
     assert list(registry.products()) == names
     assert all(registry.find(name).name == name for name in names)
     assert set(registry.versions()) == {*names} - {"hypotest"}
