@@ -9,6 +9,7 @@ import numpy as np
 
 from palletfit.config import GoodnessSettings
 from palletfit.engine.goodness import GoodnessOfFit, GoodnessToys, goodness_of_fit
+from palletfit.engine.measurements import has_no_poi
 from palletfit.engine.protocol import Engine
 from palletfit.errors import PalletfitError
 from palletfit.pallet.patches import Patch
@@ -32,9 +33,11 @@ def compute(
         Each patch with its record as plain data, or the error that explains why there is none.
     """
     scope = GoodnessSettings.model_validate(settings["gof"])
+    # What stands for a missing parameter of interest is no free parameter.
+    mu = 0.0 if has_no_poi(engine.workspace, engine.settings.measurement) else scope.mu
     for patch in patches:
         try:
-            result = goodness_of_fit(engine, patch, scope.mu, toys=scope.toys, seed=scope.seed)
+            result = goodness_of_fit(engine, patch, mu, toys=scope.toys, seed=scope.seed)
         except PalletfitError as error:
             error.patch = patch.name
             yield patch, error
