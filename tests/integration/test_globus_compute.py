@@ -221,7 +221,9 @@ def test_a_broker_that_restarts_loses_nothing(site: Site) -> None:
     with site.running() as run:
         site.until_sent(before)
         site.until_running()
-        site.stack.broker.restart()
+        broker = site.stack.broker
+        until(lambda: not broker.unacknowledged(".tasks"), "tasks are on their way", broker.logs)
+        broker.restart()
         site.release()
         site.finish(run)
     site.assert_all_fitted_once()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .processes import PATH, Program, free_ports, until
 
 #: The Debian package's own script; the one on the path changes the user.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CONTROL = SERVER.with_name("rabbitmqctl")
 CONFIGURATION = """
 listeners.tcp.1 = 127.0.0.1:{port}
 default_user = stack
@@ -65,7 +67,7 @@ class Broker:
         configuration.write_text(CONFIGURATION.format(port=self.port, password=self._password))
         (self.folder / "plugins").write_text("[].\n")
         log = self.folder / "rabbitmq.out"
-        self._program = Program([SERVER], log, self._environment, folder=self.folder, grace=20)
+        self._program = Program([SERVER], log, self._environment, folder=self.folder, grace=120)
 
     def wait(self) -> None:
         """Wait until a client can connect."""
@@ -82,6 +84,18 @@ class Broker:
         self.stop(at_once=False)
         self.start()
         self.wait()
+
+    def unacknowledged(self, ending: str) -> int:
+        """Count messages of queues whose names end so: those that wait, and those on their way.
+
+        A message that was not acknowledged before a restart is delivered a second time.
+        """
+        command = [CONTROL, "--quiet", "list_queues", "name", "messages", "--no-table-headers"]
+        answer = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, check=True
+        )
+        rows = [line.split("\t") for line in answer.stdout.splitlines()]
+        return sum(int(count) for name, count in rows if name.endswith(ending))
 
     def _accepts(self) -> bool:
         with suppress(OSError):

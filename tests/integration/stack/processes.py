@@ -71,7 +71,7 @@ class Program:
         """Whether the program itself runs."""
         return self._guard.poll() is None and Path(f"/proc/{self.pid}").exists()
 
-    def stop(self, *, at_once: bool = False, timeout: float = 40) -> None:
+    def stop(self, *, at_once: bool = False, timeout: float = LIMIT) -> None:
         """End the program and all that came of it."""
         if self._guard.poll() is None:
             self._guard.send_signal(signal.SIGHUP if at_once else signal.SIGTERM)
