@@ -189,7 +189,7 @@ def test_a_run_that_ends_early_ends_its_jobs(login: Login, end: signal.Signals) 
         "PYTHONPATH": WITH_HOOKS,
         "PALLETFIT_TEST_CONSTANTS": json.dumps(
             {
-                "palletfit.executors.cluster.dask_pool": {"_DEATH": 8},
+                "palletfit.executors.cluster.dask_pool": {"_DEATH": 30},
                 "palletfit.executors.cluster.parsl_pool": {"_HEARTBEAT": 3, "_SILENCE": 9},
             }
         ),

@@ -27,7 +27,8 @@ def scan(
     """Analysis file of a scan of 24 points or as many as are asked for, which is selected."""
     monkeypatch.syspath_prepend(str(project / "benchmarks"))
     made = folder.path / "made"
-    importlib.import_module("points").write_scan(made, getattr(request, "param", 24), 1)
+    script = importlib.import_module("points")
+    script.write_scan(made, getattr(request, "param", 24), 1, script.MadeUp())
     folder.config |= {"analyses": [str(made / "scan.yaml")], "points": {"chunk": 8}}
     return made / "scan.yaml"
 

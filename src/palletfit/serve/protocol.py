@@ -263,7 +263,7 @@ def _request(content: Mapping[str, Any]) -> Request:
             "There is no upper limit for the test statistic q0.",
             remedy="Ask with qtilde or q, or leave `test_statistic` out.",
         )
-    for key in content.keys() & _OF_KINDS.keys():
+    for key in sorted(content.keys() & _OF_KINDS.keys()):
         if request.ask not in _OF_KINDS[key]:
             raise RequestError(
                 f"The question {request.ask!r} has no `{key}`.",

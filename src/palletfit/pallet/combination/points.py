@@ -133,7 +133,7 @@ class PatchWriter:
         }
         after = {sample["name"]: sample for sample in full["samples"]}
         path = f"/channels/{index}/samples"
-        for name in before.keys() & after.keys():
+        for name in sorted(before.keys() & after.keys()):
             if after[name] != before[name]:
                 yield from _changes(
                     f"{path}/{positions[name]}",

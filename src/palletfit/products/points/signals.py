@@ -168,8 +168,9 @@ def _check_names(
                 f"`points.channels` names {name!r}, which the workspace does not have.",
                 remedy=f"Its channels are {', '.join(bins)}.",
             )
-    for name in channels.keys() & {*(points.channels or channels)}:
-        if any(sample["name"] == points.sample for sample in channels[name]["samples"]):
+    for name in points.channels or channels:
+        samples = channels[name]["samples"] if name in channels else ()
+        if any(sample["name"] == points.sample for sample in samples):
             raise PalletError(
                 f"The background has a sample {points.sample!r} in channel {name!r} already.",
                 remedy="Choose another `points.sample`.",
