@@ -57,7 +57,7 @@ class Scaling(Model):
 
     steps: list[Step] = Field(default_factory=list, max_length=20)
     """`standardization` subtracts `mean` and divides by `std`. `log_w_negatives` is
-    sign(x) log(1 + |x|). A linear scale is a standardisation, too."""
+    `sign(x) log(1 + abs(x))`. A linear scale is a standardisation, too."""
     mean: list[float] = Field(default_factory=list)
     """For each number, or one for all."""
     std: list[float] = Field(default_factory=list)
