@@ -107,11 +107,11 @@ def command(
     Networks of SModelS say themselves what their inputs and outputs are.
     """
     import palletfit
-    from palletfit.learned.conventions import read_conventions
+    from palletfit.config import read_yaml
 
     if csv is not None:
         check_file(csv)
-    conventions = {} if conventions_file is None else read_conventions(conventions_file)
+    conventions = {} if conventions_file is None else read_yaml(conventions_file)
     conventions |= _conventions(**options)
     arguments = inputs.arguments()
     sampled: dict[str, Any] = {"points": points, "random": random or 0, "seed": seed}

@@ -285,7 +285,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(
             "The file is not a mapping of keys to values.",
-            remedy="Shape it like config/analyses/demo.yaml.",
+            remedy="Give keys and values, as the guides in docs/ show them.",
             file=path,
         )
     return data

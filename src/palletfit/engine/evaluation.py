@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 
 from palletfit.core.arrays import FloatArray
 from palletfit.engine.arrays import Arrays
@@ -351,6 +350,8 @@ def solve_undamped(
         Solutions ``(L, K, m)``, zero where a matrix is not positive definite; and whether each is,
         ``(L,)``.
     """
+    from scipy.linalg import cho_solve
+
     masked_out = frozen[:, :, None] | frozen[:, None, :]
     masked = np.where(masked_out, np.eye(hessian.shape[-1]), hessian)
     diagonal = np.einsum("...ii->...i", masked)
@@ -368,6 +369,8 @@ def solve_undamped(
 
 def _factor(matrix: FloatArray) -> tuple[FloatArray, bool] | None:
     """Factorize a matrix with ones on its diagonal, damped only if it has to be; None if not."""
+    from scipy.linalg import cho_factor
+
     for damping in (0.0, UNDAMPED):
         try:
             factor: tuple[FloatArray, bool] = cho_factor(

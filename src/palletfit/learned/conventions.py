@@ -34,7 +34,7 @@ from palletfit.config import NLL_COLUMNS
 from palletfit.config.base import Model, parse
 from palletfit.core.arrays import FloatArray
 from palletfit.core.text import did_you_mean, printable
-from palletfit.errors import ConfigError, PalletError
+from palletfit.errors import PalletError
 
 #: Outputs of SModelS in their order, and the keys of the NLLs at zero.
 _SMODELS_OUTPUTS = ("nll_exp_1", "nll_obs_1", "nllA_exp_1", "nllA_obs_1")
@@ -194,32 +194,6 @@ def conventions_of(
         for key in ("differences", "output_scaling", "zeros"):
             of_metadata.pop(key, None)  # of other outputs
     return parse(Conventions, {**of_metadata, **options}, file=path)
-
-
-def read_conventions(path: Path) -> dict[str, Any]:
-    """Read a file of conventions, YAML or JSON.
-
-    Raises
-    ------
-    ConfigError
-        It cannot be read, or holds something else.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        words = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"The conventions cannot be read: {words}.",
-            remedy="Give a YAML or JSON file with the keys of docs/referee.md.",
-            file=path,
-        ) from None
-    if not isinstance(content, dict):
-        raise ConfigError(
-            "The file holds no conventions, which are a mapping.",
-            remedy="Give a YAML or JSON file with the keys of docs/referee.md.",
-            file=path,
-        )
-    return content
 
 
 # --------------------------------------------------------------------------- SModelS

@@ -13,7 +13,7 @@ from palletfit.config import Choice
 from palletfit.core.files import read_json
 from palletfit.pallet.operations import with_digest
 from palletfit.pallet.patches import Patch
-from palletfit.pallet.patchset import parse_patchset
+from palletfit.pallet.patchset import parameter_sizes, parse_patchset, summarise_workspace
 
 Spec = Mapping[str, Any]
 
@@ -97,8 +97,16 @@ def chosen_patchset(workspace: Spec, spec: Spec, choosing: Choosing) -> tuple[Ch
     return chosen, changed
 
 
+def without_stand_in(workspace: Spec) -> dict[str, Any]:
+    """Describe a workspace without what stands for a missing parameter of interest."""
+    sizes = parameter_sizes(workspace)
+    return {**summarise_workspace(workspace), "parameters": sum(sizes.values()), "poi": ""}
+
+
 def summary_of(choice: Choice, chosen: Chosen, summary: dict[str, Any]) -> dict[str, Any]:
     """Add what is chosen to the summary of the changed files, and take blinded events out."""
+    if not chosen.poi:
+        summary = {**summary, **without_stand_in(chosen.described)}
     channels = {
         name: {**channel, "observed": None} if name in chosen.blinded else channel
         for name, channel in summary["channels"].items()

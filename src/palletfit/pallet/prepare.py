@@ -11,7 +11,7 @@ from palletfit.config import Analysis, DownloadSettings, Region
 from palletfit.core.files import write_atomically
 from palletfit.errors import ConfigError, PalletError
 from palletfit.pallet.archive import matching, unpack
-from palletfit.pallet.choosing import Choosing, chosen_patchset, summary_of
+from palletfit.pallet.choosing import Choosing, chosen_patchset, summary_of, without_stand_in
 from palletfit.pallet.files import read_pallet_json
 from palletfit.pallet.hs3 import Hs3Error, convert_hs3
 from palletfit.pallet.operations import named, patchset_of, patchset_of_one, with_digest
@@ -19,7 +19,6 @@ from palletfit.pallet.patches import canonical_json
 from palletfit.pallet.patchset import (
     check_patchset,
     check_workspace,
-    parameter_sizes,
     summarise,
     summarise_workspace,
     validate,
@@ -172,9 +171,6 @@ def _choose(
     write_atomically(path, canonical_json(chosen.workspace).decode() + "\n")
     write_atomically(prepared, canonical_json(changed).decode() + "\n")
     summary = summarise(chosen.workspace, changed, patchset)
-    if not chosen.poi:
-        summary |= summarise_workspace(chosen.described)
-        summary["parameters"] = sum(parameter_sizes(chosen.described).values())
     return summary_of(analysis.choice_of(region), chosen, summary)
 
 
@@ -218,10 +214,7 @@ def _write_complete(
     write_atomically(prepared, canonical_json(spec).decode() + "\n")
     summary = summarise(complete.workspace, spec, patchset)
     if asking is not None and not complete.poi:
-        # What stands for a missing parameter of interest is nothing that was published.
-        shown = content if chosen is None else chosen.described
-        sizes = parameter_sizes(shown)
-        summary |= {**summarise_workspace(shown), "parameters": sum(sizes.values()), "poi": ""}
+        summary |= without_stand_in(content)
     summary["remarks"] += complete.remarks
     return summary if chosen is None else summary_of(analysis.choice_of(region), chosen, summary)
 

@@ -111,7 +111,7 @@ def test_a_point_without_a_number_is_a_code_of_its_own(palletfit, folder):
         ((*FILES, "--random", "3", "--range", "3", *CONVENTIONS), "is not LOW,HIGH", ""),
         ((*FILES, "--random", "3", "--range", "3,1", *CONVENTIONS), "is empty", ""),
         ((*PATCHES, "--outputs", "nll_obs_1"), "is not NLL=COLUMN", ""),
-        ((*PATCHES, "--conventions", "BkgOnly.jso"), "cannot be read", "docs/referee.md"),
+        ((*PATCHES, "--conventions", "BkgOnly.jso"), "Cannot read the file", "Check its path"),
         (("referee", "BkgOnly.json", "BkgOnly.json"), "has no signal", ""),
         (("referee", "BkgOnly.json", *PATCHES[2:]), "no ONNX file", "workspace comes after"),
         ((*FILES, "--points", "missing.csv", *CONVENTIONS), "Cannot read", ""),

@@ -118,6 +118,11 @@ def test_all_samples_and_modifiers(uncertainties: str) -> None:
     assert_exact(differences, relative=uncertainties == "relative")
 
 
+def test_uncertainties_that_scale_with_the_yields() -> None:
+    wanted = {"samples": ["minor"], "uncertainties": "relative"}
+    assert_exact(Differences(workspace(), signal(), derivatives=wanted), relative=True, most=1)
+
+
 @pytest.mark.parametrize(
     ("statistic", "observed", "bounds", "regime"),
     [

@@ -9,9 +9,11 @@ from palletfit.errors import ConfigError
 from palletfit.runs.product import Drawing, Gathered, Output, Plot, Product
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
-    from palletfit.config import Settings
+    from palletfit.config import Analysis, Settings
     from palletfit.engine.protocol import Engine
     from palletfit.errors import PalletfitError
     from palletfit.pallet.patches import Patch
@@ -92,6 +94,12 @@ class Goodness(Product):
         from palletfit.products.gof.plots import write_patch
 
         write_patch(drawing, cls)
+
+    @classmethod
+    def last_words(cls, folder: Path, analysis: Analysis, settings: Settings) -> list[str]:
+        """Give the number of fits, and the paths of tables and plots."""
+        lines = super().last_words(folder, analysis, settings)
+        return [*lines, f"  plots:   {folder / 'gof_*.png'}"] if lines else []
 
     @classmethod
     def words(cls) -> str:
