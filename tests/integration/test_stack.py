@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import pika
 import pytest
 
 from .stack import Stack, missing
+from .stack.broker import connect
 from .stack.processes import living, until
 
 pytestmark = pytest.mark.slow
@@ -234,6 +237,13 @@ def test_a_request_that_is_too_large_is_refused_at_once(stack: Stack) -> None:
     with pytest.raises(AssertionError, match="PAYLOAD_TOO_LARGE"):
         stack.client(source, stack.endpoint_id, "true")
     assert web.count("/submit$", status=413) == refused + 1
+
+
+def test_a_broker_that_ends_while_it_greets_counts_as_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(pika.exceptions.AMQPConnectionError, match="Timeout"):
+            connect(f"amqp://guest:guest@127.0.0.1:{port}/%2F?stack_timeout=0.1")
 
 
 def test_missing_parts_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from .processes import PATH, Program, free_ports, until
 
@@ -23,6 +24,19 @@ log.file.level = warning
 log.console = false
 disk_free_limit.absolute = 1MB
 """
+
+
+def connect(url: str) -> pika.BlockingConnection:
+    """Connect to a broker.
+
+    Raises:
+        pika.exceptions.AMQPConnectionError: it cannot be reached, also if it ends while it greets:
+            pika raises an exception of another family then.
+    """
+    try:
+        return pika.BlockingConnection(pika.URLParameters(url))
+    except AMQPConnectorException as problem:
+        raise pika.exceptions.AMQPConnectionError(str(problem)) from problem
 
 
 class Broker:
@@ -101,6 +115,6 @@ class Broker:
         with suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             with suppress(pika.exceptions.AMQPError):
-                pika.BlockingConnection(pika.URLParameters(self.url)).close()
+                connect(self.url).close()
                 return True
         return False

@@ -27,6 +27,7 @@ from globus_compute_common.messagepack.message_types import EPStatusReport, Resu
 from globus_compute_sdk.serialize import ComputeSerializer, JSONData
 from pika.adapters.blocking_connection import BlockingChannel
 
+from .broker import connect
 from .web import Answer, Call, Web, refusal
 
 COMPUTE_SCOPES = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/"
@@ -489,7 +490,7 @@ class _Channel:
         self._url = url
 
     def __enter__(self) -> BlockingChannel:
-        self._connection = pika.BlockingConnection(pika.URLParameters(self._url))
+        self._connection = connect(self._url)
         return self._connection.channel()
 
     def __exit__(self, *_: object) -> None:
