@@ -204,6 +204,16 @@ def fit_settings(wildcards):
     }
 
 
+def test_settings(wildcards):
+    """Return the same for hypothesis tests, with what decides which points are tested."""
+    extent = HYPOTEST.extent(SETTINGS)
+    if extent:
+        planes = KNOWN[wildcards.analysis].planes.values()
+        extent["planes"] = [plane.model_dump(mode="json") for plane in planes]
+        extent["labels"] = KNOWN[wildcards.analysis].labels
+    return {**fit_settings(wildcards), **extent}
+
+
 def background_member(wildcards):
     """The workspace of a region inside the archive, with its pin."""
     analysis = KNOWN[wildcards.analysis]

@@ -41,7 +41,7 @@ rule hypotest:
     benchmark:
         "logs/{analysis}/{region}/hypotest.tsv"
     params:
-        settings=fit_settings,
+        settings=test_settings,
     threads: workflow.cores or 1
     localrule: True
     conda:

@@ -29,6 +29,12 @@ def main(
     cores: int,
 ) -> None:
     """Write how many patches were sent; the next run without ``submit`` collects their results."""
+    if product is Hypotest and settings.points.choose == "adaptive":
+        raise ConfigError(
+            "`points.choose: adaptive` chooses points by the results of others, so that a run has "
+            "to wait for them.",
+            remedy="Leave out `submit`, or set `points.choose: all`.",
+        )
     todo = scan.of_region(analysis, region, settings, product, workspace, patchset)
     tasks = submitted.parent / f"{product.file('tasks')}.jsonl"
     ledger = open_ledger(settings.executor, tasks)

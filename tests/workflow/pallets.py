@@ -23,7 +23,7 @@ class TinyPallet:
         self.workspace = _workspace()
         # On a staggered grid, so that a contour can be drawn.
         self.patches = [
-            _patch(f"S_{100 + 50 * i}_{20 * (i % 3)}", 100 + 50 * i, 20 * (i % 3), 30.0 - 5 * i)
+            patch(f"S_{100 + 50 * i}_{20 * (i % 3)}", 100 + 50 * i, 20 * (i % 3), 30.0 - 5 * i)
             for i in range(count)
         ]
         self.analysis: dict[str, Any] = {
@@ -95,7 +95,7 @@ def _workspace() -> dict[str, Any]:
     }
 
 
-def _patch(name: str, m1: int, m2: int, signal: float) -> dict[str, Any]:
+def patch(name: str, m1: int, m2: int, signal: float) -> dict[str, Any]:
     sample = {
         "name": "signal",
         "data": [signal, signal / 2],

@@ -235,8 +235,13 @@ class BenchmarkSettings(Model):
 
 
 class PointSettings(Model):
-    """Limits of points that you give yourself, and tasks of the target `points`."""
+    """Choice of the points that are tested, limits of your own ones, and tasks of `points`."""
 
+    choose: Literal["all", "adaptive"] = "all"
+    """Points that get a hypothesis test. `all`, or `adaptive`: those that the exclusion contour
+    needs, chosen round by round: docs/adaptive.md."""
+    precision: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    """With `adaptive`, the wanted precision of the contour, in units of the axes' ranges."""
     chunk: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Points of a task, and of one file of results. A change repeats all fits of the target
     `points`."""

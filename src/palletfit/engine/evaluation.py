@@ -260,7 +260,7 @@ class BatchLikelihood:
         ------
         tuple
             Which of the rows; their ``gradient`` ``(n, K)``, ``hessian`` ``(n, K, K)``,
-            ``jacobian`` ``(n, B, K)`` and ``rates`` ``(n, B)``; and the
+            ``jacobian`` ``(n, B, K)``, ``rates`` ``(n, B)`` and ``prior`` ``(n, K)``; and the
             parameters that are fixed or at a bound in the minimum, ``(n, K)``.
         """
         batch = self.batch
@@ -273,7 +273,7 @@ class BatchLikelihood:
             count = part.stop - part.start
             values = {
                 name: np.array(self.arrays.get(getattr(derivatives, name)))[:count]
-                for name in ("gradient", "hessian", "jacobian", "rates")
+                for name in ("gradient", "hessian", "jacobian", "rates", "prior")
             }
             yield part, values, (batch.fixed | at_bound)[rows[part]]
 

@@ -59,6 +59,9 @@ CURVES = {
 #: which one that is.
 OTHER, OTHER_MINIMUM = "_other", "minimum_other"
 
+#: Status of a point that was not tested, and ending of the columns with its forecast.
+UNTESTED, FORECAST = "untested", "_forecast"
+
 #: Largest significance in an interpolation. CLs of exactly 0 or 1 has no finite significance. CLs
 #: far below 3e-7 (five standard deviations) depends more on the fit than on the data. Points so far
 #: from the contour have little influence on it.
@@ -294,8 +297,9 @@ def exclusion(
     ----------
     results
         One row for each signal point, with the columns ``patch``, ``region``, ``status`` (`ok`,
-        `suspect`, `failed`), ``CLs_obs``, ``CLs_exp_minus2`` to ``CLs_exp_plus2`` and the
-        labels of the patchset. A row with a CLs that is not a number counts as failed. With the
+        `suspect`, `failed`, `untested`), ``CLs_obs``, ``CLs_exp_minus2`` to ``CLs_exp_plus2`` and
+        the labels of the patchset. A row with a CLs that is not a number counts as failed; an
+        untested one has forecasts, such as ``CLs_obs_forecast``, for the interpolation. With the
         column ``minimum_other``, which is a text where a point has another minimum, also the same
         CLs of that minimum, such as ``CLs_obs_other``. If no row has a ``CLs_obs``, points are
         blinded, and contours are the expected ones.
@@ -315,8 +319,9 @@ def exclusion(
     """
     points = plane_points(results, plane)
     blinded = _is_blinded(points)
-    points = _mark_failed(points, blinded=blinded)
-    fitted = points[points["status"] != "failed"]
+    with_forecasts = _with_forecasts(points)
+    points = points.assign(status=_with_failed(with_forecasts, blinded=blinded))
+    fitted = with_forecasts[points["status"] != "failed"]
     failed = tuple(points.loc[points["status"] == "failed", "patch"])
     level = float(-ndtri(1 - settings.confidence_level))
     names = _curve_names(settings, blinded=blinded)
@@ -337,6 +342,9 @@ def exclusion(
         values = field(geometry, significance, settings, grid_x, grid_y)
         fields = {name: values[..., i] for i, name in enumerate(names.values())}
         inner, predicted = predict(geometry, significance, settings)
+        # A forecast tells nothing about the error of the interpolation.
+        tested = (fitted["status"] != UNTESTED).to_numpy()[inner]
+        inner, predicted = inner[tested], predicted[tested]
         patches = fitted["patch"].to_numpy()[inner]
         main = tuple(name for name in MAIN if name in names.values())
         errors = leave_one_out(significance[inner], predicted, patches.tolist(), main, level)
@@ -386,10 +394,21 @@ def _is_blinded(points: pd.DataFrame) -> bool:
     return bool(expected and not observed)
 
 
-def _mark_failed(points: pd.DataFrame, *, blinded: bool) -> pd.DataFrame:
+def _with_forecasts(points: pd.DataFrame) -> pd.DataFrame:
+    """Let the forecasts of untested points stand for their CLs."""
+    untested = points["status"] == UNTESTED
+    if not untested.any():
+        return points
+    forecasts = {
+        name: points[name].where(~untested, points[f"{name}{FORECAST}"]) for name in CURVES
+    }
+    return points.assign(**forecasts)
+
+
+def _with_failed(points: pd.DataFrame, *, blinded: bool) -> pd.Series[str]:
     columns = [column for column in CURVES if not (blinded and column == "CLs_obs")]
     complete = np.isfinite(points[columns].to_numpy(dtype=np.float64)).all(axis=1)
-    return points.assign(status=points["status"].where(complete, "failed"))
+    return points["status"].where(complete, "failed")
 
 
 def _curve_names(settings: ContourSettings, *, blinded: bool) -> dict[str, str]:

@@ -180,7 +180,7 @@ def predict(
     to_border = shapely.distance(shapely.points(geometry.scaled), geometry.hull.exterior)
     inner = np.flatnonzero(to_border > TOLERANCE)
     if settings.interpolation == "rbf":
-        return inner, _spline_predictions(geometry.scaled, significance)[inner]
+        return inner, spline_predictions(geometry.scaled, significance)[inner]
     predicted = np.empty((len(inner), significance.shape[1]))
     for row, index in enumerate(inner):
         remaining = np.delete(np.arange(len(significance)), index)
@@ -191,7 +191,7 @@ def predict(
     return inner, predicted
 
 
-def _spline_predictions(scaled: FloatArray, values: FloatArray) -> FloatArray:
+def spline_predictions(scaled: FloatArray, values: FloatArray) -> FloatArray:
     """Interpolate each point from all others with thin-plate splines, by one matrix for all points.
 
     A spline is a solution of ``M (c, d) = (values, 0)``, with one row of `M` for each point and

@@ -15,7 +15,14 @@ from matplotlib.transforms import ScaledTranslation
 
 from palletfit.config import Analysis, Plane
 from palletfit.core.arrays import FloatArray
-from palletfit.planes.contour import ON_NO_POINT, ON_ONE_POINT, Curve, Exclusion, curve_label
+from palletfit.planes.contour import (
+    ON_NO_POINT,
+    ON_ONE_POINT,
+    UNTESTED,
+    Curve,
+    Exclusion,
+    curve_label,
+)
 from palletfit.planes.style import COLOURS, STYLE, Entry, new_figure, title_lines, write_legend
 from palletfit.planes.view import marker_scale, view
 
@@ -173,6 +180,17 @@ def draw_points(axes: Axes, exclusion: Exclusion) -> list[Entry]:
                 "color": COLOURS["suspect"],
                 "markerfacecolor": "white",
                 "markersize": 5,
+            },
+        ),
+        UNTESTED: (
+            "Forecast, not tested ({count})",
+            {
+                "marker": "o",
+                "color": COLOURS["points"],
+                "markerfacecolor": "none",
+                "markersize": 0.8 * size,
+                "markeredgewidth": 0.6,
+                "alpha": 0.6,
             },
         ),
         "failed": (

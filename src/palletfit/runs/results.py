@@ -63,7 +63,8 @@ class RegionResults:
             The product, which may replace records by later results.
         amended
             Whether it may, and whether records are those that are shown: with what is chosen among
-            their remarks, and without numbers of blinded observations.
+            their remarks, without numbers of blinded observations, and with entries of points that
+            did not need a test.
 
         Raises
         ------
@@ -86,10 +87,11 @@ class RegionResults:
         folder = manifest_path.parent
         if not amended:
             return cls(folder.name, records)
+        untested: Mapping[str, Record] = manifest.get("untested", {})
         choice = read_choice(folder)
         shown = {
             patch: with_choice(record, choice)
-            for patch, record in product.amended(records, folder).items()
+            for patch, record in {**product.amended(records, folder), **untested}.items()
         }
         return cls(folder.name, shown)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from palletfit.config import Analysis, ExecutorSettings, FitSettings, Region, Settings
+from palletfit.config import Analysis, ExecutorSettings, FitSettings, Plane, Region, Settings
 from palletfit.core.files import read_json
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import Patch, json_digest
@@ -41,6 +41,10 @@ class Scan:
         Fit settings.
     product
         What is asked of every patch.
+    planes
+        Planes in which the region's points have a contour.
+    blinded
+        Expected events stand for observed ones.
     """
 
     title: str
@@ -50,6 +54,8 @@ class Scan:
     labels: tuple[str, ...]
     settings: FitSettings
     product: Product
+    planes: tuple[Plane, ...] = ()
+    blinded: bool = False
 
     @classmethod
     def read(
@@ -155,6 +161,11 @@ def of_region(
         fit_of(analysis.regions[region], settings),
         product.of(settings),
         analysis.regions[region].known_failures,
+    )
+    scan = replace(
+        scan,
+        planes=tuple(analysis.planes.values()),
+        blinded=analysis.choice_of(region).blinded,
     )
     if not chosen:
         return scan

@@ -16,7 +16,14 @@ import plotly.graph_objects as go
 from palletfit.config import Plane
 from palletfit.core.arrays import FloatArray
 from palletfit.planes.colours import COLOURS, SURFACES
-from palletfit.planes.contour import ON_NO_POINT, ON_ONE_POINT, Curve, Exclusion, curve_label
+from palletfit.planes.contour import (
+    ON_NO_POINT,
+    ON_ONE_POINT,
+    UNTESTED,
+    Curve,
+    Exclusion,
+    curve_label,
+)
 from palletfit.planes.mathtext import to_html
 from palletfit.planes.view import marker_scale, view
 
@@ -37,13 +44,19 @@ _MARKERS: dict[str, dict[str, Any]] = {
         "size": 10,
         "line": {"color": COLOURS["suspect"], "width": 2},
     },
+    UNTESTED: {"symbol": "circle-open", "color": COLOURS["points"], "size": 5, "opacity": 0.6},
     "failed": {
         "symbol": "x-thin",
         "size": 9,
         "line": {"color": COLOURS["failed"], "width": 2.2},
     },
 }
-_STATUS_LABELS = {"ok": "Signal points", "suspect": "Fit not trusted", "failed": "Fit failed"}
+_STATUS_LABELS = {
+    "ok": "Signal points",
+    "suspect": "Fit not trusted",
+    UNTESTED: "Forecast, not tested",
+    "failed": "Fit failed",
+}
 
 
 def draw(
@@ -346,6 +359,7 @@ def _hover(name: str, detail: Mapping[str, Any]) -> str:
     other_limits = limits.get("other", {})
     for title, numbers in (
         ("CLs", detail.get("CLs")),
+        ("CLs, forecast", detail.get("forecast")),
         (f"CLs, {other.get('minimum')} minimum", other.get("CLs")),
         ("upper limit on μ", limits.get("mu")),
         (f"upper limit on μ, {other_limits.get('minimum')} minimum", other_limits.get("mu")),

@@ -54,6 +54,7 @@
   const values = (detail) => {
     const columns = [
       ["CLs", detail.CLs],
+      ["CLs, forecast", detail.forecast],
       [`CLs, ${detail.other?.minimum} minimum`, detail.other?.CLs],
       ["upper limit on μ", detail.limits?.mu],
       [`upper limit on μ, ${detail.limits?.other?.minimum} minimum`, detail.limits?.other?.mu],
@@ -321,6 +322,7 @@
     { name: "region", title: severalRegions ? "region" : null, of: (detail) => detail.region },
     { name: "status", title: "status", of: (detail) => detail.status },
     ...list("CLs", "CLs", (detail) => detail.CLs),
+    ...list("CLs_forecast", "CLs, forecast,", (detail) => detail.forecast),
     ...list("mu", "limit", (detail) => detail.limits?.mu),
     ...list("upper_limit_pb", "limit, pb,", (detail) => detail.limits?.pb),
     { name: "mu_hat", title: "best-fit μ", of: (detail) => detail.mu_hat?.[0] },

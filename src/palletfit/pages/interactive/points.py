@@ -69,6 +69,7 @@ def details(
             "blinded": blinded or None,
             "problem": result.get("problem"),
             "CLs": _values(result["CLs_obs"], result["CLs_exp"]),
+            "forecast": _forecast(result.get("forecast")),
             "mu_hat": _numbers([record.get("mu_hat"), record.get("mu_hat_error")]),
             "other": _other(record.get("other_minimum")),
             "origin": (result.get("origin") or {}).get("neighbours"),
@@ -88,6 +89,11 @@ def details(
             entry["limits"] = None
         entries[name] = {key: value for key, value in entry.items() if value not in (None, [], {})}
     return entries
+
+
+def _forecast(forecast: Mapping[str, Any] | None) -> list[float | None] | None:
+    """Round the forecast of a point that was not tested; none if it was."""
+    return None if forecast is None else _values(forecast["CLs_obs"], forecast["CLs_exp"])
 
 
 def _values(observed: Any, expected: Any) -> list[float | None] | None:

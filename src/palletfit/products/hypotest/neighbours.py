@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ def help_each_other(
         about ``key`` (of its record), ``result`` and ``origin`` (null if it did not fall), and
         ``jump``, a list. ``skipped`` says why the step was not made, or is null.
     """
+    # Without the points that did not need a test.
+    scan = replace(scan, patches=tuple(patch for patch in scan.patches if patch.name in records))
     reason = _reason_to_skip(scan, enabled=enabled)
     if reason is not None:
         return _content(scan, skipped=reason)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palletfit.core.text import counted
-from palletfit.errors import PalletfitError
+from palletfit.errors import ConfigError, PalletfitError
 from palletfit.products.hypotest.neighbours import about_neighbours
 from palletfit.runs.product import (
     Drawing,
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from palletfit.engine.protocol import Engine
     from palletfit.pallet.patches import Patch
     from palletfit.planes.quantities import Quantity
+    from palletfit.runs.scan import Scan
     from palletfit.runs.schema import Result
+    from palletfit.runs.store import RecordStore
 
 
 class Hypotest(Product):
@@ -79,6 +81,60 @@ class Hypotest(Product):
         """Test patches on a worker."""
         for patch, result in engine.hypotests(patches):
             yield patch, result if isinstance(result, PalletfitError) else result.as_json()
+
+    @classmethod
+    def check(cls, settings: Settings) -> None:
+        """Refuse a choice of points where there is nothing to choose by.
+
+        Raises
+        ------
+        ConfigError
+            Points are to be chosen for a test of discovery, or by jobs that do not know each other.
+        """
+        super().check(settings)
+        if settings.points.choose == "all":
+            return
+        if settings.fit.test_statistic == "q0":
+            raise ConfigError(
+                "`points.choose: adaptive` chooses points by an exclusion contour, which the test "
+                "statistic q0 does not have.",
+                remedy="Set `fit.test_statistic: qtilde`, or `points.choose: all`.",
+            )
+        if settings.executor.parts > 1:
+            raise ConfigError(
+                "`points.choose: adaptive` goes from round to round, and `executor.parts` splits a "
+                "region over jobs that do not wait for each other.",
+                remedy="Set `executor.parts: 1`, or `points.choose: all`.",
+            )
+
+    @classmethod
+    def extent(cls, settings: Settings) -> dict[str, Any]:
+        """Return by what points are chosen; nothing where all are tested."""
+        if settings.points.choose == "all":
+            return {}
+        return {
+            "choose": settings.points.choose,
+            "precision": settings.points.precision,
+            "confidence_level": settings.contour.confidence_level,
+        }
+
+    def make(
+        self,
+        scan: Scan,
+        fit: Callable[[Scan], dict[str, Any]],
+        store: RecordStore,
+        settings: Settings,
+        part: tuple[int, int] = (1, 1),
+        *,
+        workers: int = 1,
+    ) -> dict[str, Any]:
+        """Test all patches, or those that the contours need."""
+        if settings.points.choose == "all":
+            return super().make(scan, fit, store, settings, part, workers=workers)
+        # It imports the engine, and what computes contours.
+        from palletfit.products.hypotest.adaptive import make
+
+        return make(scan, fit, store, settings, workers)
 
     @classmethod
     def folder(cls) -> str:
@@ -180,9 +236,10 @@ def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: 
     status = Counter(point["status"] for point in points)
     level = settings.contour.confidence_level
     size = round(1 - level, 12)  # 0.05, not 0.05 and a rounding error
+    numbers = [point.get("forecast") or point for point in points]
     values = [
         (point["CLs_exp"] and point["CLs_exp"][2]) if analysis.blinded else point["CLs_obs"]
-        for point in points
+        for point in numbers
     ]
     excluded = sum(value is not None and value < size for value in values)
     expected = " as expected (blinded)" if analysis.blinded else ""
@@ -191,7 +248,9 @@ def _summary(analysis: Analysis, points: Sequence[Mapping[str, Any]], settings: 
         if settings.fit.test_statistic == "q0"
         else f"{excluded} excluded{expected} at {100 * level:.4g}% CL, "
     )
+    untested = status["untested"]
+    tested = f" ({len(points) - untested} tested, others forecast)" if untested else ""
     return (
-        f"{analysis.name}: {counted(len(points), 'signal point')}, {exclusion}"
+        f"{analysis.name}: {counted(len(points), 'signal point')}{tested}, {exclusion}"
         f"{status['suspect']} suspect, {status['failed']} failed"
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from palletfit.planes.contour import OTHER, OTHER_MINIMUM
+from palletfit.planes.contour import FORECAST, OTHER, OTHER_MINIMUM, UNTESTED
 from palletfit.runs.results import (
     EXPECTED_COLUMNS,
     RegionResults,
@@ -24,6 +24,8 @@ from palletfit.runs.results import (
 _NUMERIC_COLUMNS = ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat", "fit_time")
 #: Columns with another minimum of the likelihood, which a table has if one of its points has one.
 _OTHER_COLUMNS = tuple(f"{name}{OTHER}" for name in ("CLs_obs", *EXPECTED_COLUMNS, "mu_hat"))
+#: Columns with the forecasts of points that were not tested, if there are some.
+_FORECAST_COLUMNS = tuple(f"{name}{FORECAST}" for name in ("CLs_obs", *EXPECTED_COLUMNS))
 _TEXT_COLUMNS = ("patch", "region", "status", OTHER_MINIMUM, "origin", "jump", "remark")
 #: Column with how much a point fell with a neighbour's minimum.
 _FELL = "fell"
@@ -46,7 +48,9 @@ def combine(regions: Sequence[RegionResults], labels: Sequence[str]) -> dict[str
 
 def _expected(record: Mapping[str, Any]) -> float:
     # A failed region is worse than any that has a result.
-    return 2.0 if record["status"] == "failed" else float(record["CLs_exp"][2])
+    if record["status"] == "failed":
+        return 2.0
+    return float(record.get("forecast", record)["CLs_exp"][2])
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +63,18 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
             "origin": None,
             "jump": [],
             "problem": record["error"]["problem"],
+        }
+    if record["status"] == UNTESTED:
+        return {
+            "CLs_obs": None,
+            "CLs_exp": None,
+            "fit_time": None,
+            "other_minimum": None,
+            "origin": None,
+            "jump": [],
+            "forecast": record["forecast"],
+            "doubts": [],
+            "remarks": record["remarks"],
         }
     return {
         "CLs_obs": record["CLs_obs"],
@@ -90,9 +106,12 @@ def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
     If neighbours say anything about a point, there are also the columns ``origin`` (neighbours with
     whose minimum it fell), ``fell`` (by how much at most, in 2 NLL) and ``jump`` (neighbours where
     another minimum is the lowest).
+    If points were not tested, there are also the columns ``CLs_obs_forecast`` and
+    ``CLs_exp_minus2_forecast`` to ``CLs_exp_plus2_forecast``, for them.
     """
     helped = any(result.get("origin") or result.get("jump") for result in results.values())
     several = any(result.get("other_minimum") for result in results.values())
+    chosen = any(result["status"] == UNTESTED for result in results.values())
     rows = []
     for name, result in results.items():
         expected = result["CLs_exp"] or [None] * len(EXPECTED_COLUMNS)
@@ -105,6 +124,7 @@ def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
                 "fit_time": result["fit_time"],
                 **(_other_columns(result.get("other_minimum")) if several else {}),
                 **(_neighbour_columns(result) if helped else {}),
+                **(_forecast_columns(result) if chosen else {}),
                 "remark": "; ".join(notes(result)),
             }
         )
@@ -113,8 +133,18 @@ def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
         *_NUMERIC_COLUMNS,
         *(_OTHER_COLUMNS if several else ()),
         *([_FELL] if helped else []),
+        *(_FORECAST_COLUMNS if chosen else ()),
     )
     return table.astype(dict.fromkeys(numeric, float))
+
+
+def _forecast_columns(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns with the forecast of a point, empty if it was tested."""
+    forecast = result.get("forecast")
+    if forecast is None:
+        return dict.fromkeys(_FORECAST_COLUMNS)
+    values = (forecast["CLs_obs"], *forecast["CLs_exp"])
+    return dict(zip(_FORECAST_COLUMNS, values, strict=True))
 
 
 def _neighbour_columns(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,5 +173,8 @@ def read_table(path: Path) -> pd.DataFrame:
         path,
         dtype=dict.fromkeys(_TEXT_COLUMNS, str),
         keep_default_na=False,
-        na_values={column: [""] for column in (*_NUMERIC_COLUMNS, *_OTHER_COLUMNS, _FELL)},
+        na_values={
+            column: [""]
+            for column in (*_NUMERIC_COLUMNS, *_OTHER_COLUMNS, _FELL, *_FORECAST_COLUMNS)
+        },
     )

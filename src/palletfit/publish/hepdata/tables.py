@@ -10,6 +10,7 @@ from typing import Any
 from hepdata_lib import Table, Variable
 
 from palletfit.config import Analysis, Plane
+from palletfit.planes.contour import UNTESTED
 from palletfit.publish.hepdata.publication import CURVE_TITLES, Publication
 
 #: Significant digits of CLs values, limits and vertices: more than the precision of a fit or an
@@ -138,7 +139,9 @@ def tally(points: Mapping[str, Mapping[str, Any]]) -> str:
     """Write a sentence about suspect and failed points, with the first of their names."""
     counts = Counter(point["status"] for point in points.values())
     summary = f"{len(points)} signal points, {counts['suspect']} suspect, {counts['failed']} failed"
-    not_ok = [name for name, point in points.items() if point["status"] != "ok"]
+    if counts[UNTESTED]:
+        summary += f", {counts[UNTESTED]} not tested, far enough from the contour"
+    not_ok = [name for name, point in points.items() if point["status"] in ("suspect", "failed")]
     if not not_ok:
         return f"{summary}."
     remainder = f" and {len(not_ok) - _NAMED} more" if len(not_ok) > _NAMED else ""

@@ -164,7 +164,7 @@ def gather(analysis: Analysis, results: Path) -> Fitted | None:
         except StoreError as error:
             missing.append(f"records of the region {region}: {error.problem}")
     records = [record for region in regions for record in region.records.values()]
-    fitted = [record for record in records if record["status"] != "failed"]
+    fitted = [record for record in records if record["status"] not in ("failed", "untested")]
     evidence, doubts = _evidence(fitted)
     planes = []
     key: Mapping[str, Any] = next((record["key"] for record in records), {})
