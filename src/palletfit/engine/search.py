@@ -14,8 +14,9 @@ Likelihoods that are cheap to evaluate are also fitted from points where all par
 few steps are not enough for minima that need many parameters elsewhere.
 
 All points of all patches are evaluated together, and the lowest ones of each patch take a few
-Newton steps; products take twice as many. Those that neither return to where they came from nor
-stay high become fits. The search goes on from a lower minimum as long as it falls.
+Newton steps; products take twice as many, and more where they are still on their way: other
+parameters have to make room first. Those that neither return to where they came from nor stay high
+become fits. The search goes on from a lower minimum as long as it falls.
 
 What is tried depends on the patch and its likelihood only, never on other patches of the batch.
 """
@@ -34,6 +35,7 @@ from palletfit.engine.evaluation import inverse_free
 from palletfit.engine.fits import SAME, Fits
 from palletfit.engine.fitter import DISPLACED, Fitter
 from palletfit.engine.likelihood import EMPTY
+from palletfit.engine.newton import Minima
 from palletfit.engine.reach import FACTOR, Reach
 
 #: How many starts have to end at the lowest minimum, or further ones are tried.
@@ -54,6 +56,9 @@ _SEEDS = 3
 _STEPS, _MORE_STEPS = 4, 8
 #: After these steps the NLL may be higher by this.
 _PROMISING = 1.0
+#: A product that is still high after its steps begins again with so many times as many. At first
+#: all of them may be refused, and become shorter, where the rates bend most.
+_LONGER = 3
 #: Where no parameter is further from the minimum than this many prefit standard deviations, a
 #: point has returned to it.
 _RETURNED = 0.1
@@ -161,7 +166,7 @@ class Search:
             products = self._joined(self.products(fits, rows))
             before = fits.value[rows]
             self.follow(fits, f"search {number + 1}", *self._joined(kinds))
-            self.follow(fits, f"products {number + 1}", *products, double=True)
+            self.follow(fits, f"products {number + 1}", *products, double=True, far=True)
             rows = rows[fits.value[rows] < before - SAME]
 
     def mirror(self, fits: Fits, rows: NDArray[np.int64]) -> None:
@@ -219,6 +224,7 @@ class Search:
         *,
         double: bool = False,
         deep: bool = False,
+        far: bool = False,
     ) -> None:
         """Take a few steps from points, and fit where these lead to something new.
 
@@ -234,26 +240,43 @@ class Search:
             Take twice as many steps.
         deep
             Take fewer steps, and drop what is not nearly as low as the lowest minimum then.
+        far
+            Take more steps from points that are still high, because they begin far above.
         """
         fits.looked[:] += np.bincount(owners, minlength=len(fits.looked))
         for cheap, steps in ((False, _STEPS), (True, _MORE_STEPS)):
             part = np.flatnonzero(self._cheap[owners] == cheap)
             if len(part):
                 count = min(steps, _FEW_STEPS) if deep else steps * (1 + double)
-                self._follow(fits, name, owners[part], points[part], count, deep=deep)
+                probes = self.fitter.probe(fits, owners[part], points[part], count)
+                if far:
+                    self._go_on(fits, owners[part], points[part], probes, _LONGER * count)
+                self._follow(fits, name, owners[part], probes, deep=deep)
+
+    def _go_on(
+        self,
+        fits: Fits,
+        owners: NDArray[np.int64],
+        points: FloatArray,
+        probes: Minima,
+        steps: int,
+    ) -> None:
+        """Take more steps from points whose probes are still high; these are replaced in place."""
+        high = probes.value > fits.value[owners] + _PROMISING
+        rows = np.flatnonzero(high & np.isfinite(probes.value) & ~probes.converged)
+        if len(rows):
+            probes.put(rows, self.fitter.probe(fits, owners[rows], points[rows], steps))
 
     def _follow(
         self,
         fits: Fits,
         name: str,
         owners: NDArray[np.int64],
-        points: FloatArray,
-        steps: int,
+        probes: Minima,
         *,
         deep: bool,
     ) -> None:
-        """Follow points of patches that are all cheap, or not."""
-        probes = self.fitter.probe(fits, owners, points, steps)
+        """Fit where probes lead to something new, of patches that are all cheap, or not."""
         with np.errstate(invalid="ignore"):  # without a likelihood on either side
             rise = probes.value - fits.value[owners]
             distance = np.abs(probes.point - fits.point[owners]) / self.fitter.widths[owners]

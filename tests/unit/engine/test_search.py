@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from palletfit.config import DownloadSettings, FitSettings
+from palletfit.engine import search
 from palletfit.engine.batch import BatchFits
 from palletfit.engine.choose import make_engine
 from palletfit.engine.engine import BatchedEngine
@@ -159,22 +160,46 @@ def test_a_rate_below_zero_in_an_empty_bin_counts_as_zero(engine: str) -> None:
     assert 0.0 < result.p_values.CLs_obs <= 1.0
 
 
-def test_a_product_of_parameters_is_looked_at() -> None:
-    """As in a published likelihood of ATLAS: 0.03 events, or tens below zero."""
+def tiny_sample() -> models.Spec:
+    """A tiny sample beside another one: much signal has room if it is far below zero."""
     signal = models.signal([45.0], models.MODIFIERS["normsys"])
     other = models.sample(
         "other", [52.0], {"name": "norm", "type": "normsys", "data": {"hi": 1.1, "lo": 0.9}}
     )
-    spec = models.workspace(
+    return models.workspace(
         {"SR": [models.sample("tiny", [0.03], *TINY), other, signal]}, {"SR": [51.0]}
     )
-    result = results_of(spec, [Patch("all", (), ())])["all"]
+
+
+def test_a_product_of_parameters_is_looked_at() -> None:
+    """As in a published likelihood of ATLAS: 0.03 events, or tens below zero."""
+    result = results_of(tiny_sample(), [Patch("all", (), ())])["all"]
     assert result.other is not None
     fixed = result.other.fits["fixed"]
     assert fixed.above is not None
     assert fixed.above > 1.0
     assert fixed.parameters["weak[0]"][0] > 5.0
     assert fixed.parameters["big"][0] > 1.0
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_a_product_goes_on_where_its_steps_were_too_few(
+    far: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in large likelihoods, where points take few steps."""
+    monkeypatch.setattr(search, "_WORK", 0)
+    monkeypatch.setattr(search, "_STEPS", 2)
+    ((batch, _),), _ = BatchedEngine(tiny_sample(), FitSettings()).lower([Patch("all", (), ())])
+    tests = BatchedEngine(tiny_sample(), FitSettings()).batch_fits(batch)
+    lowest = tests.lowest(1.0)
+    fits = Fits(batch.data, batch.aux, tests.mu, tests.rows)
+    tests.fitter.fit(fits, {"suggested": batch.init})
+    assert fits.value[0] > lowest.value[0] + 5.0
+    point = lowest.point.copy()
+    point[0, list(batch.names[0]).index("big")] -= 0.6
+    tests.search.follow(fits, "products", tests.rows, point, double=True, far=far)
+    is_lowest = fits.value[0] == pytest.approx(lowest.value[0], abs=1e-6)
+    assert is_lowest == far
 
 
 def test_what_is_tried_does_not_depend_on_a_larger_neighbour() -> None:
@@ -383,3 +408,15 @@ def test_a_product_is_followed_however_high_it_begins(shared: Path, tmp_path: Pa
     for name, twice_nll in lowest.items():
         assert results[name].fits["fixed"].twice_nll == pytest.approx(twice_nll, abs=1e-3), name
     assert len(results) == len(lowest)
+
+
+@pytest.mark.parametrize("mu", [2.5, pytest.param(6.0, marks=pytest.mark.study)])
+def test_a_product_is_followed_where_its_first_steps_are_refused(
+    shared: Path, tmp_path: Path, mu: float
+) -> None:
+    # Asimov data: from the minimum at a mu of 1.84, the expected limit, fits at larger mu follow.
+    lowest = {2.5: 16.57302, 6.0: 30.94237}
+    workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
+    chosen = [patch for patch in patches if patch.name == "DS_220_1_Staus"]
+    (result,) = results_of(workspace, chosen, mu=mu).values()
+    assert result.p_values.q_asimov == pytest.approx(lowest[mu], abs=1e-3)

@@ -8,7 +8,9 @@ Likelihoods with interpolated systematic uncertainties may have several minima, 
 fluctuating auxiliary data. So every fit is made from two starts, and from further ones until the
 lowest minimum was found twice. From there parameters change their sign, and products of parameters
 fill or empty bins: where that leads lower, or to something new, further fits begin. Only where the
-NLL is convex, one start is enough.
+NLL is convex, one start is enough. Where descents are asked for, what leads from one minimum to
+another in one data set is tried in all that are fitted together, too
+(:mod:`palletfit.engine.toys.shifts`).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from palletfit.engine.reach import Reach
 from palletfit.engine.toys.compact import Compact, compact
 from palletfit.engine.toys.descents import descend
 from palletfit.engine.toys.profiled import SOFT, WALL_WIDTH, ProfiledModel, ProfileSolver
+from palletfit.engine.toys.shifts import Shifts
 
 #: The edm at which a fit ends; where its last step leads is known to much better than this.
 _TOLERANCE = 1e-6
@@ -58,6 +61,9 @@ _SHARP = 15
 _MIRRORED, _SIZEABLE = 24, 0.3
 #: How many products of parameters are looked at.
 _PRODUCTS = 12
+#: How many steps are taken from points that are shifted as in other data sets, of so many of each,
+#: the lowest ones; and how many of these take Newton steps, if they are not higher than this.
+_SHIFTED_STEPS, _SHIFTED, _SHIFTED_PROBED, _SHIFTED_NEAR = 5, 4, 3, 3.0
 #: Every second descent begins with all parameters displaced at random, by so many prefit standard
 #: deviations. For the others one parameter is held at these distances from the minimum.
 _DISPLACEMENT, _DISTANCES = (0.5, 1.0), (2.0, -2.0, 1.0, -1.0, 3.0, -3.0)
@@ -221,13 +227,14 @@ class Ensemble:
         mu
             The fixed value.
         """
-        starts = self._starts(sets, start)
-        fixed, searched = self.search(sets, starts, mu)
-        self._leap(sets, fixed, start, mu)
-        free, more = self.search(sets, [fixed.point, *starts], None)
+        starts, shifts = self._starts(sets, start), self._shifts()
+        fixed, searched = self.search(sets, starts, mu, shifts)
+        self._leap(sets, fixed, start, mu, shifts)
+        free, more = self.search(sets, [fixed.point, *starts], None, shifts)
         self.resume(sets, free, np.flatnonzero(fixed.clipped), fixed.point, None)
-        self._leap(sets, free, start, None)
+        self._leap(sets, free, start, None, shifts)
         if not self.convex:
+            self._shift(sets, fixed, free, mu, shifts)
             self._exchange(sets, fixed, free, mu)
         above = fixed.converged & ~(free.value <= fixed.value + _NESTED)
         self.resume(sets, free, np.flatnonzero(above), fixed.point, None)
@@ -248,6 +255,29 @@ class Ensemble:
         best, _ = self.search(sets, self._starts(sets, start), mu)
         self._leap(sets, best, start, mu)
         return best
+
+    def _shifts(self) -> Shifts | None:
+        """Make a place for shifts between minima, where others are searched for at length."""
+        if not self.descents or not self.profiled or self.convex:
+            return None
+        return Shifts(self._widths, self._model.shared)
+
+    def _shift(
+        self, sets: DataSets, fixed: Ends, free: Ends, mu: float, shifts: Shifts | None
+    ) -> None:
+        """Go from the minima of each data set where others have lower ones."""
+        if shifts is None:
+            return
+        kinds = shifts.kinds()
+        if not len(kinds):
+            return
+        for best, at in ((fixed, mu), (free, None)):
+            rows = np.flatnonzero(best.converged)
+            for _ in range(_ROUNDS):
+                if len(rows):
+                    before = best.value.copy()
+                    self._pursue(sets, best, *self._shifted(sets, best, rows, kinds, at), at)
+                    rows = np.flatnonzero(best.value < before - _SAME)
 
     def _exchange(self, sets: DataSets, fixed: Ends, free: Ends, mu: float) -> None:
         """Start each fit where the other one ended: near a minimum of one may be one of the other.
@@ -480,7 +510,14 @@ class Ensemble:
 
     # ------------------------------------------------------------------ other valleys
 
-    def _leap(self, sets: DataSets, best: Ends, generated: FloatArray, mu: float | None) -> None:
+    def _leap(
+        self,
+        sets: DataSets,
+        best: Ends,
+        generated: FloatArray,
+        mu: float | None,
+        shifts: Shifts | None = None,
+    ) -> None:
         """Look from minima at points that may lie in a lower valley, and fit from promising ones.
 
         Parameters get the other sign, and products of parameters fill or empty bins
@@ -490,35 +527,99 @@ class Ensemble:
         if not self.profiled or self.convex:
             return
         rows = np.flatnonzero(best.converged)
-        shared, solver = self._model.shared, ProfileSolver(self._profile)
         for number in range(_ROUNDS):
             if not len(rows):
                 return
             around = generated if self.descents and number == 0 else None
-            owner, points, lowest = self._valleys(sets, best, rows, around, mu)
-            for steps, highest, count in zip(_STEPS, _HIGHEST, (_LEFT, _CONTINUED), strict=True):
-                lanes = self._narrow(sets.take(owner), points, mu, SOFT)
-                ends = solver.minimise(lanes, _TOLERANCE, predict=True, limit=steps)
-                points[:, shared] = ends.point
-                with np.errstate(invalid="ignore"):
-                    rise = ends.value - lowest
-                    moved = np.abs(ends.point - best.point[owner][:, shared]) / self._widths[shared]
-                away = (moved.max(axis=1) > _RETURNED) & ~ends.converged
-                promising = np.flatnonzero((rise < -_SAME) | (rise < highest) & away)
-                order = promising[np.lexsort((rise[promising], owner[promising]))]
-                rank = _rank(owner[order])
-                order, rank = order[rank < count], rank[rank < count]
-                owner, points, lowest = owner[order], points[order], lowest[order]
+            points = self._valleys(sets, best, rows, around, mu)
             before = best.value.copy()
-            seen = np.zeros(len(sets), dtype=int)
-            for order_of_fit in range(_CONTINUED):
-                chosen = rank == order_of_fit
-                if not chosen.any():
-                    break
-                at = owner[chosen]
-                fits = self.fit(sets.take(at), points[chosen], mu, earlier=best.take(at))
-                self._keep_lower(best, seen, at, fits)
+            self._pursue(sets, best, *points, mu, shifts)
             rows = np.flatnonzero(best.value < before - _SAME)
+
+    def _pursue(
+        self,
+        sets: DataSets,
+        best: Ends,
+        owner: NDArray[np.int64],
+        points: FloatArray,
+        lowest: FloatArray,
+        mu: float | None,
+        shifts: Shifts | None = None,
+    ) -> None:
+        """Take a few steps from points, fit from the most promising ones, and keep what is lower.
+
+        Parameters
+        ----------
+        sets, best
+            Data, and the lowest minima so far, which are replaced.
+        owner, points, lowest
+            Points, from :meth:`_valleys`.
+        mu
+            Where the parameter of interest is fixed.
+        shifts
+            Where minima that fits end at are noted.
+        """
+        shared, solver = self._model.shared, ProfileSolver(self._profile)
+        for steps, highest, count in zip(_STEPS, _HIGHEST, (_LEFT, _CONTINUED), strict=True):
+            lanes = self._narrow(sets.take(owner), points, mu, SOFT)
+            ends = solver.minimise(lanes, _TOLERANCE, predict=True, limit=steps)
+            points[:, shared] = ends.point
+            with np.errstate(invalid="ignore"):
+                rise = ends.value - lowest
+                moved = np.abs(ends.point - best.point[owner][:, shared]) / self._widths[shared]
+            away = (moved.max(axis=1, initial=0.0) > _RETURNED) & ~ends.converged
+            promising = np.flatnonzero((rise < -_SAME) | (rise < highest) & away)
+            order = promising[np.lexsort((rise[promising], owner[promising]))]
+            rank = _rank(owner[order])
+            order, rank = order[rank < count], rank[rank < count]
+            owner, points, lowest = owner[order], points[order], lowest[order]
+        seen = np.zeros(len(sets), dtype=int)
+        for order_of_fit in range(_CONTINUED):
+            chosen = rank == order_of_fit
+            if not chosen.any():
+                break
+            at = owner[chosen]
+            fits = self.fit(sets.take(at), points[chosen], mu, earlier=best.take(at))
+            _note(shifts, best.take(at), fits)
+            self._keep_lower(best, seen, at, fits)
+
+    def _shifted(
+        self,
+        sets: DataSets,
+        best: Ends,
+        rows: NDArray[np.int64],
+        kinds: FloatArray,
+        mu: float | None,
+    ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
+        """Descend from the lowest of shifted minima, and choose those that may be other valleys.
+
+        Parameters
+        ----------
+        sets, best, rows, mu
+            Data, minima so far, data sets that are looked at, and the fixed parameter of interest.
+        kinds
+            Shifts, ``(n, K)``.
+
+        Returns
+        -------
+        tuple
+            As from :meth:`_valleys`.
+        """
+        shared, lower, upper = self._model.shared, self.batch.lower[0], self.batch.upper[0]
+        lowest = np.full(len(sets), np.inf)
+        lowest[rows] = self._values(sets, rows, best.point[rows])
+        owner = np.repeat(rows, len(kinds))
+        point = np.clip(best.point[owner] + np.tile(kinds, (len(rows), 1)), lower, upper)
+        if mu is not None:
+            point[:, self.poi] = mu
+        few = _lowest_few(owner, self._values(sets, owner, point), np.inf, _SHIFTED)
+        owner, point = owner[few], point[few]
+        lanes = self._narrow(sets.take(owner), point, mu, SOFT)
+        point[:, shared], value = descend(self._profile, lanes, _SHIFTED_STEPS)
+        moved = np.abs(point - best.point[owner])[:, shared] / self._widths[shared]
+        value[~(moved.max(axis=1, initial=0.0) > _ELSEWHERE)] = np.inf
+        few = _lowest_few(owner, value - lowest[owner], _SHIFTED_NEAR, _SHIFTED_PROBED)
+        return owner[few], point[few], lowest[owner[few]]
 
     def _valleys(
         self,
@@ -564,12 +665,7 @@ class Ensemble:
                 # A parabola, which has the constraint's curvature at least, rises by more.
                 distance = (point - best.point[owner])[:, shared] / self._widths[shared]
                 near = np.minimum(near, 0.5 * np.sum(distance * distance, axis=1))
-            order = np.lexsort((rise, owner))
-            order = order[rise[order] < np.broadcast_to(near, rise.shape)[order]]
-            same = np.zeros(len(order), dtype=bool)
-            same[1:] = (np.diff(rise[order]) < _SAME) & (np.diff(owner[order]) == 0)
-            order = order[~same]
-            order = order[_rank(owner[order]) < count]
+            order = _lowest_few(owner, rise, near, count)
             owners.append(owner[order])
             points.append(point[order])
         joined = np.concatenate(owners)
@@ -695,12 +791,16 @@ class Ensemble:
     # ------------------------------------------------------------------ in turn
 
     def search(
-        self, sets: DataSets, starts: list[FloatArray], mu: float | None
+        self,
+        sets: DataSets,
+        starts: list[FloatArray],
+        mu: float | None,
+        shifts: Shifts | None = None,
     ) -> tuple[Ends, NDArray[np.bool_]]:
         """Find the lowest minima, and the data sets whose first starts did not settle them.
 
         A minimum is settled when :data:`_SEEN` starts ended there and none below. Where the NLL is
-        convex, one is enough.
+        convex, one is enough. Pairs of minima are noted in `shifts`.
         """
         needed = 1 if self.convex else _SEEN
         best = self.fit(sets, starts[0], mu)
@@ -712,6 +812,7 @@ class Ensemble:
                 break
             searched[rows] |= number > needed
             ends = self.fit(sets.take(rows), start[rows], mu, earlier=best.take(rows))
+            _note(shifts, best.take(rows), ends)
             self._keep_lower(best, seen, rows, ends)
         rows = np.flatnonzero(~best.converged)
         if self.profiled and len(rows):
@@ -765,6 +866,26 @@ def _ends(minima: Minima, point: FloatArray, value: FloatArray, clipped: NDArray
         clipped=clipped,
         soft=np.full(len(value), np.nan),
     )
+
+
+def _note(shifts: Shifts | None, best: Ends, ends: Ends) -> None:
+    """Note where fits of data sets ended at two minima."""
+    if shifts is not None:
+        with np.errstate(invalid="ignore"):
+            other = best.converged & ends.converged & (np.abs(ends.value - best.value) > _SAME)
+        shifts.add(best.point[other], ends.point[other])
+
+
+def _lowest_few(
+    owner: NDArray[np.int64], rise: FloatArray, near: FloatArray | float, count: int
+) -> NDArray[np.int64]:
+    """Choose the lowest few points of each data set, in order; what is equal counts once."""
+    order = np.lexsort((rise, owner))
+    order = order[rise[order] < np.broadcast_to(near, rise.shape)[order]]
+    same = np.zeros(len(order), dtype=bool)
+    same[1:] = (np.diff(rise[order]) < _SAME) & (np.diff(owner[order]) == 0)
+    order = order[~same]
+    return np.asarray(order[_rank(owner[order]) < count])
 
 
 def _rank(owners: NDArray[np.int64]) -> NDArray[np.int64]:

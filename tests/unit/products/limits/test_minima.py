@@ -260,9 +260,12 @@ def test_limits_of_random_likelihoods_are_where_hypothesis_tests_have_them(
 
 @pytest.mark.slow
 @KINDS_COMPARED
+@pytest.mark.parametrize(
+    "name", ["DS_220_1_Staus", pytest.param("DS_220_40_Staus", marks=pytest.mark.study)]
+)
 def test_limits_of_the_staus_are_where_hypothesis_tests_have_them(
-    shared: Path, tmp_path: Path, kinds: Sequence[str]
+    shared: Path, tmp_path: Path, name: str, kinds: Sequence[str]
 ) -> None:
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
-    chosen = [patch for patch in patches if patch.name == "DS_220_40_Staus"]
+    chosen = [patch for patch in patches if patch.name == name]
     assert check_limits(workspace, chosen, kinds) == len(kinds)
