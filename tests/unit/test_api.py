@@ -77,7 +77,11 @@ def test_later_schemas_give_the_same_results(engine: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["hypotest", "upper_limits", pytest.param("mu_scan", marks=pytest.mark.study)]
+    "name",
+    [
+        "hypotest",
+        *(pytest.param(name, marks=pytest.mark.study) for name in ("upper_limits", "mu_scan")),
+    ],
 )
 def test_the_reference_engine_makes_the_fits_if_it_is_asked_for(
     small: tuple, name: str, monkeypatch: pytest.MonkeyPatch

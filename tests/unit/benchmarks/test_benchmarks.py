@@ -45,11 +45,13 @@ def run(load, monkeypatch, capsys):
         for variable in sys.modules["common"]._THREADS:
             monkeypatch.setenv(variable, "1")
         monkeypatch.setenv("PYTHONPATH", str(SOURCE))
-        disabled = logging.root.manager.disable
+        # Scripts silence what is logged, which others are to hear again.
+        disabled, level = logging.root.manager.disable, logging.getLogger("pyhf").level
         try:
             load(name).main()
         finally:
             logging.disable(disabled)
+            logging.getLogger("pyhf").setLevel(level)
         return capsys.readouterr().out
 
     return script
