@@ -17,7 +17,17 @@ BENCHMARKS = UNIT.parents[1] / "benchmarks"
 #: for lower minima has its own tests.
 OF_ONE_MINIMUM = (
     "backends",
+    "benchmarks",
     "cli",
+    "learned",
+    "pallet",
+    "pages",
+    "publish",
+    "runs",
+    "serve",
+    "test_jax.py",
+    "test_reported.py",
+    "test_results.py",
     "products/diagnostics",
     "products/toys",
     "test_api.py",
@@ -25,12 +35,29 @@ OF_ONE_MINIMUM = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_points_at_random(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let the search for lower minima draw no points, which takes half of the time of a fit."""
+def _no_points_at_random(request: pytest.FixtureRequest) -> Iterator[int | None]:
+    """Let the search for lower minima draw no points, which takes half of the time of a fit.
+
+    Its value is the work that the search does for users.
+    """
+    if not any(request.path.is_relative_to(UNIT / path) for path in OF_ONE_MINIMUM):
+        yield None
+        return
+    from palletfit.engine import search
+
     with pytest.MonkeyPatch.context() as patched:
-        if any(request.path.is_relative_to(UNIT / path) for path in OF_ONE_MINIMUM):
-            patched.setattr("palletfit.engine.search._WORK", 0)
-        yield
+        work = search._WORK
+        patched.setattr(search, "_WORK", 0)
+        if not request.path.is_relative_to(UNIT / "products"):
+            # Nor do toys look for other valleys, which takes most of theirs.
+            patched.setattr("palletfit.engine.toys.ensembles._ROUNDS", 0)
+        yield work
+
+
+@pytest.fixture
+def _points_at_random(_no_points_at_random: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it draw them after all, in a test of a likelihood with several minima."""
+    monkeypatch.setattr("palletfit.engine.search._WORK", _no_points_at_random)
 
 
 @pytest.fixture

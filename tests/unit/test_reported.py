@@ -95,7 +95,7 @@ def scan(workspace: Spec, patchset: Spec, **settings: Any) -> Any:
 
 
 def toys(workspace: Spec, patchset: Spec, **settings: Any) -> Any:
-    return palletfit.toys(workspace, patchset, count=30, **settings)
+    return palletfit.toys(workspace, patchset, count=10, **settings)
 
 
 def problems_of(results: Any) -> Problems:
@@ -305,8 +305,16 @@ def three() -> tuple[Spec, Spec]:
     return pallet(parameters=(partial,), signals=signals)
 
 
-def test_one_patch_that_cannot_be_read_costs_no_other_one():
-    for problems in answers_of(three()):
+@pytest.mark.parametrize(
+    "without",
+    [
+        # They share the engine's loop over patches with the others.
+        ("limits", "mu_scan", "toys", "diagnose"),
+        pytest.param((), marks=pytest.mark.study),
+    ],
+)
+def test_one_patch_that_cannot_be_read_costs_no_other_one(without):
+    for problems in answers_of(three(), without=without):
         assert problems.pop("p1").endswith("does not set bounds of 'lumi'.")
         assert problems == {"p0": "", "p2": ""}
 
@@ -378,10 +386,11 @@ def same_numbers(trap: tuple[Spec, Spec], plain: tuple[Spec, Spec], extent: str 
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
-def test_a_parameter_of_interest_that_is_marked_as_fixed_is_free():
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_a_parameter_of_interest_that_is_marked_as_fixed_is_free(extent):
     fixed = {"name": models.POI, "fixed": True, "inits": [1.0], "bounds": [[0.0, 10.0]]}
     trap = pallet(parameters=(fixed,))
-    same_numbers(trap, pallet())
+    same_numbers(trap, pallet(), extent)
     for engine in ENGINES:
         remark = palletfit.hypotest(*trap, engine=engine)["p0"].remarks[0]
         assert "'fit' marks its parameter of interest 'mu_SIG' as fixed" in remark
@@ -528,7 +537,7 @@ def test_reported_operations_are_those_of_the_standard():
     engine = ReferenceEngine(workspace, FitSettings())
     results = palletfit.hypotest(workspace, patchset)
     assert len(results) + len(results.errors) == len(parsed(patchset).patches)
-    for patch in parsed(patchset).patches[::9]:
+    for patch in parsed(patchset).patches[::18]:
         ((_, expected),) = engine.hypotests([patch])
         if isinstance(expected, PalletfitError):
             assert patch.name in results.errors
@@ -569,6 +578,7 @@ def test_the_reported_scan_keeps_the_part_that_has_a_likelihood():
 # --------------------------------------------------------------------------- limits
 
 
+@pytest.mark.usefixtures("_points_at_random")
 @pytest.mark.parametrize("tested", [False, pytest.param(True, marks=pytest.mark.study)])
 def test_the_reported_limits_are_those_of_the_lowest_minima(tested):
     expected = limits(*reported("25-limit-misses-minimum"))["p0"].expected
@@ -581,21 +591,20 @@ def test_the_reported_limits_are_those_of_the_lowest_minima(tested):
         assert test.p_values.CLs_exp[4] == pytest.approx(0.05, rel=5e-3)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("tested", [(), pytest.param((4.349, 10.0), marks=pytest.mark.study)])
-def test_what_was_reported_as_a_limit_at_a_jump_lies_beyond_the_bound(tested):
+@pytest.mark.study
+@pytest.mark.usefixtures("_points_at_random")
+def test_what_was_reported_as_a_limit_at_a_jump_lies_beyond_the_bound():
     content = reported("26-limit-at-a-jump")
     result = limits(*content)["p0"]
     all_limits = (result.observed, *result.expected)
     assert {limit.state for limit in all_limits} == {"beyond"}
     assert min(limit.CLs for limit in all_limits) > 0.05
     # At 4.349, which was given, CLs is 0.064 to 0.867.
-    for mu in tested:
-        test = palletfit.hypotest(*content, mu=mu)["p0"]
-        values = (test.p_values.CLs_obs, *test.p_values.CLs_exp)
-        assert min(values) > 0.05
-        if mu == result.mu_max:
-            assert [limit.CLs for limit in all_limits] == pytest.approx(values, rel=1e-3)
+    for mu in (4.349, result.mu_max):
+        values = palletfit.hypotest(*content, mu=mu)["p0"].p_values
+        expected = [values.CLs_obs, *values.CLs_exp]
+        assert min(expected) > 0.05
+    assert [limit.CLs for limit in all_limits] == pytest.approx(expected, rel=1e-3)
 
 
 # --- rates below zero where nothing is observed --------------------------------------------------
@@ -616,18 +625,21 @@ CORNERS = {
 }
 
 
-#: The smallest one, and the others, of which one has five times as many parameters as the rest.
-SMALL_CORNER = "35b-histosys-negative-empty-bin"
+#: The smallest one, one where negative yields have uncertainties, and one without lowest value.
+FEW_CORNERS = (
+    ("35b-histosys-negative-empty-bin", "p"),
+    ("random-41", "p1"),
+    ("random-417", "p1"),
+)
 
 
-def study_unless(*few: str) -> list[Any]:
-    """Mark all corners as studies but a few."""
-    return [pytest.param(*key, marks=[pytest.mark.study] * (key[0] not in few)) for key in CORNERS]
-
-
+@pytest.mark.usefixtures("_points_at_random")
 @pytest.mark.parametrize(
     ("name", "patch", "statistic"),
-    study_unless(SMALL_CORNER, "random-41", "random-417", "random-438"),
+    [
+        pytest.param(*key, marks=[pytest.mark.study] * (key[:2] not in FEW_CORNERS))
+        for key in CORNERS
+    ],
 )
 def test_reported_models_with_rates_at_zero_have_the_lowest_minimum(name, patch, statistic):
     *lowest, cls = CORNERS[name, patch, statistic]
@@ -639,7 +651,9 @@ def test_reported_models_with_rates_at_zero_have_the_lowest_minimum(name, patch,
     assert result.p_values.CLs_obs == pytest.approx(cls, abs=1e-5)
 
 
-@pytest.mark.parametrize(("name", "patch", "statistic"), study_unless(SMALL_CORNER))
+@pytest.mark.study
+@pytest.mark.usefixtures("_points_at_random")
+@pytest.mark.parametrize(("name", "patch", "statistic"), CORNERS)
 def test_minuit_ends_no_lower_where_rates_are_at_zero(name, patch, statistic):
     workspace, patchset = reported(name)
     result = palletfit.hypotest(workspace, patchset, test_statistic=statistic, patches=patch)[patch]

@@ -55,7 +55,7 @@ def computers(*arguments, **options):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.study),
         {"control": False},
         {"uncertainty": 0.2},
         {"signals": {"high": 8.0, "low": -2.0}},

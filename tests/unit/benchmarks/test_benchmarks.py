@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import logging
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -21,7 +20,7 @@ from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patches import Patch
 from palletfit.pallet.patchset import parse_patchset
 
-from .. import models
+from .. import models, scans
 
 #: Few events, or forty times as many; and events that nearly explain the data without them.
 BENT = {"name": "bent", "data": {"hi": 40.0, "lo": 0.01}}
@@ -37,34 +36,56 @@ def pallet(tmp_path):
     return models.write(tmp_path, workspace, models.patchset(workspace, models.grid(2)))
 
 
-def run(script, *arguments, threads="", path=""):
-    variables = {"OMP_NUM_THREADS": threads, "PYTHONPATH": str(path)}
-    return subprocess.run(
-        [sys.executable, str(BENCHMARKS / script), *map(str, arguments)],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.fixture
+def run(load, monkeypatch, capsys):
+    """Run a script in this process, which has imported what it imports; give what it prints."""
+
+    def script(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / f"{name}.py"), *map(str, arguments)])
+        for variable in sys.modules["common"]._THREADS:
+            monkeypatch.setenv(variable, "1")
+        monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+        # Scripts silence what is logged, which others are to hear again.
+        disabled, level = logging.root.manager.disable, logging.getLogger("pyhf").level
+        try:
+            load(name).main()
+        finally:
+            logging.disable(disabled)
+            logging.getLogger("pyhf").setLevel(level)
+        return capsys.readouterr().out
+
+    return script
+
+
+def test_a_script_runs_again_where_threads_are_not_limited(load, monkeypatch):
+    load("scaling")
+    common, runs = sys.modules["common"], []
+    monkeypatch.setattr(sys, "argv", ["script.py", "--sample", "1"])
+    monkeypatch.setattr(
+        common.subprocess,
+        "run",
+        lambda words, env, check: runs.append((words, env)) or Namespace(returncode=int(check) + 3),
     )
+    for variable in common._THREADS:
+        monkeypatch.setenv(variable, "1")
+    common.use_one_thread()
+    assert runs == []
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    with pytest.raises(SystemExit) as ended:
+        common.use_one_thread()
+    assert ended.value.code == 3
+    ((words, variables),) = runs
+    assert words == [sys.executable, "script.py", "--sample", "1"]
+    assert {variables[name] for name in common._THREADS} == {"1"}
 
 
-def run_here(load, monkeypatch, script, *arguments):
-    """Run a script in this process, which has imported what it imports."""
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    for name in sys.modules["common"]._THREADS:
-        monkeypatch.setenv(name, "1")
-    load(script).main()
-
-
-def test_against_peers_times_and_compares(pallet, tmp_path):
-    (tmp_path / "nextstat.py").write_text("raise ImportError('none here')")
+def test_against_peers_times_and_compares(run, monkeypatch, pallet, tmp_path):
+    monkeypatch.setitem(sys.modules, "nextstat", None)
     output = tmp_path / "times.json"
-    # Threads are not limited, so that the script has to do it.
-    arguments = (*pallet, "--sample", 1, "--repeats", 2, "--output", output)
-    done = run("against_peers.py", *arguments, path=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Without NextStat (none here): pip install -r envs/benchmarks.in" in done.stdout
-    assert "| palletfit | 2, 2 times |" in done.stdout
+    printed = run("against_peers", *pallet, "--sample", 1, "--repeats", 2, "--output", output)
+    assert "Without NextStat (" in printed
+    assert ": pip install -r envs/benchmarks.in" in printed
+    assert "| palletfit | 2, 2 times |" in printed
     record = json.loads(output.read_text())
     assert len(record["palletfit"]) == 2
     assert record["patches"] == 2
@@ -78,44 +99,41 @@ def test_against_peers_times_and_compares(pallet, tmp_path):
         assert ours["values"][name] == pytest.approx(test["values"], abs=1e-4)
 
 
-def test_scaling_makes_as_many_patches_as_asked(pallet, tmp_path):
+def test_scaling_makes_as_many_patches_as_asked(run, pallet, tmp_path):
+    """It runs itself in a process of its own for each size."""
     output = tmp_path / "scaling.json"
-    done = run("scaling.py", *pallet, "--sizes", 5, "--chunk", 2, "--output", output, threads="1")
-    assert done.returncode == 0, done.stderr
+    printed = run("scaling", *pallet, "--sizes", 5, "--chunk", 2, "--output", output)
     (record,) = json.loads(output.read_text())["sizes"]
     assert record["patches"] == record["ok"] == 5
     assert record["peak_mib"] >= record["peak_mib_at_start"] > 10
     assert 0 < record["ms_a_patch"] < 1e3 * record["seconds"] / 5
-    assert f"| 5 | cpu | {record['ms_a_patch']:.4g} |" in done.stdout
+    assert f"| 5 | cpu | {record['ms_a_patch']:.4g} |" in printed
 
 
-def test_diagnostics_are_timed_against_cabinetry(pallet, tmp_path):
+def test_diagnostics_are_timed_against_cabinetry(run, pallet, tmp_path):
     output = tmp_path / "diagnostics.json"
-    done = run("diagnostics.py", *pallet, "--ranked", 1, "--output", output, path=SOURCE)
-    assert done.returncode == 0, done.stderr
+    printed = run("diagnostics", *pallet, "--ranked", 1, "--output", output)
     record = json.loads(output.read_text())
     assert record["fits"] == 4
     # Four for each of the nuisance parameters.
     assert record["all_fits"] == 4 * 4
     for seconds in (*record["palletfit"], *record["cabinetry"].values()):
         assert seconds > 0
-    assert "cabinetry: impacts, 4 of 16 fits" in done.stdout
+    assert "cabinetry: impacts, 4 of 16 fits" in printed
 
 
-def test_missed_minima_are_counted(pallet, tmp_path):
+def test_missed_minima_are_counted(run, pallet, tmp_path):
     output = tmp_path / "missed.csv"
-    done = run("missed_minima.py", *pallet, "--starts", "10", "--output", output)
-    assert done.returncode == 0, done.stderr
+    printed = run("missed_minima", *pallet, "--starts", "5", "--output", output)
     rows = output.read_text().splitlines()
     assert rows[0] == "patch,fit,lowest_twice_nll,above,converged"
     assert len(rows) == 1 + 4 * 2
-    assert "8 fits: 0 missed, 0 not converged" in done.stdout
+    assert "8 fits: 0 missed, 0 not converged" in printed
 
 
-def test_signals_are_made_up_for_a_workspace_alone(load, monkeypatch, pallet, tmp_path):
+def test_signals_are_made_up_for_a_workspace_alone(run, pallet, tmp_path):
     output = tmp_path / "missed.csv"
-    wanted = ["--signals", "2", "--starts", "5", "--output", output]
-    run_here(load, monkeypatch, "missed_minima", pallet[0], *wanted)
+    run("missed_minima", pallet[0], "--signals", "2", "--starts", "1", "--output", output)
     assert {line.split(",")[0] for line in output.read_text().splitlines()[1:]} == {
         "signal_0",
         "signal_1",
@@ -226,17 +244,18 @@ def test_engine_runs_before_between_and_after_the_peers(load):
     assert order == ["engine", *turns[0], *turns[1], "engine", *turns[2], "engine"]
 
 
-def test_live_counts_pages_and_their_time(pallet, tmp_path):
+def test_live_counts_pages_and_their_time(run, monkeypatch, pallet, tmp_path):
+    """With fits in this process instead of workers."""
+    monkeypatch.setattr("palletfit.executors.make_executor", lambda *_, **__: scans.Local())
     output = tmp_path / "live.json"
-    arguments = (*pallet, "--workers", 1, "--repeats", 1, "--interval", 0.2, "--output", output)
-    done = run("live.py", *arguments)
-    assert done.returncode == 0, done.stderr
+    arguments = ("--workers", 1, "--repeats", 1, "--interval", 0.2, "--output", output)
+    printed = run("live", *pallet, *arguments)
     without, with_page = json.loads(output.read_text())["runs"]
     assert (without["page"], without["pages"], without["page_bytes"]) == (False, 0, 0)
     assert with_page["pages"] >= 2
     assert with_page["page_bytes"] > 5000
     assert 0 < with_page["page_seconds"] < with_page["fits"]
-    assert "| with | 1 |" in done.stdout
+    assert "| with | 1 |" in printed
 
 
 def test_against_spey_counts_which_likelihood_is_lower(load):
@@ -285,10 +304,9 @@ def test_serve_counts_all_processor_time_and_compares_what_rows_share(load):
     assert "| callers | 2 | 0.50 | 500 | 2.0 |" in serve.table(rows)
 
 
-def test_warm_points_mixes_signals_and_says_who_is_lower(load, monkeypatch, pallet, tmp_path):
+def test_warm_points_mixes_signals_and_says_who_is_lower(run, pallet, tmp_path):
     output = tmp_path / "warm.json"
-    numbers = ("--learn", 6, "--points", 4, "--full", 2, "--output", output)
-    run_here(load, monkeypatch, "warm_points", *pallet, *numbers)
+    run("warm_points", *pallet, "--learn", 6, "--points", 4, "--full", 2, "--output", output)
     (record,) = json.loads(output.read_text())["records"]
     assert (record["points"], record["compared"], record["higher"], record["cls"]) == (4, 2, 0, 0)
     assert 1 <= record["references"] <= 6

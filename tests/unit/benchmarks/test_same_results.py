@@ -63,25 +63,33 @@ def replace(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-def compare(before, after, *options):
-    """Exit code, and the lines that were printed."""
+@pytest.fixture
+def compare(load, monkeypatch, capsys):
+    """Run the script in this process; give its exit code, and the lines that were printed."""
+
+    def run(before, after, *options):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(before), str(after), *options])
+        code = load("same_results").main()
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return code, printed.out.splitlines()
+
+    return run
+
+
+def test_equal_folders(folders):
+    """As its users run it."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(before), str(after), *options],
+        [sys.executable, str(SCRIPT), *map(str, folders)],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stderr == ""
-    return done.returncode, done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "compared 5 files, of which 1 are records: 0 differences\n"
 
 
-def test_equal_folders(folders):
-    code, lines = compare(*folders)
-    assert code == 0
-    assert lines == ["compared 5 files, of which 1 are records: 0 differences"]
-
-
-def test_times_hosts_and_versions_are_ignored(folders):
+def test_times_hosts_and_versions_are_ignored(compare, folders):
     after = folders[1]
     record = after / RECORD
     for old, new in (
@@ -118,20 +126,20 @@ def test_times_hosts_and_versions_are_ignored(folders):
         ("demo/SR/hypotest.json", '"fitted": 1', '"fitted": 0', "fitted: 1, then 0"),
     ],
 )
-def test_everything_else_is_a_difference(folders, name, old, new, difference):
+def test_everything_else_is_a_difference(compare, folders, name, old, new, difference):
     replace(folders[1] / name, old, new)
     code, lines = compare(*folders)
     assert code == 1
     assert lines[0] == f"{name}: {difference}"
 
 
-def test_order_of_keys_counts(folders):
+def test_order_of_keys_counts(compare, folders):
     write(folders[0] / "demo/a.json", {"b": 1, "a": {"b": 1}})
     write(folders[1] / "demo/a.json", {"a": {"b": 1}, "b": 1})
     assert compare(*folders)[1][0] == "demo/a.json: (top): the order of keys differs"
 
 
-def test_files_that_are_missing_or_new(folders):
+def test_files_that_are_missing_or_new(compare, folders):
     (folders[1] / "demo/exclusion.png").rename(folders[1] / "demo/contour.png")
     code, lines = compare(*folders)
     assert code == 1
@@ -141,10 +149,10 @@ def test_files_that_are_missing_or_new(folders):
     ]
 
 
-def test_content_of_the_archive_counts(folders):
+def test_content_of_the_archive_counts(compare, folders):
     archive("fitted with palletfit\n  0.1.0, engine batched-5", folders[1] / "demo/hepdata.tar.gz")
     assert compare(*folders)[1][0].startswith("demo/hepdata.tar.gz/submission.yaml: line 2: ")
 
 
-def test_empty_folders_are_no_success(tmp_path):
+def test_empty_folders_are_no_success(compare, tmp_path):
     assert compare(tmp_path, tmp_path)[0] == 1

@@ -328,18 +328,14 @@ def test_toys(palletfit, likelihood) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("hypotest", *PATCHES),
+        # Those of names that look like formulas are drawn in test_output.py.
         ("limit", "background.json", "--signal-in", "SR:1", "--tolerance", "0.05"),
-        ("scan", "counting.json", "--points", "3", "--tolerance", "0.05"),
-        ("fit", "workspace.json"),
-        ("pulls", "workspace.json"),
         ("pulls", "counting.json", "--impacts"),
         ("yields", "counting.json", "--mu", "1"),
         ("likelihood", "counting.json", "--points", "3"),
         ("contours", "workspace.json", "--x", "mu_SIG", "--y", "norm", "--points", "3"),
         ("impacts", "workspace.json"),
-        ("gof", "counting.json", "--mu", "1", "--toys", "20"),
-        ("toys", "counting.json", "--toys", "20"),
+        ("gof", "counting.json", "--mu", "1", "--toys", "9"),
     ],
     ids=lambda words: "-".join(words[:1] + words[-1:]),
 )

@@ -135,7 +135,7 @@ def test_nothing_from_a_file_controls_the_terminal(palletfit, files, likelihood)
     "words",
     [
         ("hypotest", "--patchset", "patchset.json"),
-        ("toys", "--patchset", "patchset.json", "--patch", "a*", "--toys", "20"),
+        ("toys", "--patchset", "patchset.json", "--patch", "a*", "--toys", "9"),
         (
             *("scan", "--patchset", "patchset.json", "--patch", "a*"),
             *("--points", "3", "--tolerance", "0.1"),
@@ -149,8 +149,9 @@ def test_names_in_a_plot_are_no_formulas(palletfit, files, likelihood, monkeypat
     monkeypatch.setattr("palletfit.planes.style._DPI", 40)
     renamed(files, likelihood, f"{HOSTILE}$", "x")
     (files / "$\\b$;.json").write_bytes((files / "background.json").read_bytes())
-    result = palletfit(words[0], "$\\b$;.json", *words[1:], "--plot", "x.png")
+    result = palletfit(words[0], "$\\b$;.json", *words[1:], "--plot", "new/x.png")
     assert (result.exit_code, result.stderr) == (0, "")
+    assert (files / "new" / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_wide_characters_count_two_columns(palletfit, files, likelihood) -> None:

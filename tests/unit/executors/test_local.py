@@ -221,21 +221,21 @@ def test_watching_is_possible_without_pidfd(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(os, "pidfd_open", old)
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.3)"]) as other:
-        began = time.monotonic()
+    with subprocess.Popen(["sleep", "0.3"]) as other:
         # It is a child of this process, so it is there until someone waits for it.
         collector = threading.Thread(target=other.wait)
         collector.start()
         processes._wait_for_end(other.pid)
+        with pytest.raises(ProcessLookupError):
+            os.kill(other.pid, 0)
         collector.join(timeout=LIMIT)
-    assert time.monotonic() - began >= 0.25
 
 
-def test_many_deaths_in_one_worker_leave_nothing_undone():
+def test_several_deaths_in_one_worker_leave_nothing_undone():
     with LocalExecutor(workers=1, threads=1, deadline=60) as pool:
         futures = [
-            pool.submit(os._exit, 3) if i % 2 else pool.submit(math.sqrt, 1.0) for i in range(6)
+            pool.submit(os._exit, 3) if i % 2 else pool.submit(math.sqrt, 1.0) for i in range(4)
         ]
         _, pending = wait(futures, timeout=LIMIT)
         assert not pending
-        assert [future.exception() is None for future in futures] == [True, False] * 3
+        assert [future.exception() is None for future in futures] == [True, False] * 2

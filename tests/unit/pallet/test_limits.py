@@ -74,13 +74,23 @@ HOSTILE = {
     "deep in two steps": [add("/x", nested(60)), add("/x" + "/0" * 60, nested(60))],
     "deep by moves": deepening(200),
     "many operations": [{"op": "test", "path": "/version", "value": "1.0.0"}] * 10_001,
-    "many values": [add("/x", [1.0] * 1_100_000)] * 2,
+    "many values": [add("/x", [1.0] * 60_000)] * 2,
 }
 
 
 @BOTH
 @pytest.mark.parametrize("operations", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_patch_is_refused(operations, function):
+def test_a_hostile_patch_is_refused(operations, function, monkeypatch):
+    """With a limit that is reached sooner."""
+    monkeypatch.setattr(limits, "PATCH_VALUES", 100_000)
+    assert_refused(operations, function)
+
+
+def test_a_hostile_patch_is_refused_at_the_limit_of_users():
+    assert_refused(HOSTILE["22 doublings"], apply_sharing)
+
+
+def assert_refused(operations, function):
     with pytest.raises(PalletError, match=r"nests|more than") as error:
         function(models.background(), Patch("hostile", (1.0,), operations))
     assert error.value.patch == "hostile"
@@ -255,7 +265,7 @@ def test_a_large_workspace_is_described_without_a_model_of_pyhf(kind, each):
     assert summary["remarks"] == []
 
 
-@settings(histfactory.FIXED, max_examples=30)
+@settings(histfactory.FIXED, max_examples=12)
 @given(histfactory.cases(patches=2))
 def test_parameters_are_counted_as_pyhf_does(case):
     for patch in case.patches:

@@ -7,7 +7,7 @@ import math
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from palletfit.errors import PalletError
 from palletfit.pallet.patches import (
@@ -194,7 +194,7 @@ def test_bad_patches_are_named_when_shared(operation, problem):
     assert background == before
 
 
-@histfactory.FIXED
+@settings(histfactory.FIXED, max_examples=12)
 @given(histfactory.cases(patches=4))
 def test_sharing_gives_the_same_and_changes_nothing(case):
     before = copy.deepcopy((case.workspace, [patch.operations for patch in case.patches]))

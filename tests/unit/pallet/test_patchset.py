@@ -293,7 +293,12 @@ def test_patches_are_selected_by_pattern_and_by_name():
 
 
 @pytest.mark.parametrize(
-    ("analysis", "region"), [("1Lbb", "1Lbb"), ("staus", "combined"), ("sbottom", "RegionB")]
+    ("analysis", "region"),
+    [
+        pytest.param("1Lbb", "1Lbb", marks=pytest.mark.study),
+        ("staus", "combined"),
+        ("sbottom", "RegionB"),
+    ],
 )
 def test_published_pallets_are_accepted(tmp_path, analysis, region):
     from palletfit.config import DownloadSettings, load_analysis

@@ -60,6 +60,12 @@ def draw(table: pd.DataFrame, plane: Plane = PLANE, published=PUBLISHED, bands=(
     return draw_exclusion(exclusion(table, plane, settings, published), ANALYSIS, plane, **options)
 
 
+@pytest.fixture(scope="module")
+def figure():
+    """The usual drawing, for tests that change nothing in it."""
+    return draw(results())
+
+
 def legend_texts(figure) -> list[str]:
     (legend,) = figure.legends
     return [text.get_text() for text in legend.get_texts()]
@@ -105,8 +111,7 @@ def test_the_legend_says_which_published_curve_is_left_out():
     assert texts[2:4] == ["Published observed limit", "Published expected limit: left out"]
 
 
-def test_lines_and_band_are_where_they_should_be():
-    figure = draw(results())
+def test_lines_and_band_are_where_they_should_be(figure):
     (axes,) = figure.axes
     np.testing.assert_allclose(vertices(figure, COLOURS["observed"])[:, 0], 500, atol=1)
     np.testing.assert_allclose(vertices(figure, COLOURS["published"])[:, 0], 500)
@@ -148,19 +153,18 @@ def test_without_a_contour_the_legend_gives_the_reason():
     assert legend_texts(draw(results().iloc[:0], published={}))[0].endswith("too few points")
 
 
-def test_cls_are_written_beside_few_points_only():
-    def numbers(figure):
-        return [text.get_text() for text in figure.axes[0].texts if text.get_text()[0].isdigit()]
+def test_cls_are_written_beside_few_points_only(figure):
+    def numbers(drawn):
+        return [text.get_text() for text in drawn.axes[0].texts if text.get_text()[0].isdigit()]
 
-    assert numbers(draw(results())) == []
+    assert numbers(figure) == []
     assert len(numbers(draw(results(), show_cls=True))) == 27
     few = results(count=3)
     assert len(numbers(draw(few))) == 9
     assert numbers(draw(few, show_cls=False)) == []
 
 
-def test_everything_is_inside_of_the_figure():
-    figure = draw(results())
+def test_everything_is_inside_of_the_figure(figure):
     renderer = figure.canvas.get_renderer()
     drawn = figure.get_tightbbox(renderer)
     assert drawn.x0 >= 0
@@ -177,7 +181,8 @@ def test_global_settings_stay_as_they_are():
     assert dict(mpl.rcParams) == before
 
 
-def test_files_are_reproducible(tmp_path):
+def test_files_are_reproducible(tmp_path, monkeypatch):
+    monkeypatch.setattr("palletfit.planes.style._DPI", 40)
     for folder in ("a", "b"):
         save(draw(results()), [tmp_path / folder / f"exclusion.{kind}" for kind in ("png", "pdf")])
     for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
@@ -187,9 +192,9 @@ def test_files_are_reproducible(tmp_path):
         assert b"CreationDate" not in first
 
 
-def test_other_formats_are_refused(tmp_path):
+def test_other_formats_are_refused(figure, tmp_path):
     with pytest.raises(ConfigError, match="format"):
-        save(draw(results()), [tmp_path / "exclusion.bmp"])
+        save(figure, [tmp_path / "exclusion.bmp"])
 
 
 def test_points_on_which_a_contour_rests_are_marked():

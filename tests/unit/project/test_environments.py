@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Locked:
     hashes: frozenset[str]
 
 
+@cache
 def direct(name: str) -> dict[str, Requirement]:
     """Requirements of ``envs/NAME.in`` and of the files that it includes."""
     found = {}
@@ -54,6 +56,7 @@ def direct(name: str) -> dict[str, Requirement]:
     return found
 
 
+@cache
 def locked(name: str) -> dict[str, Locked]:
     """Pinned requirements of ``envs/NAME.txt``."""
     text = (ENVS / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", " ")
@@ -149,7 +152,7 @@ def test_a_lock_is_complete(name):
 
 
 def test_a_lock_that_misses_a_dependency_is_seen(monkeypatch):
-    pins = locked("worker")
+    pins = dict(locked("worker"))
     del pins["jsonschema"]  # only pyhf needs it
     monkeypatch.setattr(sys.modules[__name__], "locked", lambda _: pins)
     with pytest.raises(AssertionError, match=r"jsonschema is not in envs/worker\.txt"):
@@ -281,9 +284,10 @@ def imported_packages(path: Path) -> set[str]:
 def test_source_imports_only_declared_dependencies_and_never_snakemake():
     every = declared(*project()["optional-dependencies"])
     for path in sorted((ROOT / "src").rglob("*.py")):
-        missing = imported_packages(path) - every.keys()
+        imported = imported_packages(path)
+        missing = imported - every.keys()
         assert not missing, f"{path.name} imports {missing}, which pyproject.toml does not declare"
-        assert "snakemake" not in imported_packages(path), f"{path.name} imports Snakemake"
+        assert "snakemake" not in imported, f"{path.name} imports Snakemake"
 
 
 def test_running_environment_is_the_locked_one():

@@ -159,7 +159,7 @@ def publish(regions):
     results = combine(regions, source.labels)
     table = as_table(results, source.labels)
     contours = {
-        name: exclusion(table, plane, ContourSettings(grid=100), {}).as_json()
+        name: exclusion(table, plane, ContourSettings(grid=50), {}).as_json()
         for name, plane in source.planes.items()
     }
     files = {region.name: {"workspace": "1" * 64, "patchset": "2" * 64} for region in regions}

@@ -104,6 +104,7 @@ def test_a_worker_forgets_a_model_with_too_many_structures(small, monkeypatch) -
     assert fits._engines.present((small.digest, None)) is None
 
 
+@pytest.mark.study
 def test_a_point_of_a_published_likelihood_has_the_numbers_of_the_library(shared, tmp_path) -> None:
     archive = shared / "pallets" / "1Lbb-likelihoods-hepdata.tar.gz"
     with tarfile.open(archive) as files:

@@ -27,10 +27,10 @@ ROOT = Path(__file__).parents[3]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 
-def script(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)],
-        cwd=cwd,
+        cwd=ROOT,
         env=models.environment(),
         capture_output=True,
         text=True,
@@ -89,12 +89,14 @@ def search(tmp_path) -> Path:
     return path
 
 
-def test_help_names_what_the_script_does_and_takes():
-    done = script("aggregate", "--help")
-    assert done.returncode == 0
-    assert "Write the table's files" in done.stdout
+def test_help_names_what_the_script_does_and_takes(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        script_here(monkeypatch, "aggregate", "--help")
+    assert end.value.code == 0
+    written = capsys.readouterr().out
+    assert "Write the table's files" in written
     options = ("analysis", "product", "manifests", "results", "outputs NAME=PATH")
-    assert all(f"--{name}" in done.stdout for name in options)
+    assert all(f"--{name}" in written for name in options)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -107,15 +109,16 @@ def test_every_script_imports_and_runs_only_as_a_program(path):
 
 
 @pytest.mark.slow
-def test_scripts_lead_from_an_archive_to_results(search, tmp_path):
+def test_scripts_lead_from_an_archive_to_results(monkeypatch, search, tmp_path):
+    """The one that starts workers is a program, and the others run in this process."""
     out = tmp_path / "results" / "SR"
-    prepared = script(
+    script_here(
+        monkeypatch,
         "prepare_workspace",
         *("--analysis", search, "--region", "SR", "--archive", tmp_path / "pallet.tgz"),
         *("--workspace", out / "workspace.json", "--patchset", out / "patchset.json"),
         *("--summary", out / "summary.html"),
     )
-    assert prepared.returncode == 0, prepared.stderr
     assert json.loads((out / "summary.json").read_text())["patches"] == 3
 
     fitted = script(
@@ -127,12 +130,12 @@ def test_scripts_lead_from_an_archive_to_results(search, tmp_path):
     assert fitted.returncode == 0, fitted.stderr
     assert "search/SR: 3 of 3 patches, 0 failed" in fitted.stderr
 
-    collected = script(
+    script_here(
+        monkeypatch,
         "aggregate",
         *("--analysis", search, "--product", "hypotest", "--manifests", out / "hypotest.json"),
         *("--outputs", f"json={tmp_path / 'results.json'}", f"csv={tmp_path / 'results.csv'}"),
     )
-    assert collected.returncode == 0, collected.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results) == ["signal_100_50", "signal_200_50", "signal_300_50"]
     assert all(point["status"] == "ok" for point in results.values())
@@ -165,17 +168,20 @@ def test_a_script_about_all_selected_analyses(monkeypatch, search, tmp_path):
     )
 
 
-def test_an_error_is_a_message_without_a_trace(tmp_path):
-    done = script(
-        "aggregate",
-        *("--analysis", "no-such", "--product", "limits", "--manifests", "a"),
-        *("--outputs", "json=b", "csv=c", "--config", ROOT / "config" / "config.yaml"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 1
-    assert "There is no analysis 'no-such'." in done.stderr
-    assert "remedy: " in done.stderr
-    assert "Traceback" not in done.stderr
+def test_an_error_is_a_message_without_a_trace(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        script_here(
+            monkeypatch,
+            "aggregate",
+            *("--analysis", "no-such", "--product", "limits", "--manifests", "a"),
+            *("--outputs", "json=b", "csv=c", "--config", ROOT / "config" / "config.yaml"),
+        )
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert "There is no analysis 'no-such'." in message
+    assert "remedy: " in message
+    assert "Traceback" not in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -552,7 +552,14 @@ def test_files_are_not_overwritten(tmp_path):
         look(tmp_path, files, name="a/b")
 
 
-@pytest.mark.parametrize("name", ["1Lbb", "3L-RJ", "staus", "sbottom"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3L-RJ",
+        "staus",
+        *(pytest.param(name, marks=pytest.mark.study) for name in ("1Lbb", "sbottom")),
+    ],
+)
 def test_published_pallets_are_proposed_as_they_are_written_by_hand(shared, project, name):
     written, _ = load_analysis(name, project / "config" / "analyses")
     archive = written.pallet.archive or f"{name}-likelihoods.tar.gz"
