@@ -483,9 +483,9 @@ def test_an_optimizer_ends_at_its_bound_and_says_so(monkeypatch):
 
 def test_a_patch_without_end_is_suspect_with_a_reason(shared, monkeypatch):
     """An empty bin in which 100 events are expected: Minuit goes on there for minutes."""
-    # A fifth of the usual bound: what ends at it ends at any.
-    monkeypatch.setattr(optimizers, "_CALLS", 200)
-    monkeypatch.setattr(optimizers, "_CALLS_A_PARAMETER", 30)
+    # A tenth of the usual bound: what ends at it ends at any.
+    monkeypatch.setattr(optimizers, "_CALLS", 100)
+    monkeypatch.setattr(optimizers, "_CALLS_A_PARAMETER", 15)
     folder = shared / "cases" / "28-reference-hangs"
     if not folder.is_dir():
         pytest.skip(f"there is no {folder}")
