@@ -29,6 +29,7 @@ OF_ONE_MINIMUM = (
     "engine/test_goodness.py",
     "engine/test_many_mu.py",
     "engine/test_measurements.py",
+    "engine/test_neighbours.py",
     "engine/test_regions.py",
     "engine/test_selection.py",
     "engine/test_warm.py",
