@@ -415,7 +415,7 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=models.environment(PYTHONPATH=TESTS),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
     )
 
