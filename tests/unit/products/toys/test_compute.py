@@ -161,10 +161,13 @@ def counting_exact(signal: float, expected: float, seen: int) -> tuple[float, li
 
 
 @pytest.mark.parametrize(
-    "seen", [*(pytest.param(seen, marks=pytest.mark.study) for seen in (0, 1)), 3]
+    ("seen", "blocks"),
+    [(3, 20), *(pytest.param(seen, 40, marks=pytest.mark.study) for seen in (0, 1))],
 )
-def test_few_events_have_the_exact_answer_and_not_the_asymptotic_one(seen: int) -> None:
-    merged = result(models.counting(4.0, 1.0, seen), 20 * BLOCK)
+def test_few_events_have_the_exact_answer_and_not_the_asymptotic_one(
+    seen: int, blocks: int
+) -> None:
+    merged = result(models.counting(4.0, 1.0, seen), blocks * BLOCK)
     exact, expected = counting_exact(4.0, 1.0, seen)
     assert abs(merged.CLs_obs - exact) < 4 * merged.CLs_obs_error
     for ours, error, theirs in zip(merged.CLs_exp, merged.CLs_exp_errors, expected, strict=True):
