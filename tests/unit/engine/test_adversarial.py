@@ -148,8 +148,14 @@ def lowest_of(*results: HypotestResult) -> dict[str, float]:
     return lowest
 
 
+#: Models whose like the tests of batches have, against the same peers.
+IN_STUDIES = {
+    *("two norms that cannot be told apart", "a modifier without effect"),
+    *("a gamma at its bound", "empty bins", "many events", "mu-hat at its upper bound"),
+    *("far too many events", "a fixed parameter", "mu below zero", "many bins", "sixty bins"),
+}
 TITLES = [
-    pytest.param(title, marks=[pytest.mark.study] * (title == "sixty bins")) for title in MODELS
+    pytest.param(title, marks=[pytest.mark.study] * (title in IN_STUDIES)) for title in MODELS
 ]
 
 
@@ -188,7 +194,16 @@ def test_cls_is_that_of_the_reference_engine(title):
     assert lower or result.p_values.CLs_obs == expected
 
 
-@pytest.mark.parametrize("codes", [("code1", "code0"), ("code1", "code2"), ("code4", "code0")])
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ("code1", "code2"),
+        *(
+            pytest.param(codes, marks=pytest.mark.study)
+            for codes in (("code1", "code0"), ("code4", "code0"))
+        ),
+    ],
+)
 def test_other_interpolation_codes(codes):
     spec = one(
         sample(

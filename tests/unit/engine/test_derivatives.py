@@ -263,6 +263,7 @@ def test_published_likelihoods(
 
 
 @pytest.mark.study
+@pytest.mark.usefixtures("_points_at_random")
 @pytest.mark.parametrize("number", range(12))
 def test_random_likelihoods(load: Any, number: int) -> None:
     made, patches = load("random_likelihoods").random_likelihood(number)

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from palletfit.config import FitSettings
 from palletfit.engine.lowering import Background
@@ -75,9 +75,7 @@ def expected_auxiliary(config):
     return constraints
 
 
-@histfactory.FIXED
-@given(histfactory.cases())
-def test_parameters_and_data_are_those_of_pyhf(case):
+def check_parameters_and_data(case):
     for pair in histfactory.pairs(case):
         config, batch, row = pair.model.config, pair.batch, pair.row
         names = [name for name in batch.names[row] if name is not None]
@@ -101,9 +99,7 @@ def test_parameters_and_data_are_those_of_pyhf(case):
         np.testing.assert_array_equal(batch.data[row], data[batch.layout.bin_order])
 
 
-@histfactory.FIXED
-@given(histfactory.cases())
-def test_every_patch_is_lowered_or_there_is_a_reason(case):
+def check_reasons(case):
     batches, unsupported, sound = histfactory.lower(case)
     supported = [int(index) for batch in batches for index in batch.index]
     assert sorted([*supported, *unsupported]) == sorted(sound)
@@ -111,6 +107,26 @@ def test_every_patch_is_lowered_or_there_is_a_reason(case):
         assert LIMITS.fullmatch(reason) or refusal(sound[index], case.fit), reason
     for index in supported:
         assert refusal(sound[index], case.fit) is None
+
+
+@settings(histfactory.FIXED, max_examples=30)
+@given(histfactory.cases())
+def test_parameters_and_data_are_those_of_pyhf(case):
+    check_parameters_and_data(case)
+
+
+@settings(histfactory.FIXED, max_examples=30)
+@given(histfactory.cases())
+def test_every_patch_is_lowered_or_there_is_a_reason(case):
+    check_reasons(case)
+
+
+@pytest.mark.study
+@settings(histfactory.FIXED, max_examples=200)
+@given(histfactory.cases())
+def test_many_workspaces_are_lowered_as_pyhf_does_or_there_is_a_reason(case):
+    check_parameters_and_data(case)
+    check_reasons(case)
 
 
 # --------------------------------------------------------------------------- batches

@@ -15,12 +15,11 @@ from palletfit.pallet.patches import Patch, apply_sharing
 from .. import models
 
 
-@pytest.fixture(scope="module")
-def lowered() -> Lowered:
-    """Forty patches of different signals on one background."""
-    spec = models.background("normsys", "histosys", "staterror", "shapesys")
+def lower(*kinds: str, count: int) -> Lowered:
+    """Lower patches of different signals on one background."""
+    spec = models.background(*kinds)
     specs = []
-    for number in range(40):
+    for number in range(count):
         sample = models.signal([0.2 * number + 0.1, 8.0])
         patch = Patch(
             f"p{number}", (), [{"op": "add", "path": "/channels/0/samples/-", "value": sample}]
@@ -29,6 +28,12 @@ def lowered() -> Lowered:
     (batch,), unsupported = Background(spec, FitSettings()).lower(specs)
     assert not unsupported
     return batch
+
+
+@pytest.fixture(scope="module")
+def lowered() -> Lowered:
+    """Forty patches on a background with many modifiers."""
+    return lower("normsys", "histosys", "staterror", "shapesys", count=40)
 
 
 def make(lowered: Lowered, arrays: Arrays | None = None, **options: int) -> Solver:
@@ -127,9 +132,10 @@ def test_a_start_without_a_likelihood_costs_its_own_lane_only(lowered: Lowered) 
     assert minima.outcome.tolist() == [CONVERGED, HOPELESS, CONVERGED]
 
 
-def test_jax_takes_the_same_way(lowered: Lowered) -> None:
+@pytest.mark.study  # that JAX ends at the same minima is tested with impacts
+def test_jax_takes_the_same_way() -> None:
     pytest.importorskip("jax")
-    rows = np.arange(5)
+    lowered, rows = lower("normsys", count=5), np.arange(5)
     # One solver for both, because most of the time is compilation.
     on_jax, on_numpy = make(lowered, JaxArrays()), make(lowered)
     for scoring in (False, True):
@@ -140,7 +146,7 @@ def test_jax_takes_the_same_way(lowered: Lowered) -> None:
         np.testing.assert_allclose(ours.value, expected.value, atol=1e-9)
 
 
-@pytest.mark.parametrize("arrays", [Arrays, JaxArrays])
+@pytest.mark.parametrize("arrays", [Arrays, pytest.param(JaxArrays, marks=pytest.mark.study)])
 def test_an_indefinite_matrix_is_replaced_or_damped(arrays: type[Arrays]) -> None:
     library = arrays()
     matrix = np.stack([np.diag([2.0, 1.0]), np.diag([2.0, -1.0]), np.diag([2.0, -1.0])])

@@ -121,6 +121,7 @@ def test_references_do_not_depend_on_the_order_of_signals(references: References
     assert again.distrusted == references.distrusted
 
 
+@pytest.mark.usefixtures("_points_at_random")
 def test_few_evaluations_are_made(references: References) -> None:
     made = engine()
     ((batch, _),), _ = made.lower(POINTS[:6])
@@ -201,6 +202,7 @@ def rare_workspace() -> Any:
     return models.workspace({"SR": samples}, {"SR": [10.0, 38.0]})
 
 
+@pytest.mark.usefixtures("_points_at_random")
 def test_missed_minima_are_found_by_checks() -> None:
     made = BatchedEngine(rare_workspace(), FitSettings())
     chosen = choose_references(made, [rare(number) for number in range(4)], count=2)
@@ -263,6 +265,7 @@ def test_signals_of_other_parameters_start_from_suggested_values(references: Ref
 
 
 @pytest.mark.study
+@pytest.mark.usefixtures("_points_at_random")
 @pytest.mark.parametrize(("analysis", "region"), [("1Lbb", "1Lbb"), ("sbottom", "RegionA")])
 def test_published_signals(shared: Path, tmp_path: Path, analysis: str, region: str) -> None:
     """Every second published signal is tested from the others."""

@@ -1,4 +1,4 @@
-"""Evidence of a minimum: against a likelihood whose minimum is known, and against jax.grad."""
+"""Evidence of a minimum: against a likelihood whose minimum is known, and exact derivatives."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from palletfit.engine.reference.evidence import Likelihood, polish
 from palletfit.engine.reference.hypotests import build_model
 
 from ... import models
+from ..likelihoods import Model
 
 EVERY_MODIFIER = tuple(models.MODIFIERS)
 
@@ -235,12 +236,29 @@ def test_a_density_is_not_kept_for_another_backend():
     assert likelihood.twice_nll(init) == wide
 
 
-def test_the_gradient_agrees_with_automatic_differentiation(full_likelihood):
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
+@pytest.fixture
+def points(full_likelihood) -> list[np.ndarray]:
+    """Points near the suggested values."""
     rng = np.random.default_rng(3)
+    init = np.asarray(full_likelihood.model.config.suggested_init())
+    return [full_likelihood.start(init + 0.05 * rng.standard_normal(len(init))) for _ in range(5)]
+
+
+def test_the_gradient_agrees_with_that_of_the_batched_engine(full_likelihood, points):
+    """Which is compared with automatic differentiation in its own tests."""
+    exact, names = Model(models.full(*EVERY_MODIFIER)), full_likelihood.model.config.par_names
+    columns = [exact.names.index(name) for name in names]
+    for point in points:
+        there = exact.point(dict(zip(names, point, strict=True)))
+        expected = exact.derivatives(there).gradient[0, columns]
+        numeric = full_likelihood._derivatives(point)[0]
+        np.testing.assert_allclose(numeric, expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.study
+def test_the_gradient_agrees_with_automatic_differentiation(full_likelihood, points):
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
     model, data = full_likelihood.model, full_likelihood.data
-    init = np.asarray(model.config.suggested_init())
-    points = [full_likelihood.start(init + 0.05 * rng.standard_normal(len(init))) for _ in range(5)]
     numeric = [full_likelihood._derivatives(point)[0] for point in points]
     pyhf.set_backend("jax", precision="64b")
     try:

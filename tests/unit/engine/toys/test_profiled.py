@@ -171,7 +171,11 @@ def test_every_second_parameter_of_a_bin_is_shared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("analysis", "region"), [("1Lbb", "1Lbb"), ("staus", "combined"), ("sbottom", "RegionB")]
+    ("analysis", "region"),
+    [
+        *(("staus", "combined"), ("sbottom", "RegionB")),
+        pytest.param("1Lbb", "1Lbb", marks=pytest.mark.study),
+    ],
 )
 def test_profile_of_published_likelihoods(
     shared: Path, tmp_path: Path, analysis: str, region: str
@@ -219,7 +223,7 @@ LOCAL = {
 
 
 @pytest.mark.parametrize("kind", LOCAL)
-@pytest.mark.parametrize("control", [None, 12.0])
+@pytest.mark.parametrize("control", [pytest.param(None, marks=pytest.mark.study), 12.0])
 def test_rates_below_zero_count_as_zero_in_empty_bins(kind: str, control: float | None) -> None:
     spec = models.below_zero(*LOCAL[kind], control=control)
     engine, batch = BatchedEngine(spec, FitSettings()), lower(spec)

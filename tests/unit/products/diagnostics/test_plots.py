@@ -15,6 +15,7 @@ from palletfit.engine.engine import BatchedEngine
 from palletfit.errors import ConfigError
 from palletfit.pallet.demo.electroweak import demo_patchset, demo_workspace
 from palletfit.pallet.patchset import parse_patchset
+from palletfit.planes import style
 from palletfit.planes.style import new_figure, save, save_pages
 from palletfit.products.diagnostics.compute import Diagnostics, diagnose
 from palletfit.products.diagnostics.impacts import Impact
@@ -55,6 +56,20 @@ def bare(found: Diagnostics) -> Diagnostics:
         channels=found.channels[:1],
         correlations=Correlations((), ()),
     )
+
+
+@pytest.fixture(scope="module")
+def short(found: Diagnostics) -> Diagnostics:
+    """A model with three channels, of which the last one has the signal."""
+    channels = (*found.channels[:2], found.channels[-1])
+    names = {found.poi, *(impact.parameter for impact in found.impacts)}
+    parameters = tuple(entry for entry in found.parameters if entry.name in names)
+    return replace(found, channels=channels, parameters=parameters)
+
+
+@pytest.fixture
+def _few_pixels(monkeypatch):
+    monkeypatch.setattr(style, "_DPI", 40)
 
 
 def row_names(axes) -> list[str]:
@@ -120,11 +135,11 @@ def test_correlations_are_pruned_and_keep_mu(found):
 
 
 @pytest.mark.parametrize("when", ["prefit", "postfit"])
-def test_yields_are_stacked_to_the_model(found, when):
-    figures = draw_yields(found, TITLE, when, per_page=4)
-    assert [len(figure.axes) for figure in figures] == [8, 6]
+def test_yields_are_stacked_to_the_model(short, when):
+    figures = draw_yields(short, TITLE, when, per_page=2)
+    assert [len(figure.axes) for figure in figures] == [4, 2]
     upper = figures[0].axes[0]
-    channel = found.channels[0]
+    channel = short.channels[0]
     prediction = getattr(channel, when)
     model = upper.lines[0].get_ydata()
     np.testing.assert_allclose(model, np.repeat(prediction.model.values, 2))
@@ -135,7 +150,7 @@ def test_yields_are_stacked_to_the_model(found, when):
     # The signal is in the signal regions only.
     (legend,) = figures[1].legends
     words = [text.get_text() for text in legend.get_texts()]
-    mu = found.mu_hat if when == "postfit" else 1.0
+    mu = short.mu_hat if when == "postfit" else 1.0
     assert rf"DEMO_C1N2_Wh_700_50 ($\mu = {mu:.3g}$)" in words
 
 
@@ -145,6 +160,7 @@ def test_errors_of_counts_are_garwoods():
     np.testing.assert_allclose(above, [1.841, 2.300, 4.267], atol=1e-3)
 
 
+@pytest.mark.usefixtures("_few_pixels")
 def test_a_bare_model_can_be_drawn(bare, tmp_path):
     figures = {
         "pulls": draw_pulls(bare, TITLE)[0],
@@ -156,6 +172,7 @@ def test_a_bare_model_can_be_drawn(bare, tmp_path):
         save(figure, [tmp_path / f"{name}.png"])
 
 
+@pytest.mark.usefixtures("_few_pixels")
 def test_empty_bins_and_data_far_off_can_be_drawn(found, tmp_path):
     channel = found.channels[0]
     count = len(channel.data)
@@ -175,8 +192,8 @@ def test_names_are_safe_and_not_too_long():
     assert shorten("cost_$5") == r"cost_\$5"
 
 
-def test_all_plots_of_a_record(found):
-    record = {"patch": "cost_$5", "values": {}, **found.as_json()}
+def test_all_plots_of_a_record(short):
+    record = {"patch": "cost_$5", "values": {}, **short.as_json()}
     drawn = draw_diagnostics(json.loads(json.dumps(record)), analysis(), "SR")
     assert list(drawn) == ["pulls", "ranking", "correlations", "yields_prefit", "yields_postfit"]
     for figure in drawn["pulls"]:
@@ -197,14 +214,15 @@ def test_plots_of_a_failure_say_why(tmp_path):
 
 def test_no_page_of_pulls_is_longer_than_the_others(found):
     # As many parameters without a constraint as there are with one.
+    some = (*found.parameters[:14], found.parameter(found.poi))
     free = [
-        replace(found.parameters[0], name=f"free_{n}", pull=None, prefit_width=None, error=1.0)
-        for n in range(40)
+        replace(some[0], name=f"free_{n}", pull=None, prefit_width=None, error=1.0)
+        for n in range(15)
     ]
-    figures = draw_pulls(replace(found, parameters=(*found.parameters, *free)), TITLE, per_page=20)
+    figures = draw_pulls(replace(found, parameters=(*some, *free)), TITLE, per_page=10)
     rows = [sum(len(row_names(axes)) for axes in figure.axes) for figure in figures]
-    assert sum(rows) == len(found.parameters) + 40
-    assert max(rows) <= 20
+    assert sum(rows) == 30
+    assert max(rows) <= 10
     assert max(figure.get_figheight() for figure in figures) < 7
 
 

@@ -105,7 +105,7 @@ def test_one_bin_without_nuisance_parameters(signal, background, data, level):
 
 
 def test_the_tolerance_is_kept_and_said():
-    spec = models.full("normsys", "histosys", "staterror")
+    spec = models.full("normsys", "histosys")
     exact = values(limit(spec))
     for tolerance in (0.05, 1e-3):
         result = limit(spec, LimitSettings(tolerance=tolerance))
@@ -121,36 +121,43 @@ def test_expected_roots_invert_the_formula():
     assert root[2] == pytest.approx(1.959964, rel=1e-6)
 
 
-@pytest.fixture(scope="module")
-def peer() -> dict[str, list[float]]:
-    """pyhf's limits of one model."""
-    model, data = models.model_and_data(models.full("normsys"))
-    result = {}
-    for statistic in ("qtilde", "q"):
-        observed, expected = upper_limit(data, model, rtol=1e-5, test_stat=statistic)
-        result[statistic] = [float(observed), *map(float, expected)]
-    return result
-
-
 @pytest.mark.parametrize(
     ("engine", "statistic"), [("batched", "qtilde"), ("batched", "q"), ("reference", "qtilde")]
 )
-def test_agrees_with_pyhf(peer, engine, statistic):
+def test_pyhf_has_the_level_at_the_limits(engine, statistic):
     settings = LimitSettings(tolerance=1e-5 if engine == "batched" else 1e-3)
-    result = limit(models.full("normsys"), settings, engine=engine, test_statistic=statistic)
+    spec = models.full("normsys") if engine == "batched" else models.counting()
+    result = limit(spec, settings, engine=engine, test_statistic=statistic)
     assert result.engine == engine
-    # pyhf's fits are as good as SLSQP makes them.
-    assert values(result) == pytest.approx(peer[statistic], rel=2e-4 + settings.tolerance)
     assert values(result)[1:] == sorted(values(result)[1:])
+    model, data = models.model_and_data(spec)
+    pyhf.set_backend("numpy")  # another test may have left another optimizer
+    for position, mu in enumerate(values(result)):
+        observed, expected = pyhf.infer.hypotest(
+            mu, data, model, test_stat=statistic, return_expected_set=True
+        )
+        cls = float([observed, *expected][position])
+        # CLs falls with less than the fifth power of mu; pyhf's fits are as good as SLSQP's.
+        assert cls == pytest.approx(0.05, rel=5 * (2e-4 + settings.tolerance)), position
+
+
+@pytest.mark.study
+@pytest.mark.parametrize("statistic", ["qtilde", "q"])
+def test_pyhf_finds_the_same_limits(statistic):
+    model, data = models.model_and_data(models.full("normsys"))
+    pyhf.set_backend("numpy")
+    observed, expected = upper_limit(data, model, rtol=1e-5, test_stat=statistic)
+    result = limit(models.full("normsys"), test_statistic=statistic)
+    peers = [float(observed), *map(float, expected)]
+    assert values(result) == pytest.approx(peers, rel=2e-4)
 
 
 def test_an_excess_and_a_deficit():
-    few, medium, many = (values(limit(models.full("normsys", observed=data))) for data in (
-        (50.0, 25.0), (60.0, 40.0), (70.0, 66.0)
-    ))  # fmt: skip
-    assert few[0] < medium[0] < many[0]
-    result = limit(models.full("normsys", observed=(50.0, 25.0)))
-    assert result.mu_hat == 0.0  # at its bound
+    few, medium, many = (
+        limit(models.counting(10.0, 50.0, data), LimitSettings()) for data in (40.0, 50.0, 65.0)
+    )
+    assert few.observed.mu < medium.observed.mu < many.observed.mu
+    assert few.mu_hat == 0.0  # at its bound
 
 
 def test_a_bound_below_zero_is_said():
@@ -288,7 +295,7 @@ def test_discovery_has_no_upper_limit():
 
 def test_a_lower_minimum_moves_the_limit(monkeypatch):
     """A search without all starts is not believed."""
-    spec = models.full("normsys", "histosys")
+    spec = models.full("normsys")
     expected = limit(spec)
     test = Profile.test
     found_lower: set[int] = set()
@@ -317,7 +324,7 @@ def test_minima_without_end_are_a_state(monkeypatch):
         return q, q_asimov * (1.0 + 0.01 * rounds[0])
 
     monkeypatch.setattr(Profile, "test", jumping)
-    result = limit(models.full("normsys"), LimitSettings())
+    result = limit(models.counting(), LimitSettings())
     assert {entry.state for entry in result.expected} == {"unsettled"}
     assert values(result)[1:] == [None] * 5
     assert result.status == "suspect"
@@ -326,9 +333,9 @@ def test_minima_without_end_are_a_state(monkeypatch):
 
 def test_patches_do_not_disturb_one_another():
     engine = make_engine(models.background("normsys", "histosys"), FitSettings())
-    patches = [Patch(entry["metadata"]["name"], (), entry["patch"]) for entry in models.grid(5)]
+    patches = [Patch(entry["metadata"]["name"], (), entry["patch"]) for entry in models.grid(3)]
     together = {patch.name: values(result) for patch, result in upper_limits(engine, patches)}
-    for patch in patches:
+    for patch in patches[::2]:
         ((_, alone),) = upper_limits(engine, [patch])
         assert together[patch.name] == pytest.approx(values(alone), rel=2e-4)
     ordered = [together[patch.name][3] for patch in patches]
@@ -338,6 +345,7 @@ def test_patches_do_not_disturb_one_another():
 # --------------------------------------------------------------------------- published likelihoods
 
 
+@pytest.mark.usefixtures("_points_at_random")
 @pytest.mark.parametrize(
     ("region", "names"),
     [
@@ -369,11 +377,13 @@ def test_likelihoods_with_many_minima(shared, tmp_path, region, names):
 
 
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.study)])
-def test_published_limits_of_the_staus(shared, tmp_path, step):
+def test_published_limits_of_the_staus(shared, tmp_path, step, request):
     """They are on the cross section, which depends on the stau's mass alone.
 
     And they are those of the background's nearer minimum: at the lower one they are weaker.
     """
+    if step == 1:
+        request.getfixturevalue("_points_at_random")
     workspace, patches = read_likelihood(shared, tmp_path, "staus", "combined")
     masses = {patch.name: patch.values for patch in patches}  # noqa: PD011  nothing of pandas
     chosen = [patch for patch in patches if masses[patch.name][0] == 320][::step]
@@ -400,8 +410,8 @@ def test_published_limits_of_the_staus(shared, tmp_path, step):
 # --------------------------------------------------------------------------- as a product
 
 
-def make(tmp_path, count=3, **settings):
-    background = models.background("normsys")
+def make(tmp_path, count=2, **settings):
+    background = models.background()
     content = models.patchset(background, models.grid(count))
     paths = models.write(tmp_path, background, content)
     chosen = Settings(**settings)
@@ -418,7 +428,7 @@ def test_records_of_limits_and_their_resume(tmp_path):
     executor = Counting()
     todo = make(tmp_path)
     result, store = run(todo, tmp_path, executor)
-    assert result["fitted"] == 3
+    assert result["fitted"] == 2
     assert store.folder.name == "limits"
     record = store.read(store.path("signal_200_50"))
     assert record["key"]["product"]["name"] == "limits"
@@ -431,28 +441,20 @@ def test_records_of_limits_and_their_resume(tmp_path):
     assert executor.tasks.count("signal_100_50") == 1
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
+def test_settings_decide_which_limits_are_found_anew(tmp_path):
+    executor = Counting()
+    run(make(tmp_path, 1), tmp_path, executor)
+    for other in (
         {"limits": LimitSettings(tolerance=1e-3)},
         {"limits": LimitSettings(mu_max=5.0)},
         {"contour": ContourSettings(confidence_level=0.9)},
         {"fit": FitSettings(test_statistic="q")},
-    ],
-    ids=lambda entry: next(iter(entry)),
-)
-def test_limits_of_other_settings_are_found_anew(tmp_path, other):
-    executor = Counting()
-    run(make(tmp_path, 1), tmp_path, executor)
-    assert run(make(tmp_path, 1, **other), tmp_path, executor)[0]["fitted"] == 1
-    assert run(make(tmp_path, 1), tmp_path, executor)[0]["fitted"] == 0  # the first one is kept
-
-
-def test_settings_of_other_things_do_not_matter(tmp_path):
-    executor = Counting()
-    run(make(tmp_path, 1), tmp_path, executor)
+    ):
+        assert run(make(tmp_path, 1, **other), tmp_path, executor)[0]["fitted"] == 1, other
+    # The first one is kept, and belongs to settings of other things, too.
     other = {"contour": ContourSettings(grid=100), "executor": ExecutorSettings(workers=3)}
-    assert run(make(tmp_path, 1, **other), tmp_path, executor)[0]["fitted"] == 0
+    for same in ({}, other):
+        assert run(make(tmp_path, 1, **same), tmp_path, executor)[0]["fitted"] == 0
 
 
 def test_a_worker_says_what_failed(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from palletfit.config import ContourSettings, CrossSection, Plane, Slice
 from palletfit.config.analysis import RESULT_COLUMNS
 from palletfit.errors import ConfigError
+from palletfit.planes import style
 from palletfit.planes.style import save
 from palletfit.products.limits import planes as limit_planes
 from palletfit.products.limits import table as limit_results
@@ -326,10 +327,21 @@ def texts(figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def test_the_plot_of_a_plane_has_the_numbers(tmp_path):
+@pytest.fixture(scope="module")
+def plane() -> Any:
+    """Limits of a plane, one of them failed."""
     special = {"S_500_100": failed((500.0, 100.0))}
-    found = limit_planes.limit_contours(grid(**special), PLANE, ContourSettings(grid=60), {})
-    figure = draw_limits(found, analysis(), PLANE)
+    return limit_planes.limit_contours(grid(**special), PLANE, ContourSettings(grid=60), {})
+
+
+@pytest.fixture(scope="module")
+def figure(plane) -> Any:
+    """The plot of the plane."""
+    return draw_limits(plane, analysis(), PLANE)
+
+
+def test_the_plot_of_a_plane_has_the_numbers(plane, figure, tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "_DPI", 40)  # whether bytes are the same does not depend on it
     written = texts(figure)
     assert written.count(">10") == 6
     assert written.count("0.72") == 2  # at 500; the third one failed
@@ -338,14 +350,12 @@ def test_the_plot_of_a_plane_has_the_numbers(tmp_path):
     words = [text.get_text() for text in legend.get_texts()]
     assert any("failed (1" in line for line in words)
     assert "beyond" in legend.get_title().get_text()
-    for name in ("a", "b"):
-        save(draw_limits(found, analysis(), PLANE), [tmp_path / f"{name}.png"])
+    for name, same in (("a", figure), ("b", draw_limits(plane, analysis(), PLANE))):
+        save(same, [tmp_path / f"{name}.png"])
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_numbers_of_one_row_do_not_cover_each_other():
-    found = limit_planes.limit_contours(grid(), PLANE, ContourSettings(grid=60), {})
-    figure = draw_limits(found, analysis(), PLANE)
+def test_numbers_of_one_row_do_not_cover_each_other(figure):
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]

@@ -41,13 +41,18 @@ def scanned(spec=None, settings=None, search=None, **fit) -> MuScan:
     return table
 
 
-def test_the_same_as_hypothesis_tests():
-    spec = models.full("normsys", "histosys")
-    table = scanned(spec)
+@pytest.fixture(scope="module")
+def usual() -> MuScan:
+    """The usual model at nine strengths."""
+    return scanned()
+
+
+def test_the_same_as_hypothesis_tests(usual):
+    spec, table = models.full("normsys", "histosys"), usual
     assert table.status == "ok"
     assert table.points[0].mu == 0.0
     assert table.points[0].p_values.CLs_obs == 1.0
-    for point in table.points[1::3]:
+    for point in table.points[1::4]:
         engine = make_engine(spec, FitSettings(mu=point.mu))
         ((_, test),) = engine.hypotests([ALL])
         assert point.p_values.CLs_obs == pytest.approx(test.p_values.CLs_obs, abs=1e-8)
@@ -55,7 +60,7 @@ def test_the_same_as_hypothesis_tests():
 
 
 def test_curves_cross_the_level_at_the_limits():
-    table = scanned(settings=MuScanSettings(points=101))
+    table = scanned(settings=MuScanSettings(points=51))
     mu = [point.mu for point in table.points]
     observed = np.log([point.p_values.CLs_obs for point in table.points])
     crossing = np.interp(-np.log(0.05), -observed, mu)
@@ -65,7 +70,7 @@ def test_curves_cross_the_level_at_the_limits():
 
 
 def test_the_range():
-    table = scanned(settings=MuScanSettings(points=3, range=[0.5, 2.5]))
+    table = scanned(models.counting(), MuScanSettings(points=3, range=[0.5, 2.5]))
     assert [point.mu for point in table.points] == [0.5, 1.5, 2.5]
     with pytest.raises(ConfigError, match="above 10"):
         mu_scan.strengths(table.limits, MuScanSettings(range=[0, 11]))
@@ -83,7 +88,7 @@ def test_a_range_out_of_bounds_fails_its_patch():
 def test_limits_beyond_the_bound_end_the_scan_there():
     table = scanned(models.counting(1.0, 500.0, 500.0))
     assert table.points[-1].mu == 10.0
-    table = scanned(search=LimitSettings(mu_max=0.4))
+    table = scanned(models.counting(), search=LimitSettings(mu_max=0.4))
     assert table.points[-1].mu == 0.4
 
 
@@ -96,10 +101,10 @@ def test_the_other_engine():
         assert a.p_values.CLs_obs == pytest.approx(b.p_values.CLs_obs, abs=1e-4)
 
 
-def test_plain_data_and_its_plot():
-    plain = json.loads(json.dumps(scanned().as_json(), allow_nan=False))
+def test_plain_data_and_its_plot(usual):
+    plain = json.loads(json.dumps(usual.as_json(), allow_nan=False))
     assert len(plain["mu"]) == len(plain["CLs_obs"]) == len(plain["CLs_exp"]) == 9
-    assert plain["limits"]["mu_obs"] == pytest.approx(scanned().limits.observed.mu)
+    assert plain["limits"]["mu_obs"] == pytest.approx(usual.limits.observed.mu)
     shown = {"patch": "S_1", "values": {}, **plain}
     figure = draw_mu_scan(shown, analysis(), "SR", 0.95)
     title = figure.legends[0].get_title().get_text()

@@ -67,7 +67,7 @@ def test_groups_of_a_workspace_made_by_hand() -> None:
         assert internal(error, impacts.mu_hat, bounds) == pytest.approx(held["error"], rel=2e-3)
 
 
-@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.study)])
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.study)])
 @pytest.mark.parametrize("name", sorted(STORED["1Lbb"]["scans"]))
 def test_a_scan_of_a_published_likelihood(shared, tmp_path, name: str, step: int) -> None:
     stored = STORED["1Lbb"]
