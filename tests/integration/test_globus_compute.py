@@ -31,17 +31,23 @@ def control(tmp_path_factory):
 
 
 @pytest.fixture
-def site(services: Stack, prepared, control) -> Iterator[Site]:
-    """A sound endpoint whose workers look into the control folder."""
+def user(services: Stack, prepared, control) -> Iterator[Site]:
+    """A user, whether an endpoint runs or not."""
     services.service.web.clear_faults()
     services.service.rate_limit = None
     made = Site(services, *prepared, control)
-    if not services.endpoint.sound:
-        services.slurm.cancel_all()
-        made.start_endpoint()
-    services.until_online()
     yield made
     made.release()
+
+
+@pytest.fixture
+def site(services: Stack, user: Site) -> Site:
+    """A sound endpoint whose workers look into the control folder."""
+    if not services.endpoint.sound:
+        services.slurm.cancel_all()
+        user.start_endpoint()
+    services.until_online()
+    return user
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,6 +55,23 @@ def _own_workers(services: Stack):
     """Workers of other tests do not look into the control folder."""
     services.slurm.cancel_all()
     services.stop_endpoint(at_once=True)
+
+
+def test_an_endpoint_that_is_started_later_gets_its_tasks(user: Site) -> None:
+    """First of all: no endpoint has to end for it."""
+    user.stack.stop_endpoint(at_once=True)
+    user.stack.slurm.cancel_all()
+    until(lambda: not user.stack.service.endpoints[user.stack.endpoint_id].online, "online")
+    refused = user.run(succeeds=False).output
+    assert "is offline" in refused
+    assert "globus-compute-endpoint start" in refused
+    user.set(preflight=False)
+    before = user.tasks
+    with user.running() as run:
+        user.until_sent(before)
+        user.start_endpoint()
+        user.finish(run)
+    user.assert_all_fitted_once()
 
 
 def test_all_patches_are_fitted_in_slurm_jobs(site: Site) -> None:
@@ -74,21 +97,28 @@ def test_submit_returns_at_once_and_a_later_run_collects(site: Site) -> None:
 
 
 def test_upper_limits_are_sent_and_collected_later_like_hypothesis_tests(site: Site) -> None:
-    assert "tiny/SR limits: 6 patches sent" in site.run("submit_limits").output
+    site.pallet.analysis["patches"] = site.pallet.names[:2]
+    site.pallet.write()
+    assert "tiny/SR limits: 2 patches sent" in site.run("submit_limits").output
     web = site.stack.service.web
     sent = web.count("/submit$", status=200)
-    site.run("limits")
+    # Without plots.
+    site.run("results/tiny/limits.json")
     results = site.folder.path / "results/tiny"
-    assert json.loads((results / "SR/submitted-limits.json").read_text())["sent"] == 6
+    assert json.loads((results / "SR/submitted-limits.json").read_text())["sent"] == 2
     found = json.loads((results / "limits.json").read_text())
-    assert [item["status"] for item in found.values()] == ["ok"] * 6
+    assert [item["status"] for item in found.values()] == ["ok"] * 2
     assert web.count("/submit$", status=200) == sent
 
 
 @pytest.mark.parametrize(
-    # Results that a run finds at its start are those of `submit`, too.
+    # Results that a run finds at its start, or gets later, are those of `submit`, too.
     "moment",
-    ["sent", pytest.param("fitted", marks=pytest.mark.study), "some collected"],
+    [
+        pytest.param("sent", marks=pytest.mark.study),
+        pytest.param("fitted", marks=pytest.mark.study),
+        "some collected",
+    ],
 )
 def test_a_killed_run_is_taken_up(site: Site, moment: str) -> None:
     before = site.tasks
@@ -140,11 +170,9 @@ def test_a_patch_that_kills_its_workers_fails_alone(site: Site) -> None:
     assert site.run().fitted == [victim]
 
 
-@pytest.mark.parametrize(
-    # What the profile of Expanse does at a cancelled block is tested there.
-    "end",
-    [pytest.param("cancel", marks=pytest.mark.study), "expire"],
-)
+# What the profile of Expanse does at a cancelled block is tested there.
+@pytest.mark.study
+@pytest.mark.parametrize("end", ["cancel", "expire"])
 def test_a_block_that_ends_costs_nothing_but_time(site: Site, end: str) -> None:
     """Cancelled by somebody (scancel), or at its walltime."""
     site.set(retries=3)
@@ -175,6 +203,8 @@ Task.age = property(age)
 """
 
 
+# Silence until the deadline is a loss, whoever is silent: tests/unit/executors/test_queue.py.
+@pytest.mark.study
 def test_a_killed_user_endpoint_is_noticed_by_the_deadline(site: Site) -> None:
     late, hook = site.folder.path / "late", site.folder.path / "late.py"
     hook.write_text(LATE.format(file=str(late)))
@@ -199,22 +229,8 @@ def test_a_killed_user_endpoint_is_noticed_by_the_deadline(site: Site) -> None:
     site.assert_all_fitted_once()
 
 
-def test_an_endpoint_that_is_started_later_gets_its_tasks(site: Site) -> None:
-    site.stack.stop_endpoint(at_once=True)
-    site.stack.slurm.cancel_all()
-    until(lambda: not site.stack.service.endpoints[site.stack.endpoint_id].online, "online")
-    refused = site.run(succeeds=False).output
-    assert "is offline" in refused
-    assert "globus-compute-endpoint start" in refused
-    site.set(preflight=False)
-    before = site.tasks
-    with site.running() as run:
-        site.until_sent(before)
-        site.start_endpoint()
-        site.finish(run)
-    site.assert_all_fitted_once()
-
-
+# Only the service and its endpoints speak to the broker: for a run, its results come later.
+@pytest.mark.study
 def test_a_broker_that_restarts_loses_nothing(site: Site) -> None:
     site.hold()
     before = site.tasks
@@ -266,9 +282,6 @@ def test_the_schedulers_words_reach_the_user(site: Site) -> None:
     assert "invalid partition specified: nowhere" in output, output + site.stack.logs()
     assert "endpoint_config" in output
     assert not site.folder.records()
-    site.set(endpoint_config={})
-    site.run()
-    site.assert_all_fitted_once()
 
 
 def test_a_setting_that_the_endpoint_does_not_know_is_said(site: Site) -> None:
@@ -314,23 +327,20 @@ def test_nobody_logged_in_is_said_without_asking(site: Site) -> None:
     assert "Nobody is logged in to Globus Compute on this machine" in output
 
 
-def test_requests_that_are_too_large_are_parted(site: Site) -> None:
-    limit = site.stack.service.payload_limit
-    site.stack.service.payload_limit = 4000
-    try:
-        site.run()
-    finally:
-        site.stack.service.payload_limit = limit
-    assert site.stack.service.web.count("/submit$", status=413)
-    site.assert_all_fitted_once()
-
-
-def test_a_patch_whose_fit_fails_costs_no_other(site: Site) -> None:
+def test_too_large_requests_are_parted_and_a_patch_whose_fit_fails_costs_no_other(
+    site: Site,
+) -> None:
     broken = site.pallet.patches[2]
     broken["patch"][0]["value"]["data"] = [1.0]  # one bin of two
     site.pallet.write()
-    site.set(patches_per_task=3)
-    output = site.run(succeeds=False).output
+    service, limit = site.stack.service, site.stack.service.payload_limit
+    refused = service.web.count("/submit$", status=413)
+    service.payload_limit = 4000
+    try:
+        output = site.run(succeeds=False).output
+    finally:
+        service.payload_limit = limit
+    assert service.web.count("/submit$", status=413) > refused
     name = broken["metadata"]["name"]
     assert "1 of 6 patches of tiny/SR failed" in output
     assert name in output
@@ -379,6 +389,8 @@ def test_answers_to_other_tasks_and_damaged_ones_become_no_records(site: Site) -
     assert_right(site)
 
 
+# Order and ledger: tests/unit/runs/test_answers.py and test_ledger.py.
+@pytest.mark.study
 def test_results_in_another_order_are_put_right_and_the_ledger_needs_no_last_end(
     site: Site,
 ) -> None:
@@ -401,7 +413,11 @@ def test_results_in_another_order_are_put_right_and_the_ledger_needs_no_last_end
     assert site.run().fitted == [site.pallet.names[0]]
 
 
-@pytest.mark.parametrize("renewed", [True, False])
+@pytest.mark.parametrize(
+    # What refused credentials end is tested at the start of a run.
+    "renewed",
+    [True, pytest.param(False, marks=pytest.mark.study)],
+)
 def test_tokens_that_are_revoked_while_results_are_awaited(site: Site, renewed: bool) -> None:
     site.hold()
     before = site.tasks

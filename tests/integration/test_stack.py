@@ -92,6 +92,14 @@ time.sleep(600)
 """
 
 
+@pytest.fixture
+def reachable(services: Stack) -> Stack:
+    """The stack without faults, whether its endpoint runs or not: tasks wait for it."""
+    services.service.web.clear_faults()
+    services.service.rate_limit = None
+    return services
+
+
 @contextmanager
 def running_task(stack: Stack, folder: Path, label: str = "") -> Iterator[subprocess.Popen[str]]:
     """A client that waits for a task which runs, and goes on."""
@@ -110,6 +118,8 @@ def running_task(stack: Stack, folder: Path, label: str = "") -> Iterator[subpro
             client.kill()
 
 
+# Things that the tests of products rely on, and show as well, are studies here.
+@pytest.mark.study
 def test_calls_are_executed_in_a_slurm_job(stack: Stack) -> None:
     command = "echo $SLURM_JOB_ID $SLURMD_NODENAME"
     answers = json.loads(stack.client(EXECUTOR, stack.endpoint_id, "", *[command] * 4).stdout)
@@ -123,6 +133,7 @@ def test_calls_are_executed_in_a_slurm_job(stack: Stack) -> None:
     assert stack.user_endpoint_pids()
 
 
+@pytest.mark.study
 def test_a_batch_outlives_its_client(stack: Stack, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     commands = [f"while test ! -e {gate}; do sleep 0.1; done; echo {word}" for word in "abc"]
@@ -137,6 +148,7 @@ def test_a_batch_outlives_its_client(stack: Stack, tmp_path: Path) -> None:
         assert json.loads(stack.client(RELOAD, group).stdout) == ["a", "b", "c"]
 
 
+@pytest.mark.study
 def test_the_service_can_lose_results_and_tasks(stack: Stack) -> None:
     stack.service.swallow_results()
     _, [swallowed] = json.loads(stack.client(BATCH, stack.endpoint_id, "true").stdout)
@@ -153,17 +165,18 @@ def test_the_service_can_lose_results_and_tasks(stack: Stack) -> None:
     assert "result" not in answer[dropped]
 
 
-def test_too_many_requests_are_refused(stack: Stack) -> None:
-    web = stack.service.web
+def test_too_many_requests_are_refused(reachable: Stack) -> None:
+    web = reachable.service.web
     refused = web.count(status=429)
-    stack.service.rate_limit = (2, 3600.0)
+    reachable.service.rate_limit = (2, 3600.0)
     with ThreadPoolExecutor() as threads:
-        client = threads.submit(stack.client, BATCH, stack.endpoint_id, "true")
+        client = threads.submit(reachable.client, BATCH, reachable.endpoint_id, "true")
         until(lambda: web.count(status=429) > refused, "nothing was refused")
-        stack.service.rate_limit = None
+        reachable.service.rate_limit = None
         client.result()
 
 
+@pytest.mark.study
 def test_a_killed_worker_is_reported(stack: Stack, tmp_path: Path) -> None:
     with running_task(stack, tmp_path) as client:
         for pid in stack.worker_pids():
@@ -172,7 +185,6 @@ def test_a_killed_worker_is_reported(stack: Stack, tmp_path: Path) -> None:
     assert "WorkerLost" in output
 
 
-# Three things that the tests of products rely on, and show as well.
 @pytest.mark.study
 def test_a_cancelled_block_is_reported(stack: Stack, tmp_path: Path) -> None:
     # Only after a minute, its user endpoint would ask for another block.
@@ -210,32 +222,38 @@ def test_messages_outlive_a_restart_of_the_broker(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "headers"), [(429, {"Retry-After": "1"}), (500, {}), (503, {}), (401, {})]
+    ("status", "headers"),
+    [
+        (429, {"Retry-After": "1"}),
+        pytest.param(500, {}, marks=pytest.mark.study),
+        pytest.param(503, {}, marks=pytest.mark.study),
+        (401, {}),
+    ],
 )
 def test_the_client_repeats_refused_requests(
-    stack: Stack, status: int, headers: dict[str, str]
+    reachable: Stack, status: int, headers: dict[str, str]
 ) -> None:
-    web = stack.service.web
+    web = reachable.service.web
     submissions = web.count("/submit$", status=200)
     fault = web.fail("/submit$", status, headers=headers)
-    stack.client(BATCH, stack.endpoint_id, "true")
+    reachable.client(BATCH, reachable.endpoint_id, "true")
     assert fault.hits == 1
     assert web.count("/submit$", status=200) == submissions + 1
 
 
-def test_a_lost_answer_makes_the_client_submit_twice(stack: Stack) -> None:
-    known = len(stack.service.tasks)
-    stack.service.web.lose_answer("/submit$")
-    stack.client(BATCH, stack.endpoint_id, "true")
-    assert len(stack.service.tasks) == known + 2
+def test_a_lost_answer_makes_the_client_submit_twice(reachable: Stack) -> None:
+    known = len(reachable.service.tasks)
+    reachable.service.web.lose_answer("/submit$")
+    reachable.client(BATCH, reachable.endpoint_id, "true")
+    assert len(reachable.service.tasks) == known + 2
 
 
-def test_a_request_that_is_too_large_is_refused_at_once(stack: Stack) -> None:
-    web = stack.service.web
+def test_a_request_that_is_too_large_is_refused_at_once(reachable: Stack) -> None:
+    web = reachable.service.web
     refused = web.count("/submit$", status=413)
     source = BATCH.replace("(command,)", "('x' * 11_000_000,)")
     with pytest.raises(AssertionError, match="PAYLOAD_TOO_LARGE"):
-        stack.client(source, stack.endpoint_id, "true")
+        reachable.client(source, reachable.endpoint_id, "true")
     assert web.count("/submit$", status=413) == refused + 1
 
 

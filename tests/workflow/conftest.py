@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -27,6 +28,53 @@ from .preloaded import Snakemake
 _SNAKEMAKE = Snakemake()
 #: So many words of a command line start the program.
 _PROGRAM = 3
+#: What Python executes first in all processes of a plain run whose fits are held. Modules are
+#: changed when they are imported: importing them costs more than most of these processes.
+_HELD = """
+import importlib.abc
+import importlib.util
+import sys
+import time
+from glob import glob
+
+def allowed():
+    try:
+        with open({file!r}) as file:
+            return int(file.read() or 0)
+    except FileNotFoundError:
+        return float("inf")
+
+def hold(module):
+    fit = module._fit
+    def held(*arguments):
+        while len(glob({results!r})) >= allowed():
+            time.sleep(0.05)
+        return fit(*arguments)
+    module._fit = held
+
+def set_share(module):
+    module.SHARE = 0.9
+
+class Hook(importlib.abc.MetaPathFinder):
+    def __init__(self, name, change):
+        self.name, self.change = name, change
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def execute_and_change(module):
+            execute(module)
+            self.change(module)
+        spec.loader.exec_module = execute_and_change
+        return spec
+
+sys.meta_path[:0] = [
+    Hook("palletfit.runs.task", hold), Hook("palletfit.pages.live.watching", set_share)
+]
+"""
 
 
 @dataclass
@@ -108,6 +156,57 @@ class Folder:
 
         Thread(target=run, daemon=True).start()
         return status
+
+    @contextmanager
+    def running_held(
+        self,
+        *arguments: str,
+        count: int,
+        results: str = "results/*/*/fits/*.json",
+    ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+        """Begin a run in the very processes that a user's has, which fits a few patches and waits.
+
+        Its live page may cost as much as it likes: on a machine with much else to do, the page
+        would be written more rarely than tests wait.
+
+        Parameters
+        ----------
+        *arguments
+            Of the command line.
+        count
+            No further fit begins while there are so many results; one that is not written yet
+            does not count.
+        results
+            Pattern of files of results.
+
+        Yields
+        ------
+        tuple of Popen and Path
+            The run, whose output is in the file ``run.log``, and the file that holds it: with
+            another number in it there may be so many results, and without it all.
+        """
+        held = self.path / "held"
+        held.write_text(str(count))
+        hooks = self.path / "hooks"
+        hooks.mkdir()
+        code = _HELD.format(file=str(held), results=str(self.path / results))
+        (hooks / "sitecustomize.py").write_text(code)
+        path = os.pathsep.join([str(hooks), str(self.project / "src")])
+        with (self.path / "run.log").open("w") as log:
+            run = subprocess.Popen(
+                self.command(*arguments),
+                cwd=self.project,
+                env={**self.environment(), "PYTHONPATH": path},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        try:
+            yield run, held
+        finally:
+            held.unlink(missing_ok=True)
+            run.kill()
+            run.wait()
 
     def environment(self) -> dict[str, str]:
         """A plain environment; nothing of the test process's own settings."""

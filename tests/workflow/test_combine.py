@@ -145,7 +145,7 @@ def test_what_is_wrong_is_said(
 
 @pytest.mark.slow
 def test_staus_against_the_published_combination(folder: Folder, shared: Path) -> None:
-    patches = [f"DS_{masses}_Staus" for masses in ("100_1", "220_40")]
+    patches = [f"DS_{masses}_Staus" for masses in ("220_40",)]
     files = {
         "ours": {"extends": "staus-lowhigh", "patches": patches},
         "published": {"extends": "staus", "patches": patches},
@@ -156,7 +156,7 @@ def test_staus_against_the_published_combination(folder: Folder, shared: Path) -
     folder.config["download"]["cache"] = str(shared)
     folder.run(*(f"results/{name}/results.json" for name in files))
     ours, published = (results(folder, name) for name in files)
-    assert len(ours) == 2
+    assert len(ours) == 1
     assert ours.keys() == published.keys()
     for name, result in ours.items():
         # The same likelihood: samples and modifiers only come in another order.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -18,17 +16,12 @@ from .conftest import Folder
 
 
 @pytest.fixture
-def scan(
-    request: pytest.FixtureRequest,
-    folder: Folder,
-    project: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    """Analysis file of a scan of 24 points or as many as are asked for, which is selected."""
+def scan(folder: Folder, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Analysis file of a scan of 24 points, which is selected."""
     monkeypatch.syspath_prepend(str(project / "benchmarks"))
     made = folder.path / "made"
     script = importlib.import_module("points")
-    script.write_scan(made, getattr(request, "param", 24), 1, script.MadeUp())
+    script.write_scan(made, 24, 1, script.MadeUp())
     folder.config |= {"analyses": [str(made / "scan.yaml")], "points": {"chunk": 8}}
     return made / "scan.yaml"
 
@@ -42,8 +35,18 @@ def fitted(folder: Folder) -> int:
     return json.loads((folder.path / "results/scan/SR/points.json").read_bytes())["fitted"]
 
 
-@pytest.mark.usefixtures("scan")
-def test_a_scan_becomes_one_table(folder: Folder) -> None:
+def test_a_wrong_table_is_told_and_a_scan_becomes_one_table(folder: Folder, scan: Path) -> None:
+    made = Path(yaml.safe_load(scan.read_text())["points"]["table"])
+    points = pd.read_parquet(made)
+    wrong = points.copy()
+    wrong.loc[17, "SRmid[2]"] = -1.0
+    wrong.to_parquet(made)
+    refused = folder.run("points", succeeds=False)
+    assert "Row 18 of the table" in refused.output
+    assert "is negative" in refused.output
+    assert "Traceback" not in refused.output
+    points.to_parquet(made)
+
     run = folder.run("points")
     table = folder.path / "results/scan/points.parquet"
     assert "scan: 24 points" in run.output
@@ -75,49 +78,22 @@ def test_a_scan_becomes_one_table(folder: Folder) -> None:
     assert folder.run("points").idle
 
 
-def test_a_wrong_table_is_told_and_mended(folder: Folder, scan: Path) -> None:
-    content = yaml.safe_load(scan.read_text())
-    table = Path(content["points"]["table"])
-    points = pd.read_parquet(table)
-    wrong = points.copy()
-    wrong.loc[17, "SRmid[2]"] = -1.0
-    wrong.to_parquet(table)
-    run = folder.run("points", succeeds=False)
-    assert "Row 18 of the table" in run.output
-    assert "is negative" in run.output
-    assert "Traceback" not in run.output
-    points.to_parquet(table)
-    folder.run("points")
-    assert fitted(folder) == 24
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("scan", [60], indirect=True)
 @pytest.mark.usefixtures("scan")
 def test_a_killed_scan_goes_on(folder: Folder) -> None:
-    folder.config["points"] = {"chunk": 5}
-    log = folder.path / "first.log"
-    with log.open("w") as output:
-        first = subprocess.Popen(
-            folder.command("points"),
-            cwd=folder.project,
-            env=folder.environment(),
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-        )
-    try:
-        while len(parts(folder)) < 3 and first.poll() is None:
-            time.sleep(0.01)
-    finally:
+    folder.config["points"] = {"chunk": 2}
+    results, log = "results/scan/SR/points/*.parquet", folder.path / "run.log"
+    with folder.running_held("points", results=results, count=3) as (first, _):
+        until(lambda: len(parts(folder)) >= 3 or first.poll() is not None, "no parts", [log])
+        assert first.poll() is None, log.read_text()
         first.send_signal(signal.SIGKILL)
         first.wait()
-    # Workers end with the run that is gone.
-    until(lambda: not living(folder.path), "workers stay", [log])
+        # Workers end with the run that is gone.
+        until(lambda: not living(folder.path), "workers stay", [log])
     before = parts(folder)
     assert 3 <= len(before) < 12, log.read_text()
     folder.run("points")
-    assert fitted(folder) == 5 * (12 - len(before))
+    assert fitted(folder) == 2 * (12 - len(before))
     now = parts(folder)
     assert len(now) == 12
     assert all(now[name] == content for name, content in before.items())

@@ -96,7 +96,7 @@ def test_all_staus_against_pyhf_and_the_published_contour(folder: Folder, shared
     assert other["distance_to_published"]["expected"]["symmetric"]["mean"] < 3.0
 
 
-FEW_STAUS = [f"DS_{masses}_Staus" for masses in ("100_1", "220_40", "440_1")]
+FEW_STAUS = [f"DS_{masses}_Staus" for masses in ("100_1", "440_1")]
 
 
 def check_nearest(results: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def check_1lbb(folder: Folder, results: dict[str, Any], expected: dict[str, Any]
 
 @pytest.mark.slow
 def test_some_of_1lbb_against_pyhf(folder: Folder, shared: Path) -> None:
-    few = ["C1N2_Wh_hbb_1000_0", "C1N2_Wh_hbb_400_*"]
+    few = ["C1N2_Wh_hbb_1000_0", "C1N2_Wh_hbb_400_[01]*"]
     select(folder, shared, "1Lbb", patches=few)
     folder.run("results/1Lbb/results.json")
     results = json.loads((folder.path / "results/1Lbb/results.json").read_bytes())
