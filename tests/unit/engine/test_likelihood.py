@@ -423,10 +423,15 @@ def test_derivatives_against_automatic_differentiation(jax, normsys, histosys):
     check_against_jax(jax, pair, points, np.eye(len(points[0])))
 
 
+#: Interpolation whose derivatives jump at zero.
+KINKS = {"normsys": "code1", "histosys": "code0"}
+
+
 @pytest.mark.parametrize(
     "make",
     [
         partial(rich_pair, "code4", "code4p"),
+        lambda: next(histfactory.pairs(plain_case("normsys", "histosys", codes=KINKS))),
         *(
             pytest.param(make, marks=pytest.mark.study)
             for make in (
@@ -436,7 +441,7 @@ def test_derivatives_against_automatic_differentiation(jax, normsys, histosys):
             )
         ),
     ],
-    ids=["all", "all with kinks", "without alphas", "without normsys"],
+    ids=["all", "few with kinks", "all with kinks", "without alphas", "without normsys"],
 )
 def test_jax_gives_the_same(make):
     pytest.importorskip("jax")
@@ -461,10 +466,10 @@ def test_jax_gives_the_same(make):
     np.testing.assert_array_equal(np.isfinite(derivatives.value), np.isfinite(plainly.value))
 
 
-def plain_case(*kinds):
+def plain_case(*kinds, codes=None):
     operation = {"op": "add", "path": "/channels/0/samples/-", "value": models.signal([8.0, 14.0])}
     patch = Patch("signal", (1.0,), [operation])
-    return histfactory.Case(models.background(*kinds), [patch], FitSettings(), 1)
+    return histfactory.Case(models.background(*kinds), [patch], FitSettings(**codes or {}), 1)
 
 
 # --------------------------------------------------------------------------- published pallets

@@ -42,15 +42,16 @@ BACKGROUND = models.background("normsys")
 WORKSPACE = task.pack(BACKGROUND)
 #: The fit of each probe, which is the same in this process.
 TINY_FIT = functools.cache(remote.tiny_fit)
-#: Results of fits that were made, by settings and patches: all have the same workspace.
+#: Results of fits that were made, by product, settings and patches: all have the same workspace.
 FITTED: dict[str, dict] = {}
 FIT = task._fit
 
 
 def fit_once(patches, setup):
     """Fit what no test has fitted yet; what is sent, sealed and checked is that of every fit."""
-    asked = json.dumps([patch.operations for patch in patches])
-    key = f"{setup.engine.settings.model_dump_json()} {[patch.name for patch in patches]} {asked}"
+    named = [[patch.name, patch.operations] for patch in patches]
+    asked = json.dumps([setup.product.as_json(), named])
+    key = f"{setup.engine.settings.model_dump_json()} {asked}"
     if key not in FITTED:
         FITTED[key] = FIT(patches, setup)
     return copy.deepcopy(FITTED[key])

@@ -238,9 +238,9 @@ def test_uncertainties_are_as_large_as_results_scatter() -> None:
     ("settings", "control"),
     [
         ({"test_statistic": "q0"}, 12.0),
+        ({"histosys": "code0"}, 12.0),  # of all parameters, and not of a profile
         pytest.param({}, None, marks=pytest.mark.study),
         pytest.param({}, 12.0, marks=pytest.mark.study),
-        pytest.param({"histosys": "code0"}, 12.0, marks=pytest.mark.study),
         pytest.param({"histosys": "code0"}, None, marks=pytest.mark.study),
         pytest.param({"test_statistic": "q0"}, None, marks=pytest.mark.study),
     ],
