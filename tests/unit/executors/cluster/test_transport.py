@@ -295,6 +295,33 @@ def test_the_end_of_parsls_interchange_is_noticed(parsl_pool):
     assert time.monotonic() - began < LIMIT
 
 
+def test_dask_tells_the_end_of_a_block(tmp_path, monkeypatch):
+    """A worker that its job's script starts dies with a task: nobody sends that again unasked."""
+    dask_pool = pytest.importorskip("palletfit.executors.cluster.dask_pool")
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setattr(isolated, "call", lambda *_: time.sleep(LIMIT))
+    monkeypatch.setenv("DASK_CONFIG", str(tmp_path / "dask"))
+    (tmp_path / "run").mkdir(mode=0o700)
+    pool = dask_pool.DaskPool(ClusterSettings(interface="lo", workers_per_node=1), tmp_path / "run")
+    script = tmp_path / "block.sh"
+    script.write_text(pool._cluster.job_script())
+    block = subprocess.Popen(["bash", script], start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        until(pool.connected)
+        future = pool.send(b"", "", SETTINGS)
+        workers = pool._cluster.scheduler.workers
+        until(lambda: any(worker.processing for worker in list(workers.values())))
+        os.killpg(block.pid, signal.SIGKILL)
+        with pytest.raises(BlockLost):
+            future.result(timeout=LIMIT)
+        until(lambda: not pool.connected())
+    finally:
+        if block.poll() is None:
+            os.killpg(block.pid, signal.SIGKILL)
+        block.wait()
+        pool.close()
+
+
 @pytest.mark.usefixtures("parsl_pool")
 def test_keys_are_for_their_owner_alone(tmp_path):
     dask_pool = pytest.importorskip("palletfit.executors.cluster.dask_pool")
