@@ -305,16 +305,9 @@ def three() -> tuple[Spec, Spec]:
     return pallet(parameters=(partial,), signals=signals)
 
 
-@pytest.mark.parametrize(
-    "without",
-    [
-        # They share the engine's loop over patches with the others.
-        ("limits", "mu_scan", "toys", "diagnose"),
-        pytest.param((), marks=pytest.mark.study),
-    ],
-)
-def test_one_patch_that_cannot_be_read_costs_no_other_one(without):
-    for problems in answers_of(three(), without=without):
+def test_one_patch_that_cannot_be_read_costs_no_other_one():
+    # Each product hands on by itself what the engine refuses.
+    for problems in answers_of(three()):
         assert problems.pop("p1").endswith("does not set bounds of 'lumi'.")
         assert problems == {"p0": "", "p2": ""}
 

@@ -51,6 +51,7 @@ def test_the_third_chunk_is_asked_for_when_the_first_is_recorded(scan):
 
     scan.executor.disturb = look
     scan.run()
+    assert sorted(number for number, _ in recorded) == [*range(6)]
     # At most so many are in flight: chunks are made one by one, not all at once.
     assert all(number - there <= 3 for number, there in recorded)
 
