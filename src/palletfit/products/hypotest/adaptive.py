@@ -60,6 +60,9 @@ _ROWS = 512
 _SHARING = 3
 #: Errors of that many standard deviations may put a point on the other side of the contour.
 _DEVIATIONS = 2.0
+#: No part of a contour is further from a test than this, in units of the axes' ranges, or than the
+#: points are from each other: tests elsewhere say little of the error there.
+_REACH = 0.15
 #: The error of an interpolation, significances per unit of the axes' ranges, before tests tell it.
 _FIRST_RATE = 1.0
 #: Columns: the observed value and the five expected ones. The contour of these is needed.
@@ -226,7 +229,8 @@ class Chooser:
             margin = np.abs(values[:, column] - self.level)
             shift = rates[column] * distance / slope
             near = margin / slope < np.maximum(spacing, _DEVIATIONS * shift)
-            moves_it = (shift > self.precision) & near & ~self.done[view.rows]
+            unsure = (shift > self.precision) | (distance > np.maximum(spacing, _REACH))
+            moves_it = unsure & near & ~self.done[view.rows]
             needed |= moves_it
             with np.errstate(divide="ignore", invalid="ignore"):
                 urgency = np.where(moves_it, np.minimum(urgency, margin / distance), urgency)

@@ -158,6 +158,17 @@ def test_tests_on_one_line_but_for_one_do_not_end_the_choice() -> None:
     assert np.isfinite(points._error_rate(points.views[0])).all()
 
 
+def test_a_forecast_that_is_off_where_no_corner_is_does_not_end_the_choice() -> None:
+    scaled = np.random.default_rng(2).random((400, 2))
+    bump = np.exp(-((scaled - 0.42) ** 2).sum(axis=1, keepdims=True) / 0.01)
+    points = chooser(scaled, forecast=truth(scaled) + bump)
+    assert len(play(points, truth(scaled))) > 1
+    along = np.abs(truth(scaled)[:, 0] - LEVEL) < 0.1
+    view = points.views[0]
+    assert view.to_nearest(np.flatnonzero(points.done))[along].max() < 0.2
+    assert np.abs(points.values() - truth(scaled))[along, 0].mean() < 0.15
+
+
 def test_blinded_observations_have_no_forecast() -> None:
     forecast = {"CLs_obs": 0.2, "CLs_exp": [0.1, 0.2, 0.3, 0.4, 0.5]}
     point = {"status": "untested", "values": {"m": 1.0}, "forecast": forecast, "remarks": []}
