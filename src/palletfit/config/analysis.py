@@ -28,8 +28,8 @@ _WITH_TOYS = ("CLs_obs", "CLsb_obs", "CLb_obs", *(f"CLs_exp_{name}" for name in 
 RESULT_COLUMNS = frozenset(
     {
         *("patch", "region", "status", "CLs_obs", "mu_hat", "fit_time", "remark"),
-        *(f"CLs_exp_{name}{end}" for name in _SIGMAS for end in ("", "_other")),
-        *("minimum_other", "CLs_obs_other", "mu_hat_other"),
+        *(f"CLs_exp_{name}{end}" for name in _SIGMAS for end in ("", "_other", "_forecast")),
+        *("minimum_other", "CLs_obs_other", "mu_hat_other", "CLs_obs_forecast"),
         *("origin", "fell", "jump"),
         *("mu_obs", "state_obs", "mu_max", "cross_section_pb", "cross_section_error_pb"),
         *("mu_obs_other", "state_obs_other", "upper_limit_obs_pb", "upper_limit_obs_pb_other"),

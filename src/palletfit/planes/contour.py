@@ -318,8 +318,8 @@ def exclusion(
         An expression of the plane is wrong, or two of its points have the same coordinates.
     """
     points = plane_points(results, plane)
-    blinded = _is_blinded(points)
     with_forecasts = _with_forecasts(points)
+    blinded = _is_blinded(with_forecasts)
     points = points.assign(status=_with_failed(with_forecasts, blinded=blinded))
     fitted = with_forecasts[points["status"] != "failed"]
     failed = tuple(points.loc[points["status"] == "failed", "patch"])

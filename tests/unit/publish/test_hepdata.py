@@ -305,6 +305,30 @@ def test_provenance(publication, folder):
     assert "pyhf 0.7.6" in first["comment"]
 
 
+def test_points_that_were_not_tested_are_forecasts_and_no_fits(tmp_path):
+    forecast = {"CLs_obs": 0.2, "CLs_exp": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    content = {}
+    for number, (values, expected) in enumerate(two_islands(1)):
+        content[f"S_{number}"] = record(f"S_{number}", values, min(expected, 1.0))
+    fitted = content["S_0"]
+    content["S_0"] = {
+        **{name: fitted[name] for name in ("values", "remarks")},
+        "status": "untested",
+        "forecast": forecast,
+        "key": {name: fitted["key"][name] for name in ("workspace", "patch")},
+    }
+    submission = publish([RegionResults("A", content)])
+    hepdata.write(submission, tmp_path / "hepdata", tmp_path / "hepdata.tar.gz")
+    described = json.loads((tmp_path / "hepdata" / "provenance.json").read_text())
+    assert [entry["patches"] for entry in described["fits"]] == [len(content) - 1]
+    point = described["points"]["S_0"]
+    assert (point["status"], point["regions"]["A"]["key"]) == ("untested", None)
+    assert point["regions"]["A"]["forecast"] == forecast
+    _, tables = read(tmp_path / "hepdata")
+    words = f"of {len(content)} signal points, of which 1 are forecast and not tested."
+    assert words in tables["Observed contour narrow"]["description"]
+
+
 def test_a_local_pallet_does_not_show_its_folder(small, tmp_path):
     local = analysis(pallet={"path": str(tmp_path / "secret" / "mine.tar.gz")})
     first, _ = written(replace(small, analysis=local), tmp_path)

@@ -146,6 +146,18 @@ def test_the_index_says_what_was_fitted_and_what_was_not(results: Path, analysis
     assert "1Lbb: neither results nor the archive were at hand" in index
 
 
+def test_forecasts_are_counted_and_called_so(results: Path, analysis: Analysis) -> None:
+    file = results / "1Lbb" / "results.json"
+    points = json.loads(file.read_text())
+    forecast = {"CLs_obs": 0.001, "CLs_exp": [0.001] * 5}
+    none = {"CLs_obs": None, "CLs_exp": None, "mu_hat": None, "status": "untested"}
+    points["far"] = {**points["good"], **none, "forecast": forecast}
+    file.write_text(json.dumps(points))
+    page = written(results, analysis)["1Lbb/index.html"]
+    assert "3, 1 ok, 1 suspect, 0 failed, 1 not tested but forecast" in page
+    assert "2 observed, 1 expected" in page
+
+
 def test_what_is_missing_is_said(results: Path, analysis: Analysis) -> None:
     (results / "1Lbb" / "contour.json").unlink()
     (results / "1Lbb" / "SR" / "hypotest.json").unlink()

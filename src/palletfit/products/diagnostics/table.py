@@ -57,7 +57,7 @@ def combine(
                 **_numbers(record),
             }
             test = tested[region.name].get(patch)
-            if test is not None and "failed" not in (record["status"], test["status"]):
+            if test is not None and record["status"] != "failed" and "fits" in test:
                 _compare(entry, record["twice_nll"], test["fits"]["free"])
             entries[unique(patch, entries, region.name)] = entry
     return entries

@@ -10,7 +10,8 @@ A round tests points near the contour whose error would move it by more than the
 those first that may lie on the other side of it. When there are none left, the others stay untested
 and keep their forecasts, corrected by the tests: a contour is drawn through both.
 
-What is chosen depends on results alone, and so does not change when a run is resumed.
+What is chosen depends on results and the size of a round, and so does not change when a run is
+resumed with as many workers.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
-from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial import ConvexHull, QhullError, cKDTree
 from scipy.spatial.distance import cdist
 from scipy.special import ndtr, ndtri
 
@@ -52,10 +54,15 @@ _FEWEST = 4
 _NEAR = 1.5
 #: Neighbours of a point that give the slope of the significance there.
 _NEIGHBOURS = 8
+#: Rows of a matrix of distances that are in memory at a time.
+_ROWS = 512
 #: Neighbours of a point that it shares the contour with.
 _SHARING = 3
 #: Errors of that many standard deviations may put a point on the other side of the contour.
 _DEVIATIONS = 2.0
+#: No part of a contour is further from a test than this, in units of the axes' ranges, or than the
+#: points are from each other: tests elsewhere say little of the error there.
+_REACH = 0.15
 #: The error of an interpolation, significances per unit of the axes' ranges, before tests tell it.
 _FIRST_RATE = 1.0
 #: Columns: the observed value and the five expected ones. The contour of these is needed.
@@ -76,6 +83,24 @@ class View:
             return np.asarray(self.rows[ConvexHull(self.scaled).vertices])
         except (QhullError, ValueError):  # few points, or all on one line
             return self.rows
+
+    @cached_property
+    def surroundings(self) -> tuple[NDArray[np.int64], FloatArray]:
+        """The nearest neighbours of each point, ``(n, k)``, and its distance to one of them."""
+        count = len(self.rows)
+        neighbours, spacing = [], []
+        for start in range(0, count, _ROWS):
+            between = cdist(self.scaled[start : start + _ROWS], self.scaled)
+            neighbours.append(np.argsort(between, axis=1, kind="stable")[:, 1 : _NEIGHBOURS + 1])
+            last = min(_SHARING, count - 1)
+            spacing.append(np.partition(between, last, axis=1)[:, last])
+        return np.concatenate(neighbours), np.concatenate(spacing)
+
+    def to_nearest(self, positions: NDArray[np.int64]) -> FloatArray:
+        """Compute the distance of each point to the nearest of some, ``(n,)``."""
+        if not len(positions):
+            return np.full(len(self.rows), np.inf)
+        return np.asarray(cKDTree(self.scaled[positions]).query(self.scaled)[0])
 
 
 @dataclass
@@ -177,10 +202,13 @@ class Chooser:
             return unknown
         tested = self.tested[view.rows[tests]]
         shift = np.nan_to_num(tested - self.forecast[view.rows[tests]])
-        errors = spline_predictions(view.scaled[tests], shift) - shift
+        with np.errstate(divide="ignore", invalid="ignore"):
+            errors = spline_predictions(view.scaled[tests], shift) - shift
         between = cdist(view.scaled[tests], view.scaled[tests])
         np.fill_diagonal(between, np.inf)
         near = (np.abs(tested - self.level) < _NEAR).any(axis=1)
+        # Without one test the others may lie on one line, where they give nothing.
+        near &= np.isfinite(errors).all(axis=1)
         if near.sum() < _FEWEST:
             return unknown
         relative = errors[near] / between[near].min(axis=1)[:, None]
@@ -192,11 +220,8 @@ class Chooser:
         count = len(view.rows)
         if not len(tests):
             return ~self.done[view.rows], np.zeros(count)
-        between = cdist(view.scaled, view.scaled)
-        distance = between[:, tests].min(axis=1)
-        by_distance = np.sort(between, axis=1)
-        spacing = by_distance[:, min(_SHARING, count - 1)]
-        neighbours = np.argsort(between, axis=1, kind="stable")[:, 1 : _NEIGHBOURS + 1]
+        distance = view.to_nearest(tests)
+        neighbours, spacing = view.surroundings
         needed, urgency = np.zeros(count, dtype=bool), np.full(count, np.inf)
         rates = self._error_rate(view)
         for column in self.columns:
@@ -204,7 +229,8 @@ class Chooser:
             margin = np.abs(values[:, column] - self.level)
             shift = rates[column] * distance / slope
             near = margin / slope < np.maximum(spacing, _DEVIATIONS * shift)
-            moves_it = (shift > self.precision) & near & ~self.done[view.rows]
+            unsure = (shift > self.precision) | (distance > np.maximum(spacing, _REACH))
+            moves_it = unsure & near & ~self.done[view.rows]
             needed |= moves_it
             with np.errstate(divide="ignore", invalid="ignore"):
                 urgency = np.where(moves_it, np.minimum(urgency, margin / distance), urgency)
@@ -213,11 +239,7 @@ class Chooser:
     def _apart(self, urgency: FloatArray, limit: int) -> NDArray[np.int64]:
         """Take the most urgent points one by one; a point next to one that is taken can wait."""
         urgency = urgency.copy()
-        distances = [cdist(view.scaled, view.scaled) for view in self.views]
-        nearest = [
-            matrix[:, self._tests(view)].min(axis=1, initial=np.inf)
-            for view, matrix in zip(self.views, distances, strict=True)
-        ]
+        nearest = [view.to_nearest(self._tests(view)) for view in self.views]
         chosen: list[int] = []
         while len(chosen) < limit and np.isfinite(urgency).any():
             row = int(np.argmin(urgency))
@@ -228,7 +250,7 @@ class Chooser:
                 if not len(position):
                     continue
                 before = nearest[number]
-                nearest[number] = np.minimum(before, distances[number][:, position[0]])
+                nearest[number] = np.minimum(before, view.to_nearest(position))
                 apart = (nearest[number] > 0) & np.isfinite(before)
                 urgency[view.rows[apart]] *= before[apart] / nearest[number][apart]
         return np.array(sorted(chosen), dtype=int)
@@ -378,10 +400,13 @@ def _cls_values(store: RecordStore, patch: Patch) -> list[float] | None:
 def _untested(scan: Scan, chooser: Chooser) -> dict[str, Any]:
     """Describe the points that were not tested, as records do."""
     cls_values = ndtr(-chooser.values())
+    workspace = scan.workspace_digest
     return {
         patch.name: {
             "status": UNTESTED,
             "values": dict(zip(scan.labels, patch.values, strict=True)),
+            # Other products of the point belong to it by these.
+            "key": {"workspace": workspace, "patch": patch.digest},
             "forecast": {
                 "CLs_obs": float(cls_values[row, 0]),
                 "CLs_exp": cls_values[row, 1:].tolist(),

@@ -16,6 +16,7 @@ from palletfit.config import ToySettings
 from palletfit.core.arrays import FloatArray
 from palletfit.errors import StoreError
 from palletfit.pallet.patches import file_stem
+from palletfit.planes.contour import UNTESTED
 from palletfit.products.toys.compute import HYPOTHESES
 from palletfit.products.toys.results import ToyResult, enough, merge, toys_needed
 from palletfit.products.toys.shards import needed
@@ -185,7 +186,7 @@ def _remarks(
             f"the uncertainty of CLs is above the wanted {precision:g}: it takes about "
             f"{toys_needed(result, precision)} toys"
         )
-    if test["status"] != "failed" and abs(test["q"] - result.q) > _SAME_Q:
+    if "q" in test and abs(test["q"] - result.q) > _SAME_Q:
         remarks.append(
             f"the observed q is {result.q:.4g} in the fits of toys, {test['q']:.4g} in the "
             "hypothesis test"
@@ -196,6 +197,8 @@ def _remarks(
 def _asymptotic(test: Record) -> dict[str, Any]:
     if test["status"] == "failed":
         return {"status": "failed", "problem": test["error"]["problem"]}
+    if test["status"] == UNTESTED:
+        return {"status": UNTESTED}
     names = ("status", "q", "q_asimov", *_OBSERVED, "CLs_exp")
     return {name: test[name] for name in names}
 

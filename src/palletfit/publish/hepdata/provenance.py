@@ -11,6 +11,7 @@ from typing import Any
 from palletfit.config import OF_CHOICE, Analysis
 from palletfit.core.version import __version__
 from palletfit.pallet.patches import json_digest
+from palletfit.planes.contour import UNTESTED
 from palletfit.publish.hepdata.publication import Publication
 from palletfit.runs.results import RegionResults
 
@@ -77,6 +78,8 @@ def provenance(publication: Publication) -> dict[str, Any]:
 def _fits(regions: Sequence[RegionResults]) -> list[dict[str, Any]]:
     fits: dict[str, dict[str, Any]] = {}
     for record in (record for region in regions for record in region.records.values()):
+        if record["status"] == UNTESTED:
+            continue
         fit = {
             "settings": record["key"]["settings"],
             "engine": record["key"]["engine"],
@@ -115,7 +118,9 @@ def _point(result: Mapping[str, Any], regions: Sequence[RegionResults]) -> dict[
                 "patch": test["patch"],
                 "status": test["status"],
                 "patch_digest": keys[region][test["patch"]]["key"]["patch"],
-                "key": keys[region][test["patch"]]["key"]["digest"],
+                # A point that was not tested has no record.
+                "key": keys[region][test["patch"]]["key"].get("digest"),
+                **({"forecast": test["forecast"]} if "forecast" in test else {}),
                 **({"problem": test["problem"]} if "problem" in test else {}),
             }
             for region, test in result["regions"].items()

@@ -57,7 +57,9 @@ class Publication:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Fit settings of the records."""
-        record = next(iter(self.regions[0].records.values()))
+        # Points that were not tested have none.
+        records = self.regions[0].records.values()
+        record = next(record for record in records if "settings" in record["key"])
         settings: Mapping[str, Any] = record["key"]["settings"]
         return settings
 

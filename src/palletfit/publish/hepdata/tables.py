@@ -42,7 +42,7 @@ def points_table(publication: Publication) -> Table:
         f"{publication.kinds} {quantity} of every signal point at the tested signal strength; "
         "expected ones for the median and the standard deviations of the background-only "
         f"hypothesis. {tally(points)} A suspect point has a fit whose minimum is not trusted, a "
-        f"failed one no result ({MISSING}).{_describe_labels(publication.analysis)}",
+        f"failed or untested one no result ({MISSING}).{_describe_labels(publication.analysis)}",
     )
     _add_labels(table, publication.analysis, points)
     pairs = [(point["CLs_obs"], point["CLs_exp"]) for point in points.values()]
@@ -63,7 +63,8 @@ def regions_table(publication: Publication) -> Table:
         "Best region",
         f"For every signal point the region with the best (lowest) expected {quantity}, from which "
         f"the other tables take it, and the median expected {quantity} of every region. Without "
-        f"value ({MISSING}): the region has no such point, or its fit failed.",
+        f"value ({MISSING}): the region has no such point, its fit failed, or it "
+        "was not tested.",
     )
     _add_labels(table, publication.analysis, points)
     _add_texts(table, "Best region", (point["region"] for point in points.values()))
@@ -140,7 +141,7 @@ def tally(points: Mapping[str, Mapping[str, Any]]) -> str:
     counts = Counter(point["status"] for point in points.values())
     summary = f"{len(points)} signal points, {counts['suspect']} suspect, {counts['failed']} failed"
     if counts[UNTESTED]:
-        summary += f", {counts[UNTESTED]} not tested, far enough from the contour"
+        summary += f", {counts[UNTESTED]} not tested, which the contours do not need"
     not_ok = [name for name, point in points.items() if point["status"] in ("suspect", "failed")]
     if not not_ok:
         return f"{summary}."
@@ -167,6 +168,9 @@ def _describe_interpolation(contour: Mapping[str, Any]) -> str:
         f"Interpolated ({contour['interpolation']}) in the significance of "
         f"{len(contour['points']) - len(failed)} signal points"
     )
+    untested = sum(point["status"] == UNTESTED for point in contour["points"])
+    if untested:
+        description += f", of which {untested} are forecast and not tested"
     if not failed:
         return f"{description}."
     return (

@@ -12,6 +12,7 @@ from palletfit.config import Analysis
 from palletfit.config.catalogue import Likelihood, catalogue
 from palletfit.core.files import read_json
 from palletfit.errors import StoreError
+from palletfit.planes.contour import UNTESTED
 from palletfit.products.hypotest import Hypotest
 from palletfit.runs.results import RegionResults
 
@@ -107,7 +108,7 @@ class Fitted:
         return Counter(str(point["status"]) for point in self.points.values())
 
     def excluded(self, level: float, *, expected: bool = False) -> int | None:
-        """Count the excluded points; None for p0 of a test of discovery.
+        """Count the excluded points, by forecasts too; None for p0 of a test of discovery.
 
         Parameters
         ----------
@@ -120,7 +121,7 @@ class Fitted:
             return None
         values: list[float] = [
             point["CLs_exp"][2] if expected or self.analysis.blinded else point["CLs_obs"]
-            for point in self.points.values()
+            for point in (point.get("forecast") or point for point in self.points.values())
             if point["CLs_exp" if expected or self.analysis.blinded else "CLs_obs"] is not None
         ]
         return sum(value < round(1 - level, 12) for value in values)
@@ -164,10 +165,12 @@ def gather(analysis: Analysis, results: Path) -> Fitted | None:
         except StoreError as error:
             missing.append(f"records of the region {region}: {error.problem}")
     records = [record for region in regions for record in region.records.values()]
-    fitted = [record for record in records if record["status"] not in ("failed", "untested")]
+    fitted = [record for record in records if record["status"] not in ("failed", UNTESTED)]
     evidence, doubts = _evidence(fitted)
     planes = []
-    key: Mapping[str, Any] = next((record["key"] for record in records), {})
+    key: Mapping[str, Any] = next(
+        (record["key"] for record in records if record["status"] != UNTESTED), {}
+    )
     # A contour beside p0 is of an earlier run.
     discovery = key.get("settings", {}).get("test_statistic") == "q0"
     for name in () if discovery else analysis.planes:

@@ -16,6 +16,7 @@ from palletfit.core.files import write_atomically
 from palletfit.core.text import printable
 from palletfit.core.version import __version__
 from palletfit.pages.document import head, title_parts
+from palletfit.planes.contour import UNTESTED
 from palletfit.planes.mathtext import to_html, to_text
 from palletfit.publish.site.gather import Evidence, Fitted, PlaneResult
 from palletfit.runs.results import notes
@@ -204,7 +205,8 @@ def _facts(result: Fitted, level: float) -> Iterator[tuple[str, str]]:
     yield (
         "signal points",
         f"{len(result.points)}, "
-        + ", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "suspect", "failed")),
+        + ", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "suspect", "failed"))
+        + (f", {counts[UNTESTED]} not tested but forecast" if counts.get(UNTESTED) else ""),
     )
     observed, expected = result.excluded(level), result.excluded(level, expected=True)
     if observed is not None:

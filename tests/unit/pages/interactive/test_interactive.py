@@ -427,6 +427,28 @@ def test_diagnostics_and_limits_of_the_same_patch_only(tmp_path):
     assert not {"pulls", "limits"} & entries["signal_0_0"].keys()
 
 
+def test_other_products_of_a_point_that_was_not_tested_are_shown(tmp_path):
+    records = {
+        "p": {
+            "values": {"m1": 1, "m2": 2},
+            "key": {name: KEY[name] for name in ("workspace", "patch")},
+            "status": "untested",
+            "forecast": {"CLs_obs": None, "CLs_exp": [0.1, 0.2, 0.3, 0.4, 0.5]},
+            "remarks": [],
+        }
+    }
+    for product in ("diagnostics", "limits"):
+        content = {"patch": "p", "key": {**KEY, "digest": "d"}, "status": "ok", "parameters": []}
+        RecordStore(tmp_path / "A" / product).write("p", content)
+    region = RegionResults("A", records)
+    limits = {"p": {"mu_obs": 1.0, "mu_exp": [1.0] * 5}}
+    results = combine([region], LABELS)
+    detail = interactive.details(results, [region], LABELS, folder=tmp_path, limits=limits)["p"]
+    assert detail["limits"]["mu"] == [1.0] * 6
+    assert detail["forecast"] == [None, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert "CLs" not in detail
+
+
 def test_hostile_names_and_titles_cannot_run():
     names = [f"{EVIL}{i}" for i in range(26)] + ["<b>plain"]
     changed = dict.fromkeys(("x_title", "y_title", "title"), EVIL)

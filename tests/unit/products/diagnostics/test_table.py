@@ -126,6 +126,12 @@ def test_free_fits_are_compared(above: float, status: str, words: str) -> None:
     assert bool(words) == bool(row["remark"])
 
 
+def test_a_patch_that_was_not_tested_has_no_fit_to_compare_with() -> None:
+    test = {"status": "untested", "forecast": {}}
+    regions = [RegionResults("A", {"p": diagnosed(62.0)})], [RegionResults("A", {"p": test})]
+    assert combine(*regions, LABELS)["p"]["status"] == "ok"
+
+
 def test_a_chosen_patch_is_found_by_its_file(tmp_path: Path) -> None:
     paths = []
     for region, patch in (("A", "p"), ("B", "../q")):

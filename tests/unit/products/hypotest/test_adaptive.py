@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from palletfit.core.arrays import FloatArray
 from palletfit.errors import ConfigError
 from palletfit.products.hypotest import Hypotest
 from palletfit.products.hypotest.adaptive import Chooser, View
+from palletfit.products.hypotest.table import as_table, combine
 from palletfit.publish.hepdata.tables import tally
+from palletfit.runs.results import RegionResults, with_choice
 
 LEVEL = 1.645
 
@@ -141,5 +144,45 @@ def test_tables_for_hepdata_count_what_was_not_tested() -> None:
         name: {"status": status}
         for name, status in zip("abc", ("ok", "untested", "failed"), strict=True)
     }
-    words = "3 signal points, 0 suspect, 1 failed, 1 not tested, far enough from the contour (c)."
-    assert tally(points) == words
+    words = "1 failed, 1 not tested, which the contours do not need (c)."
+    assert tally(points) == f"3 signal points, 0 suspect, {words}"
+
+
+def test_tests_on_one_line_but_for_one_do_not_end_the_choice() -> None:
+    scaled = plane(5)
+    points = chooser(scaled, error=1.0)
+    # The line y = 0 and one corner: without that the others span no plane.
+    for row in [0, 1, 2, 3, 4, 20]:
+        points.take(row, ndtr(-truth(scaled)[row]).tolist())
+    assert len(points.next(8))
+    assert np.isfinite(points._error_rate(points.views[0])).all()
+
+
+def test_a_forecast_that_is_off_where_no_corner_is_does_not_end_the_choice() -> None:
+    scaled = np.random.default_rng(2).random((400, 2))
+    bump = np.exp(-((scaled - 0.42) ** 2).sum(axis=1, keepdims=True) / 0.01)
+    points = chooser(scaled, forecast=truth(scaled) + bump)
+    assert len(play(points, truth(scaled))) > 1
+    along = np.abs(truth(scaled)[:, 0] - LEVEL) < 0.1
+    view = points.views[0]
+    assert view.to_nearest(np.flatnonzero(points.done))[along].max() < 0.2
+    assert np.abs(points.values() - truth(scaled))[along, 0].mean() < 0.15
+
+
+def test_blinded_observations_have_no_forecast() -> None:
+    forecast = {"CLs_obs": 0.2, "CLs_exp": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    point = {"status": "untested", "values": {"m": 1.0}, "forecast": forecast, "remarks": []}
+    shown = with_choice(point, {"blinded": True, "remarks": ["blinded"]})
+    table = as_table(combine([RegionResults("A", {"p": shown})], ["m"]), ["m"])
+    assert table["CLs_obs_forecast"].isna().all()
+    assert table["CLs_exp_0_forecast"].tolist() == [0.3]
+
+
+def test_thousands_of_points_are_chosen_from_in_seconds() -> None:
+    scaled = np.random.default_rng(1).random((2000, 2))
+    points = chooser(scaled)
+    for row in points.first():
+        points.take(row, ndtr(-truth(scaled)[row]).tolist())
+    began = time.process_time()
+    assert len(points.next(8)) == 8
+    assert time.process_time() - began < 5

@@ -517,6 +517,18 @@ def test_a_precision_that_was_not_reached_and_another_q_are_told(folder):
     assert "above the wanted" in toy_tables.as_table(found, ["m1", "m2"]).iloc[0]["remark"]
 
 
+def test_toys_of_a_patch_that_was_not_tested_have_no_asymptotic_values(folder):
+    folder.run()
+    untested = {"status": "untested", "forecast": {"CLs_obs": 0.2, "CLs_exp": [0.2] * 5}}
+    tests = [RegionResults("A", dict.fromkeys(NAMES, untested))]
+    entry = toy_tables.combine(results(), tests, [folder.region()], folder.settings.toys)[
+        f"{NAMES[0]} (A)"
+    ]
+    assert entry["asymptotic"] == {"status": "untested"}
+    assert 0 <= entry["CLs_obs"] <= 1
+    draw_toys(entry, toy_tables.statistics(folder.region(), entry), analysis())
+
+
 def test_a_patch_without_toys_or_asymptotic_values_is_drawn_too(folder):
     folder.run()
     lost = hypothesis_tests(status="failed", error={"problem": "the fit broke"})
