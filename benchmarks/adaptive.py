@@ -11,6 +11,7 @@ points: mean and largest distance in the units of the axes.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,17 @@ def main() -> None:
     options.add_argument("analysis", help="name of an analysis with one region")
     options.add_argument("--results", type=Path, default=Path("results"), help="folder (results)")
     options.add_argument("--precision", type=float, default=0.005, help="of the contour (0.005)")
-    options.add_argument("--workers", type=int, default=2, help="fits side by side (2)")
+    options.add_argument("--round", type=int, default=16, help="points of a round (16)")
     arguments = options.parse_args()
     settings = parse(
         Settings,
         {
             "analyses": [arguments.analysis],
-            "points": {"choose": "adaptive", "precision": arguments.precision},
+            "points": {
+                "choose": "adaptive",
+                "precision": arguments.precision,
+                "round": arguments.round,
+            },
         },
         file="the command line",
     )
@@ -63,9 +68,11 @@ def main() -> None:
     table = read_table(folder / "results.csv")
     plane = next(iter(analysis.planes.values()))
     full = exclusion(table, plane, settings.contour, {})
+    began = time.process_time()
     chooser = chooser_of(todo, settings)
     if chooser is None:
         options.error(f"the points of {analysis.name} have no plane")
+    print(f"forecasts of all points: {time.process_time() - began:.2g} CPU s\n")
     rows, rounds = chooser.first(), []
     print("| tested | of | part | observed: mean | largest | expected: mean | largest |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
@@ -79,7 +86,7 @@ def main() -> None:
         cells = [f"{value:.2f}" for name in MAIN for value in entry.get(name, (np.nan, np.nan))]
         tested, count = entry["tested"], len(todo.patches)
         print(f"| {tested} | {count} | {tested / count:.2f} | {' | '.join(cells)} |", flush=True)
-        rows = chooser.next(max(8, 2 * arguments.workers))
+        rows = chooser.next(settings.points.round)
     write(arguments.output, {"analysis": analysis.name, "rounds": rounds})
 
 

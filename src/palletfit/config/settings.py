@@ -242,6 +242,9 @@ class PointSettings(Model):
     needs, chosen round by round: docs/adaptive.md."""
     precision: Annotated[float, Field(gt=0, lt=1)] = 0.005
     """With `adaptive`, the wanted precision of the contour, in units of the axes' ranges."""
+    round: Annotated[int, Field(ge=1)] = 16
+    """With `adaptive`, the largest number of points of a round: as many as workers fit at once, or
+    fewer to test fewer."""
     chunk: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Points of a task, and of one file of results. A change repeats all fits of the target
     `points`."""

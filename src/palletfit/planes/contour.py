@@ -328,7 +328,7 @@ def exclusion(
     if blinded:
         published = {name: lines for name, lines in published.items() if name != "observed"}
         left_out = {name: text for name, text in (left_out or {}).items() if name != "observed"}
-    significance = np.column_stack([_significance(fitted[column]) for column in names])
+    significance = np.column_stack([significances(fitted[column]) for column in names])
     geometry = Geometry.of(fitted)
     forbidden = forbidden_border(plane, points)
     state = _geometry_state(geometry)
@@ -420,9 +420,10 @@ def _curve_names(settings: ContourSettings, *, blinded: bool) -> dict[str, str]:
     }
 
 
-def _significance(cls_values: pd.Series[float]) -> FloatArray:
+def significances(cls_values: Sequence[float] | pd.Series[float]) -> FloatArray:
+    """Return the significances of CLs values, up to the largest that is interpolated."""
     limits = ndtr([-MAX_SIGNIFICANCE, MAX_SIGNIFICANCE])
-    return np.asarray(-ndtri(np.clip(cls_values.to_numpy(dtype=np.float64), *limits)))
+    return np.asarray(-ndtri(np.clip(np.asarray(cls_values, dtype=np.float64), *limits)))
 
 
 def _geometry_state(geometry: Geometry) -> State | None:
@@ -514,7 +515,7 @@ def _other_contours(
     if not several.any():
         return None
     shown = alternative.where(several, fitted[columns])
-    significance = np.column_stack([_significance(shown[column]) for column in columns])
+    significance = np.column_stack([significances(shown[column]) for column in columns])
     fields = None if state else field(geometry, significance, settings, *grid)
     curves = {
         name: _curve(

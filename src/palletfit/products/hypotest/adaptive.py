@@ -10,8 +10,8 @@ A round tests points near the contour whose error would move it by more than the
 those first that may lie on the other side of it. When there are none left, the others stay untested
 and keep their forecasts, corrected by the tests: a contour is drawn through both.
 
-What is chosen depends on results and the size of a round, and so does not change when a run is
-resumed with as many workers.
+What is chosen depends on results and settings only, not on workers, tasks or how often a run was
+resumed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from palletfit.core.arrays import FloatArray
 from palletfit.core.text import counted
 from palletfit.engine.engine import BatchedEngine
 from palletfit.engine.forecast import Forecast, forecasts
-from palletfit.planes.contour import MAX_SIGNIFICANCE, UNTESTED
+from palletfit.planes.contour import MAX_SIGNIFICANCE, UNTESTED, significances
 from palletfit.planes.coordinates import plane_points
 from palletfit.planes.interpolation import Geometry, spline_predictions
 
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Least number of tests in a round, and tests a worker: small batches cost more a point.
-_LEAST_ROUND, _PER_WORKER = 8, 2
 #: So many tests are needed to interpolate differences, and to estimate the error from them.
 _FEWEST = 4
 #: Tests whose significance is that near to the contour's tell the error.
@@ -256,12 +254,6 @@ class Chooser:
         return np.array(sorted(chosen), dtype=int)
 
 
-def significances(cls_values: Sequence[float]) -> FloatArray:
-    """Return the significances of CLs values, as contours have them."""
-    limits = ndtr([-MAX_SIGNIFICANCE, MAX_SIGNIFICANCE])
-    return np.asarray(-ndtri(np.clip(np.asarray(cls_values, dtype=float), *limits)))
-
-
 def _spans_plane(scaled: FloatArray) -> bool:
     """Return true if points do not lie on one line."""
     return len(scaled) > 2 and bool(np.linalg.matrix_rank(scaled - scaled[0], tol=1e-9) == 2)
@@ -287,7 +279,6 @@ def make(
     fit: Callable[[Scan], dict[str, Any]],
     store: RecordStore,
     settings: Settings,
-    workers: int,
 ) -> dict[str, Any]:
     """Test the points of a region that its contours need.
 
@@ -301,8 +292,6 @@ def make(
         Where records are.
     settings
         The configuration.
-    workers
-        How many tasks run side by side.
 
     Returns
     -------
@@ -319,7 +308,6 @@ def make(
     if chooser is None:
         logger.info("%s: all points are tested, since no plane has a contour", scan.title)
         return fit(scan)
-    round_size = max(_LEAST_ROUND, _PER_WORKER * workers)
     rows, fitted, rounds = chooser.first(), 0, 0
     chosen: set[int] = set()
     while len(rows):
@@ -329,7 +317,7 @@ def make(
         fitted, rounds = fitted + manifest["fitted"], rounds + 1
         for row in rows.tolist():
             chooser.take(row, _cls_values(store, scan.patches[row]))
-        rows = chooser.next(round_size)
+        rows = chooser.next(settings.points.round)
     untested = _untested(scan, chooser)
     logger.info(
         "%s: %d of %s tested in %s; the others cannot move a contour by more than %g of the axes' "

@@ -115,6 +115,7 @@ class Hypotest(Product):
         return {
             "choose": settings.points.choose,
             "precision": settings.points.precision,
+            "round": settings.points.round,
             "confidence_level": settings.contour.confidence_level,
         }
 
@@ -134,7 +135,7 @@ class Hypotest(Product):
         # It imports the engine, and what computes contours.
         from palletfit.products.hypotest.adaptive import make
 
-        return make(scan, fit, store, settings, workers)
+        return make(scan, fit, store, settings)
 
     @classmethod
     def folder(cls) -> str:

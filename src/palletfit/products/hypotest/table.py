@@ -55,27 +55,10 @@ def _expected(record: Mapping[str, Any]) -> float:
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
     if record["status"] == "failed":
-        return {
-            "CLs_obs": None,
-            "CLs_exp": None,
-            "fit_time": None,
-            "other_minimum": None,
-            "origin": None,
-            "jump": [],
-            "problem": record["error"]["problem"],
-        }
+        return {**_no_numbers(), "problem": record["error"]["problem"]}
     if record["status"] == UNTESTED:
-        return {
-            "CLs_obs": None,
-            "CLs_exp": None,
-            "fit_time": None,
-            "other_minimum": None,
-            "origin": None,
-            "jump": [],
-            "forecast": record["forecast"],
-            "doubts": [],
-            "remarks": record["remarks"],
-        }
+        texts = {"doubts": [], "remarks": record["remarks"]}
+        return {**_no_numbers(), "forecast": record["forecast"], **texts}
     return {
         "CLs_obs": record["CLs_obs"],
         "CLs_exp": record["CLs_exp"],
@@ -96,6 +79,12 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "remarks": record["remarks"],
     }
+
+
+def _no_numbers() -> dict[str, Any]:
+    """Return the numbers of a point without a result."""
+    absent = ("CLs_obs", "CLs_exp", "fit_time", "other_minimum", "origin")
+    return {**dict.fromkeys(absent), "jump": []}
 
 
 def as_table(results: Mapping[str, Any], labels: Sequence[str]) -> pd.DataFrame:
